@@ -1,0 +1,1 @@
+"""Fine-tuning of ImageNet-pretrained CNNs on medical images, in JAX."""

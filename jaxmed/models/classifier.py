@@ -1,0 +1,116 @@
+"""A backbone with a head: what jaxmed trains, evaluates, explains and exports."""
+
+import math
+
+import jax
+from flax import nnx
+
+from jaxmed.models.initializers import uniform
+from jaxmed.models.resnet import ResNet
+
+HEADS = ("linear", "dropout", "hidden")
+
+
+def _linear(in_features: int, out_features: int, rngs: nnx.Rngs) -> nnx.Linear:
+    """A linear layer with torch.nn.Linear's initial weights: U(±1/√(fan in))."""
+    zeros = nnx.initializers.zeros_init()
+    layer = nnx.Linear(in_features, out_features, kernel_init=zeros, rngs=rngs)
+    bound = 1 / math.sqrt(in_features)
+    layer.kernel[...] = uniform(rngs.params(), (in_features, out_features), bound)
+    layer.bias[...] = uniform(rngs.params(), (out_features,), bound)
+    return layer
+
+
+class Head(nnx.Module):
+    """Pooled features to logits.
+
+    "linear" is one linear layer, as torchvision's `fc`. "dropout" is dropout and a
+    linear layer. "hidden" is a linear layer, ReLU, dropout and a linear layer.
+    Initial weights follow torch.nn.Linear's defaults.
+
+    Attributes:
+        kind: one of `HEADS`.
+        hidden: the hidden layer, or None.
+        out: the layer that gives the logits.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        num_features: int,
+        num_classes: int,
+        *,
+        hidden_features: int,
+        dropout: float,
+        rngs: nnx.Rngs,
+    ):
+        self.kind = kind
+        hidden = kind == "hidden"
+        self.hidden = _linear(num_features, hidden_features, rngs) if hidden else None
+        self.dropout = nnx.Dropout(0.0 if kind == "linear" else dropout)
+        last = hidden_features if hidden else num_features
+        self.out = _linear(last, num_classes, rngs)
+
+    def __call__(self, pooled: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
+        """Maps (n, num_features) to (n, num_classes); drops units if given `rngs`."""
+        x = pooled
+        if self.hidden is not None:
+            x = nnx.relu(self.hidden(x))
+        x = self.dropout(x, deterministic=rngs is None, rngs=rngs)
+        return self.out(x)
+
+
+class Classifier(nnx.Module):
+    """A backbone, its pooling and a head.
+
+    Attributes:
+        architecture: the backbone's name in the zoo.
+        backbone: images to a feature map.
+        head: pooled features to logits.
+    """
+
+    def __init__(self, architecture: str, backbone: ResNet, head: Head):
+        self.architecture = architecture
+        self.backbone = backbone
+        self.head = head
+
+    @property
+    def stages(self) -> dict[str, tuple[str, ...]]:
+        """The stages from the image up to "head", each with its module paths."""
+        stages = {
+            name: tuple(f"backbone.{path}" for path in paths)
+            for name, paths in self.backbone.stages
+        }
+        return stages | {"head": ("head",)}
+
+    def features(
+        self, images: jax.Array, *, mask: jax.Array | None = None
+    ) -> jax.Array:
+        """Computes the last feature map, (n, h', w', c)."""
+        return self.backbone.features(images, mask=mask)
+
+    def classify(
+        self, features: jax.Array, *, rngs: nnx.Rngs | None = None
+    ) -> jax.Array:
+        """Maps a feature map from `features` to logits."""
+        return self.head(self.backbone.pool(features), rngs=rngs)
+
+    def __call__(
+        self,
+        images: jax.Array,
+        *,
+        mask: jax.Array | None = None,
+        rngs: nnx.Rngs | None = None,
+    ) -> jax.Array:
+        """Computes logits.
+
+        Args:
+            images: float32 (n, h, w, in_channels), normalised.
+            mask: float (n,), 1 for images and 0 for padding that BatchNorm's batch
+                statistics must not see; None means all are images.
+            rngs: turns dropout on and gives its random stream "dropout".
+
+        Returns:
+            float32 (n, num_classes).
+        """
+        return self.classify(self.features(images, mask=mask), rngs=rngs)

@@ -1,0 +1,102 @@
+"""Batch normalisation with PyTorch's meaning."""
+
+from collections.abc import Collection
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+
+from jaxmed.models.parameters import dotted
+
+
+class BatchNorm(nnx.Module):
+    """Batch normalisation over all axes but the last, as `torch.nn.BatchNorm2d`.
+
+    Three things differ from `flax.nnx.BatchNorm`. The running variance is updated
+    with the unbiased estimate, as torch does. `training` is a plain attribute that
+    `set_training_norms` sets layer by layer, because a frozen stage must keep its
+    statistics while a trained stage updates them. And a `mask` leaves the padding of
+    a last, short batch out of the statistics, so that one compiled step serves
+    batches of every length.
+
+    Attributes:
+        scale, bias: the affine parameters, float32 (c,).
+        mean, var: the running statistics, float32 (c,).
+        training: whether a call normalises with the batch's own statistics and
+            updates the running ones. False when built.
+        axis_name: a `jax.pmap` axis over which statistics are averaged. Not needed
+            under `jax.jit` over a mesh, where the batch is one global array.
+    """
+
+    def __init__(self, num_features: int, *, epsilon: float = 1e-5):
+        self.scale = nnx.Param(jnp.ones(num_features))
+        self.bias = nnx.Param(jnp.zeros(num_features))
+        self.mean = nnx.BatchStat(jnp.zeros(num_features))
+        self.var = nnx.BatchStat(jnp.ones(num_features))
+        self.epsilon = epsilon
+        self.momentum = 0.1
+        self.training = False
+        self.axis_name: str | None = None
+
+    def __call__(self, x: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
+        """Normalises.
+
+        Args:
+            x: (n, ..., c).
+            mask: float (n,), 1 for images and 0 for padding; None means all images.
+
+        Returns:
+            An array of x's shape.
+        """
+        if self.training:
+            mean, var = self._update(x, mask)
+        else:
+            mean, var = self.mean[...], self.var[...]
+        factor = self.scale[...] * lax.rsqrt(var + self.epsilon)
+        return x * factor + (self.bias[...] - mean * factor)
+
+    def _update(self, x, mask):
+        axes = tuple(range(x.ndim - 1))
+        if mask is None:
+            mask = jnp.ones(x.shape[0], x.dtype)
+        weights = mask.reshape(-1, *[1] * (x.ndim - 1))
+        count = mask.sum() * (x.size / (x.shape[0] * x.shape[-1]))
+        count = self._sum_over_devices(count)
+        mean = self._sum_over_devices((x * weights).sum(axes)) / count
+        squares = (jnp.square(x - mean) * weights).sum(axes)
+        var = self._sum_over_devices(squares) / count
+        unbiased = var * count / jnp.maximum(count - 1, 1)
+        for running, batch in ((self.mean, mean), (self.var, unbiased)):
+            running[...] = (1 - self.momentum) * running[
+                ...
+            ] + self.momentum * lax.stop_gradient(batch)
+        return mean, var
+
+    def _sum_over_devices(self, value):
+        return value if self.axis_name is None else lax.psum(value, self.axis_name)
+
+
+def set_training_norms(
+    model: nnx.Module, paths: Collection[str], *, axis_name: str | None = None
+) -> None:
+    """Puts the BatchNorm layers at `paths` in training mode and all others in eval.
+
+    Args:
+        model: changed in place.
+        paths: dotted module paths, such as "backbone.layer4.0.bn1".
+        axis_name: set on every layer; see `BatchNorm.axis_name`.
+    """
+    for path, module in nnx.iter_modules(model):
+        if isinstance(module, BatchNorm):
+            module.training = dotted(path) in paths
+            module.axis_name = axis_name
+
+
+def norm_paths(model: nnx.Module) -> list[str]:
+    """Returns the dotted paths of the model's BatchNorm layers, sorted."""
+    return sorted(
+        dotted(path)
+        for path, module in nnx.iter_modules(model)
+        if isinstance(module, BatchNorm)
+    )

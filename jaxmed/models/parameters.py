@@ -1,0 +1,85 @@
+"""A model as a definition and two flat dicts of arrays, and back.
+
+jaxmed has one spelling for a parameter: its path in the module tree, joined with
+dots, such as "backbone.layer4.0.conv1.kernel" or "head.out.bias". Below "backbone."
+the names are torchvision's. Strategies, optimiser groups, checkpoints, conversion
+tables and error messages all use it, and every pytree of weights is a flat dict
+keyed by it.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+from flax import nnx
+
+Arrays = dict[str, jax.Array]
+
+
+class Parts(NamedTuple):
+    """What `split` gives and `merge` takes.
+
+    Attributes:
+        definition: the static structure of the model; hashable.
+        params: what an optimiser may change, by path.
+        stats: BatchNorm's running means and variances, by path.
+    """
+
+    definition: Any
+    params: Arrays
+    stats: Arrays
+
+
+def dotted(path: Sequence[Any]) -> str:
+    """Spells a path of the module tree: ("layer4", 0, "bn1") is "layer4.0.bn1"."""
+    return ".".join(map(str, path))
+
+
+def split(model: nnx.Module) -> Parts:
+    """Takes a model apart. The arrays are shared with the model, not copied."""
+    definition, params, stats = nnx.split(model, nnx.Param, nnx.BatchStat)
+    return Parts(definition, _flatten(params), _flatten(stats))
+
+
+def merge(definition: Any, params: Arrays, stats: Arrays) -> Any:
+    """Builds a model from its parts; usable inside jitted and differentiated code."""
+    leaves = [(_undotted(path), leaf) for path, leaf in (params | stats).items()]
+    # The copy gives variables of the current trace: without it BatchNorm's update
+    # inside jax.grad raises flax's TraceContextError.
+    return nnx.merge(definition, nnx.from_flat_state(leaves), copy=True)
+
+
+def load(model: nnx.Module, arrays: Arrays) -> None:
+    """Sets the model's parameters and statistics in place.
+
+    Args:
+        model: changed in place.
+        arrays: parameters and statistics by path: exactly the model's paths, each
+            with the model's shape.
+
+    Raises:
+        ValueError: a path is missing or unknown, or a shape differs.
+    """
+    leaves = {dotted(path): leaf for path, leaf in nnx.to_flat_state(nnx.state(model))}
+    wrong = sorted(leaves.keys() ^ arrays.keys()) + [
+        path
+        for path, leaf in leaves.items()
+        if path in arrays and leaf.shape != arrays[path].shape
+    ]
+    if wrong:
+        raise ValueError(f"These arrays do not fit the model: {', '.join(wrong)}.")
+    for path, leaf in leaves.items():
+        leaf[...] = arrays[path]
+
+
+def stats_of(model: nnx.Module) -> Arrays:
+    """Returns BatchNorm's running statistics, by path."""
+    return _flatten(nnx.state(model, nnx.BatchStat))
+
+
+def _flatten(state) -> Arrays:
+    return {dotted(path): leaf[...] for path, leaf in nnx.to_flat_state(state)}
+
+
+def _undotted(path: str) -> tuple[str | int, ...]:
+    return tuple(int(p) if p.isdigit() else p for p in path.split("."))
