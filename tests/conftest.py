@@ -1,0 +1,15 @@
+"""Fixtures that more than one room's tests use."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """The folder of real images; tests that need it skip where it is not given."""
+    folder = os.environ.get("JAXMED_TEST_DATA")
+    if not folder:
+        pytest.skip("JAXMED_TEST_DATA does not name a folder of real images")
+    return Path(folder)
