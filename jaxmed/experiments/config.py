@@ -1,0 +1,147 @@
+"""The schema of a recipe: every setting, with its default, its range and its meaning.
+
+A recipe's tables [data], [model], [train], [evaluate] and [explain] are the classes
+below, and so are the flags of `run`: `[train] batch_size = 16` is
+`--train.batch-size 16`. A new setting is one more field here.
+"""
+
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any
+
+
+def setting(
+    doc: str,
+    default: Any = MISSING,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    below: float | None = None,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    """Declares a field with its documentation.
+
+    Args:
+        doc: what the setting means, with its unit; `run --help` prints it.
+        default: its value where a recipe does not say; without one a recipe must.
+        low, high: the smallest and the largest value allowed.
+        below: what the value must stay under.
+        choices: the values allowed.
+    """
+    limits = {"low": low, "high": high, "below": below, "choices": choices}
+    return field(default=default, metadata={"doc": doc} | limits)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which images, and how large the network sees them."""
+
+    source: str = setting(
+        "the images: medmnist:NAME (such as medmnist:bloodmnist_224), npz:PATH in "
+        "MedMNIST's layout, cells or cells:source (drawn by the program)"
+    )
+    image_size: int = setting(
+        "side of the square the network sees, in pixels", 224, low=8, high=4096
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The network and the weights it starts from."""
+
+    backbone: str = setting("architecture, by torchvision's name", "resnet18")
+    head: str = setting(
+        "linear; dropout (dropout, linear); or hidden (linear, ReLU, dropout, linear)",
+        "linear",
+        choices=("linear", "dropout", "hidden"),
+    )
+    hidden_features: int = setting("units of the hidden layer", 256, low=1)
+    dropout: float = setting(
+        "probability of dropping a unit, in [0, 1)", 0.5, low=0, below=1
+    )
+    weights: str = setting(
+        "starting weights: none (random), imagenet (torchvision's default), "
+        "IMAGENET1K_V1 or IMAGENET1K_V2, file:PATH (.pth, .pt, .safetensors), or "
+        "run:FOLDER of a finished run (looked for below --out, then from here)",
+        "none",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How the network is trained."""
+
+    strategy: str = setting(
+        "what is trained when: frozen, full, two_phase, or your own as "
+        "package.module:function",
+        "two_phase",
+    )
+    options: dict[str, Any] = field(
+        default_factory=dict,
+        metadata={
+            "doc": "keyword arguments of the strategy, such as epochs or learning_rate"
+        },
+    )
+    batch_size: int = setting("images per step", 32, low=1)
+    select: str = setting(
+        "validation metric that chooses the best epoch",
+        "val_auroc",
+        choices=("val_auroc", "val_accuracy", "val_loss"),
+    )
+    seeds: tuple[int, ...] = setting(
+        "one run per seed; a seed decides the head's first weights and the order of "
+        "the images",
+        (0,),
+        low=0,
+        high=2**31 - 1,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """How the numbers are made from the predictions."""
+
+    resamples: int = setting(
+        "bootstrap resamples behind each 95 % interval", 2000, low=100
+    )
+    seed: int = setting("seed of the bootstrap", 0, low=0, high=2**31 - 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainConfig:
+    """Which test images get a Grad-CAM overlay."""
+
+    images: int = setting(
+        "test images to explain, half of them wrongly classified where there are as "
+        "many; 0 for none",
+        8,
+        low=0,
+        high=1000,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentConfig:
+    """One arm of an experiment, or the base all its arms share."""
+
+    name: str = setting("name of the experiment, and of its folder below --out")
+    description: str = setting("what the experiment shows, in a sentence", "")
+    source: str = setting("where the experiment is published", "")
+    needs: tuple[str, ...] = setting(
+        "recipes (names, or paths of .toml files) to run first, into the same --out",
+        (),
+    )
+    data: DataConfig
+    model: ModelConfig
+    train: TrainConfig
+    evaluate: EvaluateConfig
+    explain: ExplainConfig
+
+
+def sections() -> dict[str, Any]:
+    """Returns the tables of a recipe: {"data": DataConfig, ...}."""
+    return {f.name: f.type for f in fields(ExperimentConfig) if is_section(f.type)}
+
+
+def is_section(kind: Any) -> bool:
+    """Tells whether a field's type is one of the tables."""
+    return hasattr(kind, "__dataclass_fields__")

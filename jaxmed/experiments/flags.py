@@ -1,0 +1,137 @@
+"""Any field of the configuration as a flag."""
+
+import difflib
+import textwrap
+import tomllib
+from collections.abc import Sequence
+from dataclasses import MISSING, Field, fields
+from typing import Any, get_origin
+
+from jaxmed.errors import InputError
+from jaxmed.experiments.config import ExperimentConfig, is_section, sections
+
+OPTIONS = "train.options."
+
+
+def take_overrides(argv: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+    """Takes the flags of the configuration out of a command line.
+
+    `--train.batch-size 16`, `--train.batch_size=16` and so on; tables are nested as
+    in a recipe. A list is written with commas. Values are not checked here.
+
+    Returns:
+        The arguments that are left, and the values as nested tables.
+
+    Raises:
+        InputError: an unknown field, a flag without a value or given twice.
+    """
+    known = _fields()
+    rest: list[str] = []
+    overrides: dict[str, Any] = {}
+    given = set()
+    words = iter(argv)
+    for word in words:
+        flag, equals, text = word.partition("=")
+        key = flag.removeprefix("--").replace("-", "_")
+        if not flag.startswith("--") or ("." not in key and key not in known):
+            rest.append(word)
+            continue
+        if key not in known and not _is_option(key):
+            raise _unknown_flag(flag, list(known))
+        if not equals:
+            text = next(words, None)
+        if text is None or (not equals and text.startswith("--")):
+            raise InputError(f"{flag} needs a value.")
+        if key in given:
+            raise InputError(f"{flag} is given twice.")
+        given.add(key)
+        _set(overrides, key.split("."), _parse(text, known.get(key)))
+    return rest, overrides
+
+
+def describe_fields() -> str:
+    """Returns the help: every field with its flag, default and meaning."""
+    lines = []
+    for table, schema in sections().items():
+        meaning = (schema.__doc__ or "").split("\n")[0]
+        lines += ["", f"[{table}] {meaning}"]
+        for declared in fields(schema):
+            lines += _describe(f"{table}.", declared)
+    lines += ["", "[experiment] What the whole recipe is."]
+    for declared in fields(ExperimentConfig):
+        if not is_section(declared.type):
+            lines += _describe("", declared)
+    return "\n".join(lines[1:])
+
+
+def _describe(prefix: str, declared: Field) -> list[str]:
+    flag = f"--{prefix}{declared.name}".replace("_", "-")
+    kind: Any = declared.type
+    if kind is dict or get_origin(kind) is dict:
+        flag, shape = f"{flag}.NAME", "VALUE"
+    elif get_origin(kind) is tuple:
+        shape = "A,B,..."
+    else:
+        shape = {int: "INT", float: "NUMBER"}.get(kind, "TEXT")
+    choices = declared.metadata.get("choices")
+    if choices and "(" not in declared.metadata["doc"]:
+        shape = "|".join(choices)
+    text = f"{declared.metadata['doc']} ({_default(declared)})"
+    wrapped = textwrap.wrap(text, 80, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    return [f"  {flag} {shape}", *wrapped]
+
+
+def _default(declared: Field) -> str:
+    if declared.default is MISSING:
+        return "default: none given" if declared.name == "options" else "required"
+    value = declared.default
+    if isinstance(value, tuple):
+        value = ",".join(map(str, value))
+    return f"default: {value}" if value != "" else "default: empty"
+
+
+def _fields() -> dict[str, Field]:
+    """Returns every field that is a value, by its dotted key."""
+    known = {f.name: f for f in fields(ExperimentConfig) if not is_section(f.type)}
+    for table, schema in sections().items():
+        known |= {f"{table}.{f.name}": f for f in fields(schema)}
+    # Set one by one, as --train.options.NAME.
+    del known["train.options"]
+    return known
+
+
+def _is_option(key: str) -> bool:
+    return key.startswith(OPTIONS) and key.removeprefix(OPTIONS).isidentifier()
+
+
+def _unknown_flag(flag: str, known: list[str]) -> InputError:
+    flags = [f"--{key}".replace("_", "-") for key in known]
+    near = difflib.get_close_matches(flag.replace("_", "-"), flags, n=1, cutoff=0.6)
+    hint = f"Did you mean {near[0]}?" if near else "`run --help` lists all flags."
+    return InputError(f"Unknown flag {flag}. {hint}")
+
+
+def _parse(text: str, declared: Field | None) -> Any:
+    """Reads a value: for a text field as it stands, otherwise as TOML where it is."""
+    kind: Any = declared.type if declared else None
+    if kind is str:
+        return text
+    if get_origin(kind) is tuple:
+        items = [item.strip() for item in text.split(",") if item.strip()]
+        return items if kind == tuple[str, ...] else [_toml(item) for item in items]
+    return _toml(text)
+
+
+def _toml(text: str) -> Any:
+    if "\n" in text or "#" in text:
+        return text
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _set(table: dict[str, Any], keys: list[str], value: Any) -> None:
+    for key in keys[:-1]:
+        table = table.setdefault(key, {})
+    table[keys[-1]] = value

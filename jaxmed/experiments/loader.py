@@ -1,0 +1,108 @@
+"""Tables as TOML gives them to the dataclasses of `config`, strictly."""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, fields
+from typing import Any, get_args, get_origin
+
+from jaxmed.errors import InputError
+from jaxmed.experiments.config import ExperimentConfig, is_section
+
+NAMES = {str: "a text", int: "a whole number", float: "a number", dict: "a table"}
+
+
+def build_config(table: Mapping[str, Any], where: str) -> ExperimentConfig:
+    """Builds a configuration from nested tables.
+
+    Args:
+        table: as `tomllib` gives it; tables and keys that are left out take their
+            defaults.
+        where: the file or the command line it came from, for messages.
+
+    Raises:
+        InputError: an unknown or missing key, a value of another type or outside its
+            range.
+    """
+    return _build(ExperimentConfig, table, where, ())
+
+
+def unknown_key(key: str, known: list[str], table: str, where: str) -> InputError:
+    """Returns the error for a key that `table` does not have."""
+    place = f"[{table}]" if table else "the top level"
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+    hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known)}."
+    return InputError(f"{where}: unknown key {key!r} in {place}. {hint}")
+
+
+def _build(schema: type, table: Any, where: str, path: tuple[str, ...]) -> Any:
+    key = ".".join(path)
+    if not isinstance(table, Mapping):
+        raise _ill_typed(where, key, "a table", table)
+    known = {f.name: f for f in fields(schema)}
+    for name in table:
+        if name not in known:
+            beside = [] if path else ["arms", "expect"]
+            raise unknown_key(name, [*known, *beside], key, where)
+    values = {}
+    for name, declared in known.items():
+        inner = (*path, name)
+        if is_section(declared.type):
+            section: Any = declared.type
+            values[name] = _build(section, table.get(name, {}), where, inner)
+        elif name in table:
+            values[name] = _check(declared, table[name], where, ".".join(inner))
+        elif declared.default is MISSING and declared.default_factory is MISSING:
+            doc = declared.metadata["doc"]
+            raise InputError(f"{where}: {'.'.join(inner)} is missing: {doc}.")
+    return schema(**values)
+
+
+def _check(declared: Field, value: Any, where: str, key: str) -> Any:
+    """Returns the value in the field's type, or raises."""
+    kind: Any = declared.type
+    if get_origin(kind) is tuple:
+        (item, _) = get_args(kind)
+        if not isinstance(value, list | tuple):
+            raise _ill_typed(where, key, f"a list, each {NAMES[item]}", value)
+        for one in value:
+            _check_type(item, one, where, f"each of {key}")
+            _check_range(declared, one, where, f"each of {key}")
+        if len(set(value)) < len(value):
+            raise InputError(f"{where}: {key} names something twice: {value}.")
+        if item is int and not value:
+            raise InputError(f"{where}: {key} is empty; give at least one.")
+        return tuple(value)
+    _check_type(get_origin(kind) or kind, value, where, key)
+    _check_range(declared, value, where, key)
+    return float(value) if kind is float else value
+
+
+def _check_type(kind: type, value: Any, where: str, key: str) -> None:
+    accepted: Any = (int, float) if kind is float else kind
+    # True is an int to Python, but not to anyone who writes a recipe.
+    if isinstance(value, bool) or not isinstance(value, accepted):
+        raise _ill_typed(where, key, NAMES[kind], value)
+
+
+def _check_range(declared: Field, value: Any, where: str, key: str) -> None:
+    limits = declared.metadata
+    if limits["choices"] and value not in limits["choices"]:
+        near = difflib.get_close_matches(str(value), limits["choices"], n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        known = ", ".join(limits["choices"])
+        raise InputError(f"{where}: {key} must be one of {known}; got {value!r}.{hint}")
+    # Written so that NaN, which compares with nothing, is outside every range.
+    if limits["low"] is not None and not value >= limits["low"]:
+        raise _out_of_range(where, key, f"at least {limits['low']}", value)
+    if limits["high"] is not None and not value <= limits["high"]:
+        raise _out_of_range(where, key, f"at most {limits['high']}", value)
+    if limits["below"] is not None and not value < limits["below"]:
+        raise _out_of_range(where, key, f"below {limits['below']}", value)
+
+
+def _ill_typed(where: str, key: str, expected: str, got: Any) -> InputError:
+    return InputError(f"{where}: {key} must be {expected}, got {got!r}.")
+
+
+def _out_of_range(where: str, key: str, expected: str, got: Any) -> InputError:
+    return InputError(f"{where}: {key} must be {expected}, got {got}.")

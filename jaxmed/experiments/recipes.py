@@ -1,0 +1,189 @@
+"""Recipes: finding them, and resolving one into its arms."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxmed.errors import InputError, unknown
+from jaxmed.experiments.config import ExperimentConfig
+from jaxmed.experiments.expectations import Expectation, read_expectations
+from jaxmed.experiments.loader import build_config
+from jaxmed.experiments.toml import read_toml
+
+Table = dict[str, Any]
+# Of a recipe that names no arms.
+ONLY_ARM = "main"
+FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """An experiment as it will be run.
+
+    Attributes:
+        path: the file it came from.
+        arms: the resolved configuration of each arm, by name, in the file's order.
+        expect: published numbers.
+    """
+
+    path: Path
+    arms: dict[str, ExperimentConfig]
+    expect: tuple[Expectation, ...]
+
+    @property
+    def base(self) -> ExperimentConfig:
+        """The configuration of the first arm, for what all arms share."""
+        return next(iter(self.arms.values()))
+
+    @property
+    def name(self) -> str:
+        return self.base.name
+
+    def table(self, arm: str, seed: int) -> Table:
+        """Returns one run as a recipe of its own, as `format_toml` writes it."""
+        config = asdict(self.arms[arm])
+        config["train"]["seeds"] = (seed,)
+        # A path beside this recipe, seen from anywhere.
+        config["needs"] = tuple(
+            str((self.path.parent / need).resolve()) if is_path(need) else need
+            for need in config["needs"]
+        )
+        expect = [asdict(e) for e in self.expect if e.arm == arm]
+        return config | {"arms": {arm: {}}} | ({"expect": expect} if expect else {})
+
+
+def recipes_folder() -> Path:
+    """Returns the folder of recipes: the checkout's, or the one in the package."""
+    package = Path(__file__).resolve().parent
+    checkout = package.parents[1]
+    if (checkout / "pyproject.toml").is_file() and (checkout / "experiments").is_dir():
+        return checkout / "experiments"
+    return package / "recipes"
+
+
+def recipe_files() -> dict[str, Path]:
+    """Returns the recipes that come with jaxmed, by name."""
+    return {path.stem: path for path in sorted(recipes_folder().glob("*.toml"))}
+
+
+def find_recipe(name: str) -> Path:
+    """Returns the file of a recipe.
+
+    Args:
+        name: a recipe that comes with jaxmed, or the path of a .toml file.
+
+    Raises:
+        InputError: there is none.
+    """
+    files = recipe_files()
+    if name in files:
+        return files[name]
+    if is_path(name):
+        if not Path(name).is_file():
+            raise InputError(
+                f"There is no recipe file {name}. Give the path of a .toml file, or "
+                "one of the names that `list` shows."
+            )
+        return Path(name)
+    raise unknown("recipe", name, files)
+
+
+def is_path(name: str) -> bool:
+    """Tells a recipe's path from its name."""
+    return name.endswith(".toml") or "/" in name
+
+
+def load_recipe(
+    path: Path, overrides: Table | None = None, *, arms: list[str] | None = None
+) -> Recipe:
+    """Reads a recipe and resolves its arms.
+
+    Args:
+        path: the TOML file.
+        overrides: nested tables, from flags, that change every arm.
+        arms: the names of the arms to keep; None keeps all.
+
+    Raises:
+        InputError: the file, or the overrides, do not fit the schema.
+    """
+    table = read_toml(path)
+    where = str(path)
+    expect = table.pop("expect", [])
+    by_name = table.pop("arms", {ONLY_ARM: {}})
+    table.setdefault("name", path.stem)
+    if not isinstance(by_name, Mapping) or not by_name:
+        raise InputError(f"{where}: arms must be tables, as [arms.NAME].")
+    for arm, own in by_name.items():
+        if not isinstance(own, Mapping):
+            raise InputError(f"{where}: arms.{arm} must be a table, got {own!r}.")
+        _check_folder_name(arm, "arm", where)
+    # The file alone first, so that its mistakes are not blamed on the flags.
+    resolved = {
+        arm: build_config(merge_tables(table, own), f"{where}, arm {arm}")
+        for arm, own in by_name.items()
+    }
+    expectations = read_expectations(expect, list(by_name), where)
+    chosen = list(by_name) if arms is None else arms
+    for arm in chosen:
+        if arm not in by_name:
+            raise unknown(f"arm of {path.stem}", arm, by_name)
+    if overrides:
+        for arm in chosen:
+            merged = merge_tables(merge_tables(table, by_name[arm]), overrides)
+            resolved[arm] = build_config(merged, f"Flags, arm {arm}")
+    names = {config.name for config in resolved.values()}
+    for name in names:
+        _check_folder_name(name, "name", where)
+    if len(names) > 1:
+        raise InputError(f"{where}: the arms must share one name, got {sorted(names)}.")
+    return Recipe(
+        path=path,
+        arms={arm: resolved[arm] for arm in by_name if arm in chosen},
+        expect=tuple(e for e in expectations if e.arm in chosen),
+    )
+
+
+def needed_recipes(recipe: Recipe) -> list[Recipe]:
+    """Returns the recipes that must run first, in order, theirs included.
+
+    Raises:
+        InputError: one cannot be found or read, or they need each other in a circle.
+    """
+    found: dict[Path, Recipe] = {}
+
+    def visit(one: Recipe, trail: tuple[Path, ...]) -> None:
+        for need in one.base.needs:
+            name = str(one.path.parent / need) if is_path(need) else need
+            path = find_recipe(name).resolve()
+            if path in trail:
+                names = " needs ".join(p.stem for p in (*trail, path))
+                raise InputError(f"These recipes need each other: {names}.")
+            if path not in found:
+                loaded = load_recipe(path)
+                visit(loaded, (*trail, path))
+                found[path] = loaded
+
+    visit(recipe, (recipe.path.resolve(),))
+    return list(found.values())
+
+
+def merge_tables(base: Mapping[str, Any], over: Mapping[str, Any]) -> Table:
+    """Returns `base` with the values of `over` in place of its own, table by table."""
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            merged[key] = merge_tables(old, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _check_folder_name(name: Any, what: str, where: str) -> None:
+    if not isinstance(name, str) or not FOLDER_NAME.fullmatch(name):
+        raise InputError(
+            f"{where}: {what} {name!r} must be letters, digits, '_', '-' and '.', "
+            "because it names a folder."
+        )
