@@ -1,0 +1,32 @@
+"""Images with labels: sources, splits, and what happens on the way to the network.
+
+The names below load on first use: data needs NumPy only, `Preprocessing` needs JAX.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jaxmed.data.dataset import Dataset as Dataset
+    from jaxmed.data.dataset import Split as Split
+    from jaxmed.data.dataset import Task as Task
+    from jaxmed.data.preprocess import IMAGENET_MEAN as IMAGENET_MEAN
+    from jaxmed.data.preprocess import IMAGENET_STD as IMAGENET_STD
+    from jaxmed.data.preprocess import Preprocessing as Preprocessing
+    from jaxmed.data.sources import load_dataset as load_dataset
+
+_HOMES = {
+    "Dataset": "dataset",
+    "Split": "dataset",
+    "Task": "dataset",
+    "IMAGENET_MEAN": "preprocess",
+    "IMAGENET_STD": "preprocess",
+    "Preprocessing": "preprocess",
+    "load_dataset": "sources",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,192 @@
+"""What every source of images gives: three checked splits with classes and a task."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, get_args
+
+import numpy as np
+
+from jaxmed.errors import InputError
+
+Task = Literal["binary", "multiclass", "multilabel", "ordinal"]
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Images with labels.
+
+    Attributes:
+        images: uint8 (n, h, w, c); c is 1 (grey) or 3 (RGB).
+        labels: int32 (n,), class indices; in a multilabel task int32 (n, k), 0 or 1.
+        ids: n names, unique in the data set, such as "train/000017".
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    ids: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """Three splits of one data set.
+
+    Attributes:
+        name: for titles and file names, such as "bloodmnist".
+        source: what `load_dataset` was given, such as "medmnist:bloodmnist".
+        task: what the labels mean; an "ordinal" task has ordered classes.
+        class_names: a name per class. In a binary task the class of index 1 is the
+            positive one.
+        train, val, test: the splits.
+        image_size: side in pixels that the network gets; the images are stored at
+            their own size and resized on the device (`Preprocessing`).
+
+    Raises:
+        InputError: a split is empty, or has images, labels or ids that do not fit
+            together, the classes or the task. The sentence names the source.
+    """
+
+    name: str
+    source: str
+    task: Task
+    class_names: tuple[str, ...]
+    train: Split
+    val: Split
+    test: Split
+    image_size: int
+
+    def __post_init__(self) -> None:
+        _check_classes(self)
+        for name in SPLITS:
+            split: Split = getattr(self, name)
+            where = f"{self.source}, {name}"
+            check_images(split.images, where)
+            if len(split.images) != len(split.ids):
+                raise InputError(
+                    f"{where}: {len(split.images)} images but {len(split.ids)} ids."
+                )
+            check_labels(split.labels, split.ids, self.task, self.class_names, where)
+        _check_unique(self)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over images, labels, ids and class names.
+
+        It depends on nothing else: not on the file's name or format.
+        """
+        digest = hashlib.sha256()
+        for name in self.class_names:
+            _add_text(digest, name)
+        for name in SPLITS:
+            split: Split = getattr(self, name)
+            for array in (split.images, split.labels):
+                _add_text(digest, f"{array.dtype.str}{array.shape}")
+                digest.update(np.ascontiguousarray(array).data)
+            for identity in split.ids:
+                _add_text(digest, identity)
+        return digest.hexdigest()
+
+
+def number_ids(split: str, count: int) -> tuple[str, ...]:
+    """Returns ids for images that have no names: "train/000000", "train/000001"..."""
+    return tuple(f"{split}/{i:06d}" for i in range(count))
+
+
+def check_images(images: np.ndarray, where: str) -> None:
+    """Raises InputError unless `images` is a non-empty uint8 (n, h, w, 1 or 3).
+
+    Args:
+        where: the start of the sentence, such as "npz:a.npz, key 'train_images'".
+    """
+    if images.dtype != np.uint8:
+        raise InputError(
+            f"{where}: images must be of type uint8 (0 to 255), got {images.dtype}."
+        )
+    if images.ndim != 4 or images.shape[3] not in (1, 3):
+        raise InputError(
+            f"{where}: images must have the shape (n, h, w, 1 or 3), "
+            f"got {images.shape}."
+        )
+    if len(images) == 0:
+        raise InputError(f"{where}: the split is empty; it needs at least one image.")
+    if 0 in images.shape:
+        raise InputError(f"{where}: the images have no pixels, shape {images.shape}.")
+
+
+def check_labels(
+    labels: np.ndarray,
+    ids: tuple[str, ...],
+    task: Task,
+    class_names: tuple[str, ...],
+    where: str,
+) -> None:
+    """Raises InputError unless `labels` are int32, one per id, and within the classes.
+
+    Args:
+        labels: (n,), or (n, number of classes) in a multilabel task.
+        ids: n names of images, for the sentence.
+        where: the start of the sentence, such as "npz:a.npz, key 'train_labels'".
+    """
+    classes = len(class_names)
+    shape = (len(ids), classes) if task == "multilabel" else (len(ids),)
+    if labels.shape != shape:
+        raise InputError(
+            f"{where}: the labels of {len(ids)} images in a {task} task must have the "
+            f"shape {shape}, got {labels.shape}."
+        )
+    if labels.dtype != np.int32:
+        raise InputError(f"{where}: labels must be of type int32, got {labels.dtype}.")
+    highest = 1 if task == "multilabel" else classes - 1
+    wrong = np.argwhere((labels < 0) | (labels > highest))
+    if len(wrong) == 0:
+        return
+    first = tuple(wrong[0])
+    more = f" ({len(wrong) - 1} more like it)" if len(wrong) > 1 else ""
+    if task == "multilabel":
+        expected = f"not 0 or 1, for the class {class_names[first[1]]!r}"
+    else:
+        expected = f"outside the {classes} classes 0 to {highest}"
+    raise InputError(
+        f"{where}: the label of {ids[first[0]]} is {labels[first]}, {expected}{more}."
+    )
+
+
+def _check_classes(dataset: Dataset) -> None:
+    source, names = dataset.source, dataset.class_names
+    if dataset.task not in get_args(Task):
+        raise InputError(
+            f"{source}: the task must be one of {', '.join(get_args(Task))}, "
+            f"got {dataset.task!r}."
+        )
+    if dataset.image_size < 1:
+        raise InputError(f"image_size must be at least 1, got {dataset.image_size}.")
+    fewest = 1 if dataset.task == "multilabel" else 2
+    if len(names) < fewest or (dataset.task == "binary" and len(names) != 2):
+        needed = "exactly 2" if dataset.task == "binary" else f"at least {fewest}"
+        raise InputError(
+            f"{source}: a {dataset.task} task needs {needed} classes, got {len(names)}."
+        )
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(f"{source}: the class name {twice[0]!r} occurs twice.")
+
+
+def _check_unique(dataset: Dataset) -> None:
+    seen: set[str] = set()
+    for name in SPLITS:
+        for identity in getattr(dataset, name).ids:
+            if identity in seen:
+                raise InputError(
+                    f"{dataset.source}: the id {identity!r} occurs twice; ids must be "
+                    f"unique over all three splits (second time in {name})."
+                )
+            seen.add(identity)
+
+
+def _add_text(digest, text: str) -> None:
+    # The length in front keeps ("ab", "c") and ("a", "bc") apart.
+    encoded = text.encode()
+    digest.update(len(encoded).to_bytes(8, "little") + encoded)

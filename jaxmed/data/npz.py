@@ -1,0 +1,188 @@
+"""`npz:PATH`: a file in MedMNIST's layout.
+
+Six arrays: `{train,val,test}_images`, uint8 (n, h, w) or (n, h, w, 3), and
+`{train,val,test}_labels`, whole numbers (n,) or (n, 1), or 0 and 1 in (n, k) where an
+image can have several labels.
+"""
+
+import zipfile
+import zlib
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+
+from jaxmed.data.catalog import CatalogEntry, find_entry
+from jaxmed.data.dataset import (
+    SPLITS,
+    Dataset,
+    Split,
+    Task,
+    check_images,
+    check_labels,
+    number_ids,
+)
+from jaxmed.errors import InputError
+from jaxmed.progress import progress
+
+KEYS = tuple(f"{split}_{part}" for split in SPLITS for part in ("images", "labels"))
+# Files above this size (bytes) take seconds to read: they show progress.
+LARGE_FILE = 64 * 2**20
+# What NumPy and zipfile raise on bytes that are not what they should be.
+DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    OSError,
+    ValueError,
+    NotImplementedError,
+    MemoryError,
+)
+
+
+def load_npz(rest: str, cache: Path | None = None) -> Dataset:
+    """Loads `npz:PATH`.
+
+    An npz has no class names. A file whose name starts with that of a MedMNIST set
+    ("pneumoniamnist_mine.npz") gets the set's names and task from the medmnist
+    package where that is installed. Otherwise the classes are "0", "1", ... up to the
+    highest train label, and the task follows from the labels.
+
+    Args:
+        rest: the path of the file.
+        cache: not used; there is nothing to cache.
+
+    Raises:
+        InputError: the file is missing, damaged, or not in the layout.
+    """
+    del cache
+    if not rest:
+        raise InputError("'npz:' needs the path of a file, as in 'npz:scans.npz'.")
+    path = Path(rest).expanduser()
+    return read_npz(path, source=f"npz:{rest}", entry=find_entry(path.stem))
+
+
+def read_npz(path: Path, *, source: str, entry: CatalogEntry | None) -> Dataset:
+    """Reads a file in MedMNIST's layout.
+
+    Args:
+        path: the file.
+        source: the data set's `source`.
+        entry: gives class names and task; None infers them.
+
+    Raises:
+        InputError: as `load_npz`.
+    """
+    arrays = _read_arrays(path)
+    labels = {
+        split: _whole(arrays[f"{split}_labels"], f"{path}, key '{split}_labels'")
+        for split in SPLITS
+    }
+    if entry is not None:
+        task, class_names = entry.task, entry.class_names
+    else:
+        task, class_names = _infer_classes(labels["train"], path)
+    splits = {}
+    for split in SPLITS:
+        where = f"{path}, key '{split}_images'"
+        images = _with_channels(arrays[f"{split}_images"])
+        check_images(images, where)
+        ids = number_ids(split, len(images))
+        where = f"{path}, key '{split}_labels'"
+        check_labels(labels[split], ids, task, class_names, where)
+        splits[split] = Split(images=images, labels=labels[split], ids=ids)
+    return Dataset(
+        name=path.stem,
+        source=source,
+        task=task,
+        class_names=class_names,
+        image_size=max(splits["train"].images.shape[1:3]),
+        **splits,
+    )
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise InputError(f"The npz file {path} {what}. Check the path after 'npz:'.")
+    if not zipfile.is_zipfile(path):
+        raise InputError(
+            f"{path} is not an npz file, or is cut off: it has no zip directory at its "
+            f"end ({path.stat().st_size} bytes). Copy or download it again."
+        )
+    large = path.stat().st_size > LARGE_FILE
+    bar = progress(f"Reading {path.name}", len(KEYS), unit="arrays")
+    arrays = {}
+    try:
+        # Opened here, because NumPy leaves a damaged file open.
+        with (
+            path.open("rb") as file,
+            np.load(file) as archive,
+            bar if large else nullcontext() as advance,
+        ):
+            for key in KEYS:
+                arrays[key] = _read_array(archive, key, path)
+                if advance is not None:
+                    advance(1)
+    except InputError:
+        raise
+    except DAMAGE as error:
+        raise InputError(
+            f"{path}: the array {KEYS[len(arrays)]!r} cannot be read, the file is "
+            f"damaged or holds Python objects ({error}). Copy or download it again."
+        ) from error
+    return arrays
+
+
+def _read_array(archive, key: str, path: Path) -> np.ndarray:
+    if key not in archive.files:
+        names = ", ".join(archive.files) or "none"
+        raise InputError(
+            f"{path} has no key {key!r}. It needs {', '.join(KEYS)}; it has {names}."
+        )
+    array = archive[key]
+    if not isinstance(array, np.ndarray):
+        raise InputError(f"{path}: the entry {key!r} is not a NumPy array.")
+    return array
+
+
+def _with_channels(images: np.ndarray) -> np.ndarray:
+    return images[..., None] if images.ndim == 3 else images
+
+
+def _whole(labels: np.ndarray, where: str) -> np.ndarray:
+    """Returns labels of any numeric type and layout as int32 (n,) or (n, k)."""
+    if labels.dtype.kind not in "biuf":
+        raise InputError(f"{where}: labels must be whole numbers, got {labels.dtype}.")
+    if labels.ndim not in (1, 2) or 0 in labels.shape[1:]:
+        raise InputError(
+            f"{where}: labels must have the shape (n,), (n, 1) or (n, classes), "
+            f"got {labels.shape}."
+        )
+    limits = np.iinfo(np.int32)
+    fits = (labels >= limits.min) & (labels <= limits.max) & (labels % 1 == 0)
+    if not fits.all():
+        row = int(np.argwhere(~fits)[0][0])
+        raise InputError(
+            f"{where}: labels must be whole numbers, got {labels[~fits][0]} "
+            f"in row {row}."
+        )
+    labels = labels.astype(np.int32)
+    return labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
+
+
+def _infer_classes(labels: np.ndarray, path: Path) -> tuple[Task, tuple[str, ...]]:
+    if labels.ndim == 2:
+        return "multilabel", tuple(map(str, range(labels.shape[1])))
+    where = f"{path}, key 'train_labels'"
+    if len(labels) == 0:
+        raise InputError(f"{where}: the split is empty; it needs at least one image.")
+    present = np.unique(labels)
+    expected = np.arange(len(present))
+    if len(present) < 2 or (present != expected).any():
+        shown = ", ".join(map(str, present[:10])) + (", ..." * (len(present) > 10))
+        raise InputError(
+            f"{where}: the labels must be 0, 1, ... with at least two classes and "
+            f"every class in the train split; the values found are {shown}."
+        )
+    return ("binary" if len(present) == 2 else "multiclass"), tuple(map(str, expected))

@@ -1,0 +1,101 @@
+"""uint8 images to what a network gets, on the device."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxmed.errors import InputError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """Channels, size and scale, as torchvision's Resize, ToTensor and Normalize.
+
+    Hashable, so that it can be a static argument of a jitted step; the images stay
+    uint8 in memory until then.
+
+    Attributes:
+        image_size: side of the square the images are resized to, at least 1. The
+            aspect ratio is not kept.
+        channels: 1 or 3.
+        mean, std: per channel, of images scaled to [0, 1].
+
+    Raises:
+        InputError: a number out of its range, or a mean or std per channel missing.
+    """
+
+    image_size: int
+    channels: int = 3
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        if self.image_size < 1:
+            raise InputError(f"image_size must be at least 1, got {self.image_size}.")
+        if self.channels not in (1, 3):
+            raise InputError(f"channels must be 1 or 3, got {self.channels}.")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) != self.channels:
+                raise InputError(
+                    f"{name} needs one number for each of {self.channels} channels, "
+                    f"got {len(values)}."
+                )
+        if min(self.std) <= 0:
+            raise InputError(f"std must be above 0, got {min(self.std)}.")
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """Prepares images.
+
+        Args:
+            images: uint8 (n, h, w, 1 or 3).
+
+        Returns:
+            float32 (n, image_size, image_size, channels), normalised.
+        """
+        if self.channels == 1 and images.shape[-1] == 3:
+            images = _luminance(images)
+        # Grey images get their channels after the resize, which then costs a third.
+        resized = resize(images.astype(jnp.float32), self.image_size)
+        mean, std = jnp.asarray(self.mean), jnp.asarray(self.std)
+        return (resized / 255 - mean) / std
+
+
+def resize(images: jax.Array, size: int) -> jax.Array:
+    """Resizes to squares: bilinear, antialiased, pixels' centres at half integers.
+
+    Within one grey level of torchvision's Resize on PIL images and on tensors with
+    antialias=True. As there, the triangle filter widens when shrinking.
+
+    Args:
+        images: float (n, h, w, c).
+        size: pixels of a side of the result.
+
+    Returns:
+        float (n, size, size, c).
+    """
+    n, height, width, channels = images.shape
+    if height == width == size:
+        return images
+    return jax.image.resize(
+        images,
+        (n, size, size, channels),
+        "linear",
+        antialias=True,
+        # Accelerators would multiply at a lower precision, off by a grey level.
+        precision=lax.Precision.HIGHEST,
+    )
+
+
+def _luminance(images: jax.Array) -> jax.Array:
+    """RGB to grey, uint8 (n, h, w, 1): ITU-R 601-2 as PIL's convert("L"), to the bit.
+
+    PIL computes (19595 R + 38470 G + 7471 B + 2¹⁵) / 2¹⁶ in integers.
+    """
+    weights = jnp.asarray([19595, 38470, 7471], jnp.int32)
+    total = (images.astype(jnp.int32) * weights).sum(-1, keepdims=True)
+    return ((total + 2**15) >> 16).astype(jnp.uint8)
