@@ -16,8 +16,9 @@ def _linear(in_features: int, out_features: int, rngs: nnx.Rngs) -> nnx.Linear:
     zeros = nnx.initializers.zeros_init()
     layer = nnx.Linear(in_features, out_features, kernel_init=zeros, rngs=rngs)
     bound = 1 / math.sqrt(in_features)
-    layer.kernel[...] = uniform(rngs.params(), (in_features, out_features), bound)
-    layer.bias[...] = uniform(rngs.params(), (out_features,), bound)
+    shape = (in_features, out_features)
+    layer.kernel = nnx.Param(uniform(rngs.params(), shape, bound))
+    layer.bias = nnx.Param(uniform(rngs.params(), (out_features,), bound))
     return layer
 
 

@@ -2,6 +2,8 @@
 
 Drawing with `jax.random` compiles a program for every new shape, which makes a fresh
 ResNet-50 take seconds; NumPy draws it in a fraction of one. The key still decides.
+Under `nnx.eval_shape`, where there is no key to draw from and only shapes are asked
+for, they are zeros.
 """
 
 import math
@@ -22,6 +24,8 @@ def kaiming_normal(key, shape, dtype=jnp.float32, out_sharding=None) -> jax.Arra
     `kaiming_normal_(mode="fan_out", nonlinearity="relu")`.
     """
     del out_sharding
+    if isinstance(key, jax.core.Tracer):
+        return jnp.zeros(shape, dtype)
     fan_out = math.prod(shape) // shape[-2]
     values = _generator(key).standard_normal(shape, np.float32)
     return jnp.asarray(values * math.sqrt(2 / fan_out), dtype)
@@ -29,5 +33,7 @@ def kaiming_normal(key, shape, dtype=jnp.float32, out_sharding=None) -> jax.Arra
 
 def uniform(key, shape, bound: float) -> jax.Array:
     """Uniform within ±bound, float32."""
+    if isinstance(key, jax.core.Tracer):
+        return jnp.zeros(shape)
     values = _generator(key).random(shape, np.float32)
     return jnp.asarray((2 * values - 1) * np.float32(bound))

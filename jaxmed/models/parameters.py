@@ -7,11 +7,13 @@ tables and error messages all use it, and every pytree of weights is a flat dict
 keyed by it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
+from jax.typing import ArrayLike
 
 Arrays = dict[str, jax.Array]
 
@@ -49,7 +51,7 @@ def merge(definition: Any, params: Arrays, stats: Arrays) -> Any:
     return nnx.merge(definition, nnx.from_flat_state(leaves), copy=True)
 
 
-def load(model: nnx.Module, arrays: Arrays) -> None:
+def load(model: nnx.Module, arrays: Mapping[str, ArrayLike]) -> None:
     """Sets the model's parameters and statistics in place.
 
     Args:
@@ -64,12 +66,12 @@ def load(model: nnx.Module, arrays: Arrays) -> None:
     wrong = sorted(leaves.keys() ^ arrays.keys()) + [
         path
         for path, leaf in leaves.items()
-        if path in arrays and leaf.shape != arrays[path].shape
+        if path in arrays and leaf.shape != jnp.shape(arrays[path])
     ]
     if wrong:
         raise ValueError(f"These arrays do not fit the model: {', '.join(wrong)}.")
     for path, leaf in leaves.items():
-        leaf[...] = arrays[path]
+        leaf[...] = jnp.asarray(arrays[path])
 
 
 def stats_of(model: nnx.Module) -> Arrays:

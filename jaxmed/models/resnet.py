@@ -7,6 +7,7 @@ strides in its 3×3 convolution ("ResNet v1.5"). Module names are torchvision's.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -172,7 +173,9 @@ class ResNet(nnx.Module):
             float32 (n, h/32, w/32, num_features), sizes rounded up.
         """
         x = nnx.relu(self.bn1(self.conv1(images), mask=mask))
-        x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        # Flax takes explicit padding, though its annotation says "str" alone.
+        padding: Any = ((1, 1), (1, 1))
+        x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=padding)
         for blocks in (self.layer1, self.layer2, self.layer3, self.layer4):
             for block in blocks:
                 x = block(x, mask=mask)

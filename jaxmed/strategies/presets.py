@@ -7,7 +7,7 @@ A preset is a function of the model and of options with defaults that returns a
 import importlib
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from jaxmed.errors import InputError, unknown
 from jaxmed.models.classifier import Classifier
@@ -146,7 +146,7 @@ def find_strategy(name: str) -> Callable[..., Strategy]:
         raise InputError(
             f"Strategy {name!r}: {module_name} has no function {attribute!r}."
         )
-    return function
+    return cast(Callable[..., Strategy], function)
 
 
 def options_of(name: str) -> inspect.Signature:

@@ -152,7 +152,7 @@ class Strategy:
         """Returns the table of phases and groups as text, a line per group."""
         total = sum(array.size for array in split(model).params.values())
         header = ("phase", "epochs", "group", "parameters", "optimizer", "rate", "of")
-        rows = [header]
+        rows: list[tuple[str, ...]] = [header]
         lines = []
         for phase in self.summary(model):
             for group in phase["groups"]:

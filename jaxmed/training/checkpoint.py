@@ -1,0 +1,135 @@
+"""Checkpoints of a run: the last epoch to go on from, and the best one to keep.
+
+Each is written by Orbax to a temporary folder and renamed when complete, so that a
+run that is killed while writing still finds its previous checkpoint.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers as policies
+
+from jaxmed.errors import InputError
+from jaxmed.models.parameters import Arrays
+from jaxmed.training.sharding import to_host
+
+
+class Checkpoints:
+    """The checkpoints folder of one run. Use `open_checkpoints`."""
+
+    def __init__(self, manager: ocp.CheckpointManager):
+        self._manager = manager
+
+    def save(self, epoch: int, weights: Arrays, optimizer: Any, progress: dict) -> None:
+        """Writes the state after an epoch and removes what it replaces.
+
+        Args:
+            epoch: epochs done since the start of the run.
+            weights: all parameters and statistics, by path.
+            optimizer: what the phase needs beside them to go on, a pytree of arrays.
+            progress: what `load_progress` returns: plain values; "best" must be a
+                dict with the "epoch" of the best checkpoint, or None.
+        """
+        best = progress["best"]["epoch"] == epoch
+        self._manager.save(
+            epoch,
+            args=ocp.args.Composite(
+                weights=ocp.args.StandardSave(weights),
+                optimizer=ocp.args.StandardSave(optimizer),
+                progress=ocp.args.JsonSave(progress),
+            ),
+            # The highest rank is kept beside the latest epoch. Ranking by the epoch
+            # itself keeps the first of two equally good ones: the later is not best.
+            metrics={"rank": float(epoch) if best else -1.0},
+        )
+
+    def load_progress(self) -> dict | None:
+        """Returns the progress saved last, or None where nothing was saved."""
+        epoch = self._manager.latest_step()
+        if epoch is None:
+            return None
+        args = ocp.args.Composite(progress=ocp.args.JsonRestore())
+        return self._manager.restore(epoch, args=args)["progress"]
+
+    def load_optimizer(self, like: Any) -> Any:
+        """Restores the last optimiser state.
+
+        Args:
+            like: a pytree of arrays with its structure, shapes and placement.
+        """
+        args = ocp.args.Composite(optimizer=ocp.args.StandardRestore(_abstract(like)))
+        epoch = self._manager.latest_step()
+        return self._manager.restore(epoch, args=args)["optimizer"]
+
+    def load_weights(self, epoch: int | None = None) -> Arrays:
+        """Restores parameters and statistics to host memory.
+
+        Args:
+            epoch: of the checkpoint; the last one if None.
+        """
+        if epoch is None:
+            epoch = self._manager.latest_step()
+        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        saved = self._manager.item_metadata(epoch)["weights"]
+        like = {
+            path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here)
+            for path, leaf in saved.items()
+        }
+        args = ocp.args.Composite(weights=ocp.args.StandardRestore(like))
+        return to_host(self._manager.restore(epoch, args=args)["weights"])
+
+
+@contextmanager
+def open_checkpoints(folder: Path) -> Iterator[Checkpoints]:
+    """Opens a run's checkpoints folder, which is created when the first is saved."""
+    folder = Path(folder).absolute()
+    options = ocp.CheckpointManagerOptions(
+        create=True,
+        # Training donates its buffers to the next step; writing before going on is
+        # what makes it safe to read them.
+        enable_async_checkpointing=False,
+        preservation_policy=policies.AnyPreservationPolicy(
+            [
+                policies.LatestN(1),
+                policies.BestN(get_metric_fn=lambda metrics: metrics["rank"], n=1),
+            ]
+        ),
+    )
+    with ocp.CheckpointManager(folder, options=options) as manager:
+        yield Checkpoints(manager)
+
+
+def load_best_weights(folder: Path) -> tuple[Arrays, dict]:
+    """Reads the best checkpoint of a run.
+
+    Args:
+        folder: a run's checkpoints folder.
+
+    Returns:
+        Parameters and statistics by path, as NumPy arrays, and the run's progress,
+        whose "best" says which epoch they come from.
+
+    Raises:
+        InputError: there is no checkpoint in the folder.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"There are no checkpoints: {folder} is not a folder.")
+    with open_checkpoints(folder) as checkpoints:
+        progress = checkpoints.load_progress()
+        if progress is None:
+            raise InputError(f"There is no complete checkpoint in {folder}.")
+        return checkpoints.load_weights(progress["best"]["epoch"]), progress
+
+
+def _abstract(tree: Any) -> Any:
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(
+            leaf.shape, leaf.dtype, sharding=leaf.sharding
+        ),
+        tree,
+    )

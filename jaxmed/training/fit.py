@@ -1,0 +1,90 @@
+"""Fine-tuning: a strategy carried out on a data set."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from jaxmed.data.dataset import Dataset
+from jaxmed.data.preprocess import Preprocessing
+from jaxmed.errors import InputError, unknown
+from jaxmed.models.classifier import Classifier
+from jaxmed.strategies import Strategy, create_strategy
+from jaxmed.training.checkpoint import open_checkpoints
+from jaxmed.training.loop import SELECTORS, Loop
+from jaxmed.training.sharding import Devices
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitResult:
+    """What a training leaves beside the weights.
+
+    Attributes:
+        history: a dict per epoch, with the columns of history.csv.
+        best: the epoch whose weights the model holds now: "phase", "epoch" (counted
+            from 1 over all phases), "metric" and its "value".
+        strategy: as it was carried out.
+    """
+
+    history: list[dict]
+    best: dict
+    strategy: Strategy
+
+
+def fit(
+    model: Classifier,
+    data: Dataset,
+    strategy: str | Strategy | Callable[[Classifier], Strategy],
+    *,
+    preprocessing: Preprocessing | None = None,
+    batch_size: int = 32,
+    seed: int = 0,
+    select: str = "val_auroc",
+    checkpoints: Path | None = None,
+    devices: Devices | None = None,
+) -> FitResult:
+    """Fine-tunes a model in place.
+
+    Args:
+        model: starts from the weights it holds; ends with those of the best epoch.
+        data: trains on `train` and chooses the best epoch on `val`; `test` is not
+            looked at.
+        strategy: a preset's name, a strategy, or a function of the model.
+        preprocessing: uint8 images to network input; by default resized to
+            `data.image_size` with ImageNet's mean and standard deviation.
+        batch_size: images a step, over all devices; at least 1.
+        seed: decides the order of images and dropout.
+        select: what the best epoch has: the highest "val_auroc" or "val_accuracy",
+            or the lowest "val_loss". The earliest of equals is taken.
+        checkpoints: a folder to save every epoch in. If it holds some of the same
+            training, that is gone on with, and ends as if it had not been stopped.
+        devices: by default all there are; the result does not depend on them.
+
+    Raises:
+        InputError: an argument out of its range, a strategy that does not fit the
+            model, checkpoints of another model, or a loss that became infinite or
+            not a number.
+    """
+    if select not in SELECTORS:
+        raise unknown("way to choose the best epoch", select, SELECTORS)
+    if batch_size < 1:
+        raise InputError(f"batch_size must be at least 1, got {batch_size}.")
+    if isinstance(strategy, str):
+        strategy = create_strategy(strategy, model)
+    elif not isinstance(strategy, Strategy):
+        strategy = strategy(model)
+    strategy.summary(model)
+    with open_checkpoints(checkpoints) if checkpoints else nullcontext() as saved:
+        loop = Loop(
+            model,
+            data,
+            strategy,
+            preprocessing or Preprocessing(image_size=data.image_size),
+            batch_size=batch_size,
+            seed=seed,
+            select=select,
+            saved=saved,
+            devices=devices,
+        )
+        loop.run()
+    return FitResult(history=loop.history, best=loop.best, strategy=strategy)

@@ -1,0 +1,57 @@
+"""What is minimised and what is predicted, by task."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.typing import ArrayLike
+from scipy.special import expit, log_expit, log_softmax, softmax
+
+
+def image_losses(logits: jax.Array, labels: jax.Array, task: str) -> jax.Array:
+    """Computes a loss per image.
+
+    Args:
+        logits: float32 (n, k).
+        labels: int32 (n,) class indices, or 0 and 1 of shape (n, k) if multi-label.
+        task: see `jaxmed.data.dataset.Task`.
+
+    Returns:
+        float32 (n,): cross-entropy of the softmax, or, if multi-label, binary
+        cross-entropy of the sigmoids averaged over the labels, in nats; torch's
+        `CrossEntropyLoss` and `BCEWithLogitsLoss` before their mean over images.
+    """
+    if task == "multilabel":
+        return optax.sigmoid_binary_cross_entropy(logits, labels).mean(axis=-1)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+
+
+def image_hits(logits: ArrayLike, labels: ArrayLike, task: str) -> jax.Array:
+    """Says per image whether the decision is right: float32 (n,), 0 or 1.
+
+    The decision is the most probable class. If multi-label it is a probability of at
+    least one half per label, and the value is the share of labels that are right.
+    """
+    logits, labels = jnp.asarray(logits), jnp.asarray(labels)
+    if task == "multilabel":
+        return ((logits >= 0) == (labels == 1)).mean(axis=-1, dtype=jnp.float32)
+    return (logits.argmax(axis=-1) == labels).astype(jnp.float32)
+
+
+def probabilities(logits: np.ndarray, task: str) -> np.ndarray:
+    """Maps logits (n, k) to probabilities, float32 (n, k).
+
+    The softmax of the row; if multi-label the sigmoid of each logit.
+    """
+    wide = logits.astype(np.float64)
+    probs = expit(wide) if task == "multilabel" else softmax(wide, axis=-1)
+    return probs.astype(np.float32)
+
+
+def mean_loss(logits: np.ndarray, labels: np.ndarray, task: str) -> float:
+    """Averages `image_losses` over a split, in double precision on the host."""
+    wide = logits.astype(np.float64)
+    if task == "multilabel":
+        return float(-np.where(labels == 1, log_expit(wide), log_expit(-wide)).mean())
+    rows = np.arange(len(labels))
+    return float(-log_softmax(wide, axis=-1)[rows, labels].mean())

@@ -1,0 +1,99 @@
+"""Probabilities for images."""
+
+from typing import Any
+
+import numpy as np
+from jax.sharding import Mesh
+
+from jaxmed.data.preprocess import Preprocessing
+from jaxmed.models.classifier import Classifier
+from jaxmed.models.parameters import Arrays
+from jaxmed.progress import progress
+from jaxmed.training.batches import batches
+from jaxmed.training.objective import probabilities
+from jaxmed.training.sharding import Devices, data_mesh, replicate
+from jaxmed.training.step import compiled_logits, eval_parts
+
+BATCH_SIZE = 256
+
+
+def compute_logits(
+    definition: Any,
+    weights: Arrays,
+    images: np.ndarray,
+    *,
+    preprocessing: Preprocessing,
+    mesh: Mesh,
+    batch_size: int = BATCH_SIZE,
+    description: str | None = None,
+) -> np.ndarray:
+    """Runs the network over images in batches of one shape.
+
+    Args:
+        definition: a model's, in eval mode.
+        weights: all parameters and statistics, by path.
+        images: uint8 (n, h, w, c).
+        preprocessing: uint8 images to network input.
+        mesh: the devices.
+        batch_size: images a batch.
+        description: shown as progress; None shows nothing.
+
+    Returns:
+        float32 (n, k).
+    """
+    run = compiled_logits(definition, preprocessing, mesh)
+    batch_size = min(batch_size, len(images))
+    order = np.arange(len(images), dtype=np.int32)
+    chunks = []
+
+    def work(advance):
+        for indices, mask in batches(order, batch_size, mesh.size):
+            count = int(mask.sum())
+            chunks.append(np.asarray(run(weights, images[indices]))[:count])
+            advance(count)
+
+    if description is None:
+        work(lambda amount: None)
+    else:
+        with progress(description, len(images), unit="images") as advance:
+            work(advance)
+    return np.concatenate(chunks)
+
+
+def predict(
+    model: Classifier,
+    images: np.ndarray,
+    *,
+    preprocessing: Preprocessing,
+    task: str,
+    batch_size: int = BATCH_SIZE,
+    devices: Devices | None = None,
+    description: str = "Predicting",
+) -> np.ndarray:
+    """Computes class probabilities, before calibration.
+
+    Args:
+        model: its BatchNorm layers are put in eval mode.
+        images: uint8 (n, h, w, c), n at least 1, at any size.
+        preprocessing: what the model was trained with.
+        task: see `jaxmed.data.dataset.Task`.
+        batch_size: images a batch.
+        devices: by default all there are.
+        description: of the progress shown.
+
+    Returns:
+        float32 (n, k): rows of a softmax, or independent probabilities if
+        multi-label.
+    """
+    mesh = data_mesh(devices)
+    definition, params, stats = eval_parts(model)
+    logits = compute_logits(
+        definition,
+        replicate(params | stats, mesh),
+        images,
+        preprocessing=preprocessing,
+        mesh=mesh,
+        batch_size=batch_size,
+        description=description,
+    )
+    return probabilities(logits, task)
