@@ -73,6 +73,7 @@ class Checkpoints:
         """
         if epoch is None:
             epoch = self._manager.latest_step()
+        assert epoch is not None, "load_progress says whether there is a checkpoint"
         here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         saved = self._manager.item_metadata(epoch)["weights"]
         like = {
@@ -99,7 +100,14 @@ def open_checkpoints(folder: Path) -> Iterator[Checkpoints]:
             ]
         ),
     )
-    with ocp.CheckpointManager(folder, options=options) as manager:
+    handlers = {
+        "weights": ocp.StandardCheckpointHandler(),
+        "optimizer": ocp.StandardCheckpointHandler(),
+        "progress": ocp.JsonCheckpointHandler(),
+    }
+    with ocp.CheckpointManager(
+        folder, options=options, item_handlers=handlers
+    ) as manager:
         yield Checkpoints(manager)
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxmed.evaluation.metrics import auroc
 
 from jaxmed.data.dataset import Dataset
 from jaxmed.data.preprocess import Preprocessing
 from jaxmed.errors import InputError
+from jaxmed.evaluation.metrics import auroc
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import Arrays, load
 from jaxmed.progress import Advance, progress
