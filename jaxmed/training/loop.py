@@ -12,7 +12,8 @@ import numpy as np
 from jaxmed.data.dataset import Dataset
 from jaxmed.data.preprocess import Preprocessing
 from jaxmed.errors import InputError
-from jaxmed.evaluation.metrics import auroc
+from jaxmed.evaluation.predictions import Predictions
+from jaxmed.evaluation.ranking import Ranking
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import Arrays, load
 from jaxmed.progress import Advance, progress
@@ -171,11 +172,20 @@ class Loop:
             preprocessing=self.preprocessing,
             mesh=self.mesh,
         )
-        hits = image_hits(logits, val.labels, task)
+        hits = np.asarray(image_hits(logits, val.labels, task))
+        predictions = Predictions(
+            split="val",
+            ids=val.ids,
+            labels=val.labels,
+            probs=probabilities(logits, task),
+            class_names=self.data.class_names,
+            task=task,
+        )
+        auroc = Ranking(predictions).values()[("auroc",)]
         return {
             "val_loss": mean_loss(logits, val.labels, task),
-            "val_accuracy": float(np.asarray(hits).mean(dtype=np.float64)),
-            "val_auroc": auroc(val.labels, probabilities(logits, task), task),
+            "val_accuracy": float(hits.mean(dtype=np.float64)),
+            "val_auroc": auroc if isinstance(auroc, float) else None,
         }
 
     def _keep(self, row: dict, weights: Arrays, state: TrainState) -> None:
