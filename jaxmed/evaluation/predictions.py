@@ -1,0 +1,144 @@
+"""What a model said about a split: the one input of evaluation."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from jaxmed.errors import InputError, unknown
+
+TASKS = ("binary", "multiclass", "multilabel", "ordinal")
+SPLITS = ("train", "val", "test")
+SUM_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Predictions:
+    """Labels and predicted probabilities of one split, checked when built.
+
+    Attributes:
+        split: "train", "val" or "test".
+        ids: (n,) names of the images, no two alike.
+        labels: int64 (n,), indices into `class_names`; multilabel: int64 (n, k) of
+            0 and 1.
+        probs: float64 (n, k) in [0, 1], before calibration. Rows sum to one, except
+            in multilabel tasks, whose labels are independent. jaxmed's own models
+            give float32, which float64 holds exactly.
+        class_names: (k,) names, no two alike.
+        task: one of `TASKS`. In a binary task k is 2 and the class at index 1 is the
+            positive one.
+
+    Raises:
+        InputError: anything of the above does not hold.
+    """
+
+    split: str
+    ids: tuple[str, ...]
+    labels: np.ndarray
+    probs: np.ndarray
+    class_names: tuple[str, ...]
+    task: str
+
+    def __post_init__(self):
+        object.__setattr__(self, "ids", tuple(map(str, self.ids)))
+        object.__setattr__(self, "class_names", tuple(map(str, self.class_names)))
+        self._check_names()
+        labels, probs = np.asarray(self.labels), np.asarray(self.probs)
+        if not (np.issubdtype(labels.dtype, np.integer) or labels.dtype == bool):
+            raise InputError(f"{self._labels} must be integers, got {labels.dtype}.")
+        object.__setattr__(self, "labels", labels.astype(np.int64))
+        object.__setattr__(self, "probs", probs.astype(np.float64))
+        self._check_shapes()
+        self._check_labels()
+        self._check_probs()
+
+    @property
+    def truth(self) -> np.ndarray:
+        """bool (n, k): whether the image belongs to the class."""
+        if self.task == "multilabel":
+            return self.labels == 1
+        return self.labels[:, None] == np.arange(len(self.class_names))
+
+    @property
+    def _labels(self) -> str:
+        return f"The labels of the {self.split} predictions"
+
+    def _check_names(self) -> None:
+        if self.split not in SPLITS:
+            raise unknown("split", self.split, SPLITS)
+        if self.task not in TASKS:
+            raise unknown("task", self.task, TASKS)
+        for what, names in (("id", self.ids), ("class name", self.class_names)):
+            if (twice := _first_duplicate(names)) is not None:
+                raise InputError(
+                    f"The {self.split} predictions use the {what} {twice!r} more than "
+                    f"once; every {what} must be unique."
+                )
+        if not self.ids:
+            raise InputError(
+                f"The {self.split} predictions are empty; at least one image is needed."
+            )
+        classes = len(self.class_names)
+        if self.task == "binary" and classes != 2:
+            raise InputError(f"A binary task has 2 classes, got {classes} class names.")
+        if classes < (1 if self.task == "multilabel" else 2):
+            raise InputError(
+                f"A {self.task} task needs more class names than the {classes} given."
+            )
+
+    def _check_shapes(self) -> None:
+        images, classes = len(self.ids), len(self.class_names)
+        matrix = (images, classes)
+        expected = matrix if self.task == "multilabel" else (images,)
+        for what, array, shape in (
+            ("labels", self.labels, expected),
+            ("probabilities", self.probs, matrix),
+        ):
+            if array.shape != shape:
+                raise InputError(
+                    f"The {what} of the {self.split} predictions must have the shape "
+                    f"{shape} ({images} ids, {classes} classes), got {array.shape}."
+                )
+
+    def _check_labels(self) -> None:
+        last = 1 if self.task == "multilabel" else len(self.class_names) - 1
+        wrong = (self.labels < 0) | (self.labels > last)
+        if wrong.any():
+            row = np.argwhere(wrong)[0]
+            raise InputError(
+                f"{self._labels} must be 0 to {last}, got {self.labels[tuple(row)]} "
+                f"for {self.ids[row[0]]!r}."
+            )
+
+    def _check_probs(self) -> None:
+        where = f"The {self.split} predictions"
+        if np.isnan(self.probs).any():
+            row, column = np.argwhere(np.isnan(self.probs))[0]
+            raise InputError(
+                f"{where} hold NaN: class {self.class_names[column]!r} of "
+                f"{self.ids[row]!r}. Did the training diverge?"
+            )
+        outside = (self.probs < 0) | (self.probs > 1)
+        if outside.any():
+            row, column = np.argwhere(outside)[0]
+            raise InputError(
+                f"{where} must be probabilities in [0, 1], got "
+                f"{self.probs[row, column]} for class {self.class_names[column]!r} of "
+                f"{self.ids[row]!r}. Are they logits?"
+            )
+        sums = self.probs.sum(axis=1)
+        wrong = np.abs(sums - 1) > SUM_TOLERANCE
+        if self.task != "multilabel" and wrong.any():
+            row = int(np.argmax(wrong))
+            raise InputError(
+                f"{where} must sum to one in each row, got {sums[row]:.6g} for "
+                f"{self.ids[row]!r}. Is the task multilabel?"
+            )
+
+
+def _first_duplicate(names: tuple[str, ...]) -> str | None:
+    seen = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
