@@ -11,6 +11,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 
 def _generator(key: jax.Array) -> np.random.Generator:
@@ -24,7 +25,7 @@ def kaiming_normal(key, shape, dtype=jnp.float32, out_sharding=None) -> jax.Arra
     `kaiming_normal_(mode="fan_out", nonlinearity="relu")`.
     """
     del out_sharding
-    if isinstance(key, jax.core.Tracer):
+    if isinstance(key, Tracer):
         return jnp.zeros(shape, dtype)
     fan_out = math.prod(shape) // shape[-2]
     values = _generator(key).standard_normal(shape, np.float32)
@@ -33,7 +34,7 @@ def kaiming_normal(key, shape, dtype=jnp.float32, out_sharding=None) -> jax.Arra
 
 def uniform(key, shape, bound: float) -> jax.Array:
     """Uniform within ±bound, float32."""
-    if isinstance(key, jax.core.Tracer):
+    if isinstance(key, Tracer):
         return jnp.zeros(shape)
     values = _generator(key).random(shape, np.float32)
     return jnp.asarray((2 * values - 1) * np.float32(bound))

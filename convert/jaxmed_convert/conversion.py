@@ -1,0 +1,145 @@
+"""torch's state dict into a jaxmed model, and back."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from jaxmed.models import parameters
+from jaxmed.models.classifier import Classifier
+from jaxmed_convert.differences import Differences
+from jaxmed_convert.rules import COUNTER, Target, counters, targets
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What a conversion did; `str` of it is a sentence.
+
+    Attributes:
+        architecture: the backbone's name.
+        tensors: how many tensors were used.
+        numbers: how many numbers they hold together.
+        ignored: names of the batch counters that were left out.
+        cast: how many tensors came in another precision than float32, by its name.
+    """
+
+    architecture: str
+    tensors: int
+    numbers: int
+    ignored: tuple[str, ...]
+    cast: dict[str, int]
+
+    def __str__(self) -> str:
+        parts = [
+            f"{self.architecture}: {self.tensors} tensors converted "
+            f"({self.numbers:,} numbers)"
+        ]
+        for dtype, count in self.cast.items():
+            parts.append(f"{count} of them cast from {dtype} to float32")
+        if self.ignored:
+            parts.append(f"{len(self.ignored)} {COUNTER} ignored")
+        return ", ".join(parts) + "."
+
+
+def from_torch(model: Classifier, state_dict: Mapping[str, Any]) -> Report:
+    """Fills a model with the weights of the torch model of the same architecture.
+
+    Args:
+        model: changed in place, if everything fits; untouched otherwise.
+        state_dict: tensors or NumPy arrays by torchvision's names, head included.
+            Other float types than float32 are cast, and the report says so.
+
+    Raises:
+        InputError: a tensor is missing, unexpected, of another shape, not of a float
+            type, or holds NaN or infinity. The message lists all of them, and says
+            which architecture the tensors fit best.
+
+    Example:
+        >>> import torchvision
+        >>> from jaxmed.models.zoo import create_model
+        >>> model = create_model("resnet18", num_classes=1000)
+        >>> reference = torchvision.models.resnet18()
+        >>> from_torch(model, reference.state_dict()).tensors
+        102
+    """
+    arrays, report = convert(model, state_dict, targets(model))
+    parameters.load(model, {path: jnp.asarray(a) for path, a in arrays.items()})
+    return report
+
+
+def to_torch(model: Classifier) -> "dict[str, torch.Tensor]":
+    """Returns the model's weights as a state dict for torchvision's model.
+
+    It loads with `strict=True` into the torchvision model whose head is an
+    `nn.Linear` ("linear"), an `nn.Sequential` of dropout and linear layer ("dropout")
+    or one of linear layer, ReLU, dropout and linear layer ("hidden"). The tensors own
+    their memory. `num_batches_tracked` is 0 for every BatchNorm.
+    """
+    import torch
+
+    leaves = nnx.to_flat_state(nnx.state(model))
+    arrays = {parameters.dotted(path): leaf[...] for path, leaf in leaves}
+    found = targets(model)
+    state_dict = {}
+    for name, target in found.items():
+        back = np.argsort(target.axes)
+        array = np.asarray(arrays[target.path]).transpose(back)
+        state_dict[name] = torch.from_numpy(np.array(array, order="C"))
+    for name in counters(found):
+        state_dict[name] = torch.tensor(0, dtype=torch.int64)
+    return state_dict
+
+
+def convert(
+    model: Classifier, state_dict: Mapping[str, Any], found: Mapping[str, Target]
+) -> tuple[dict[str, np.ndarray], Report]:
+    """Converts a state dict without touching a model.
+
+    Args:
+        model: real or abstract; for the words of the error and the report.
+        state_dict: as for `from_torch`.
+        found: the tensors wanted, a part or all of `targets(model)`.
+
+    Returns:
+        float32 arrays by jaxmed's path, which share no memory with the tensors.
+
+    Raises:
+        InputError: as for `from_torch`.
+    """
+    ignored = tuple(name for name in counters(dict(found)) if name in state_dict)
+    differences = Differences(model, state_dict, found, ignored)
+    arrays, cast = {}, Counter()
+    for name, target in found.items():
+        if differences.unusable(name):
+            continue
+        tensor, dtype = _float32(state_dict[name])
+        if dtype != "float32":
+            cast[dtype] += 1
+        if not np.isfinite(tensor).all():
+            differences.not_finite.append(name)
+        arrays[target.path] = np.array(tensor.transpose(target.axes), order="C")
+    differences.raise_if_any()
+    report = Report(
+        architecture=model.architecture,
+        tensors=len(arrays),
+        numbers=sum(array.size for array in arrays.values()),
+        ignored=ignored,
+        cast=dict(cast),
+    )
+    return arrays, report
+
+
+def _float32(tensor: Any) -> tuple[np.ndarray, str]:
+    """Returns the values as a float32 array, and the name of the type they had."""
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    if not isinstance(tensor, np.ndarray):
+        # NumPy has no bfloat16 of its own, so torch does the cast.
+        tensor = tensor.detach().cpu().float().numpy()
+    return tensor.astype(np.float32, copy=False), dtype

@@ -1,0 +1,124 @@
+"""One error for everything that differs between a state dict and a model."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from jaxmed.errors import InputError
+from jaxmed.models.classifier import Classifier
+from jaxmed.models.zoo import ARCHITECTURES
+from jaxmed_convert.outlines import backbone_targets, outline
+from jaxmed_convert.rules import Target, head_module
+
+SHOWN = 3
+
+
+class Differences:
+    """Finds what differs, and words it.
+
+    Args:
+        model: real or abstract.
+        state_dict: tensors by torch's name.
+        found: the tensors wanted.
+        ignored: names in the state dict that are known and not wanted.
+
+    Attributes:
+        not_finite: names of tensors with NaN or infinity; filled by the caller, who
+            looks at the values.
+    """
+
+    def __init__(
+        self,
+        model: Classifier,
+        state_dict: Mapping[str, Any],
+        found: Mapping[str, Target],
+        ignored: Collection[str],
+    ):
+        self._model, self._state_dict, self._found = model, state_dict, found
+        known = found.keys() | set(ignored)
+        self._unexpected = [name for name in state_dict if name not in known]
+        self._missing = [name for name in found if name not in state_dict]
+        self._misshaped, self._not_float = [], []
+        for name in (name for name in found if name in state_dict):
+            if _shape(state_dict[name]) != found[name].shape:
+                self._misshaped.append(name)
+            if "float" not in str(state_dict[name].dtype):
+                self._not_float.append(name)
+        self.not_finite: list[str] = []
+
+    def unusable(self, name: str) -> bool:
+        """Tells whether the tensor is missing, misshaped or not of a float type."""
+        return (
+            name in self._missing or name in self._misshaped or name in self._not_float
+        )
+
+    def raise_if_any(self) -> None:
+        """Raises the one `InputError` if anything differs."""
+        parts = [
+            _part("missing", self._missing),
+            _part("unexpected", self._unexpected),
+            _part("of another shape", [self._shapes(n) for n in self._misshaped]),
+            _part("not of a float type", self._not_float),
+            _part("with NaN or infinite values", self.not_finite),
+        ]
+        if not any(parts):
+            return
+        model = self._model
+        sentence = (
+            f"These weights do not fit {model.architecture} with a {model.head.kind} "
+            f"head: {'; '.join(filter(None, parts))}."
+        )
+        raise InputError(" ".join(filter(None, [sentence, self._advice()])))
+
+    def _shapes(self, name: str) -> str:
+        got, expected = _shape(self._state_dict[name]), self._found[name].shape
+        text = f"{name} is {_times(got)} instead of {_times(expected)}"
+        transposed = len(got) > 1 and sorted(got) == sorted(expected)
+        return f"{text} and looks transposed" if transposed else text
+
+    def _advice(self) -> str:
+        architecture = self._model.architecture
+        fits = {name: _fit(self._state_dict, name) for name in ARCHITECTURES}
+        best = max(ARCHITECTURES, key=lambda name: fits[name])
+        if fits[best] > max(fits[architecture], 0.5):
+            return (
+                f"They fit {best} best: {fits[best]:.0%} of its backbone's tensors "
+                "are there with the right shape."
+            )
+        head = head_module(architecture) + "."
+        wrong = self._missing + self._unexpected + self._misshaped
+        if wrong and all(name.startswith(head) for name in wrong):
+            return (
+                "Only the head differs: build the model with the same head and number "
+                "of classes, or take the backbone alone with jaxmed_convert.initialize."
+            )
+        return ""
+
+
+def _fit(state_dict: Mapping[str, Any], architecture: str) -> float:
+    """The share of names that agree in shape, among those that either side has."""
+    wanted = backbone_targets(outline(architecture))
+    head = head_module(architecture) + "."
+    given = {
+        name
+        for name in state_dict
+        if not name.startswith(head) and not name.endswith("num_batches_tracked")
+    }
+    agree = [
+        n for n in given & wanted.keys() if _shape(state_dict[n]) == wanted[n].shape
+    ]
+    return len(agree) / len(given | wanted.keys())
+
+
+def _part(kind: str, names: Sequence[str]) -> str:
+    if not names:
+        return ""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{len(names)} {kind} ({', '.join(names[:SHOWN])}{more})"
+
+
+def _shape(tensor: Any) -> tuple[int, ...]:
+    return tuple(tensor.shape)
+
+
+def _times(shape: Sequence[int]) -> str:
+    return "×".join(map(str, shape)) or "a single number"

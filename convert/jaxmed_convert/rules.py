@@ -1,0 +1,119 @@
+"""The table that says which torchvision tensor is which array of jaxmed.
+
+Below "backbone." jaxmed's modules carry torchvision's names, so a rule is about the
+last part of a name alone. A family adds where its head sits. The table is applied
+from the model's side: the model knows how many axes each of its arrays has, and that
+tells a convolution's "weight" from a linear layer's and from BatchNorm's.
+"""
+
+import re
+from typing import NamedTuple
+
+from flax import nnx
+
+from jaxmed.models.classifier import Classifier
+from jaxmed.models.parameters import dotted
+
+
+class Rule(NamedTuple):
+    """One row: a tensor's name in torch, its name in jaxmed, and its axes.
+
+    Attributes:
+        torch: the last part of torch's name.
+        jaxmed: the last part of jaxmed's path.
+        axes: `jaxmed_array = torch_tensor.transpose(axes)`; as many as the array has.
+    """
+
+    torch: str
+    jaxmed: str
+    axes: tuple[int, ...]
+
+
+RULES = (
+    Rule("weight", "kernel", (2, 3, 1, 0)),  # convolution, OIHW to HWIO
+    Rule("weight", "kernel", (1, 0)),  # linear layer, (out, in) to (in, out)
+    Rule("weight", "scale", (0,)),  # batch normalisation
+    Rule("running_mean", "mean", (0,)),
+    Rule("running_var", "var", (0,)),
+    Rule("bias", "bias", (0,)),
+)
+
+# torch counts the batches a BatchNorm has seen, which only matters with
+# `momentum=None`. jaxmed has no such counter: it is ignored on the way in, whether
+# it is there (torch ≥ 0.4.1) or not, and is an int64 zero on the way out.
+COUNTER = "num_batches_tracked"
+
+# The module of torchvision's model that the head replaces, by architecture.
+HEAD_MODULES = ((r"(wide_)?res(net|next)\d+.*", "fc"),)
+
+# Where the layers of each kind of head are, seen from that module, when the head is
+# the nn.Sequential of the layers that `jaxmed.models.classifier.Head` describes.
+HEAD_LAYERS = {
+    "linear": {"head.out": ""},
+    "dropout": {"head.out": ".1"},
+    "hidden": {"head.hidden": ".0", "head.out": ".3"},
+}
+
+
+class Target(NamedTuple):
+    """Where a torch tensor goes.
+
+    Attributes:
+        path: jaxmed's path of the array.
+        axes: as in `Rule`.
+        shape: the tensor's shape in torch.
+    """
+
+    path: str
+    axes: tuple[int, ...]
+    shape: tuple[int, ...]
+
+
+def head_module(architecture: str) -> str:
+    """Returns torchvision's name of the module that the head replaces: "fc"."""
+    for pattern, module in HEAD_MODULES:
+        if re.fullmatch(pattern, architecture):
+            return module
+    raise AssertionError(f"no row of HEAD_MODULES matches {architecture!r}")
+
+
+def module_name(architecture: str, head: str, path: str) -> str:
+    """Translates a module's path: "backbone.layer1.0.bn1" is "layer1.0.bn1"."""
+    if path.startswith("backbone."):
+        return path.removeprefix("backbone.")
+    return head_module(architecture) + HEAD_LAYERS[head][path]
+
+
+def targets(model: Classifier) -> dict[str, Target]:
+    """Returns where every tensor of the matching torch model goes, by torch's name.
+
+    Args:
+        model: real or abstract (from `nnx.eval_shape`).
+
+    Returns:
+        One entry per parameter and statistic of the model; the counters of
+        BatchNorm (`counters`) are not among them.
+    """
+    found: dict[str, Target] = {}
+    leaves = nnx.to_flat_state(nnx.state(model))
+    for path, shape in ((dotted(key), leaf.shape) for key, leaf in leaves):
+        module, _, last = path.rpartition(".")
+        rule = next(r for r in RULES if r.jaxmed == last and len(r.axes) == len(shape))
+        torch_shape = [0] * len(shape)
+        for axis, size in zip(rule.axes, shape, strict=True):
+            torch_shape[axis] = size
+        module = module_name(model.architecture, model.head.kind, module)
+        name = f"{module}.{rule.torch}"
+        assert name not in found, f"two arrays of the model would be {name}"
+        found[name] = Target(path, rule.axes, tuple(torch_shape))
+    return found
+
+
+def counters(found: dict[str, Target]) -> list[str]:
+    """Returns torch's names of the batch counters that belong to `targets`' result."""
+    suffix = ".running_mean"
+    return [
+        f"{name.removesuffix(suffix)}.{COUNTER}"
+        for name in found
+        if name.endswith(suffix)
+    ]

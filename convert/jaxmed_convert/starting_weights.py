@@ -1,0 +1,184 @@
+"""Pretrained weights for a backbone: converted once, then read without torch."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+
+from jaxmed.cache import cache_folder
+from jaxmed.errors import InputError, unknown
+from jaxmed.models import parameters
+from jaxmed.models.classifier import Classifier
+from jaxmed.models.zoo import ARCHITECTURES
+from jaxmed.progress import progress
+from jaxmed_convert import store
+from jaxmed_convert.checkpoints import check_file, hash_file, read_checkpoint
+from jaxmed_convert.conversion import convert
+from jaxmed_convert.downloads import download
+from jaxmed_convert.outlines import backbone_targets, outline
+from jaxmed_convert.published import address, resolve
+from jaxmed_convert.rules import COUNTER, head_module
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartingWeights:
+    """What a training started from.
+
+    Attributes:
+        name: such as "resnet50 IMAGENET1K_V2" or "file:weights.pth".
+        fingerprint: the SHA-256 of the source file, in hexadecimal.
+        message: a sentence for the log.
+    """
+
+    name: str
+    fingerprint: str
+    message: str
+
+
+def initialize(
+    model: Classifier, weights: str, *, cache: Path | None = None
+) -> StartingWeights:
+    """Fills the backbone with pretrained weights and leaves the head as it is.
+
+    The first use converts the weights, which needs torch and for torchvision's
+    weights a download, and keeps them in the cache folder; later ones read that.
+
+    Args:
+        model: takes 3-channel images; its backbone is changed in place.
+        weights: "imagenet" (torchvision's default for the architecture), a name in
+            torchvision's enum ("IMAGENET1K_V1"), or "file:PATH" with a `.pth`, `.pt`
+            or `.safetensors` file of the same architecture. Its head may have any
+            shape: it is not used.
+        cache: see `jaxmed.cache.cache_folder`.
+
+    Raises:
+        InputError: unknown weights, a failed download, or a file that cannot be read
+            or does not fit.
+    """
+    prepared = prepare(model.architecture, weights, cache=cache)
+    arrays = {p: jnp.asarray(a) for p, a in prepared.stored.arrays.items()}
+    own = parameters.split(model)
+    own = own.params | own.stats
+    stems = [p for p, array in arrays.items() if array.shape != own[p].shape]
+    if stems:
+        raise InputError(
+            f"{prepared.name} is for images with {arrays[stems[0]].shape[-2]} "
+            f"channels, and this model takes {own[stems[0]].shape[-2]}. Build the "
+            "model with in_channels=3 and repeat the channel of grey images."
+        )
+    parameters.load(model, own | arrays)
+    sentence = (
+        f"Backbone {model.architecture} starts from {prepared.name} "
+        f"(SHA-256 {prepared.stored.sha256[:8]}…); the head is fresh."
+    )
+    return StartingWeights(
+        name=prepared.name,
+        fingerprint=prepared.stored.sha256,
+        message=" ".join([sentence, *prepared.notes]),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """Converted weights of a backbone.
+
+    Attributes:
+        name: as in `StartingWeights`.
+        path: the file in the cache folder.
+        stored: its content.
+        notes: sentences about the conversion; none if it was not needed.
+    """
+
+    name: str
+    path: Path
+    stored: store.Stored
+    notes: tuple[str, ...] = ()
+
+
+def prepare(
+    architecture: str,
+    weights: str,
+    *,
+    cache: Path | None = None,
+    url: str | None = None,
+) -> Prepared:
+    """Returns the converted weights of a backbone, converting them if needed.
+
+    Args:
+        architecture: a name in the zoo.
+        weights, cache: as for `initialize`.
+        url: where to download from instead of torchvision's address, such as a
+            mirror; the file's name must be torchvision's.
+
+    Raises:
+        InputError: as for `initialize`.
+    """
+    if architecture not in ARCHITECTURES:
+        raise unknown("backbone", architecture, ARCHITECTURES)
+    folder = cache_folder(cache)
+    if weights.startswith("file:"):
+        source = Path(weights.removeprefix("file:")).expanduser()
+        check_file(source)
+        name, key = weights, hash_file(source)[:16]
+    else:
+        source = None
+        key = resolve(architecture, weights)
+        name = f"{architecture} {key}"
+    path = folder / "weights" / f"{architecture}-{key}.safetensors"
+    stored = _cached(path, architecture)
+    if stored is not None:
+        return Prepared(name=name, path=path, stored=stored)
+    origin = str(source)
+    if source is None:
+        origin = url or address(architecture, key)
+        source = download(origin, folder / "downloads")
+    with progress(f"Converting {name}", total=2) as advance:
+        stored, notes = _converted(architecture, source, origin)
+        advance(1)
+        store.write(path, stored)
+        advance(1)
+    return Prepared(name=name, path=path, stored=stored, notes=notes)
+
+
+def _cached(path: Path, architecture: str) -> store.Stored | None:
+    if not path.exists():
+        return None
+    shapes = {
+        target.path: tuple(target.shape[axis] for axis in target.axes)
+        for target in backbone_targets(outline(architecture)).values()
+    }
+    try:
+        return store.read(path, shapes)
+    except store.Unusable as error:
+        print(
+            f"Converting again, because {path} cannot be used: {error}.",
+            file=sys.stderr,
+        )
+        path.unlink(missing_ok=True)
+        return None
+
+
+def _converted(
+    architecture: str, source: Path, origin: str
+) -> tuple[store.Stored, tuple[str, ...]]:
+    checkpoint = read_checkpoint(source)
+    backbone, head = _without_head(architecture, checkpoint.tensors)
+    model = outline(architecture)
+    arrays, report = convert(model, backbone, backbone_targets(model))
+    notes = [str(report)]
+    if head:
+        shapes = ", ".join(f"{n} {tuple(t.shape)}" for n, t in head.items())
+        notes.append(f"The head is left out: {shapes}.")
+    return store.Stored(arrays, origin, checkpoint.sha256), tuple(notes)
+
+
+def _without_head(
+    architecture: str, tensors: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    head = head_module(architecture) + "."
+    backbone = {n: t for n, t in tensors.items() if not n.startswith(head)}
+    rest = {n: t for n, t in tensors.items() if n.startswith(head)}
+    return backbone, {n: t for n, t in rest.items() if not n.endswith(COUNTER)}

@@ -1,0 +1,80 @@
+"""Converted weights on disk: safetensors files that are read without torch."""
+
+import hashlib
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxmed_convert.replacing import replacing
+
+# Goes up when the same source would be converted to something else.
+VERSION = "1"
+
+
+class Stored(NamedTuple):
+    """Converted weights.
+
+    Attributes:
+        arrays: float32, by jaxmed's path.
+        source: where they came from: a URL or a file.
+        sha256: of the source file.
+    """
+
+    arrays: dict[str, np.ndarray]
+    source: str
+    sha256: str
+
+
+class Unusable(Exception):
+    """A stored file is damaged, or was written for something else."""
+
+
+def write(path: Path, stored: Stored) -> None:
+    """Writes converted weights, atomically."""
+    from safetensors.numpy import save_file
+
+    metadata = {
+        "source": stored.source,
+        "sha256": stored.sha256,
+        "converter": VERSION,
+        "content": _digest(stored.arrays),
+    }
+    with replacing(path) as temporary:
+        save_file(stored.arrays, temporary, metadata)
+
+
+def read(path: Path, shapes: dict[str, tuple[int, ...]]) -> Stored:
+    """Reads converted weights.
+
+    Args:
+        path: an existing file.
+        shapes: the paths and shapes it must hold.
+
+    Raises:
+        Unusable: the file is truncated, altered, of another version of the
+            converter, or holds other arrays.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "numpy") as file:
+            metadata = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise Unusable(str(error)) from error
+    if metadata.get("converter") != VERSION:
+        raise Unusable("it was written by another version of the converter")
+    if {name: array.shape for name, array in arrays.items()} != shapes:
+        raise Unusable("it holds other arrays than the architecture has")
+    if metadata["content"] != _digest(arrays):
+        raise Unusable("its bytes have changed since it was written")
+    return Stored(arrays, metadata["source"], metadata["sha256"])
+
+
+def _digest(arrays: dict[str, np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(arrays[name]).data)
+    return digest.hexdigest()

@@ -1,0 +1,213 @@
+"""Proof that a converted model computes what torchvision's computes."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import torch
+from flax import nnx
+from torchvision.models import get_model
+
+from jaxmed.errors import InputError
+from jaxmed.models.classifier import Classifier
+from jaxmed.models.parameters import dotted
+from jaxmed.models.zoo import create_model
+from jaxmed_convert.conversion import from_torch
+from jaxmed_convert.published import published
+from jaxmed_convert.rules import head_module, module_name
+
+TOLERANCE = 1e-4
+BATCH = 2
+
+
+class Row(NamedTuple):
+    """How far one module's output is from torch's.
+
+    Attributes:
+        name: torchvision's name of the module.
+        kind: the class of jaxmed's module.
+        shape: of the output, (n, h, w, c) or (n, c).
+        absolute: the largest difference of any number.
+        relative: `absolute` as a share of the largest number in torch's output.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    absolute: float
+    relative: float
+
+
+def random_reference(
+    architecture: str, *, num_classes: int = 1000, seed: int = 0
+) -> torch.nn.Module:
+    """Builds torchvision's model with random weights and BatchNorm statistics.
+
+    The statistics are those of random images, pushed away at random: statistics
+    drawn from nowhere would let the numbers of a deep network grow without bound, and
+    its later layers would not feel a wrong mean.
+    """
+    published(architecture)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = get_model(architecture, weights=None, num_classes=num_classes)
+        norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+        with torch.no_grad():
+            for norm in norms:
+                norm.weight.uniform_(0.5, 1.5)
+                norm.bias.normal_(0, 0.2)
+                norm.momentum = 1.0
+            model.train()(torch.randn(8, 3, 64, 64))
+            for norm in norms:
+                norm.momentum = 0.1
+                mean, var = norm.running_mean, norm.running_var
+                assert mean is not None
+                assert var is not None
+                mean += 0.3 * var.sqrt() * torch.randn_like(mean)
+                var *= torch.empty_like(var).uniform_(0.5, 2)
+    return model.eval()
+
+
+def loaded_reference(
+    architecture: str, state_dict: Mapping[str, torch.Tensor]
+) -> torch.nn.Module:
+    """Builds torchvision's model with the given weights and a linear head.
+
+    Raises:
+        InputError: torchvision does not accept the weights.
+    """
+    published(architecture)
+    last = f"{head_module(architecture)}.weight"
+    if last not in state_dict:
+        raise InputError(f"These weights have no linear head: {last} is missing.")
+    model = get_model(architecture, weights=None, num_classes=len(state_dict[last]))
+    tensors = {name: torch.as_tensor(value) for name, value in state_dict.items()}
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines()]
+        raise InputError(
+            f"torchvision's {architecture} does not accept these weights: "
+            f"{' '.join(lines[1:3])[:300]}"
+        ) from error
+    return model.eval()
+
+
+def compare(
+    architecture: str, reference: torch.nn.Module, *, image_size: int, seed: int = 0
+) -> list[Row]:
+    """Runs torch's model and the one converted from it on the same random images.
+
+    Args:
+        architecture: a name in the zoo.
+        reference: torchvision's model in eval mode, with a linear head.
+        image_size: side of the images in pixels.
+        seed: of the images.
+
+    Returns:
+        A row for every module that has the same name on both sides, in the order
+        they run. The last one's output is the logits.
+    """
+    state_dict = reference.state_dict()
+    classes = len(state_dict[f"{head_module(architecture)}.weight"])
+    model = create_model(architecture, num_classes=classes)
+    from_torch(model, state_dict)
+    shape = (BATCH, image_size, image_size, 3)
+    images = np.random.default_rng(seed).standard_normal(shape, np.float32)
+    expected = torch_outputs(reference, images)
+    rows = []
+    for name, (kind, output) in jax_outputs(model, images).items():
+        if name in expected:
+            rows.append(_row(name, kind, np.asarray(output), expected[name]))
+    return rows
+
+
+def torch_outputs(model: torch.nn.Module, images: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns every module's output by its name, channels last."""
+    outputs: dict[str, np.ndarray] = {}
+
+    def keep(name: str) -> Callable[..., None]:
+        def hook(_module: Any, _inputs: Any, output: torch.Tensor) -> None:
+            array = output.numpy()
+            axes = (0, 2, 3, 1) if array.ndim == 4 else range(array.ndim)
+            # A copy, because the ReLU that follows works in place.
+            outputs[name] = np.array(array.transpose(*axes))
+
+        return hook
+
+    hooks = [m.register_forward_hook(keep(name)) for name, m in model.named_modules()]
+    with torch.inference_mode():
+        model(torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))))
+    for hook in hooks:
+        hook.remove()
+    return outputs
+
+
+class _Recorder(nnx.Module):
+    """Stands in for a module and keeps what it returns."""
+
+    def __init__(self, module: Any, keep: Callable[[jax.Array], None]):
+        self.module = module
+        self._keep = keep
+
+    def __call__(self, *args: Any, **kwargs: Any) -> jax.Array:
+        output = self.module(*args, **kwargs)
+        self._keep(output)
+        return output
+
+
+def jax_outputs(
+    model: Classifier, images: np.ndarray
+) -> dict[str, tuple[str, jax.Array]]:
+    """Returns the class and output of every module by torchvision's name.
+
+    They come in the order in which the modules run; the last one gives the logits.
+    """
+    definition, state = nnx.split(model)
+    # jit returns arrays only, so names and classes are noted while it traces.
+    notes: list[tuple[str, str]] = []
+
+    @jax.jit
+    def run(state: nnx.State, images: jax.Array) -> list[jax.Array]:
+        copy = nnx.merge(definition, state)
+        outputs: list[jax.Array] = []
+
+        def keep(name: str, kind: str, output: jax.Array) -> None:
+            notes.append((name, kind))
+            outputs.append(output)
+
+        _record(copy, keep)
+        features = copy.features(images)
+        pooled = copy.backbone.pool(features)
+        keep("avgpool", "pool", pooled[:, None, None])
+        copy.head(pooled)
+        return outputs
+
+    # On GPU and TPU the default would round the factors of a convolution.
+    with jax.default_matmul_precision("highest"):
+        values = run(state, images)
+    return {n: (kind, v) for (n, kind), v in zip(notes, values, strict=True)}
+
+
+def _record(model: Classifier, keep: Callable[[str, str, jax.Array], None]) -> None:
+    """Puts a recorder in place of every module that the model calls by itself."""
+    modules: dict[tuple, Any] = dict(nnx.iter_modules(model))
+    for path, module in modules.items():
+        weights = jax.tree.leaves(nnx.state(module))
+        if len(path) < 2 or not callable(module) or not weights:
+            continue
+        name = module_name(model.architecture, model.head.kind, dotted(path))
+        note = functools.partial(keep, name, type(module).__name__)
+        parent, key = modules[path[:-1]], path[-1]
+        if isinstance(key, int):
+            parent[key] = _Recorder(module, note)
+        else:
+            setattr(parent, str(key), _Recorder(module, note))
+
+
+def _row(name: str, kind: str, output: np.ndarray, expected: np.ndarray) -> Row:
+    absolute = float(np.abs(output - expected).max())
+    relative = absolute / float(np.abs(expected).max())
+    return Row(name, kind, output.shape, absolute, relative)
