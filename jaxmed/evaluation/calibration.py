@@ -1,6 +1,7 @@
 """Calibration: one temperature, fitted on validation, and what it does on test."""
 
 import numpy as np
+from scipy import sparse
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, log_softmax, logsumexp
 
@@ -102,18 +103,22 @@ class CalibrationError:
             right = probs.argmax(axis=1)[:, None] == predictions.labels[:, None]
         edges = np.linspace(0, 1, BINS + 1)[1:-1]
         bins = np.digitize(confidence, edges, right=True)
-        columns = confidence.shape[1]
-        gaps = np.zeros((columns, BINS, len(confidence)))
-        column, image = np.indices((columns, len(confidence)))
-        gaps[column, bins.T, image] = (right - confidence).T
-        self._gaps = gaps
+        # A row per column and bin, holding what its images add to the gap.
+        n, self._columns = confidence.shape
+        rows = bins + BINS * np.arange(self._columns)
+        images = np.broadcast_to(np.arange(n)[:, None], rows.shape)
+        self._n = n
+        self._gaps = sparse.csr_array(
+            ((right - confidence).ravel(), (rows.ravel(), images.ravel())),
+            shape=(BINS * self._columns, n),
+        )
 
     def values(self) -> dict[Key, float | Undefined]:
         """Computes the error of the split itself."""
-        ones = np.ones((self._gaps.shape[-1], 1))
+        ones = np.ones((self._n, 1))
         return {self._key: float(self.resampled(ones)[self._key][0])}
 
     def resampled(self, counts: np.ndarray) -> dict[Key, np.ndarray]:
         """Computes the error of resamples, see `Measure`."""
-        sums = np.abs(self._gaps @ counts).sum(axis=1)
-        return {self._key: sums.mean(axis=0) / len(counts)}
+        gaps = np.abs(np.asarray(self._gaps @ counts)).sum(axis=0)
+        return {self._key: gaps / (self._columns * len(counts))}

@@ -1,6 +1,7 @@
 """Metrics of the probabilities themselves: log loss and Brier score."""
 
 import numpy as np
+from scipy import sparse
 
 from jaxmed.evaluation.intervals import Key, Undefined
 from jaxmed.evaluation.metrics import quiet
@@ -25,7 +26,11 @@ class Losses:
         self._predictions = predictions
         self._probs = predictions.probs if probs is None else probs
         self._keys: list[Key] = [("log_loss" + suffix,), ("brier" + suffix,)]
-        self._per_image = np.stack([self._log_losses(), self._squared_errors()])
+        # Sparse for its product, which unlike a dense one does not start threads: they
+        # would fight with those of a training beside it.
+        self._per_image = sparse.csr_array(
+            np.stack([self._log_losses(), self._squared_errors()])
+        )
 
     def _log_losses(self) -> np.ndarray:
         epsilon = np.finfo(np.float64).eps
@@ -69,5 +74,5 @@ class Losses:
 
     def resampled(self, counts: np.ndarray) -> dict[Key, np.ndarray]:
         """Computes the metrics of resamples, see `Measure`."""
-        means = self._per_image @ counts / len(counts)
+        means = np.asarray(self._per_image @ counts) / len(counts)
         return dict(zip(self._keys, means, strict=True))
