@@ -1,0 +1,120 @@
+"""Training curves: loss, accuracy and AUROC over epochs, phases and chosen epoch."""
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from jaxmed.report.records import Row, RunRecord
+from jaxmed.report.style import COLORS, GREY, INK, label, new_figure
+
+Limits = tuple[float, float]
+
+# Train is always dashed and val solid, whatever the quantity.
+LOSSES = (
+    ("train_loss", "train", COLORS[0], "--"),
+    ("val_loss", "val", COLORS[0], "-"),
+)
+SCORES = (
+    ("train_accuracy", "train accuracy", COLORS[1], "--"),
+    ("val_accuracy", "val accuracy", COLORS[1], "-"),
+    ("val_auroc", "val AUROC", COLORS[2], "-"),
+)
+
+
+def common_limits(runs: Sequence[RunRecord]) -> tuple[Limits, Limits]:
+    """Ranges of the loss and of the scores that hold the curves of all `runs`."""
+    rows = [row for run in runs for row in run.history]
+    losses = _finite(rows, [column for column, *_ in LOSSES])
+    scores = _finite(rows, [column for column, *_ in SCORES])
+    top = max(losses, default=1.0)
+    low = min(scores, default=0.0)
+    return (0.0, top * 1.06), (max(0.0, low - 0.05), 1.01)
+
+
+def draw_curves(
+    run: RunRecord,
+    limits: tuple[Limits, Limits],
+    published: Mapping[str, Sequence[float]] | None = None,
+) -> Figure:
+    """Draws one run's history.
+
+    Args:
+        run: its history has at least one row.
+        limits: from `common_limits`, so that arms side by side can be compared.
+        published: published values by epoch, by column; drawn as hollow circles.
+    """
+    figure, (loss, score) = new_figure(4.6, rows=2, sharex=True)
+    epochs = np.arange(1, len(run.history) + 1)
+    for axes, lines in ((loss, LOSSES), (score, SCORES)):
+        for column, name, color, style in lines:
+            values = np.array([row[column] for row in run.history])
+            if np.isfinite(values).any():
+                # A run of one epoch has no line, only its point.
+                axes.plot(
+                    epochs, values, style, color=color, label=name, marker="o", ms=3
+                )
+    for column, values in (published or {}).items():
+        color = next((c for name, _, c, _ in SCORES if name == column), None)
+        if color:
+            name = f"published {column.replace('_', ' ')}"
+            x = np.arange(1, len(values) + 1)
+            score.plot(x, values, "o", color=color, mfc="none", ms=7, label=name)
+    loss.set(ylabel="loss", ylim=limits[0])
+    score.set(ylabel="accuracy, AUROC", ylim=limits[1], xlabel="epoch")
+    score.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    score.set_xlim(0.5, len(epochs) + 0.5)
+    _mark_phases((loss, score), run.history)
+    _mark_chosen((loss, score), run)
+    loss.legend(loc="upper right")
+    score.legend(loc="lower right")
+    return figure
+
+
+def _mark_phases(axes: Sequence[Axes], history: Sequence[Row]) -> None:
+    """Draws a line where a phase ends and writes the phases' names on top."""
+    start = 0
+    for phase, rows in groupby(history, key=lambda row: row.phase):
+        end = start + len(list(rows))
+        if start:
+            for one in axes:
+                one.axvline(start + 0.5, color=INK, linewidth=1, linestyle=(0, (4, 3)))
+        share = (end - start) / len(history)
+        axes[0].annotate(
+            label(phase, max(4, round(36 * share))),
+            (start + 0.5 + (end - start) / 2, 1.0),
+            xytext=(0, 4),
+            xycoords=("data", "axes fraction"),
+            textcoords="offset points",
+            ha="center",
+            fontweight="bold",
+        )
+        start = end
+
+
+def _mark_chosen(axes: Sequence[Axes], run: RunRecord) -> None:
+    if run.best_row is None:
+        return
+    epoch = run.best_row + 1
+    for one in axes:
+        one.axvline(epoch, color=GREY, linewidth=5, alpha=0.25, zorder=0)
+    right = epoch <= len(run.history) / 2
+    axes[1].annotate(
+        "chosen",
+        (epoch, 0.03),
+        xytext=(5 if right else -5, 0),
+        xycoords=("data", "axes fraction"),
+        textcoords="offset points",
+        ha="left" if right else "right",
+        color=GREY,
+        fontsize=8,
+    )
+
+
+def _finite(rows: Sequence[Row], columns: Sequence[str]) -> list[float]:
+    values = [row[column] for row in rows for column in columns]
+    return [value for value in values if math.isfinite(value)]

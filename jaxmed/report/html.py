@@ -1,0 +1,178 @@
+"""The report: one HTML file that needs nothing but itself."""
+
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from jaxmed.progress import progress
+from jaxmed.report.arms import arm_section
+from jaxmed.report.comparison import COMPARED, Comparison
+from jaxmed.report.curves import common_limits
+from jaxmed.report.forest import draw_forest
+from jaxmed.report.notes import facts, section_notes
+from jaxmed.report.pictures import CAMS, Shot, figure_shot, samples_shot
+from jaxmed.report.published import Expected, published_table
+from jaxmed.report.records import Arm, read_experiment
+from jaxmed.report.roc import draw_binary_roc
+from jaxmed.report.style import png
+from jaxmed.report.summary import (
+    difference_lines,
+    differences_table,
+    summary_lines,
+    summary_table,
+)
+from jaxmed.report.tables import calibration_table, metric_title, threshold_table
+from jaxmed.report.verdict import verdict
+
+
+def build_report(
+    folder: Path,
+    *,
+    title: str,
+    description: str = "",
+    expected: Sequence[Expected] | None = None,
+    arms: Sequence[str] | None = None,
+) -> Path:
+    """Writes `report.html` and the figures of every run.
+
+    It reads nothing but the experiment's folder, so it can be called again at any
+    time, and without the data set.
+
+    Args:
+        folder: `OUT/<experiment>`, with at least one finished run in it.
+        title: the headline of the page.
+        description: a sentence or two about the experiment.
+        expected: published numbers, {"arm", "metric", "value", "source"}; a value is
+            a number or a list with one per epoch.
+        arms: names of arms in the order wanted; the first is what the others are
+            compared with. None: alphabetical.
+
+    Returns:
+        The path of report.html. It is there complete or not at all.
+
+    Raises:
+        InputError: the folder holds no finished run, or a damaged one.
+    """
+    folder = Path(folder)
+    found, unfinished = read_experiment(folder, arms)
+    page = _environment().get_template("page.html.j2")
+    context = _context(folder, found, expected or ())
+    html = page.render(
+        title=title,
+        description=description,
+        unfinished=unfinished,
+        style=Markup(_style()),
+        **context,
+    )
+    path = folder / "report.html"
+    write_whole(path, html.encode("utf-8"))
+    return path
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes a file so that it is never seen half-written."""
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    try:
+        unfinished.write_bytes(content)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _environment() -> Environment:
+    # Class names, ids and paths come from users' files: everything is escaped.
+    return Environment(
+        loader=PackageLoader("jaxmed.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _style() -> str:
+    return (files("jaxmed.report") / "templates" / "style.css").read_text("utf-8")
+
+
+def _context(
+    folder: Path, arms: Sequence[Arm], expected: Sequence[Expected]
+) -> dict[str, Any]:
+    limits = common_limits([run for arm in arms for run in arm.runs])
+    binary = arms[0].first.task == "binary"
+    samples = folder / "samples.png"
+    steps = sum(len(arm.runs) for arm in arms) + 1
+    with progress("Drawing the report", steps, unit="runs") as advance:
+        sections = [
+            arm_section(index, arm, limits, expected, CAMS // len(arms), advance)
+            for index, arm in enumerate(arms)
+        ]
+        comparison = Comparison(arms)
+        forests = _forests(comparison)
+        joint_roc = _joint_roc(arms) if binary else None
+        advance(1)
+    context = {
+        "verdict": verdict(comparison),
+        "facts": facts(arms, _when(arms)),
+        "notes": section_notes(arms),
+        "forests": forests,
+        "summary": summary_table(comparison),
+        "differences": differences_table(comparison) if len(arms) > 1 else None,
+        "samples": samples_shot(samples) if samples.exists() else None,
+        "arms": sections,
+        "trained": any(section["curves"] for section in sections),
+        "joint_roc": joint_roc,
+        "thresholds": threshold_table(arms) if binary else None,
+        "calibration": calibration_table(arms),
+        "explained": any(section["right"] or section["wrong"] for section in sections),
+        "published": published_table(comparison, expected) if expected else None,
+    }
+    return context | {"contents": _contents(context)}
+
+
+def _forests(comparison: Comparison) -> list[Shot]:
+    arms, shots = comparison.arms, []
+    for metric in COMPARED:
+        name = metric_title(metric)
+        drawn = draw_forest(summary_lines(comparison, metric), f"test {name}")
+        alt = f"Test {name} of every arm with intervals; a table has the numbers."
+        shots.append(figure_shot(png(drawn), alt))
+        if len(arms) > 1:
+            title = f"difference in test {name}"
+            lines = difference_lines(comparison, metric)
+            drawn = draw_forest(lines, title, zero=True)
+            alt = f"Differences in test {name} from {arms[0].name}, with intervals."
+            shots.append(figure_shot(png(drawn), alt))
+    return shots
+
+
+def _joint_roc(arms: Sequence[Arm]) -> Shot:
+    alt = "ROC curves of all arms on the test split."
+    return figure_shot(png(draw_binary_roc(arms)), alt)
+
+
+def _when(arms: Sequence[Arm]) -> str:
+    """The time of the newest run, from its files."""
+    times = [(r.folder / "metrics.json").stat().st_mtime for a in arms for r in a.runs]
+    return datetime.fromtimestamp(max(times), UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _contents(context: dict[str, Any]) -> list[tuple[str, str]]:
+    """The sections that the page has, as (anchor, name)."""
+    sections = (
+        ("results", "Results", True),
+        ("images", "Images", context["samples"]),
+        ("training", "Training", context["trained"]),
+        ("discrimination", "ROC and confusion", True),
+        ("classes", "Classes", True),
+        ("calibration", "Calibration", True),
+        ("maps", "Maps", context["explained"]),
+        ("published", "Published", context["published"]),
+        ("protocol", "Protocol", True),
+    )
+    return [(anchor, name) for anchor, name, there in sections if there]

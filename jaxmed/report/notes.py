@@ -1,0 +1,115 @@
+"""The page's running text: facts about the experiment, and what each part shows."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from jaxmed.report.records import Arm
+
+
+def facts(arms: Sequence[Arm], when: str) -> list[tuple[str, str]]:
+    """Terms and texts for the head of the page: data, arms, device, time."""
+    run = arms[0].first
+    data = run.environment.get("data", {})
+    sizes = data.get("sizes") or {s: len(p.ids) for s, p in run.predictions.items()}
+    counts = ", ".join(f"{split} {size:,}" for split, size in sizes.items())
+    classes = ", ".join(run.class_names[:12])
+    if len(run.class_names) > 12:
+        classes += f", … ({len(run.class_names)} in all)"
+    if run.task == "binary" and run.metrics.get("positive_class"):
+        classes += f" (positive: {run.metrics['positive_class']})"
+    found = [
+        ("Data", str(data.get("source", "not recorded"))),
+        ("Images", counts),
+        ("Classes", f"{run.task}: {classes}"),
+        ("Arms and seeds", "; ".join(map(_seeds, arms))),
+        ("Starting weights", _each(arms, _weights)),
+        ("Device", _each(arms, _devices)),
+        ("Finished", when),
+    ]
+    version = run.environment.get("jaxmed")
+    revision = str(run.environment.get("git_revision") or "")[:12]
+    if version:
+        made = f"{version} ({revision})" if revision else str(version)
+        found.append(("jaxmed", made))
+    return found
+
+
+def section_notes(arms: Sequence[Arm]) -> dict[str, str]:
+    """A sentence or two for each section, by section."""
+    several = any(len(arm.runs) > 1 for arm in arms)
+    shown = ""
+    if several:
+        seeds = sorted({arm.first.seed for arm in arms})
+        shown = f" Shown is the lowest seed ({', '.join(map(str, seeds))}) of each arm."
+    results = "Points are values on the test images, lines their 95 % intervals."
+    if several:
+        results += " An arm's point is the mean over its seeds, the small dots."
+    if len(arms) > 1:
+        results += (
+            f" Differences are paired, on the same images, from {arms[0].name}: "
+            "an interval that does not reach zero is a difference beyond chance."
+        )
+    binary = arms[0].first.task == "binary"
+    roc = "ROC curves of the test split"
+    if binary:
+        roc += ", with the point of the threshold that was chosen on val."
+        roc += " Thin lines are the other seeds." if several else ""
+    else:
+        roc += ", each class against the rest, and their macro average."
+    confusion = (
+        " In the confusion matrices shade and percentage are shares of the true class."
+    )
+    if arms[0].first.task == "multilabel":
+        confusion = ""
+    return {
+        "results": results,
+        "training": "Dashed lines are the training split, solid ones the validation "
+        "split. A dashed upright marks where a phase ends, a grey band the epoch whose "
+        f"weights were kept.{shown} All arms share their axes.",
+        "discrimination": roc + confusion + shown,
+        "classes": f"Test split, with 95 % intervals below each value.{shown}",
+        "calibration": "How far predicted probabilities are from observed frequencies, "
+        "before and after dividing the logits by a temperature that was chosen on "
+        f"{arms[0].first.metrics['calibration'].get('chosen_on', '?')}.{shown}",
+        "maps": "Test images beside the class-activation map (Grad-CAM) of the "
+        "predicted class, with the probability of that class. A map shows where "
+        f"the evidence came from, not why it counts.{shown}",
+    }
+
+
+def _seeds(arm: Arm) -> str:
+    return f"{arm.name} ({', '.join(str(run.seed) for run in arm.runs)})"
+
+
+def _each(arms: Sequence[Arm], describe) -> str:
+    """One text if all arms share it, one per arm otherwise."""
+    texts = [describe(arm.first.environment) for arm in arms]
+    if len(set(texts)) == 1:
+        return texts[0]
+    return "; ".join(f"{a.name}: {t}" for a, t in zip(arms, texts, strict=True))
+
+
+def _weights(environment: dict[str, Any]) -> str:
+    weights = environment.get("weights")
+    if isinstance(weights, dict):
+        return str(weights.get("name", "not recorded"))
+    return str(weights) if weights else "not recorded"
+
+
+def _devices(environment: dict[str, Any]) -> str:
+    devices = environment.get("devices")
+    if isinstance(devices, str):
+        return devices
+    return _counted(map(_device, devices or ())) or "not recorded"
+
+
+def _device(device: Any) -> str:
+    if isinstance(device, dict):
+        return " ".join(map(str, device.values()))
+    return str(device)
+
+
+def _counted(names: Iterable[str]) -> str:
+    counts = Counter(names).items()
+    return ", ".join(f"{n} × {name}" if n > 1 else name for name, n in counts)

@@ -1,0 +1,112 @@
+"""Pictures inside the page: PNG and JPEG as data addresses, none larger than needed."""
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+
+from jaxmed.errors import InputError
+from jaxmed.report.records import Cam
+from jaxmed.report.style import DPI, spell
+
+CSS_DPI = 96
+CAM_WIDTH = 460
+SAMPLES_WIDTH = 1600
+CAMS = 72
+"""At most so many maps in a page; at 15–30 kB each they stay below 3 MB."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shot:
+    """A picture ready for the page.
+
+    Attributes:
+        src: a data: address.
+        alt: what the picture shows, for those who do not see it.
+        width: in CSS pixels.
+        height: in CSS pixels.
+        caption: written below it.
+    """
+
+    src: str
+    alt: str
+    width: int
+    height: int
+    caption: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CamShot(Shot):
+    """A class-activation map with what its caption needs."""
+
+    cam: Cam
+    probability: str
+
+
+def figure_shot(png: bytes, alt: str, caption: str = "") -> Shot:
+    """A figure drawn by this package."""
+    with Image.open(io.BytesIO(png)) as image:
+        width, height = (round(side * CSS_DPI / DPI) for side in image.size)
+    return Shot(
+        src=_address(png, "png"), alt=alt, width=width, height=height, caption=caption
+    )
+
+
+def samples_shot(path: Path) -> Shot:
+    """The grid of sample images, made smaller where it is very large."""
+    data, kind, (width, height) = _shrink(path, SAMPLES_WIDTH)
+    alt = "Sample images of the training split, by class."
+    return Shot(src=_address(data, kind), alt=alt, width=width, height=height)
+
+
+def cam_shots(cams: Sequence[Cam], limit: int) -> tuple[CamShot, ...]:
+    """The first `limit` maps.
+
+    Raises:
+        InputError: a file is not an image.
+    """
+    shots = []
+    for cam in cams[:limit]:
+        data, kind, (width, height) = _shrink(cam.path, CAM_WIDTH, photo=True)
+        alt = (
+            f"Test image {cam.id}, true {cam.true}, predicted {cam.predicted}: the "
+            "image and its class-activation map."
+        )
+        shots.append(
+            CamShot(
+                src=_address(data, kind),
+                alt=alt,
+                width=width,
+                height=height,
+                cam=cam,
+                probability=spell(cam.probability),
+            )
+        )
+    return tuple(shots)
+
+
+def _shrink(
+    path: Path, width: int, *, photo: bool = False
+) -> tuple[bytes, str, tuple[int, int]]:
+    """Reads an image, at most `width` pixels wide; as JPEG where that is worth it."""
+    try:
+        image = Image.open(path)
+        image.load()
+    except (UnidentifiedImageError, OSError) as error:
+        raise InputError(f"{path} is not an image that can be read.") from error
+    if image.width > width:
+        size = width, max(1, round(image.height * width / image.width))
+        image = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    if photo or image.width * image.height > 500_000:
+        image.convert("RGB").save(buffer, "JPEG", quality=86, optimize=True)
+        return buffer.getvalue(), "jpeg", image.size
+    image.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue(), "png", image.size
+
+
+def _address(data: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"

@@ -1,0 +1,259 @@
+"""A finished run, and a finished experiment, as they lie on disk."""
+
+import csv
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from jaxmed.errors import InputError, unknown
+from jaxmed.evaluation import Predictions, read_predictions
+
+AGAIN = "Run the experiment again, or delete the folder."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One epoch: the phase's name, and every other column of history.csv by name.
+
+    An empty cell, such as the rate of a group that another phase trains, is nan.
+    """
+
+    phase: str
+    values: dict[str, float]
+
+    def __getitem__(self, column: str) -> float:
+        return self.values.get(column, math.nan)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cam:
+    """One picture of a test image beside its class-activation map."""
+
+    path: Path
+    id: str
+    true: str
+    predicted: str
+    probability: float
+    correct: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """What one run left behind: an arm trained with one seed.
+
+    Attributes:
+        folder: `OUT/<experiment>/<arm>/seed-<n>`.
+        metrics: what `jaxmed.evaluate` returned.
+        predictions: "val" and "test", before calibration.
+        history: a row per epoch; empty if the run has no history.csv.
+        environment: environment.json; empty if the run has none.
+        config: the text of config.toml; empty if the run has none.
+        cams: empty if no maps were drawn.
+    """
+
+    folder: Path
+    arm: str
+    seed: int
+    metrics: dict[str, Any]
+    predictions: dict[str, Predictions]
+    history: tuple[Row, ...]
+    environment: dict[str, Any]
+    config: str
+    cams: tuple[Cam, ...]
+
+    @property
+    def task(self) -> str:
+        return self.metrics["task"]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return tuple(self.metrics["class_names"])
+
+    @cached_property
+    def best_row(self) -> int | None:
+        """The index of the chosen epoch in `history`, where that is known."""
+        best = self.environment.get("best") or {}
+        for index, row in enumerate(self.history):
+            if row.phase == str(best.get("phase")) and row["epoch"] == best.get(
+                "epoch"
+            ):
+                return index
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """The finished runs of one arm, by rising seed; at least one."""
+
+    name: str
+    runs: tuple[RunRecord, ...]
+
+    @property
+    def first(self) -> RunRecord:
+        """The run with the lowest seed, which stands for the arm in pictures."""
+        return self.runs[0]
+
+
+def read_experiment(
+    folder: Path, order: Sequence[str] | None = None
+) -> tuple[tuple[Arm, ...], tuple[str, ...]]:
+    """Reads every finished run of an experiment.
+
+    Args:
+        folder: `OUT/<experiment>`.
+        order: names of arms, the one that others are compared with first. Arms that
+            it does not name follow in alphabetical order.
+
+    Returns:
+        The arms that have a finished run, and the unfinished runs ("arm/seed-1").
+
+    Raises:
+        InputError: no run is finished, one is damaged, or two runs are not about the
+            same classes.
+    """
+    runs, unfinished = [], []
+    for path in sorted(folder.glob("*/seed-*")):
+        if (path / "metrics.json").exists():
+            runs.append(read_run(path))
+        elif path.is_dir():
+            unfinished.append(f"{path.parent.name}/{path.name}")
+    if not runs:
+        raise InputError(
+            f"{folder} has no finished run: expected <arm>/seed-<n>/metrics.json in it."
+        )
+    for run in runs[1:]:
+        if (run.task, run.class_names) != (runs[0].task, runs[0].class_names):
+            raise InputError(
+                f"{run.folder} and {runs[0].folder} are not about the same classes, "
+                "so one report cannot hold both. Move one of them elsewhere."
+            )
+    names = sorted({run.arm for run in runs})
+    rank = {name: index for index, name in enumerate(order or ())}
+    names.sort(key=lambda name: rank.get(name, len(rank)))
+    arms = []
+    for name in names:
+        mine = sorted((run for run in runs if run.arm == name), key=lambda r: r.seed)
+        arms.append(Arm(name=name, runs=tuple(mine)))
+    return tuple(arms), tuple(unfinished)
+
+
+def read_run(folder: Path) -> RunRecord:
+    """Reads the folder of one finished run.
+
+    Args:
+        folder: `OUT/<experiment>/<arm>/seed-<n>`. It must hold metrics.json and
+            predictions.csv; the rest may be missing.
+
+    Raises:
+        InputError: a file is missing or damaged, or two files contradict each other.
+    """
+    folder = Path(folder)
+    try:
+        seed = int(folder.name.removeprefix("seed-"))
+    except ValueError:
+        raise InputError(
+            f"{folder} is not a run: expected a name like seed-0."
+        ) from None
+    for name in ("metrics.json", "predictions.csv"):
+        if not (folder / name).is_file():
+            raise InputError(f"{folder} is not a finished run: it has no {name}.")
+    metrics = _read_metrics(folder / "metrics.json")
+    predictions = read_predictions(
+        folder / "predictions.csv",
+        class_names=tuple(metrics["class_names"]),
+        task=metrics["task"],
+    )
+    for split in ("val", "test"):
+        said, found = metrics[split].get("n"), 0
+        if split in predictions:
+            found = len(predictions[split].ids)
+        if said != found:
+            raise InputError(
+                f"{folder} is damaged: metrics.json is about {said} {split} images, "
+                f"predictions.csv holds {found}. {AGAIN}"
+            )
+    config = folder / "config.toml"
+    environment = folder / "environment.json"
+    return RunRecord(
+        folder=folder,
+        arm=folder.parent.name,
+        seed=seed,
+        metrics=metrics,
+        predictions=predictions,
+        history=_read_history(folder / "history.csv"),
+        environment=_read_json(environment, dict) if environment.exists() else {},
+        config=config.read_text(encoding="utf-8") if config.exists() else "",
+        cams=_read_cams(folder),
+    )
+
+
+def _read_json(path: Path, kind: type) -> Any:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is not valid JSON ({error}). {AGAIN}") from error
+    if not isinstance(content, kind):
+        raise InputError(f"{path} should hold a JSON {kind.__name__}. {AGAIN}")
+    return content
+
+
+def _read_metrics(path: Path) -> dict[str, Any]:
+    metrics = _read_json(path, dict)
+    parts = {"task": str, "class_names": list, "val": dict, "test": dict}
+    parts |= {"threshold": dict, "test_at_threshold": dict, "per_class": dict}
+    parts |= {"calibration": dict}
+    for name, kind in parts.items():
+        if not isinstance(metrics.get(name), kind):
+            raise InputError(f"{path} is damaged: {name!r} is missing in it. {AGAIN}")
+    tasks = ("binary", "multiclass", "multilabel", "ordinal")
+    if metrics["task"] not in tasks:
+        raise unknown(f"task in {path}:", metrics["task"], tasks)
+    return metrics
+
+
+def _read_history(path: Path) -> tuple[Row, ...]:
+    if not path.exists():
+        return ()
+    rows = []
+    with path.open(newline="", encoding="utf-8") as file:
+        for cells in csv.DictReader(file):
+            phase = cells.pop("phase", None) or ""
+            try:
+                values = {k: float(v) if v else math.nan for k, v in cells.items()}
+            except (TypeError, ValueError) as error:
+                raise InputError(
+                    f"{path} is damaged: row {len(rows) + 2} does not hold a number in "
+                    f"every column ({error}). {AGAIN}"
+                ) from error
+            rows.append(Row(phase=phase, values=values))
+    return tuple(rows)
+
+
+def _read_cams(folder: Path) -> tuple[Cam, ...]:
+    path = folder / "cams" / "cams.json"
+    if not path.exists():
+        return ()
+    cams = []
+    for index, entry in enumerate(_read_json(path, list)):
+        try:
+            cam = Cam(
+                path=folder / entry["file"],
+                id=str(entry["id"]),
+                true=str(entry["true"]),
+                predicted=str(entry["predicted"]),
+                probability=float(entry["probability"]),
+                correct=bool(entry["correct"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{path} is damaged: entry {index} lacks a field or holds a wrong one "
+                f"({error}). {AGAIN}"
+            ) from error
+        if not cam.path.is_file():
+            raise InputError(f"{path} names {cam.path.name}, which is missing. {AGAIN}")
+        cams.append(cam)
+    return tuple(cams)

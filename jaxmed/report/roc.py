@@ -1,0 +1,130 @@
+"""ROC curves of the test split."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from sklearn.metrics import roc_curve
+
+from jaxmed.evaluation import Predictions
+from jaxmed.report.records import Arm, RunRecord
+from jaxmed.report.style import (
+    GREY,
+    INK,
+    color,
+    dashes,
+    label,
+    marker,
+    new_figure,
+    spell,
+)
+
+NAMED_CLASSES = 12
+"""With more classes than this, only the macro curve gets a name in the legend."""
+
+Curve = tuple[np.ndarray, np.ndarray]
+
+
+def draw_binary_roc(arms: Sequence[Arm]) -> Figure:
+    """One curve per arm, with the operating point of the threshold chosen on val.
+
+    Args:
+        arms: of a binary task. The lowest seed is drawn in full, the others thin.
+    """
+    figure, (axes,) = new_figure(4.7)
+    for index, arm in enumerate(arms):
+        style: dict[str, Any] = {"color": color(index), "linestyle": dashes(index)}
+        for run in arm.runs[1:]:
+            if curve := class_curve(run.predictions["test"], 1):
+                axes.plot(*curve, **style, linewidth=0.7, alpha=0.5)
+        test = arm.first.metrics["test"]
+        if curve := class_curve(arm.first.predictions["test"], 1):
+            name = f"{label(arm.name)}, AUROC {spell(_value(test, 'auroc'))}"
+            axes.plot(*curve, **style, label=name)
+        at = arm.first.metrics["test_at_threshold"]
+        sensitivity, specificity = _value(at, "sensitivity"), _value(at, "specificity")
+        if sensitivity is not None and specificity is not None:
+            axes.plot(
+                1 - specificity,
+                sensitivity,
+                marker(index),
+                color=color(index),
+                markeredgecolor="white",
+                markersize=9,
+                zorder=5,
+            )
+    axes.plot([], [], "o", color=GREY, label="at the threshold chosen on val")
+    _finish(axes, below=len(arms) + 1)
+    return figure
+
+
+def draw_class_roc(run: RunRecord) -> Figure:
+    """One-vs-rest curves of one run, and their macro average.
+
+    Args:
+        run: of a multi-class, ordinal or multi-label task.
+    """
+    names = run.class_names
+    named = len(names) <= NAMED_CLASSES
+    figure, (axes,) = new_figure(4.2 + 0.16 * (len(names) if named else 0) / 2 + 0.3)
+    curves = [class_curve(run.predictions["test"], k) for k in range(len(names))]
+    for index, (name, curve) in enumerate(zip(names, curves, strict=True)):
+        if curve is None:
+            continue
+        auroc = _value(run.metrics["per_class"]["test"][name], "auroc")
+        axes.plot(
+            *curve,
+            color=color(index) if named else GREY,
+            linestyle=dashes(index) if named else "-",
+            linewidth=1.1 if named else 0.6,
+            label=f"{label(name, 18)} {spell(auroc)}" if named else None,
+        )
+    drawn = [curve for curve in curves if curve is not None]
+    if drawn:
+        macro = spell(_value(run.metrics["test"], "auroc"))
+        axes.plot(*macro_curve(drawn), color=INK, linewidth=2.4, label=f"macro {macro}")
+    _finish(axes, below=(len(drawn) + 2) // 2 if named else 1, columns=2)
+    return figure
+
+
+def class_curve(predictions: Predictions, index: int) -> Curve | None:
+    """The ROC of one class against the rest.
+
+    Returns:
+        False and true positive rates, both from 0 to 1; None where the split lacks
+        either the class or the rest, so that there is no curve.
+    """
+    labels = predictions.labels
+    truth = labels[:, index] if labels.ndim == 2 else labels == index
+    if truth.all() or not truth.any():
+        return None
+    false, true, _ = roc_curve(truth, predictions.probs[:, index])
+    return false, true
+
+
+def macro_curve(curves: Sequence[Curve]) -> Curve:
+    """The mean of the true positive rates over the union of false positive rates."""
+    grid = np.unique(np.concatenate([false for false, _ in curves]))
+    rates = [np.interp(grid, false, true) for false, true in curves]
+    return np.append(0.0, grid), np.append(0.0, np.mean(rates, axis=0))
+
+
+def _value(metrics: dict, name: str) -> float | None:
+    return metrics.get(name, {}).get("value")
+
+
+def _finish(axes: Axes, below: int, columns: int = 1) -> None:
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
+    axes.set(
+        xlabel="1 − specificity (false positive rate)",
+        ylabel="sensitivity (true positive rate)",
+        xlim=(-0.02, 1.02),
+        ylim=(-0.02, 1.02),
+        aspect="equal",
+    )
+    if axes.get_legend_handles_labels()[1] and below:
+        axes.legend(
+            loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=columns, fontsize=8
+        )

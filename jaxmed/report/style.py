@@ -1,0 +1,111 @@
+"""What all figures of the report share: size, colours, type, and the way to PNG.
+
+Figures are made with matplotlib's object interface; pyplot's global state, which would
+open windows in a notebook, is never touched. They are as wide as a phone's screen, so
+that their type is readable there without zooming, and the page sets several in a row
+where there is room.
+"""
+
+import io
+import warnings
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+# Okabe and Ito's colour-blind-safe palette (https://jfly.uni-koeln.de/color/), without
+# its yellow, which is too light for a line on white.
+COLORS = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#000000",
+)
+DASHES = ("-", "--", "-.", ":")
+MARKERS = ("o", "s", "D", "^", "v", "P", "X")
+INK, GREY, FAINT = "#1c2530", "#6b7683", "#d9dee4"
+
+WIDTH = 4.4
+"""Inches; at the page's 96 dots per inch a little more than a phone's 390."""
+DPI = 200
+TYPE: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 9.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "text.color": INK,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "lines.linewidth": 1.6,
+}
+
+
+def new_figure(height: float, rows: int = 1, **options) -> tuple[Figure, list[Axes]]:
+    """Makes a figure of the report's width with `rows` axes below each other."""
+    with matplotlib.rc_context(TYPE):
+        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots(rows, 1, squeeze=False, **options)[:, 0]
+    return figure, list(axes)
+
+
+def png(figure: Figure) -> bytes:
+    """Draws a figure and returns it as a PNG file."""
+    buffer = io.BytesIO()
+    with matplotlib.rc_context(TYPE), warnings.catch_warnings():
+        # A class name in a script that the font lacks is drawn as boxes; the page's
+        # own text has it right.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def color(index: int) -> str:
+    """The colour of the arm, or class, number `index`."""
+    return COLORS[index % len(COLORS)]
+
+
+def dashes(index: int) -> str:
+    """A line style that tells apart what shares a colour."""
+    return DASHES[index // len(COLORS) % len(DASHES)]
+
+
+def marker(index: int) -> str:
+    """The marker of arm number `index`: colour is never the only difference."""
+    return MARKERS[index % len(MARKERS)]
+
+
+def label(name: str, length: int = 24) -> str:
+    """A name as matplotlib may draw it: short, one line, no mathematics, no hiding."""
+    name = " ".join(name.split())
+    if len(name) > length:
+        name = name[: length - 1].rstrip() + "…"
+    # Legends leave out what starts with an underscore.
+    name = f" {name}" if name.startswith("_") else name
+    return name.replace("$", r"\$")
+
+
+def spell(value: float | None, digits: int = 3, sign: bool = False) -> str:
+    """A number for people: "0.976", with a true minus, or a dash for none."""
+    if value is None or value != value:
+        return "–"
+    return f"{value:{'+' if sign else ''}.{digits}f}".replace("-", "−")

@@ -1,0 +1,78 @@
+"""One number per arm, and the differences between arms."""
+
+from typing import Any
+
+from jaxmed.report.comparison import COMPARED, Comparison
+from jaxmed.report.forest import Line
+from jaxmed.report.records import Arm
+from jaxmed.report.tables import (
+    Table,
+    estimate,
+    estimate_names,
+    estimate_table,
+    metric_title,
+    transpose,
+    word,
+)
+
+
+def summary_table(comparison: Comparison) -> Table:
+    """A row per metric of the test split, a column per arm."""
+    arms = comparison.arms
+    names = estimate_names(arms[0].first.metrics["test"])
+    rows = {
+        arm.name: {name: comparison.estimate(arm, "test", name) for name in names}
+        for arm in arms
+    }
+    images = arms[0].first.metrics["test"]["n"]
+    caption = f"Test split, {images:,} images"
+    return transpose(estimate_table(caption, rows, ""), "")
+
+
+def differences_table(comparison: Comparison) -> Table:
+    """A row per arm but the first: its difference from the first, by metric."""
+    arms, rows = comparison.arms, []
+    for arm in arms[1:]:
+        found = [comparison.difference(arm, arms[0], metric) for metric in COMPARED]
+        rows.append((word(arm.name), *(estimate(one, sign=True) for one in found)))
+    return Table(
+        caption=f"Difference from {arms[0].name}, paired by image",
+        head=("arm", *map(metric_title, COMPARED)),
+        rows=tuple(rows),
+    )
+
+
+def summary_lines(comparison: Comparison, metric: str) -> list[Line]:
+    """The lines of the forest plot of one metric."""
+    lines = []
+    for index, arm in enumerate(comparison.arms):
+        found = comparison.estimate(arm, "test", metric)
+        lines.append(_line(index, arm.name, found, _seeds(arm, metric)))
+    return lines
+
+
+def difference_lines(comparison: Comparison, metric: str) -> list[Line]:
+    """The lines of the forest plot of the differences from the first arm."""
+    first, lines = comparison.arms[0], []
+    for index, arm in enumerate(comparison.arms[1:], 1):
+        found = comparison.difference(arm, first, metric)
+        lines.append(_line(index, f"{arm.name} − {first.name}", found))
+    return lines
+
+
+def _line(
+    index: int, name: str, found: dict[str, Any], seeds: tuple[float, ...] = ()
+) -> Line:
+    return Line(
+        name=name,
+        index=index,
+        value=found.get("value"),
+        low=found.get("ci_low"),
+        high=found.get("ci_high"),
+        seeds=seeds,
+    )
+
+
+def _seeds(arm: Arm, metric: str) -> tuple[float, ...]:
+    values = (run.metrics["test"].get(metric, {}).get("value") for run in arm.runs)
+    return tuple(value for value in values if value is not None)

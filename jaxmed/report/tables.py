@@ -1,0 +1,230 @@
+"""Tables as plain values: a template turns them into HTML, other formats can follow."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jaxmed.report.records import Arm, RunRecord
+from jaxmed.report.style import spell
+
+TITLES = {
+    "auroc": "AUROC",
+    "auprc": "AUPRC",
+    "log_loss": "log loss",
+    "f1": "F1",
+    "mcc": "MCC",
+    "ppv": "PPV",
+    "npv": "NPV",
+    "youden_j": "Youden's J",
+    "ece": "ECE",
+    "ece_calibrated": "ECE after scaling",
+    "brier": "Brier score",
+}
+"""What a metric is called where replacing "_" by a space is not enough."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One cell: what is read, and the exact number behind it.
+
+    Attributes:
+        text: rounded for reading.
+        exact: the number as metrics.json has it; None for words and missing numbers.
+        range: the interval, "[0.964, 0.986]", or nothing.
+        note: why a number is missing.
+        words: the text may wrap and is aligned left.
+    """
+
+    text: str
+    exact: float | None = None
+    range: str = ""
+    note: str = ""
+    words: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A caption, a head and rows of cells; the first cell of a row names the row."""
+
+    caption: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    note: str = ""
+
+
+def metric_title(name: str) -> str:
+    """A metric's name for people: "balanced_accuracy" is "balanced accuracy"."""
+    return TITLES.get(name, name.replace("_", " "))
+
+
+def estimate_names(metrics: Mapping[str, Any]) -> list[str]:
+    """The names under which `metrics` holds estimates ({"value", "ci_low", ...})."""
+    return [k for k, v in metrics.items() if isinstance(v, dict) and "value" in v]
+
+
+def word(text: object) -> Cell:
+    """A cell of words."""
+    return Cell(text=str(text), words=True)
+
+
+def number(value: float | None, digits: int = 3, sign: bool = False) -> Cell:
+    """A cell of one number without an interval."""
+    return Cell(text=spell(value, digits, sign), exact=value)
+
+
+def count(value: int | None) -> Cell:
+    """A cell of a whole number: 11,689,512."""
+    return Cell(text="–" if value is None else f"{value:,}", exact=value)
+
+
+def rate(value: float | None) -> Cell:
+    """A cell of a learning rate: 1e-05."""
+    return Cell(text="–" if value is None else f"{value:g}", exact=value)
+
+
+def estimate(found: Mapping[str, Any] | float | None, sign: bool = False) -> Cell:
+    """A cell of an estimate: its value and, smaller, its 95 % interval."""
+    if not isinstance(found, Mapping):
+        return number(found, sign=sign)
+    value = found.get("value")
+    if value is None:
+        return Cell(text="–", note=str(found.get("reason", "undefined")))
+    low, high = found.get("ci_low"), found.get("ci_high")
+    if low is None or high is None:
+        return number(value, sign=sign)
+    ends = f"[{spell(low, sign=sign)}, {spell(high, sign=sign)}]"
+    return Cell(text=spell(value, sign=sign), exact=value, range=ends)
+
+
+def estimate_table(
+    caption: str, rows: Mapping[str, Mapping[str, Any]], first: str
+) -> Table:
+    """A row per key, a column per estimate, support last.
+
+    Args:
+        caption: the table's caption.
+        rows: estimates by row name, such as metrics["per_class"]["test"].
+        first: the head of the first column.
+    """
+    names = list(dict.fromkeys(n for row in rows.values() for n in estimate_names(row)))
+    support = any("support" in row for row in rows.values())
+    body = []
+    for name, row in rows.items():
+        cells = [word(name), *(estimate(row.get(metric)) for metric in names)]
+        body.append((*cells, count(row.get("support"))) if support else tuple(cells))
+    head = (first, *map(metric_title, names), *(("support",) if support else ()))
+    return Table(caption=caption, head=head, rows=tuple(body))
+
+
+def transpose(table: Table, first: str) -> Table:
+    """Turns rows into columns, so that the table's arms stand side by side."""
+    head = (first, *(row[0].text for row in table.rows))
+    columns = zip(*(row[1:] for row in table.rows), strict=True)
+    rows = ((word(n), *c) for n, c in zip(table.head[1:], columns, strict=True))
+    return Table(caption=table.caption, head=head, rows=tuple(rows), note=table.note)
+
+
+def class_table(run: RunRecord) -> Table:
+    """Precision, recall, F1, AUROC and support of every class."""
+    per_class = run.metrics["per_class"]["test"]
+    rule = "probability of 0.5" if run.task == "multilabel" else "largest probability"
+    return estimate_table(f"Decided by the {rule}", per_class, "class")
+
+
+def threshold_table(arms: Sequence[Arm]) -> Table:
+    """A binary task: the threshold of each arm and what it gives on the test split."""
+    rows = {arm.name: arm.first.metrics["test_at_threshold"] for arm in arms}
+    table = transpose(estimate_table("At the threshold chosen on val", rows, ""), "")
+    values = (number(arm.first.metrics["threshold"].get("value")) for arm in arms)
+    threshold = (word("threshold"), *values)
+    return Table(caption=table.caption, head=table.head, rows=(threshold, *table.rows))
+
+
+def class_threshold_table(run: RunRecord) -> Table:
+    """Other tasks: one-vs-rest thresholds and what they give, class by class."""
+    rows = run.metrics["test_at_threshold"]
+    table = estimate_table("At one-vs-rest thresholds chosen on val", rows, "class")
+    values = run.metrics["threshold"].get("value") or {}
+    body = (
+        (row[0], number(values.get(name)), *row[1:])
+        for name, row in zip(rows, table.rows, strict=True)
+    )
+    head = (table.head[0], "threshold", *table.head[1:])
+    return Table(caption=table.caption, head=head, rows=tuple(body))
+
+
+def calibration_table(arms: Sequence[Arm]) -> Table:
+    """Temperature and calibration errors of each arm."""
+    rows = {arm.name: arm.first.metrics["calibration"].get("test", {}) for arm in arms}
+    bins = arms[0].first.metrics["calibration"].get("ece_bins")
+    table = transpose(estimate_table("Calibration on the test split", rows, ""), "")
+    temperatures = (
+        number(arm.first.metrics["calibration"].get("temperature")) for arm in arms
+    )
+    return Table(
+        caption=table.caption,
+        head=table.head,
+        rows=((word("temperature"), *temperatures), *table.rows),
+        note=f"ECE: expected calibration error over {bins} bins." if bins else "",
+    )
+
+
+def confusion_table(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> Table:
+    """Counts; rows are true classes, columns predicted ones."""
+    rows = zip(names, matrix, strict=True)
+    body = tuple((word(name), *map(count, row)) for name, row in rows)
+    return Table(caption="Counts", head=("true ↓ predicted →", *names), rows=body)
+
+
+def groups_table(run: RunRecord) -> Table | None:
+    """The parameter groups that each phase trains; None if the run kept no record."""
+    parameters = run.environment.get("parameters")
+    if not parameters:
+        return None
+    total, rows = parameters.get("total"), []
+    for phase in parameters.get("phases", ()):
+        head = [word(phase.get("name", "")), count(phase.get("epochs"))]
+        for group in phase.get("groups", ()):
+            patterns = group.get("patterns", "")
+            if not isinstance(patterns, str):
+                patterns = ", ".join(patterns)
+            rows.append(
+                (
+                    *head,
+                    word(group.get("name", "")),
+                    word(patterns),
+                    count(group.get("parameters")),
+                    word(group.get("optimizer", "")),
+                    rate(group.get("learning_rate")),
+                )
+            )
+        rows.append(_trainable(phase, total))
+    head = ("phase", "epochs", "group", "pattern", "parameters", "optimiser", "rate")
+    return Table(caption="Groups of parameters, by phase", head=head, rows=tuple(rows))
+
+
+def _trainable(phase: Mapping[str, Any], total: int | None) -> tuple[Cell, ...]:
+    trainable = phase.get("trainable")
+    words = f"of {total:,} trainable" if total else "trainable"
+    if total and trainable is not None:
+        words += f" ({trainable / total:.2%})"
+    blank = Cell(text="")
+    name = word(phase.get("name", ""))
+    return (name, blank, word("all"), word(words), count(trainable), blank, blank)
+
+
+def environment_table(run: RunRecord) -> Table:
+    """Everything in environment.json but the parameter groups, which have a table."""
+    kept = {k: v for k, v in run.environment.items() if k != "parameters"}
+    rows = tuple((word(name), word(value)) for name, value in _flat(kept))
+    return Table(caption="environment.json", head=("entry", "value"), rows=rows)
+
+
+def _flat(entries: Mapping[str, Any], above: str = "") -> Iterable[tuple[str, str]]:
+    for name, value in entries.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{above}{name}.")
+        elif isinstance(value, list):
+            yield f"{above}{name}", ", ".join(map(str, value))
+        else:
+            yield f"{above}{name}", str(value)

@@ -1,0 +1,174 @@
+"""Experiment folders as `run` leaves them, with drawn predictions and real metrics."""
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxmed.evaluation import Predictions, evaluate, write_predictions
+
+HOSTILE = 'T-cell <script>alert("1")</script> & $x_1$'
+
+
+def draw_predictions(
+    names: Sequence[str], skill: float, seed: int, task: str, n: int
+) -> list[Predictions]:
+    """Val and test predictions of an imagined model.
+
+    Args:
+        names: the classes.
+        skill: how far the true class's logit is above the others, on average.
+        seed: of the noise; labels are the same for every seed.
+        task: binary, multiclass or multilabel.
+        n: images per split.
+    """
+    splits = []
+    for number, split in enumerate(("val", "test")):
+        truth = np.random.default_rng(number)
+        noise = np.random.default_rng([seed, number])
+        labels = truth.integers(0, len(names), n)
+        member = np.eye(len(names))[labels]
+        if task == "multilabel":
+            labels = truth.integers(0, 2, (n, len(names)))
+            member = labels
+        logits = skill * member + noise.normal(size=(n, len(names)))
+        exp = np.exp(logits)
+        if task == "multilabel":
+            probs = exp / np.exp(skill / 2) / (1 + exp / np.exp(skill / 2))
+        else:
+            probs = exp / exp.sum(axis=1, keepdims=True)
+        splits.append(
+            Predictions(
+                split=split,
+                ids=tuple(f"{split}/{i:06d}" for i in range(n)),
+                labels=labels,
+                probs=probs.astype(np.float32).astype(np.float64),
+                class_names=tuple(names),
+                task=task,
+            )
+        )
+    return splits
+
+
+def write_run(
+    folder: Path,
+    names: Sequence[str],
+    *,
+    skill: float,
+    task: str,
+    n: int = 160,
+    bare: bool = False,
+) -> None:
+    """Writes a run's folder; a `bare` one has metrics and predictions only."""
+    seed = int(folder.name.removeprefix("seed-"))
+    folder.mkdir(parents=True)
+    splits = draw_predictions(names, skill, seed, task, n)
+    write_predictions(folder / "predictions.csv", splits)
+    metrics = evaluate(*splits, resamples=100)
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    if bare:
+        return
+    phases = ["head"] * 3 + ["all"] * 5 if skill > 1 else ["all"] * 8
+    _write_history(folder / "history.csv", phases, skill)
+    environment = _environment(names, task, phases, n)
+    (folder / "environment.json").write_text(json.dumps(environment))
+    (folder / "config.toml").write_text('[data]\nsource = "npz:PATH"\n')
+    _write_cams(folder, splits[1])
+
+
+def _write_history(path: Path, phases: Sequence[str], skill: float) -> None:
+    rows, within = [], 0
+    for index, phase in enumerate(phases):
+        within = within + 1 if index and phases[index - 1] == phase else 1
+        fit = 1 - np.exp(-(index + 1) * skill / 4)
+        row = {"phase": phase, "epoch": within, "step": 147 * (index + 1)}
+        row |= {"train_loss": 0.7 - 0.6 * fit, "train_accuracy": 0.5 + 0.49 * fit}
+        row |= {"val_loss": 0.75 - 0.55 * fit + 0.01 * (index % 3)}
+        row |= {"val_accuracy": 0.5 + 0.46 * fit, "val_auroc": 0.6 + 0.39 * fit}
+        row |= {"lr_head": 1e-3, "lr_backbone": "" if phase == "head" else 1e-5}
+        rows.append(row | {"seconds": 21.5, "images_per_second": 219.0})
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _environment(names, task, phases, n) -> dict:
+    group = {"optimizer": "adam", "learning_rate": 1e-3, "patterns": ["head.*"]}
+    head = {"name": "head", "parameters": 1026, **group}
+    rest = {"name": "backbone", "parameters": 11_176_512, "optimizer": "adam"}
+    rest |= {"learning_rate": 1e-5, "patterns": ["backbone.*"]}
+    trained = [
+        {"name": "head", "epochs": 3, "trainable": 1026, "groups": [head]},
+        {"name": "all", "epochs": 5, "trainable": 11_177_538, "groups": [head, rest]},
+    ]
+    return {
+        "jaxmed": "0.1.0",
+        "jax": "0.10.2",
+        "devices": ["cpu"],
+        "git_revision": "0123456789abcdef",
+        "data": {
+            "source": "npz:PATH",
+            "fingerprint": "ab" * 32,
+            "class_names": list(names),
+            "task": task,
+            "sizes": {"train": 1000, "val": n, "test": n},
+        },
+        "weights": {"name": "imagenet", "fingerprint": "cd" * 32},
+        "parameters": {
+            "total": 11_177_538,
+            "phases": [phase for phase in trained if phase["name"] in phases],
+        },
+        "best": {"phase": "all", "epoch": 4, "metric": "val_auroc", "value": 0.97},
+        "seconds": 172.0,
+    }
+
+
+def _write_cams(folder: Path, test: Predictions) -> None:
+    (folder / "cams").mkdir()
+    entries = []
+    for i in range(8):
+        shade = np.linspace(0, 255, 112, dtype=np.uint8)
+        image = np.stack([np.tile(shade, (56, 1))] * 3, axis=-1)
+        image[:, :, i % 3] //= 2
+        name = f"cams/{i:03d}.png"
+        Image.fromarray(image).save(folder / name)
+        true = test.labels[i] if test.labels.ndim == 1 else 0
+        predicted = int(test.probs[i].argmax())
+        entries.append(
+            {
+                "file": name,
+                "id": test.ids[i],
+                "split": "test",
+                "true": test.class_names[true],
+                "predicted": test.class_names[predicted],
+                "probability": float(test.probs[i].max()),
+                "correct": bool(true == predicted),
+            }
+        )
+    (folder / "cams" / "cams.json").write_text(json.dumps(entries))
+
+
+@pytest.fixture(scope="session")
+def binary_folder(tmp_path_factory) -> Path:
+    """Two arms with two seeds each; the first arm is `scratch`."""
+    folder = tmp_path_factory.mktemp("binary")
+    for arm, skill in (("scratch", 0.9), ("two_phase", 2.2)):
+        for seed in (0, 1):
+            run = folder / arm / f"seed-{seed}"
+            write_run(run, ("normal", "pneumonia"), skill=skill, task="binary")
+    Image.new("RGB", (640, 320), "#446688").save(folder / "samples.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def multiclass_folder(tmp_path_factory) -> Path:
+    """One arm, one seed, a class name that HTML and matplotlib would misread."""
+    folder = tmp_path_factory.mktemp("multiclass")
+    names = ("basophil", "_eosinophil", HOSTILE, "a" * 80)
+    write_run(folder / "frozen" / "seed-3", names, skill=1.5, task="multiclass")
+    return folder
