@@ -22,6 +22,7 @@ from jaxmed.errors import InputError
 from jaxmed.progress import progress
 
 LEVEL = 0.95
+QUANTILES = (0.025, 0.975)
 # Counts per chunk of resamples: few enough to stay in the processor's cache.
 CHUNK = 200_000
 # Progress is shown if all resamples are expected to take longer than this, in
@@ -183,5 +184,5 @@ def as_estimate(value: float | Undefined, samples: np.ndarray) -> Estimate:
     if not len(defined):
         interval = {"ci_low": None, "ci_high": None}
         return {"value": float(value)} | interval | {"reason": "in no resample"}
-    low, high = np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = np.quantile(defined, QUANTILES)
     return {"value": float(value), "ci_low": float(low), "ci_high": float(high)}

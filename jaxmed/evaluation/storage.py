@@ -10,6 +10,9 @@ import numpy as np
 from jaxmed.errors import InputError
 from jaxmed.evaluation.predictions import Predictions
 
+# Ids are often names of files, and those can be any bytes: they survive.
+ODD = "surrogateescape"
+
 
 def write_predictions(path: str | Path, splits: Sequence[Predictions]) -> None:
     """Writes predictions as CSV (RFC 4180, UTF-8), a row per image.
@@ -39,7 +42,7 @@ def write_predictions(path: str | Path, splits: Sequence[Predictions]) -> None:
     path = Path(path)
     unfinished = path.with_name(path.name + ".unfinished")
     try:
-        with unfinished.open("w", encoding="utf-8", newline="") as file:
+        with unfinished.open("w", encoding="utf-8", errors=ODD, newline="") as file:
             writer = csv.writer(file)
             writer.writerow(_header(first.task, first.class_names))
             for predictions in splits:
@@ -72,7 +75,7 @@ def read_predictions(
         raise InputError(f"There is no predictions file {path}.")
     rows: dict[str, list[tuple]] = {}
     # utf-8-sig: spreadsheet programs put a byte-order mark in front when saving.
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    with path.open(encoding="utf-8-sig", errors=ODD, newline="") as file:
         reader = csv.reader(file)
         expected, header = _header(task, class_names), next(reader, [])
         if header != expected:
