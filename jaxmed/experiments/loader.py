@@ -86,17 +86,17 @@ def _check_type(kind: type, value: Any, where: str, key: str) -> None:
 
 def _check_range(declared: Field, value: Any, where: str, key: str) -> None:
     limits = declared.metadata
-    if limits["choices"] and value not in limits["choices"]:
+    if limits.get("choices") and value not in limits["choices"]:
         near = difflib.get_close_matches(str(value), limits["choices"], n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         known = ", ".join(limits["choices"])
         raise InputError(f"{where}: {key} must be one of {known}; got {value!r}.{hint}")
     # Written so that NaN, which compares with nothing, is outside every range.
-    if limits["low"] is not None and not value >= limits["low"]:
+    if limits.get("low") is not None and not value >= limits["low"]:
         raise _out_of_range(where, key, f"at least {limits['low']}", value)
-    if limits["high"] is not None and not value <= limits["high"]:
+    if limits.get("high") is not None and not value <= limits["high"]:
         raise _out_of_range(where, key, f"at most {limits['high']}", value)
-    if limits["below"] is not None and not value < limits["below"]:
+    if limits.get("below") is not None and not value < limits["below"]:
         raise _out_of_range(where, key, f"below {limits['below']}", value)
 
 

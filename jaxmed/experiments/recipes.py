@@ -24,12 +24,14 @@ class Recipe:
 
     Attributes:
         path: the file it came from.
-        arms: the resolved configuration of each arm, by name, in the file's order.
+        arms: the resolved configuration of each chosen arm, by name.
+        order: all arms of the file, in its order.
         expect: published numbers.
     """
 
     path: Path
     arms: dict[str, ExperimentConfig]
+    order: tuple[str, ...]
     expect: tuple[Expectation, ...]
 
     @property
@@ -141,6 +143,7 @@ def load_recipe(
     return Recipe(
         path=path,
         arms={arm: resolved[arm] for arm in by_name if arm in chosen},
+        order=tuple(by_name),
         expect=tuple(e for e in expectations if e.arm in chosen),
     )
 

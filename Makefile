@@ -1,0 +1,43 @@
+# make quickstart and make test are all a newcomer needs; both make .venv first.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+PIP := $(RUN) -m pip --disable-pip-version-check
+# What an installation depends on; a change installs again.
+DEPENDS := pyproject.toml constraints.txt
+
+.PHONY: quickstart test lint dev clean
+
+quickstart: $(VENV)/.base  ## train, evaluate, explain and report in minutes
+	$(RUN) -m jaxmed.experiments run quickstart
+
+test: $(VENV)/.dev  ## the test suite
+	$(RUN) -m pytest
+
+lint: $(VENV)/.dev  ## lint, format and types, as CI checks them
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/pyright
+
+dev: $(VENV)/.dev  ## everything the tests need, in .venv
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.version_info >= (3, 11) \
+	  or sys.exit(f"jaxmed needs Python 3.11 or newer, and $(PYTHON) is {v}. " \
+	  "Name another one: make PYTHON=python3.12 ...")'
+	@echo "Creating $(VENV)"
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+$(VENV)/.base: $(DEPENDS) | $(VENV)/bin/python
+	@echo "Installing jaxmed into $(VENV): about 250 MB, once"
+	$(PIP) install -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.dev: $(DEPENDS) | $(VENV)/bin/python
+	@echo "Installing jaxmed with torch and the test tools into $(VENV):" \
+	  "several GB on Linux, once"
+	$(PIP) install -c constraints.txt -e '.[dev]'
+	@touch $@ $(VENV)/.base
+
+clean:  ## remove .venv; runs/ stays
+	rm -rf $(VENV)

@@ -1,0 +1,75 @@
+"""The command line: `python -m jaxmed.experiments COMMAND ...`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any, NoReturn
+
+from jaxmed.errors import InputError
+from jaxmed.experiments.flags import take_overrides
+
+# A command is a module with HELP, add_arguments and execute, and a line here.
+COMMANDS = ("list", "run", "report")
+# Commands that take the fields of the configuration as flags.
+CONFIGURABLE = ("run",)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are sentences like all others."""
+
+    def error(self, message: str) -> NoReturn:
+        sentence = message[0].upper() + message[1:]
+        raise InputError(f"{sentence}; `{self.prog} --help` shows what is possible.")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Builds the parser of all commands."""
+    parser = Parser(
+        prog="python -m jaxmed.experiments",
+        description="Fine-tune ImageNet-pretrained CNNs on medical images.",
+        epilog="`run --help` lists every setting with its default.",
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name in COMMANDS:
+        module: Any = import_module(f"jaxmed.experiments.{name}")
+        command = commands.add_parser(
+            name,
+            help=module.HELP,
+            description=module.HELP,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        module.add_arguments(command)
+        command.set_defaults(execute=module.execute)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Carries out a command line.
+
+    Returns:
+        The exit code: 0; 2 for something the user can put right, said in a sentence
+        on the error stream; 130 if interrupted.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        overrides: dict[str, Any] = {}
+        if words and words[0] in CONFIGURABLE:
+            words, overrides = take_overrides(words)
+        arguments = build_parser().parse_args(words)
+        arguments.overrides = overrides
+        arguments.execute(arguments)
+    except InputError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        sentence = "Interrupted. The same command goes on where it stopped."
+        print(f"\n{sentence}", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

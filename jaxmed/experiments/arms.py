@@ -1,0 +1,119 @@
+"""An arm made ready: its model with starting weights, and its strategy."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jaxmed.errors import InputError, unknown
+from jaxmed.experiments.config import ExperimentConfig
+from jaxmed.experiments.weights import Start, check_weights, load_start
+
+if TYPE_CHECKING:
+    from jaxmed.data.dataset import Dataset
+    from jaxmed.models.classifier import Classifier
+    from jaxmed.strategies import Strategy
+
+# By the name in the signature, which is a text if annotations are postponed.
+OPTION_TYPES = {
+    "bool": ((bool,), "true or false"),
+    "int": ((int,), "a whole number"),
+    "float": ((int, float), "a number"),
+    "str": ((str,), "a text"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """What training needs beside the data.
+
+    Attributes:
+        model: with its starting weights.
+        start: where they came from.
+        strategy: made for the model.
+    """
+
+    model: "Classifier"
+    start: Start
+    strategy: "Strategy"
+
+
+def check_arm(config: ExperimentConfig, arm: str) -> None:
+    """Checks what can be checked without images and without weights.
+
+    Raises:
+        InputError: an unknown backbone, strategy, option or form of weights, or an
+            option of another type. The sentence begins with the arm's name.
+    """
+    from jaxmed.models.zoo import ARCHITECTURES
+
+    with naming(arm):
+        if config.model.backbone not in ARCHITECTURES:
+            raise unknown("backbone", config.model.backbone, ARCHITECTURES)
+        check_weights(config.model.weights)
+        _check_options(config.train.strategy, config.train.options)
+
+
+def prepare_arm(
+    config: ExperimentConfig, data: "Dataset", *, seed: int, out: Path
+) -> Prepared:
+    """Builds the model, loads its weights and creates the strategy.
+
+    Args:
+        config: of the arm.
+        data: decides the number of classes.
+        seed: of the model's random weights.
+        out: where weights "run:..." are looked for first.
+
+    Raises:
+        InputError: weights that are not there or do not fit, or a strategy that does
+            not fit the model.
+    """
+    from jaxmed.models.zoo import create_model
+    from jaxmed.strategies import create_strategy
+
+    model = create_model(
+        config.model.backbone,
+        num_classes=len(data.class_names),
+        head=config.model.head,
+        hidden_features=config.model.hidden_features,
+        dropout=config.model.dropout,
+        seed=seed,
+    )
+    start = load_start(model, config.model.weights, out)
+    strategy = create_strategy(config.train.strategy, model, **config.train.options)
+    return Prepared(model=model, start=start, strategy=strategy)
+
+
+@contextmanager
+def naming(arm: str) -> Iterator[None]:
+    """Puts the arm's name before the sentence of an `InputError`."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"Arm {arm}: {error}") from error
+
+
+def _check_options(strategy: str, options: Mapping[str, Any]) -> None:
+    from jaxmed.strategies import options_of
+
+    known = options_of(strategy).parameters
+    free = any(p.kind is p.VAR_KEYWORD for p in known.values())
+    for name, value in options.items():
+        if name not in known:
+            if free:
+                continue
+            raise unknown(f"option of strategy {strategy!r}", name, known)
+        kind = known[name].annotation
+        types, expected = OPTION_TYPES.get(getattr(kind, "__name__", kind), (None, ""))
+        wrong_bool = isinstance(value, bool) and types != (bool,)
+        if types and (wrong_bool or not isinstance(value, types)):
+            raise InputError(f"train.options.{name} must be {expected}, got {value!r}.")
+    for name, parameter in known.items():
+        needed = parameter.default is parameter.empty and parameter.kind in (
+            parameter.KEYWORD_ONLY,
+            parameter.POSITIONAL_OR_KEYWORD,
+        )
+        if needed and name not in options:
+            raise InputError(f"strategy {strategy!r} needs train.options.{name}.")

@@ -1,0 +1,118 @@
+"""An experiment: the recipes it needs, then all its arms and seeds, then the report."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jaxmed.errors import InputError
+from jaxmed.experiments.arms import check_arm, naming, prepare_arm
+from jaxmed.experiments.config import DataConfig, ExperimentConfig
+from jaxmed.experiments.folders import (
+    check_folders,
+    experiment_folder,
+    is_finished,
+    run_folder,
+)
+from jaxmed.experiments.recipes import Recipe
+from jaxmed.experiments.report import rebuild_report
+from jaxmed.experiments.runner import train_run
+from jaxmed.experiments.samples import write_samples
+from jaxmed.experiments.weights import RUN
+
+if TYPE_CHECKING:
+    from jaxmed.data.dataset import Dataset
+
+Datasets = dict[DataConfig, "Dataset"]
+
+
+def run_recipes(recipes: Sequence[Recipe], out: Path) -> Path:
+    """Runs recipes in order.
+
+    Everything that can be wrong is checked for all of them before the first is
+    trained and before anything is written. Finished runs are skipped.
+
+    Args:
+        recipes: each after those it needs.
+        out: the folder of all experiments.
+
+    Returns:
+        The path of the last recipe's report.
+
+    Raises:
+        InputError: see `check_recipes`.
+    """
+    datasets = check_recipes(recipes, out)
+    report = None
+    for recipe in recipes:
+        for arm, config in recipe.arms.items():
+            for seed in config.train.seeds:
+                folder = run_folder(out, recipe, arm, seed)
+                if is_finished(folder):
+                    print(f"Finished already, skipped: {folder}", flush=True)
+                else:
+                    train_run(recipe, arm, seed, datasets[config.data], out=out)
+        folder = experiment_folder(out, recipe.name)
+        if recipe.base.data in datasets:
+            write_samples(folder, datasets[recipe.base.data])
+        report = rebuild_report(folder)
+    assert report, "at least one recipe is run"
+    return report
+
+
+def check_recipes(recipes: Sequence[Recipe], out: Path) -> Datasets:
+    """Checks folders, settings, images, weights and strategies of all recipes.
+
+    Returns:
+        The data sets that unfinished runs need, loaded.
+
+    Raises:
+        InputError: something the recipes name is not there or does not fit.
+    """
+    for recipe in recipes:
+        check_folders(out, recipe)
+    for recipe in recipes:
+        for arm, config in recipe.arms.items():
+            check_arm(config, arm)
+    datasets: Datasets = {}
+    planned: dict[Path, ExperimentConfig] = {}
+    for recipe in recipes:
+        for arm, config in recipe.arms.items():
+            todo = [
+                seed
+                for seed in config.train.seeds
+                if not is_finished(run_folder(out, recipe, arm, seed))
+            ]
+            if todo:
+                with naming(arm):
+                    _check_fit(config, datasets, planned, out)
+            planned |= {run_folder(out, recipe, arm, seed): config for seed in todo}
+    return datasets
+
+
+def _check_fit(
+    config: ExperimentConfig,
+    datasets: Datasets,
+    planned: dict[Path, ExperimentConfig],
+    out: Path,
+) -> None:
+    """Loads an arm's images and builds the arm once, to find what does not fit."""
+    from dataclasses import replace
+
+    from jaxmed.data import load_dataset
+
+    if config.data not in datasets:
+        datasets[config.data] = load_dataset(
+            config.data.source, image_size=config.data.image_size
+        )
+    model = config.model
+    earlier = planned.get(out / model.weights.removeprefix(RUN))
+    if model.weights.startswith(RUN) and earlier:
+        # Its weights are not there yet; what they will be is known.
+        if earlier.model.backbone != model.backbone:
+            raise InputError(
+                f"weights {model.weights!r} will be of a {earlier.model.backbone}, and "
+                f"model.backbone is {model.backbone}; they must be the same."
+            )
+        config = replace(config, model=replace(model, weights="none"))
+    seed = config.train.seeds[0]
+    prepare_arm(config, datasets[config.data], seed=seed, out=out)

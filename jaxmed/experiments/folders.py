@@ -1,0 +1,160 @@
+"""Run folders: where they are, what they hold, and files that appear whole."""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from jaxmed.errors import InputError
+from jaxmed.experiments.recipes import Recipe, Table
+from jaxmed.experiments.toml import format_toml, read_toml
+
+CONFIG = "config.toml"
+# A run is finished when all of these are there.
+FILES = (
+    CONFIG,
+    "environment.json",
+    "history.csv",
+    "predictions.csv",
+    "cams/cams.json",
+    "metrics.json",
+)
+# What decides a run's numbers; texts about the experiment may change.
+DECISIVE = ("name", "data", "model", "train", "evaluate", "explain")
+PART = ".part-"
+
+
+def experiment_folder(out: Path, name: str) -> Path:
+    """Returns the folder of an experiment."""
+    return out / name
+
+
+def run_folder(out: Path, recipe: Recipe, arm: str, seed: int) -> Path:
+    """Returns the folder of one run."""
+    return experiment_folder(out, recipe.name) / arm / f"seed-{seed}"
+
+
+def is_finished(folder: Path) -> bool:
+    """Tells whether a run folder has all its files."""
+    return all((folder / name).is_file() for name in FILES)
+
+
+def check_folders(out: Path, recipe: Recipe) -> None:
+    """Checks that every run of a recipe can be written, or gone on with, below `out`.
+
+    Raises:
+        InputError: something else is there: a file, another experiment, or a run with
+            another configuration.
+    """
+    parent = out
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir():
+        raise InputError(f"{parent} is a file; --out must be a folder.")
+    if not os.access(parent, os.W_OK):
+        raise InputError(f"The folder {parent} cannot be written to; see --out.")
+    for arm, config in recipe.arms.items():
+        for seed in config.train.seeds:
+            folder = run_folder(out, recipe, arm, seed)
+            _check_folder(folder, recipe.table(arm, seed))
+
+
+def _check_folder(folder: Path, table: Table) -> None:
+    if not folder.exists():
+        return
+    advice = "Give another --out, or delete that folder."
+    if not folder.is_dir():
+        raise InputError(f"{folder} is a file, not the folder of a run. {advice}")
+    if not (folder / CONFIG).is_file():
+        # A run killed at its very start leaves an empty folder.
+        if any(not path.name.startswith(PART) for path in folder.iterdir()):
+            raise InputError(f"{folder} holds something else than a run. {advice}")
+        return
+    difference = first_difference(read_toml(folder / CONFIG), table)
+    if difference:
+        key, old, new = difference
+        raise InputError(
+            f"{folder} holds another configuration: {key} is {old} there and {new} "
+            f"here. {advice}"
+        )
+
+
+def first_difference(
+    old: Mapping[str, Any], new: Mapping[str, Any]
+) -> tuple[str, str, str] | None:
+    """Compares what decides the numbers of two runs.
+
+    Returns:
+        The first key that differs with both its values, spelled out, or None.
+    """
+    flat_old = _flatten({key: old.get(key, {}) for key in DECISIVE})
+    flat_new = _flatten({key: new.get(key, {}) for key in DECISIVE})
+    for key in [*flat_new, *flat_old]:
+        there, here = flat_old.get(key), flat_new.get(key)
+        if there != here:
+            return key, _spell(there), _spell(here)
+    return None
+
+
+def _spell(value: Any) -> str:
+    return "not set" if value is None else repr(value)
+
+
+def _flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Gives a temporary path beside `path` and renames it when all went well.
+
+    So a file is either absent, old or complete, whenever the program is killed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The ending stays: libraries choose the format by it.
+    part = path.with_name(PART + path.name)
+    yield part
+    with part.open("rb") as file:
+        os.fsync(file.fileno())
+    os.replace(part, path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file in UTF-8, whole or not at all."""
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes JSON that every reader accepts: no NaN."""
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(path, text + "\n")
+
+
+def write_config(folder: Path, table: Table) -> None:
+    """Writes the configuration of a run, which `run` accepts back."""
+    write_text(folder / CONFIG, format_toml(table))
+
+
+def write_history(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Writes a row per epoch; a rate that a phase does not have is left empty.
+
+    Columns of rates come before the two of timing, whichever phase they are of.
+    """
+    last = ("seconds", "images_per_second")
+    columns = list(dict.fromkeys(key for row in rows for key in row if key not in last))
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, [*columns, *last], restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())

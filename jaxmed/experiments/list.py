@@ -1,0 +1,46 @@
+"""`list`: the recipes that come with jaxmed."""
+
+import sys
+from typing import Any
+
+from jaxmed.experiments.expectations import Expectation
+from jaxmed.experiments.recipes import load_recipe, recipe_files
+
+HELP = "show the recipes: data set, backbone, arms and published numbers"
+
+
+def add_arguments(parser: Any) -> None:
+    """Declares the command's arguments: none."""
+    del parser
+
+
+def execute(arguments: Any) -> None:
+    """Carries the command out."""
+    from rich.console import Console
+    from rich.table import Table
+
+    del arguments
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 1, 0))
+    for heading in ("recipe", "data", "backbone", "arms", "published"):
+        table.add_column(heading, overflow="fold")
+    for name, path in recipe_files().items():
+        recipe = load_recipe(path)
+        configs = recipe.arms.values()
+        sources = [f"{c.data.source} at {c.data.image_size} px" for c in configs]
+        table.add_row(
+            name,
+            "\n".join(dict.fromkeys(sources)),
+            "\n".join(dict.fromkeys(c.model.backbone for c in configs)),
+            "\n".join(recipe.arms),
+            "\n".join(_spell(e) for e in recipe.expect) or "-",
+        )
+    # A file or a pipe has no width; this one keeps the rows whole.
+    width = None if sys.stdout.isatty() else 160
+    Console(width=width, highlight=False).print(table)
+
+
+def _spell(entry: Expectation) -> str:
+    several = isinstance(entry.value, tuple)
+    values = entry.value if isinstance(entry.value, tuple) else (entry.value,)
+    numbers = " ".join(f"{value:g}" for value in values)
+    return f"{entry.arm} {entry.metric}{' by epoch' if several else ''} {numbers}"

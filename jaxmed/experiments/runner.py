@@ -1,0 +1,141 @@
+"""One run: an arm trained with one seed, and every file of its folder."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jaxmed.errors import InputError
+from jaxmed.experiments.arms import Prepared, naming, prepare_arm
+from jaxmed.experiments.cams import write_cams
+from jaxmed.experiments.environment import describe_environment
+from jaxmed.experiments.folders import (
+    replacing,
+    run_folder,
+    write_config,
+    write_history,
+    write_json,
+)
+from jaxmed.experiments.recipes import Recipe
+
+if TYPE_CHECKING:
+    from jaxmed.data.dataset import Dataset
+
+ENVIRONMENT = "environment.json"
+
+
+def train_run(
+    recipe: Recipe, arm: str, seed: int, data: "Dataset", *, out: Path
+) -> None:
+    """Trains, evaluates and explains; what an interrupted run has done is kept.
+
+    The folder's metrics.json is written last: with it the run is finished.
+
+    Args:
+        recipe: its folders were checked.
+        arm, seed: which of its runs.
+        data: what the arm's configuration names.
+        out: the folder of all experiments.
+
+    Raises:
+        InputError: the images or the starting weights changed since the run began,
+            or something in the configuration does not fit them.
+    """
+    from jaxmed.training.fit import fit
+
+    folder = run_folder(out, recipe, arm, seed)
+    config = recipe.arms[arm]
+    print(f"\n{recipe.name}, arm {arm}, seed {seed}: {folder}", flush=True)
+    with naming(arm):
+        prepared = prepare_arm(config, data, seed=seed, out=out)
+        environment = describe_environment(
+            data, prepared.model, prepared.start, prepared.strategy
+        ) | {"arms": list(recipe.order)}
+        _check_unchanged(folder, environment)
+        print(prepared.start.note)
+        print(prepared.strategy.describe(prepared.model), flush=True)
+        write_config(folder, recipe.table(arm, seed))
+        write_json(folder / ENVIRONMENT, environment | {"best": None, "seconds": None})
+        result = fit(
+            prepared.model,
+            data,
+            prepared.strategy,
+            preprocessing=_preprocessing(data),
+            batch_size=config.train.batch_size,
+            seed=seed,
+            select=config.train.select,
+            checkpoints=folder / "checkpoints",
+        )
+    write_history(folder / "history.csv", result.history)
+    seconds = sum(row["seconds"] for row in result.history)
+    environment |= {"best": result.best, "seconds": seconds}
+    write_json(folder / ENVIRONMENT, environment)
+    _write_results(folder, recipe, arm, prepared, data)
+
+
+def _write_results(
+    folder: Path, recipe: Recipe, arm: str, prepared: Prepared, data: "Dataset"
+) -> None:
+    """Predicts, explains, evaluates."""
+    from jaxmed.evaluation.evaluate import evaluate
+    from jaxmed.evaluation.predictions import Predictions
+    from jaxmed.evaluation.storage import write_predictions
+    from jaxmed.training.predict import predict
+
+    config = recipe.arms[arm]
+    predictions = {}
+    for name in ("val", "test"):
+        split = getattr(data, name)
+        probs = predict(
+            prepared.model,
+            split.images,
+            preprocessing=_preprocessing(data),
+            task=data.task,
+            description=f"Predicting {name}",
+        )
+        predictions[name] = Predictions(
+            split=name,
+            ids=split.ids,
+            labels=split.labels,
+            probs=probs,
+            class_names=data.class_names,
+            task=data.task,
+        )
+    with replacing(folder / "predictions.csv") as part:
+        write_predictions(part, list(predictions.values()))
+    write_cams(
+        folder,
+        prepared.model,
+        data.test,
+        predictions["test"],
+        preprocessing=_preprocessing(data),
+        images=config.explain.images,
+    )
+    metrics = evaluate(
+        predictions["val"],
+        predictions["test"],
+        resamples=config.evaluate.resamples,
+        seed=config.evaluate.seed,
+    )
+    write_json(folder / "metrics.json", metrics)
+
+
+def _preprocessing(data: "Dataset") -> Any:
+    from jaxmed.data.preprocess import Preprocessing
+
+    return Preprocessing(image_size=data.image_size)
+
+
+def _check_unchanged(folder: Path, environment: dict[str, Any]) -> None:
+    """Refuses to go on with a run on other images or other starting weights."""
+    path = folder / ENVIRONMENT
+    if not path.is_file():
+        return
+    before = json.loads(path.read_text(encoding="utf-8"))
+    for key, what in (("data", "images"), ("weights", "starting weights")):
+        old, new = before[key]["fingerprint"], environment[key]["fingerprint"]
+        if old != new:
+            raise InputError(
+                f"The {what} changed since the run in {folder} began (fingerprint "
+                f"{str(old)[:12]} then, {str(new)[:12]} now). Give another --out, or "
+                "delete that folder."
+            )

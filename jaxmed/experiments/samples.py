@@ -1,0 +1,72 @@
+"""samples.png: what the images of each class look like."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from jaxmed.experiments.folders import replacing
+
+if TYPE_CHECKING:
+    from jaxmed.data.dataset import Dataset
+
+COLUMNS = 10
+TILE = 96
+GAP = 4
+
+
+def write_samples(folder: Path, data: "Dataset") -> None:
+    """Draws some training images of every class, unless that was done before.
+
+    Args:
+        folder: of the experiment; gets samples.png.
+        data: its train split is shown.
+    """
+    from matplotlib.figure import Figure
+
+    path = folder / "samples.png"
+    if path.exists():
+        return
+    grid = sample_grid(data)
+    height, width = grid.shape[:2]
+    names = [_shorten(name) for name in data.class_names]
+    figure = Figure(figsize=(width / 120 + 2, height / 120 + 0.2), layout="tight")
+    axes = figure.subplots()
+    axes.imshow(grid)
+    axes.set_yticks((np.arange(len(names)) + 0.5) * (TILE + GAP), names)
+    axes.set_xticks([])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    with replacing(path) as part:
+        figure.savefig(part, dpi=120)
+
+
+def sample_grid(data: "Dataset") -> np.ndarray:
+    """Puts training images side by side, a row per class, the same ones every time.
+
+    Returns:
+        uint8 (rows, columns, 3); white where a class has fewer than `COLUMNS` images.
+    """
+    side = TILE + GAP
+    grid = np.full((len(data.class_names) * side, COLUMNS * side, 3), 255, np.uint8)
+    for row in range(len(data.class_names)):
+        labels = data.train.labels
+        members = labels[:, row] == 1 if labels.ndim == 2 else labels == row
+        chosen = np.flatnonzero(members)
+        chosen = np.random.default_rng(row).permutation(chosen)[:COLUMNS]
+        for column, index in enumerate(chosen):
+            top, left = row * side, column * side
+            tile = _tile(data.train.images[index])
+            grid[top : top + TILE, left : left + TILE] = tile
+    return grid
+
+
+def _tile(image: np.ndarray) -> np.ndarray:
+    from PIL import Image
+
+    picture = Image.fromarray(np.broadcast_to(image, (*image.shape[:2], 3)))
+    return np.asarray(picture.resize((TILE, TILE), Image.Resampling.BILINEAR))
+
+
+def _shorten(name: str, length: int = 28) -> str:
+    return name if len(name) <= length else name[: length - 1] + "…"

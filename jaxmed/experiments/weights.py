@@ -1,0 +1,123 @@
+"""The weights a run starts from."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from jaxmed.errors import InputError, unknown
+from jaxmed.experiments.folders import CONFIG, is_finished
+from jaxmed.experiments.toml import read_toml
+
+if TYPE_CHECKING:
+    from jaxmed.models.classifier import Classifier
+
+RUN = "run:"
+FILE = "file:"
+NAMES = ("none", "imagenet", "IMAGENET1K_V1", "IMAGENET1K_V2")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """Where a run's weights came from.
+
+    Attributes:
+        name: as the recipe says it.
+        fingerprint: SHA-256 (hex) of what was loaded; None for random weights.
+        note: a sentence for the log.
+    """
+
+    name: str
+    fingerprint: str | None
+    note: str
+
+
+def check_weights(weights: str) -> None:
+    """Checks the form of `model.weights`.
+
+    Raises:
+        InputError: it is none of the forms.
+    """
+    if weights in (RUN, FILE):
+        raise InputError(f"model.weights: a path must follow {weights!r}.")
+    if weights not in NAMES and not weights.startswith((RUN, FILE)):
+        raise unknown("weights", weights, (*NAMES, f"{FILE}PATH", f"{RUN}FOLDER"))
+
+
+def load_start(model: "Classifier", weights: str, out: Path) -> Start:
+    """Fills a fresh model's backbone; its head stays as it is.
+
+    Args:
+        model: changed in place.
+        weights: see `ModelConfig.weights`.
+        out: the folder where `run:` is looked for first.
+
+    Raises:
+        InputError: there are no such weights, or they are of another architecture.
+    """
+    check_weights(weights)
+    if weights == "none":
+        return Start(name=weights, fingerprint=None, note="All weights are random.")
+    if weights.startswith(RUN):
+        return _from_run(model, weights, find_run(weights, out))
+    import jaxmed_convert
+
+    loaded = jaxmed_convert.initialize(model, weights)
+    return Start(name=weights, fingerprint=loaded.fingerprint, note=loaded.message)
+
+
+def find_run(weights: str, out: Path) -> Path:
+    """Returns the finished run folder that "run:FOLDER" names.
+
+    Raises:
+        InputError: there is none, neither below `out` nor from the current folder.
+    """
+    name = weights.removeprefix(RUN)
+    places = [out / name, Path(name)]
+    folder = next((place for place in places if (place / CONFIG).is_file()), None)
+    if folder is None:
+        tried = " and ".join(str(place) for place in dict.fromkeys(places))
+        raise InputError(
+            f"weights {weights!r}: there is no run there; looked at {tried}."
+        )
+    if not is_finished(folder):
+        raise InputError(
+            f"weights {weights!r}: the run {folder} is not finished; run it first."
+        )
+    return folder
+
+
+def _from_run(model: "Classifier", weights: str, folder: Path) -> Start:
+    from jaxmed.models import parameters
+    from jaxmed.training.checkpoint import load_best_weights
+
+    table = read_toml(folder / CONFIG)
+    backbone = table.get("model", {}).get("backbone")
+    if backbone != model.architecture:
+        raise InputError(
+            f"weights {weights!r}: {folder} trained a {backbone}, and model.backbone "
+            f"is {model.architecture}; they must be the same."
+        )
+    arrays, progress = load_best_weights(folder / "checkpoints")
+    loaded = {p: array for p, array in arrays.items() if p.startswith("backbone.")}
+    parts = parameters.split(model)
+    parameters.load(model, parts.params | parts.stats | loaded)
+    epoch = progress["best"]["epoch"]
+    return Start(
+        name=weights,
+        fingerprint=_fingerprint(loaded),
+        note=f"Backbone {backbone} starts from {folder}, epoch {epoch}; the head is "
+        "fresh.",
+    )
+
+
+def _fingerprint(arrays: dict) -> str:
+    """Hashes names, shapes and bits of arrays."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,60 @@
+"""What importing costs: torch stays out, and --help answers at once."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+HEAVY = ("jax", "torch", "tensorflow", "medmnist", "sklearn", "matplotlib", "flax")
+
+
+def run(*arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def loaded_after(code: str) -> set[str]:
+    """Top-level modules in memory after some code ran in a fresh interpreter."""
+    listing = "import sys; print(*{name.partition('.')[0] for name in sys.modules})"
+    return set(run("-c", f"{code}\n{listing}").splitlines()[-1].split())
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import jaxmed",
+        "import jaxmed; jaxmed.create_model; jaxmed.fit; jaxmed.load_dataset",
+        "import jaxmed.experiments.experiment",
+        "import jaxmed_convert",
+    ],
+)
+def test_imports_load_neither_torch_nor_tensorflow(code):
+    loaded = loaded_after(code)
+    assert "jaxmed" in loaded or "jaxmed_convert" in loaded
+    assert not loaded & {"torch", "torchvision", "tensorflow", "medmnist"}
+
+
+@pytest.mark.parametrize("command", ["--help", "run --help", "list"])
+def test_help_loads_nothing_heavy(command):
+    code = (
+        "from jaxmed.experiments.__main__ import main\n"
+        f"try: main({command.split()})\n"
+        "except SystemExit: pass"
+    )
+    loaded = loaded_after(code)
+    assert "jaxmed" in loaded
+    assert not loaded & set(HEAVY)
+
+
+def test_help_answers_in_under_a_second():
+    def seconds() -> float:
+        started = time.perf_counter()
+        run("-m", "jaxmed.experiments", "--help")
+        return time.perf_counter() - started
+
+    # The best of three: other work on the machine must not decide.
+    assert min(seconds() for _ in range(3)) < 1
