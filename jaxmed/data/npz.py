@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxmed.data.catalog import CatalogEntry, find_entry
+from jaxmed.data.catalog import find_entry
 from jaxmed.data.dataset import (
     SPLITS,
     Dataset,
@@ -59,16 +59,20 @@ def load_npz(rest: str, cache: Path | None = None) -> Dataset:
     if not rest:
         raise InputError("'npz:' needs the path of a file, as in 'npz:scans.npz'.")
     path = Path(rest).expanduser()
-    return read_npz(path, source=f"npz:{rest}", entry=find_entry(path.stem))
+    entry = find_entry(path.stem)
+    classes = None if entry is None else (entry.task, entry.class_names)
+    return read_npz(path, source=f"npz:{rest}", classes=classes)
 
 
-def read_npz(path: Path, *, source: str, entry: CatalogEntry | None) -> Dataset:
+def read_npz(
+    path: Path, *, source: str, classes: tuple[Task, tuple[str, ...]] | None = None
+) -> Dataset:
     """Reads a file in MedMNIST's layout.
 
     Args:
         path: the file.
         source: the data set's `source`.
-        entry: gives class names and task; None infers them.
+        classes: the task and the class names; None infers them from the labels.
 
     Raises:
         InputError: as `load_npz`.
@@ -78,10 +82,7 @@ def read_npz(path: Path, *, source: str, entry: CatalogEntry | None) -> Dataset:
         split: _whole(arrays[f"{split}_labels"], f"{path}, key '{split}_labels'")
         for split in SPLITS
     }
-    if entry is not None:
-        task, class_names = entry.task, entry.class_names
-    else:
-        task, class_names = _infer_classes(labels["train"], path)
+    task, class_names = classes or _infer_classes(labels["train"], path)
     splits = {}
     for split in SPLITS:
         where = f"{path}, key '{split}_images'"

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from jaxmed.data.cells import load_cells
 from jaxmed.data.dataset import Dataset
 from jaxmed.data.npz import load_npz
 from jaxmed.errors import InputError, unknown
@@ -12,6 +13,7 @@ from jaxmed.errors import InputError, unknown
 # the colon and the cache folder, and sets image_size to the images' own size.
 LOADERS: dict[str, Callable[[str, Path | None], Dataset]] = {
     "npz": load_npz,
+    "cells": load_cells,
 }
 
 
