@@ -26,10 +26,10 @@ def draw() -> Callable[..., Predictions]:
             probs = np.exp(2 * logits)
             probs /= probs.sum(axis=1, keepdims=True)
         if decimals is not None:
-            # Rounding gives tied scores; the first class takes what is missing.
-            probs = np.round(probs, decimals)
+            # Rounding down gives tied scores; the first class takes what is missing.
+            probs = np.floor(probs * 10**decimals) / 10**decimals
             if task != "multilabel":
-                probs[:, 0] = np.clip(1 - probs[:, 1:].sum(axis=1), 0, 1)
+                probs[:, 0] = np.maximum(1 - probs[:, 1:].sum(axis=1), 0)
         return Predictions(
             split=split,
             ids=tuple(f"{split}/{i:06d}" for i in range(n)),

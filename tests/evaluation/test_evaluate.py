@@ -1,0 +1,291 @@
+"""The whole of metrics.json: recomputed, and decided by validation alone."""
+
+import csv
+import json
+import time
+import tracemalloc
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.special import expit, softmax
+from sklearn import metrics as sk
+
+from jaxmed.errors import InputError
+from jaxmed.evaluation import evaluate, read_predictions, write_predictions
+from jaxmed.evaluation.intervals import Bootstrap, estimate
+from jaxmed.evaluation.losses import Losses
+from jaxmed.evaluation.metrics import Decisions
+from jaxmed.evaluation.ranking import Ranking
+
+TASKS = [("binary", 2), ("multiclass", 5), ("multilabel", 4), ("ordinal", 4)]
+
+
+def splits(draw, task, classes, n=300):
+    # A softmax with all its digits: what a model gives.
+    val = draw(task, n=n, classes=classes, split="val", seed=1, decimals=None)
+    test = draw(task, n=n, classes=classes, split="test", seed=2, decimals=None)
+    return val, test
+
+
+def read_csv(path, classes, multilabel):
+    """Reads predictions.csv with nothing of jaxmed: split -> labels, probabilities."""
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))[1:]
+    result = {}
+    for split in ("val", "test"):
+        table = np.array([row[2:] for row in rows if row[0] == split])
+        labels = table[:, :-classes].astype(int)
+        probs = table[:, -classes:].astype(float)
+        result[split] = labels if multilabel else labels[:, 0], probs
+    return result
+
+
+def mean_over_labels(score, labels, predicted):
+    return np.mean([score(t, p) for t, p in zip(labels.T, predicted.T, strict=True)])
+
+
+def overall(task, labels, probs):
+    if task == "multilabel":
+        decided = (probs >= 0.5).astype(int)
+        return {
+            "accuracy": mean_over_labels(sk.accuracy_score, labels, decided),
+            "balanced_accuracy": mean_over_labels(
+                sk.balanced_accuracy_score, labels, decided
+            ),
+            "auroc": sk.roc_auc_score(labels, probs, average="macro"),
+            "log_loss": mean_over_labels(sk.log_loss, labels, probs),
+            "brier": mean_over_labels(sk.brier_score_loss, labels, probs),
+        }
+    decided = probs.argmax(axis=1)
+    positive = probs[:, 1] if task == "binary" else probs
+    return {
+        "accuracy": sk.accuracy_score(labels, decided),
+        "balanced_accuracy": sk.balanced_accuracy_score(labels, decided),
+        "auroc": sk.roc_auc_score(labels, positive, multi_class="ovr"),
+        "log_loss": sk.log_loss(labels, probs),
+        "brier": sk.brier_score_loss(labels, positive),
+    }
+
+
+def per_class(truth, decided, probs):
+    return {
+        "precision": sk.precision_score(truth, decided),
+        "recall": sk.recall_score(truth, decided),
+        "f1": sk.f1_score(truth, decided),
+        "auroc": sk.roc_auc_score(truth, probs),
+        "support": truth.sum(),
+    }
+
+
+def at_threshold(truth, decided):
+    sensitivity = sk.recall_score(truth, decided)
+    specificity = sk.recall_score(truth, decided, pos_label=0)
+    return {
+        "accuracy": sk.accuracy_score(truth, decided),
+        "sensitivity": sensitivity,
+        "specificity": specificity,
+        "precision": sk.precision_score(truth, decided),
+        "f1": sk.f1_score(truth, decided),
+        "youden_j": sensitivity + specificity - 1,
+    }
+
+
+def youden(truth, probs):
+    false_positives, sensitivity, thresholds = sk.roc_curve(truth, probs)
+    return thresholds[np.argmax(sensitivity - false_positives)]
+
+
+def values(numbers):
+    """Takes the values out of a dict of {"value", "ci_low", "ci_high"}."""
+    return {
+        name: number["value"] if isinstance(number, dict) else number
+        for name, number in numbers.items()
+        if name != "n"
+    }
+
+
+@pytest.mark.filterwarnings("ignore:The y_p.* values do not sum to one")
+@pytest.mark.parametrize(("task", "classes"), TASKS)
+def test_every_number_can_be_recomputed(draw, tmp_path, task, classes):
+    val, test = splits(draw, task, classes)
+    result = json.loads(json.dumps(evaluate(val, test, resamples=20), allow_nan=False))
+    write_predictions(tmp_path / "predictions.csv", [val, test])
+    read = read_csv(tmp_path / "predictions.csv", classes, task == "multilabel")
+    close = {"rel": 0, "abs": 1e-9}
+    truths = {}
+    for split, (labels, probs) in read.items():
+        expected = overall(task, labels, probs)
+        assert values(result[split]) == pytest.approx(expected, **close)
+        assert result[split]["n"] == 300
+        if task == "multilabel":
+            truth, decided = labels, probs >= 0.5
+            assert result["confusion_matrix"][split] is None
+        else:
+            best = probs.argmax(axis=1)
+            truth, decided = np.eye(classes)[labels], np.eye(classes)[best]
+            table = sk.confusion_matrix(labels, best).tolist()
+            assert result["confusion_matrix"][split] == table
+        for i, name in enumerate(val.class_names):
+            expected = per_class(truth[:, i], decided[:, i], probs[:, i])
+            got = values(result["per_class"][split][name])
+            assert got == pytest.approx(expected, **close)
+        truths[split] = truth
+
+    (_, val_probs), (test_labels, test_probs) = read["val"], read["test"]
+    assert result["threshold"]["method"] == "youden"
+    assert result["threshold"]["chosen_on"] == "val"
+    chosen, applied = result["threshold"]["value"], result["test_at_threshold"]
+    if task == "binary":
+        assert result["positive_class"] == "class 1"
+        chosen, applied = {"class 1": chosen}, {"class 1": applied}
+    else:
+        assert "positive_class" not in result
+        assert list(chosen) == list(val.class_names)
+    for name, threshold in chosen.items():
+        i = val.class_names.index(name)
+        assert threshold == youden(truths["val"][:, i], val_probs[:, i])
+        expected = at_threshold(truths["test"][:, i], test_probs[:, i] >= threshold)
+        assert values(applied[name]) == pytest.approx(expected, **close)
+
+    calibration = result["calibration"]
+    assert calibration["chosen_on"] == "val"
+    temperature = calibration["temperature"]
+    if task == "multilabel":
+        cold = expit((np.log(test_probs) - np.log1p(-test_probs)) / temperature)
+    else:
+        cold = softmax(np.log(test_probs) / temperature, axis=1)
+    brier = calibration["test"]["brier_calibrated"]["value"]
+    expected = overall(task, test_labels, cold)["brier"]
+    assert brier == pytest.approx(expected, **close)
+    assert calibration["test"]["brier"] == result["test"]["brier"]
+    ece = calibration["test"]["ece"]["value"]
+    assert calibration["test"]["ece_calibrated"]["value"] < ece
+
+
+@pytest.mark.parametrize(("task", "classes"), TASKS)
+def test_the_file_gives_the_same_metrics_to_the_bit(draw, tmp_path, task, classes):
+    val, test = splits(draw, task, classes)
+    path = tmp_path / "predictions.csv"
+    write_predictions(path, [val, test])
+    read = read_predictions(path, class_names=val.class_names, task=task)
+    a = evaluate(val, test, resamples=50, seed=4)
+    b = evaluate(read["val"], read["test"], resamples=50, seed=4)
+    assert a == b
+    assert a["intervals"]["resamples"] == 50
+    assert a["intervals"]["seed"] == 4
+    assert evaluate(val, test, resamples=50, seed=5) != a
+
+
+@pytest.mark.parametrize(("task", "classes"), TASKS)
+def test_the_test_split_decides_nothing(draw, task, classes):
+    val, test = splits(draw, task, classes)
+    order = np.random.default_rng(0).permutation(len(test.ids))
+    shuffled = replace(test, labels=test.labels[order])
+    a, b = (evaluate(val, t, resamples=10) for t in (test, shuffled))
+    assert a["test"] != b["test"]
+    assert a["threshold"] == b["threshold"]
+    assert a["calibration"]["temperature"] == b["calibration"]["temperature"]
+    assert a["val"] == b["val"]
+
+
+def plain(value):
+    if isinstance(value, dict):
+        return all(isinstance(k, str) and plain(v) for k, v in value.items())
+    if isinstance(value, list):
+        return all(map(plain, value))
+    return type(value) in (int, float, str, type(None))
+
+
+@pytest.mark.parametrize(("task", "classes"), TASKS)
+def test_all_is_plain_python_and_every_interval_holds_its_order(draw, task, classes):
+    val, test = splits(draw, task, classes)
+    result = evaluate(val, test, resamples=200)
+    assert plain(result)
+    numbers = [result["val"], result["test"], *result["per_class"]["test"].values()]
+    for number in (n for group in numbers for n in group.values()):
+        if isinstance(number, dict):
+            assert set(number) == {"value", "ci_low", "ci_high"}
+            assert number["ci_low"] <= number["value"] <= number["ci_high"]
+            assert number["ci_low"] < number["ci_high"]
+
+
+@pytest.mark.parametrize("n", [1, 5])
+def test_one_class_only_is_null_with_the_reason(draw, n):
+    val = draw("binary", n=10, classes=2, split="val")
+    ones = {"labels": np.zeros(n, int), "probs": np.tile([0.75, 0.25], (n, 1))}
+    names = tuple(map(str, range(n)))
+    val, test = (
+        replace(draw("binary", n=10, classes=2, split=split), ids=names, **ones)
+        for split in ("val", "test")
+    )
+    result = evaluate(val, test, resamples=10)
+    json.dumps(result, allow_nan=False)
+    null = {"value": None, "ci_low": None, "ci_high": None, "reason": "one class only"}
+    assert result["test"]["auroc"] == result["test"]["balanced_accuracy"] == null
+    assert result["test"]["accuracy"]["value"] == 1
+    assert result["threshold"]["value"] is None
+    assert result["threshold"]["reason"] == "no image of this class"
+    assert result["test_at_threshold"]["f1"]["value"] is None
+    assert result["calibration"]["temperature"] is None
+    assert result["calibration"]["test"]["ece"]["value"] == 0.25
+    assert result["calibration"]["test"]["ece_calibrated"]["value"] is None
+    assert result["per_class"]["test"]["class 1"]["support"] == 0
+
+
+def test_a_class_without_test_images(draw):
+    val, test = splits(draw, "multiclass", 3)
+    keep = test.labels != 2
+    test = replace(
+        test,
+        ids=tuple(np.array(test.ids)[keep]),
+        labels=test.labels[keep],
+        probs=test.probs[keep],
+    )
+    result = evaluate(val, test, resamples=10)
+    assert result["test"]["auroc"]["reason"] == "no image of this class: 'class 2'"
+    assert result["per_class"]["test"]["class 0"]["auroc"]["value"] > 0.5
+    absent = result["per_class"]["test"]["class 2"]
+    assert absent["recall"]["reason"] == "no image of this class"
+    assert absent["precision"]["value"] == 0
+    assert result["test_at_threshold"]["class 2"]["specificity"]["value"] > 0.5
+    # scikit-learn: the mean over the classes that occur.
+    recalls = [result["per_class"]["test"][f"class {i}"]["recall"] for i in (0, 1)]
+    expected = np.mean([recall["value"] for recall in recalls])
+    assert result["test"]["balanced_accuracy"]["value"] == pytest.approx(expected)
+
+
+def test_a_single_label_that_may_be_absent(draw):
+    val, test = splits(draw, "multilabel", 1)
+    result = evaluate(val, test, resamples=10)
+    decided = test.probs[:, 0] >= 0.5
+    expected = sk.precision_score(test.labels[:, 0], decided)
+    assert result["per_class"]["test"]["class 0"]["precision"]["value"] == expected
+    auroc = sk.roc_auc_score(test.labels[:, 0], test.probs[:, 0])
+    assert result["test"]["auroc"]["value"] == auroc
+
+
+def test_refused(draw):
+    val, test = splits(draw, "multiclass", 3)
+    with pytest.raises(InputError, match="val predictions are of the split 'test'"):
+        evaluate(test, val)
+    with pytest.raises(InputError, match="differ in class_names"):
+        evaluate(val, splits(draw, "multiclass", 4)[1])
+    with pytest.raises(InputError, match="differ in task"):
+        evaluate(val, splits(draw, "ordinal", 3)[1])
+    with pytest.raises(InputError, match="resamples must be at least 1"):
+        evaluate(val, test, resamples=0)
+
+
+def test_speed_and_memory(draw):
+    """2,000 resamples of 10,000 predictions and 8 classes: seconds, little memory."""
+    predictions = draw(n=10_000, classes=8, decimals=None)
+    started = time.monotonic()
+    measures = [Decisions(predictions), Losses(predictions), Ranking(predictions)]
+    estimate(measures, predictions.labels, Bootstrap(resamples=2000))
+    assert time.monotonic() - started < 10
+    tracemalloc.start()
+    estimate(measures, predictions.labels, Bootstrap(resamples=200))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100e6

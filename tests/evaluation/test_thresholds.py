@@ -1,0 +1,88 @@
+"""Youden's threshold, and decisions at it."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_curve
+
+from jaxmed.evaluation.intervals import Undefined
+from jaxmed.evaluation.thresholds import (
+    ThresholdDecisions,
+    choose_thresholds,
+    youden_threshold,
+)
+
+
+def best_by_trying(truth, scores):
+    """The highest of the scores with the largest J, in whole numbers."""
+    negatives, positives = (~truth).sum(), truth.sum()
+
+    def gain(threshold):
+        decided = scores >= threshold
+        hits, alarms = (decided & truth).sum(), (decided & ~truth).sum()
+        return hits * negatives - alarms * positives
+
+    return max(sorted(set(scores), reverse=True), key=gain)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_it_is_the_highest_of_the_best_thresholds(seed):
+    random = np.random.default_rng(seed)
+    truth = np.append(random.random(40) < 0.4, [True, False])
+    scores = np.round(random.random(42) + 0.3 * truth, 1)
+    assert youden_threshold(truth, scores) == best_by_trying(truth, scores)
+
+
+def test_ties_take_the_highest():
+    # J is 1/2 at 0.8 and at 0.4.
+    truth = np.array([True, False, True, False])
+    scores = np.array([0.8, 0.6, 0.4, 0.2])
+    assert youden_threshold(truth, scores) == 0.8
+
+
+@pytest.mark.parametrize(
+    "scores", [[0.5, 0.5, 0.5, 0.5], [0.1, 0.2, 0.8, 0.9], [0.0, 0.0, 1.0, 1.0]]
+)
+def test_a_useless_score_still_gets_a_finite_threshold(scores):
+    # No threshold is better than "nothing is positive", whose threshold is infinite.
+    truth = np.array([True, True, False, False])
+    assert roc_curve(truth, scores)[2][0] == np.inf
+    threshold = youden_threshold(truth, np.array(scores))
+    assert threshold == min(scores)
+
+
+def test_one_class_only_has_no_threshold():
+    scores = np.array([0.2, 0.7])
+    none = youden_threshold(np.zeros(2, bool), scores)
+    every = youden_threshold(np.ones(2, bool), scores)
+    assert none == Undefined("no image of this class")
+    assert every == Undefined("every image is of this class")
+
+
+def test_binary_tasks_have_one_threshold_and_others_one_per_class(draw):
+    assert list(choose_thresholds(draw("binary", classes=2))) == ["class 1"]
+    for task in ("multiclass", "multilabel"):
+        predictions = draw(task, classes=3)
+        chosen = choose_thresholds(predictions)
+        assert list(chosen) == ["class 0", "class 1", "class 2"]
+        for i, threshold in enumerate(chosen.values()):
+            truth, scores = predictions.truth[:, i], predictions.probs[:, i]
+            assert threshold == best_by_trying(truth, scores)
+
+
+def test_a_score_at_the_threshold_is_positive(draw):
+    predictions = draw("binary", classes=2, n=50)
+    threshold = predictions.probs[7, 1]
+    values = ThresholdDecisions(predictions, {"class 1": threshold}).values()
+    decided = predictions.probs[:, 1] >= threshold
+    right = (decided == (predictions.labels == 1)).mean()
+    assert decided[7]
+    assert values["at_threshold", "accuracy"] == right
+
+
+def test_without_a_threshold_the_reason_is_passed_on(draw):
+    predictions = draw(classes=3)
+    thresholds = {"class 0": 0.5, "class 2": Undefined("no image of this class")}
+    values = ThresholdDecisions(predictions, thresholds).values()
+    assert isinstance(values["at_threshold", "class 0", "f1"], float)
+    reason = values["at_threshold", "class 2", "f1"]
+    assert reason == Undefined("no threshold, as in val: no image of this class")
