@@ -30,7 +30,7 @@ def write_samples(folder: Path, data: "Dataset") -> None:
     grid = sample_grid(data)
     height, width = grid.shape[:2]
     names = [_shorten(name) for name in data.class_names]
-    figure = Figure(figsize=(width / 120 + 2, height / 120 + 0.2), layout="tight")
+    figure = Figure(figsize=(width / 120 + 2, height / 120 + 0.2))
     axes = figure.subplots()
     axes.imshow(grid)
     axes.set_yticks((np.arange(len(names)) + 0.5) * (TILE + GAP), names)
@@ -38,7 +38,7 @@ def write_samples(folder: Path, data: "Dataset") -> None:
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     with replacing(path) as part:
-        figure.savefig(part, dpi=120)
+        figure.savefig(part, dpi=120, bbox_inches="tight")
 
 
 def sample_grid(data: "Dataset") -> np.ndarray:

@@ -1,0 +1,204 @@
+"""Whatever a user gets wrong is one sentence and exit code 2; nothing is written."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxmed.experiments.__main__ import main
+
+RECIPE = """
+[data]
+source = "npz:{data}"
+image_size = 32
+[model]
+backbone = "resnet10_narrow"
+[arms.full]
+train.strategy = "full"
+train.options = {{ epochs = 1 }}
+[arms.frozen]
+train.strategy = "frozen"
+"""
+
+
+def arrays(count: int = 6) -> dict[str, np.ndarray]:
+    made = {}
+    for split in ("train", "val", "test"):
+        made[f"{split}_images"] = np.zeros((count, 28, 28), np.uint8)
+        made[f"{split}_labels"] = (np.arange(count) % 3)[:, None]
+    return made
+
+
+@pytest.fixture
+def recipe(tmp_path) -> Path:
+    np.savez(tmp_path / "data.npz", **arrays())
+    path = tmp_path / "mine.toml"
+    path.write_text(RECIPE.format(data=tmp_path / "data.npz"))
+    return path
+
+
+@pytest.fixture
+def refused(tmp_path, capsys, monkeypatch):
+    """Runs a command line that must fail, and returns the sentence."""
+    monkeypatch.setenv("JAXMED_CACHE", str(tmp_path / "cache"))
+
+    def check(*words: object) -> str:
+        code = main(["run", *map(str, words), "--out", str(tmp_path / "out")])
+        captured = capsys.readouterr()
+        assert code == 2
+        assert captured.err.startswith("Error: ")
+        assert captured.err.count("\n") == 1
+        assert "Traceback" not in captured.err
+        assert not (tmp_path / "out").exists()
+        return captured.err
+
+    return check
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (("--arms", "ful"), "Did you mean 'full'?"),
+        (("--arms", ","), "--arms needs at least one name"),
+        (("--data.source", "cellz"), "Unknown data source 'cellz'"),
+        (("--data.source", "medmnist:bloodmist"), "Did you mean 'bloodmnist'?"),
+        (("--data.source", "npz:nowhere.npz"), "nowhere.npz does not exist"),
+        (("--model.backbone", "resnet81"), "Did you mean 'resnet18'?"),
+        (("--model.weights", "imagnet"), "Did you mean 'imagenet'?"),
+        (("--model.weights", "IMAGENET1K_V3"), "Did you mean 'IMAGENET1K_V"),
+        (("--model.weights", "file:nowhere.pth"), "nowhere.pth"),
+        (("--model.weights", "run:nowhere"), "there is no run there"),
+        (("--model.weights", "run:"), "a path must follow 'run:'"),
+        (("--train.strategy", "frosen"), "Did you mean 'frozen'?"),
+        (("--train.strategy", "nowhere:function"), "No module named 'nowhere'"),
+        (("--train.options.epoch", "1"), "Did you mean 'epochs'?"),
+        (
+            ("--train.options.epochs", "1.5"),
+            "train.options.epochs must be a whole number, got 1.5.",
+        ),
+        (("--train.options.epochs", "0"), "must have at least 1 epoch"),
+        (("--train.options.learning-rate", "-1"), "must be at least 0, got -1"),
+        (("--train.options.learning-rate", "fast"), "must be a number, got 'fast'"),
+        (("--train.options.optimizer", "adamm"), "Did you mean 'adam'?"),
+        (("--train.batch-size", "many"), "must be a whole number, got 'many'"),
+        (("--train.batch-size", "0"), "must be at least 1, got 0"),
+        (("--train.bach-size", "1"), "Did you mean --train.batch-size?"),
+        (("--nonsense",), "Unrecognized arguments: --nonsense"),
+    ],
+)
+def test_bad_flags(recipe, refused, flags, expected):
+    assert expected in refused(recipe, *flags)
+
+
+def test_unknown_recipe(refused):
+    assert "Did you mean 'quickstart'?" in refused("quickstrt")
+
+
+def test_no_recipe_at_all(refused):
+    assert "NAME_OR_TOML" in refused()
+
+
+def test_no_command_and_unknown_command(capsys):
+    assert main([]) == 2
+    assert main(["trian"]) == 2
+    assert "'trian'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("image_size = 32", "image_sise = 32", "Did you mean 'image_size'?"),
+        ("image_size = 32", "image_size = 'big'", "got 'big'"),
+        ("image_size = 32", "image_size = 1", "must be at least 8, got 1"),
+        ("[data]", "[data", "is not valid TOML"),
+        ("[model]", "[modle]", "Did you mean 'model'?"),
+    ],
+)
+def test_bad_recipes(recipe, refused, old, new, expected):
+    recipe.write_text(recipe.read_text().replace(old, new, 1))
+    assert expected in refused(recipe)
+
+
+def test_a_mistake_in_a_late_arm_is_found_before_the_first_is_trained(recipe, refused):
+    text = recipe.read_text()
+    recipe.write_text(text + "train.options = { learning_rate = 1e-3, epoch = 2 }\n")
+    said = refused(recipe)
+    assert "Arm frozen: " in said
+    assert "Did you mean 'epochs'?" in said
+
+
+def test_truncated_npz(recipe, refused, tmp_path):
+    path = tmp_path / "data.npz"
+    path.write_bytes(path.read_bytes()[:-200])
+    assert "data.npz is not an npz file, or is cut off" in refused(recipe)
+
+
+def test_labels_outside_the_classes(recipe, refused, tmp_path):
+    made = arrays()
+    made["val_labels"][2] = 3
+    np.savez(tmp_path / "data.npz", **made)
+    assert "val/000002 is 3, outside the 3 classes 0 to 2" in refused(recipe)
+
+
+def test_empty_split(recipe, refused, tmp_path):
+    made = arrays()
+    made |= {"test_images": made["test_images"][:0], "test_labels": np.zeros((0, 1))}
+    np.savez(tmp_path / "data.npz", **made)
+    assert "the split is empty" in refused(recipe)
+
+
+def test_wrong_checksum(recipe, refused, tmp_path):
+    pytest.importorskip("medmnist", reason="medmnist knows the checksums")
+    np.savez(tmp_path / "made.npz", **arrays())
+    folder = tmp_path / "cache" / "medmnist"
+    folder.mkdir(parents=True)
+    (tmp_path / "made.npz").rename(folder / "breastmnist.npz")
+    said = refused(recipe, "--data.source", "medmnist:breastmnist")
+    assert "breastmnist.npz" in said
+    assert "MD5" in said
+
+
+def test_checkpoint_of_another_architecture(recipe, refused, tmp_path):
+    import torch
+    import torchvision
+
+    path = tmp_path / "resnet34.pth"
+    torch.save(torchvision.models.resnet34().state_dict(), path)
+    flags = ("--model.backbone", "resnet18", "--model.weights", f"file:{path}")
+    assert "layer1.2.conv1.weight" in refused(recipe, *flags)
+
+
+def test_output_that_is_a_file(recipe, tmp_path, capsys):
+    path = tmp_path / "file"
+    path.write_text("mine")
+    assert main(["run", str(recipe), "--out", str(path)]) == 2
+    assert "is a file; --out must be a folder" in capsys.readouterr().err
+    assert path.read_text() == "mine"
+
+
+def test_output_folder_that_holds_something_else(recipe, tmp_path, capsys):
+    folder = tmp_path / "out" / "mine" / "frozen" / "seed-0"
+    folder.mkdir(parents=True)
+    (folder / "thesis.txt").write_text("years of work")
+    assert main(["run", str(recipe), "--out", str(tmp_path / "out")]) == 2
+    assert "holds something else than a run" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "out").rglob("*.*")] == ["thesis.txt"]
+
+
+def test_output_folder_of_another_experiment(recipe, tmp_path, capsys):
+    folder = tmp_path / "out" / "mine" / "full" / "seed-0"
+    folder.mkdir(parents=True)
+    (folder / "config.toml").write_text('name = "yours"\n[arms.full]\n')
+    assert main(["run", str(recipe), "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert "name is 'yours' there and 'mine' here" in said
+    assert [path.name for path in (tmp_path / "out").rglob("*.*")] == ["config.toml"]
+
+
+@pytest.mark.parametrize("what", ["nothing", "empty"])
+def test_report_of_what_is_no_experiment(tmp_path, capsys, what):
+    folder = tmp_path / what
+    if what == "empty":
+        folder.mkdir()
+    assert main(["report", str(folder)]) == 2
+    assert str(folder) in capsys.readouterr().err

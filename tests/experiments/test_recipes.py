@@ -1,0 +1,165 @@
+import tomllib
+
+import pytest
+
+from jaxmed.errors import InputError
+from jaxmed.experiments.arms import check_arm
+from jaxmed.experiments.config import TrainConfig
+from jaxmed.experiments.recipes import (
+    find_recipe,
+    load_recipe,
+    merge_tables,
+    needed_recipes,
+    recipe_files,
+)
+from jaxmed.experiments.toml import format_toml
+
+TEXT = """
+[data]
+source = "cells"
+[train]
+options = { epochs = 2, learning_rate = 0.5 }
+[arms.a]
+train.strategy = "full"
+[arms.b]
+train.strategy = "frozen"
+train.options.epochs = 7
+[[expect]]
+arm = "b"
+metric = "test_auroc"
+value = 0.9
+source = "a paper"
+"""
+
+
+@pytest.fixture
+def recipe_file(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(TEXT)
+    return path
+
+
+def changed(path, old, new):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    return path
+
+
+@pytest.mark.parametrize("name", list(recipe_files()))
+def test_recipes_that_come_with_jaxmed_hold_together(name):
+    path = find_recipe(name)
+    recipe = load_recipe(path)
+    for arm, config in recipe.arms.items():
+        check_arm(config, arm)
+    needed_recipes(recipe)
+    header = path.read_text().partition("\n\n")[0]
+    for heading in ("Purpose:", "Source:", "Command:", "Expected:"):
+        assert f"# {heading}" in header
+    assert f"python -m jaxmed.experiments run {name}" in header
+
+
+def test_the_recipes_of_the_quickstart_and_the_tutorials_are_there():
+    assert set(recipe_files()) >= {
+        "quickstart",
+        "quickstart_source",
+        "bloodmnist_frozen_vs_full",
+        "pneumoniamnist_two_phase",
+        "breastmnist_two_phase",
+    }
+
+
+def test_arms_override_the_base_key_by_key(recipe_file):
+    recipe = load_recipe(recipe_file)
+    assert recipe.name == "mine"
+    assert recipe.arms["a"].train == TrainConfig(
+        strategy="full", options={"epochs": 2, "learning_rate": 0.5}
+    )
+    assert recipe.arms["b"].train == TrainConfig(
+        strategy="frozen", options={"epochs": 7, "learning_rate": 0.5}
+    )
+
+
+def test_flags_override_every_arm(recipe_file):
+    overrides = {"train": {"options": {"epochs": 1}}, "data": {"image_size": 32}}
+    recipe = load_recipe(recipe_file, overrides)
+    for config in recipe.arms.values():
+        assert config.train.options == {"epochs": 1, "learning_rate": 0.5}
+        assert config.data.image_size == 32
+
+
+def test_chosen_arms_keep_the_order_of_the_file_and_their_numbers(recipe_file):
+    recipe = load_recipe(recipe_file, arms=["b"])
+    assert list(recipe.arms) == ["b"]
+    assert recipe.order == ("a", "b")
+    assert [e.value for e in recipe.expect] == [0.9]
+    assert load_recipe(recipe_file, arms=["a"]).expect == ()
+
+
+def test_a_run_written_as_toml_is_the_same_run_as_a_recipe(recipe_file, tmp_path):
+    recipe = load_recipe(recipe_file, {"train": {"seeds": [3, 4]}})
+    table = recipe.table("b", 4)
+    path = tmp_path / "config.toml"
+    path.write_text(format_toml(table))
+    again = load_recipe(path)
+    assert again.table("b", 4) == table
+    assert list(again.arms) == ["b"]
+    assert again.arms["b"].train.seeds == (4,)
+    assert again.expect == recipe.expect
+    assert tomllib.loads(path.read_text())["train"]["strategy"] == "frozen"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("[arms.b]", "[arms.'../b']", "because it names a folder"),
+        ('source = "cells"', 'sorce = "cells"', "Did you mean 'source'?"),
+        ("epochs = 7", "epochs = 7\ntrain.sedes = [1]", "Did you mean 'seeds'?"),
+        ('arm = "b"', 'arm = "bb"', "arm of an [[expect]] 'bb'"),
+        ("value = 0.9", 'value = "0.9"', "must be a number or a list of numbers"),
+        ('metric = "test_auroc"', 'metrik = "x"', "Did you mean 'metric'?"),
+        ('source = "a paper"', "", "an [[expect]] has no source"),
+        ("[data]", 'name = "a/b"\n[data]', "because it names a folder"),
+        ("[data]", "arms = 3\n[data]", "is not valid TOML"),
+    ],
+)
+def test_mistakes_in_a_recipe_are_sentences(recipe_file, old, new, expected):
+    with pytest.raises(InputError) as caught:
+        load_recipe(changed(recipe_file, old, new))
+    assert expected in str(caught.value)
+    assert "mine.toml" in str(caught.value) or "expect" in expected
+
+
+def test_unknown_names_suggest_the_nearest(recipe_file, tmp_path):
+    with pytest.raises(InputError, match="Did you mean 'quickstart'"):
+        find_recipe("quickstrat")
+    with pytest.raises(InputError, match="There is no recipe file"):
+        find_recipe(str(tmp_path / "none.toml"))
+    with pytest.raises(InputError, match=r"Unknown arm of mine 'c'\. Known: a, b"):
+        load_recipe(recipe_file, arms=["c"])
+
+
+def test_needs_come_first_and_once_each(tmp_path):
+    data = '[data]\nsource = "cells"\n'
+    (tmp_path / "base.toml").write_text(data)
+    (tmp_path / "left.toml").write_text(f'needs = ["base.toml"]\n{data}')
+    (tmp_path / "right.toml").write_text(f'needs = ["base.toml"]\n{data}')
+    top = tmp_path / "top.toml"
+    top.write_text(f'needs = ["left.toml", "right.toml"]\n{data}')
+    names = [recipe.name for recipe in needed_recipes(load_recipe(top))]
+    assert names == ["base", "left", "right"]
+
+
+def test_recipes_that_need_each_other_are_refused(tmp_path):
+    data = '[data]\nsource = "cells"\n'
+    (tmp_path / "a.toml").write_text(f'needs = ["b.toml"]\n{data}')
+    (tmp_path / "b.toml").write_text(f'needs = ["a.toml"]\n{data}')
+    with pytest.raises(InputError, match="need each other: a needs b needs a"):
+        needed_recipes(load_recipe(tmp_path / "a.toml"))
+
+
+def test_merging_leaves_its_arguments_as_they_were():
+    base = {"a": {"b": 1, "c": 2}, "d": 3}
+    merged = merge_tables(base, {"a": {"b": 9}, "d": {"e": 1}})
+    assert merged == {"a": {"b": 9, "c": 2}, "d": {"e": 1}}
+    assert base == {"a": {"b": 1, "c": 2}, "d": 3}
