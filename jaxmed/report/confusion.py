@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from jaxmed.report.style import COLORS, INK, label, new_figure
+from jaxmed.report.style import COLORS, INK, label, new_figure, styled
 
 # One hue from white, so that it reads in grey and for every kind of colour vision.
 SHADES = LinearSegmentedColormap.from_list("shades", ["white", COLORS[0]])
@@ -12,6 +12,7 @@ WRITTEN_CLASSES = 14
 """With more classes than this, numbers would not fit into the cells."""
 
 
+@styled
 def draw_confusion(matrix: list[list[int]], class_names: tuple[str, ...]) -> Figure:
     """Draws counts, and their share of the row as shade and percentage.
 
@@ -31,12 +32,13 @@ def draw_confusion(matrix: list[list[int]], class_names: tuple[str, ...]) -> Fig
     else:
         figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
     names = [label(name, 14) for name in class_names]
-    small = 9 if size <= 4 else 7.5 if size <= WRITTEN_CLASSES else 5
+    small = 10 if size <= 4 else 7.5 if size <= WRITTEN_CLASSES else 5
     turn = {}
     if size > 3:
         turn = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
     axes.set_xticks(range(size), names, fontsize=small, **turn)
-    axes.set_yticks(range(size), names, fontsize=small)
+    upright = {"rotation": 90, "va": "center"} if size <= 3 else {}
+    axes.set_yticks(range(size), names, fontsize=small, **upright)
     axes.set(xlabel="predicted", ylabel="true")
     axes.tick_params(length=0)
     return figure
@@ -44,7 +46,7 @@ def draw_confusion(matrix: list[list[int]], class_names: tuple[str, ...]) -> Fig
 
 def _write(axes, counts: np.ndarray, shares: np.ndarray) -> None:
     size = len(counts)
-    number, percent = (13, 9.5) if size <= 3 else (8, 6) if size <= 8 else (6, 4.5)
+    number, percent = (15, 10.5) if size <= 3 else (8, 6) if size <= 8 else (6, 4.5)
     for (row, column), count in np.ndenumerate(counts):
         share = shares[row, column]
         ink = "white" if share > 0.55 else INK

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from jaxmed.report.records import Row, RunRecord
-from jaxmed.report.style import COLORS, GREY, INK, label, new_figure
+from jaxmed.report.style import COLORS, GREY, INK, label, new_figure, styled
 
 Limits = tuple[float, float]
 
@@ -36,6 +37,7 @@ def common_limits(runs: Sequence[RunRecord]) -> tuple[Limits, Limits]:
     return (0.0, top * 1.06), (max(0.0, low - 0.05), 1.01)
 
 
+@styled
 def draw_curves(
     run: RunRecord,
     limits: tuple[Limits, Limits],
@@ -99,20 +101,9 @@ def _mark_phases(axes: Sequence[Axes], history: Sequence[Row]) -> None:
 def _mark_chosen(axes: Sequence[Axes], run: RunRecord) -> None:
     if run.best_row is None:
         return
-    epoch = run.best_row + 1
-    for one in axes:
-        one.axvline(epoch, color=GREY, linewidth=5, alpha=0.25, zorder=0)
-    right = epoch <= len(run.history) / 2
-    axes[1].annotate(
-        "chosen",
-        (epoch, 0.03),
-        xytext=(5 if right else -5, 0),
-        xycoords=("data", "axes fraction"),
-        textcoords="offset points",
-        ha="left" if right else "right",
-        color=GREY,
-        fontsize=8,
-    )
+    band: dict[str, Any] = {"color": GREY, "linewidth": 5, "alpha": 0.25, "zorder": 0}
+    for one, name in zip(axes, ("chosen epoch", None), strict=True):
+        one.axvline(run.best_row + 1, **band, label=name)
 
 
 def _finite(rows: Sequence[Row], columns: Sequence[str]) -> list[float]:

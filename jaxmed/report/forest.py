@@ -1,11 +1,22 @@
 """Forest plots: values with their intervals, one line per arm."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jaxmed.report.style import GREY, color, label, marker, new_figure, spell
+from jaxmed.report.style import (
+    GREY,
+    color,
+    label,
+    legend_below,
+    marker,
+    new_figure,
+    spell,
+    styled,
+)
 
 ROW = 0.5
 """Inches per line of the plot."""
@@ -32,6 +43,7 @@ class Line:
     seeds: tuple[float, ...] = ()
 
 
+@styled
 def draw_forest(
     lines: Sequence[Line], title: str, *, zero: bool = False, bound: bool = True
 ) -> Figure:
@@ -44,39 +56,76 @@ def draw_forest(
         bound: the values cannot exceed 1, so neither does the axis.
     """
     figure, (axes,) = new_figure(0.85 + ROW * len(lines))
-    axes.set_title(title, pad=10)
-    axes.grid(visible=False, axis="y")
     for row, line in enumerate(lines):
-        paint, text = color(line.index), spell(line.value, sign=zero)
-        if line.low is not None and line.high is not None:
-            axes.plot([line.low, line.high], [row, row], color=paint, linewidth=2.2)
-            ends = spell(line.low, sign=zero), spell(line.high, sign=zero)
-            text = f"{text}  [{ends[0]}, {ends[1]}]"
+        _draw_line(axes, row, line)
         if len(line.seeds) > 1:
-            below = [row + 0.24] * len(line.seeds)
+            below, paint = [row + 0.24] * len(line.seeds), color(line.index)
             axes.plot(line.seeds, below, ".", color=paint, markersize=5, alpha=0.7)
-        if line.value is not None:
-            point = {"marker": marker(line.index), "markersize": 7.5, "mec": "w"}
-            axes.plot(line.value, row, color=paint, **point)
-        name = label(line.name, 30)
-        for place, words, weight in ((0, name, "bold"), (1, text, "normal")):
-            axes.annotate(
-                words,
-                (place, row - 0.3),
-                xycoords=("axes fraction", "data"),
-                ha="right" if place else "left",
-                va="center",
-                fontsize=8.5,
-                fontweight=weight,
-            )
-    axes.set_ylim(len(lines) - 0.5, -0.6)
-    axes.set_yticks([])
-    axes.spines["left"].set_visible(False)
-    low, high = _range(lines, zero=zero, bound=bound)
-    axes.set_xlim(low, high)
+        text = spell(line.value, sign=zero)
+        if line.low is not None and line.high is not None:
+            low, high = spell(line.low, sign=zero), spell(line.high, sign=zero)
+            text = f"{text}  [{low}, {high}]"
+        _write(axes, row - 0.3, label(line.name, 30), text)
+    _finish(axes, title, len(lines), _range(lines, zero=zero, bound=bound))
     if zero:
         axes.axvline(0, color=GREY, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
     return figure
+
+
+@styled
+def draw_groups(groups: Mapping[str, Sequence[Line]], title: str) -> Figure:
+    """Draws several lines under one name: the arms, class by class.
+
+    Args:
+        groups: lines by the name above them; every group has the same arms.
+        title: what the values are.
+    """
+    lines = [line for group in groups.values() for line in group]
+    arms = len(lines) // len(groups)
+    rows = len(groups) * (1 + 0.5 * arms)
+    figure, (axes,) = new_figure(1.0 + 0.26 * rows + 0.1 * arms)
+    top = 0.0
+    for name, group in groups.items():
+        _write(axes, top, label(name, 44), "")
+        for index, line in enumerate(group):
+            _draw_line(axes, top + 0.55 + 0.5 * index, line)
+        top += 1 + 0.5 * arms
+    _finish(axes, title, rows, _range(lines, zero=False, bound=True))
+    if arms > 1:
+        for line in next(iter(groups.values())):
+            axes.plot([], [], **_point(line), label=label(line.name))
+        legend_below(figure, axes, columns=min(arms, 3))
+    return figure
+
+
+def _point(line: Line) -> dict[str, Any]:
+    paint = color(line.index)
+    shape = {"marker": marker(line.index), "markersize": 7, "mec": "w"}
+    return {"color": paint, "linewidth": 2, **shape}
+
+
+def _draw_line(axes: Axes, row: float, line: Line) -> None:
+    if line.low is not None and line.high is not None:
+        ends = [line.low, line.high]
+        axes.plot(ends, [row, row], color=color(line.index), linewidth=2.2)
+    if line.value is not None:
+        axes.plot([line.value], [row], **_point(line))
+
+
+def _write(axes: Axes, row: float, left: str, right: str) -> None:
+    place: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "va": "center"}
+    # White behind the words, so that no grid line crosses them.
+    place |= {"fontsize": 8.5, "bbox": {"fc": "white", "ec": "none", "pad": 1}}
+    axes.annotate(left, (0, row), ha="left", fontweight="bold", **place)
+    if right:
+        axes.annotate(right, (1, row), ha="right", **place)
+
+
+def _finish(axes: Axes, title: str, rows: float, limits: tuple[float, float]) -> None:
+    axes.set_title(title, pad=10)
+    axes.grid(visible=False, axis="y")
+    axes.set(xlim=limits, ylim=(rows - 0.5, -0.6), yticks=[])
+    axes.spines["left"].set_visible(False)
 
 
 def _range(lines: Sequence[Line], *, zero: bool, bound: bool) -> tuple[float, float]:

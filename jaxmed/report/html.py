@@ -8,20 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from jaxmed.progress import progress
 from jaxmed.report.arms import arm_section
 from jaxmed.report.comparison import COMPARED, Comparison
 from jaxmed.report.curves import common_limits
-from jaxmed.report.forest import draw_forest
+from jaxmed.report.forest import draw_forest, draw_groups
 from jaxmed.report.notes import facts, section_notes
 from jaxmed.report.pictures import CAMS, Shot, figure_shot, samples_shot
 from jaxmed.report.published import Expected, published_table
 from jaxmed.report.records import Arm, read_experiment
-from jaxmed.report.roc import draw_binary_roc
+from jaxmed.report.roc import NAMED_CLASSES, draw_binary_roc
 from jaxmed.report.style import png
 from jaxmed.report.summary import (
+    class_lines,
     difference_lines,
     differences_table,
     summary_lines,
@@ -87,13 +88,20 @@ def write_whole(path: Path, content: bytes) -> None:
 
 def _environment() -> Environment:
     # Class names, ids and paths come from users' files: everything is escaped.
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("jaxmed.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["breakable"] = _breakable
+    return environment
+
+
+def _breakable(name: str) -> Markup:
+    """Lets a long_name_like_this break where a reader would break it."""
+    return escape(name).replace("_", Markup("_<wbr>"))
 
 
 def _style() -> str:
@@ -115,6 +123,7 @@ def _context(
         comparison = Comparison(arms)
         forests = _forests(comparison)
         joint_roc = _joint_roc(arms) if binary else None
+        by_class = _class_forests(comparison)
         advance(1)
     context = {
         "verdict": verdict(comparison),
@@ -125,6 +134,7 @@ def _context(
         "differences": differences_table(comparison) if len(arms) > 1 else None,
         "samples": samples_shot(samples) if samples.exists() else None,
         "arms": sections,
+        "by_class": by_class,
         "trained": any(section["curves"] for section in sections),
         "joint_roc": joint_roc,
         "thresholds": threshold_table(arms) if binary else None,
@@ -148,6 +158,19 @@ def _forests(comparison: Comparison) -> list[Shot]:
             drawn = draw_forest(lines, title, zero=True)
             alt = f"Differences in test {name} from {arms[0].name}, with intervals."
             shots.append(figure_shot(png(drawn), alt))
+    return shots
+
+
+def _class_forests(comparison: Comparison) -> list[Shot]:
+    run, shots = comparison.arms[0].first, []
+    if len(run.class_names) > NAMED_CLASSES:
+        return []
+    metrics = ("precision", "recall") if run.task == "binary" else ("f1", "auroc")
+    for metric in metrics:
+        name = metric_title(metric)
+        drawn = draw_groups(class_lines(comparison, metric), f"test {name} by class")
+        alt = f"Test {name} of every class and arm; the tables have the numbers."
+        shots.append(figure_shot(png(drawn), alt))
     return shots
 
 

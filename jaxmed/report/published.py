@@ -1,6 +1,7 @@
 """Published numbers beside the measured ones."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from jaxmed.report.comparison import Comparison
@@ -25,9 +26,11 @@ def published_table(comparison: Comparison, expected: Sequence[Expected]) -> Tab
             triple = _at_chosen(comparison, arm, entry["metric"], value)
         name = word(entry["arm"])
         metric = word(_metric_words(entry["metric"]))
+        # Left-aligned all: most are lists of numbers.
+        triple = (replace(cell, words=True) for cell in triple)
         rows.append((name, metric, *triple, word(entry.get("source", ""))))
     return Table(
-        caption="Published and measured",
+        caption="By arm and metric",
         head=("arm", "metric", "published", "measured", "difference", "source"),
         rows=tuple(rows),
         note="Values by epoch come from the training history of the lowest seed, the "
@@ -53,7 +56,7 @@ def _by_epoch(arm: Arm, column: str, values: Sequence[float]) -> tuple[Cell, ...
     pairs = list(zip(measured, values, strict=False))
     worst = max((ours - theirs for ours, theirs in pairs), key=abs)
     difference = number(worst, sign=True)
-    widest = Cell(text=f"{difference.text} at most", exact=worst)
+    widest = Cell(text=f"largest {difference.text}", exact=worst)
     return _series(values), _series(measured), widest
 
 

@@ -16,9 +16,11 @@ from jaxmed.report.style import (
     color,
     dashes,
     label,
+    legend_below,
     marker,
     new_figure,
     spell,
+    styled,
 )
 
 NAMED_CLASSES = 12
@@ -27,13 +29,14 @@ NAMED_CLASSES = 12
 Curve = tuple[np.ndarray, np.ndarray]
 
 
+@styled
 def draw_binary_roc(arms: Sequence[Arm]) -> Figure:
     """One curve per arm, with the operating point of the threshold chosen on val.
 
     Args:
         arms: of a binary task. The lowest seed is drawn in full, the others thin.
     """
-    figure, (axes,) = new_figure(4.7)
+    figure, (axes,) = new_figure(4.3 + 0.18 * len(arms))
     for index, arm in enumerate(arms):
         style: dict[str, Any] = {"color": color(index), "linestyle": dashes(index)}
         for run in arm.runs[1:]:
@@ -56,10 +59,12 @@ def draw_binary_roc(arms: Sequence[Arm]) -> Figure:
                 zorder=5,
             )
     axes.plot([], [], "o", color=GREY, label="at the threshold chosen on val")
-    _finish(axes, below=len(arms) + 1)
+    _finish(axes)
+    legend_below(figure, axes)
     return figure
 
 
+@styled
 def draw_class_roc(run: RunRecord) -> Figure:
     """One-vs-rest curves of one run, and their macro average.
 
@@ -68,7 +73,8 @@ def draw_class_roc(run: RunRecord) -> Figure:
     """
     names = run.class_names
     named = len(names) <= NAMED_CLASSES
-    figure, (axes,) = new_figure(4.2 + 0.16 * (len(names) if named else 0) / 2 + 0.3)
+    lines = (len(names) + 2) // 2 if named else 1
+    figure, (axes,) = new_figure(4.2 + 0.18 * lines)
     curves = [class_curve(run.predictions["test"], k) for k in range(len(names))]
     for index, (name, curve) in enumerate(zip(names, curves, strict=True)):
         if curve is None:
@@ -85,7 +91,8 @@ def draw_class_roc(run: RunRecord) -> Figure:
     if drawn:
         macro = spell(_value(run.metrics["test"], "auroc"))
         axes.plot(*macro_curve(drawn), color=INK, linewidth=2.4, label=f"macro {macro}")
-    _finish(axes, below=(len(drawn) + 2) // 2 if named else 1, columns=2)
+    _finish(axes)
+    legend_below(figure, axes, columns=2)
     return figure
 
 
@@ -105,17 +112,24 @@ def class_curve(predictions: Predictions, index: int) -> Curve | None:
 
 
 def macro_curve(curves: Sequence[Curve]) -> Curve:
-    """The mean of the true positive rates over the union of false positive rates."""
+    """The mean of the true positive rates over the union of false positive rates.
+
+    Where a curve rises upright, the mean does too: its area is exactly the mean of the
+    areas.
+    """
     grid = np.unique(np.concatenate([false for false, _ in curves]))
-    rates = [np.interp(grid, false, true) for false, true in curves]
-    return np.append(0.0, grid), np.append(0.0, np.mean(rates, axis=0))
+    # Of several points at the same abscissa np.interp takes the last.
+    tops = [np.interp(grid, false, true) for false, true in curves]
+    feet = [np.interp(-grid, -false[::-1], true[::-1]) for false, true in curves]
+    rates = np.stack([np.mean(feet, axis=0), np.mean(tops, axis=0)], axis=1)
+    return np.repeat(grid, 2), rates.ravel()
 
 
 def _value(metrics: dict, name: str) -> float | None:
     return metrics.get(name, {}).get("value")
 
 
-def _finish(axes: Axes, below: int, columns: int = 1) -> None:
+def _finish(axes: Axes) -> None:
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
     axes.set(
         xlabel="1 − specificity (false positive rate)",
@@ -124,7 +138,3 @@ def _finish(axes: Axes, below: int, columns: int = 1) -> None:
         ylim=(-0.02, 1.02),
         aspect="equal",
     )
-    if axes.get_legend_handles_labels()[1] and below:
-        axes.legend(
-            loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=columns, fontsize=8
-        )

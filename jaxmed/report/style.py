@@ -59,19 +59,30 @@ TYPE: dict[Any, Any] = {
 }
 
 
+styled = matplotlib.rc_context(TYPE)
+"""Decorates a function that draws, so that what it draws is in the report's type."""
+
+
 def new_figure(height: float, rows: int = 1, **options) -> tuple[Figure, list[Axes]]:
     """Makes a figure of the report's width with `rows` axes below each other."""
-    with matplotlib.rc_context(TYPE):
-        figure = Figure(figsize=(WIDTH, height), layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.subplots(rows, 1, squeeze=False, **options)[:, 0]
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, 1, squeeze=False, **options)[:, 0]
     return figure, list(axes)
 
 
+def legend_below(figure: Figure, axes: Axes, columns: int = 1) -> None:
+    """Puts the legend of the axes below them, where it hides nothing."""
+    handles, names = axes.get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, names, loc="outside lower center", ncols=columns)
+
+
+@styled
 def png(figure: Figure) -> bytes:
     """Draws a figure and returns it as a PNG file."""
     buffer = io.BytesIO()
-    with matplotlib.rc_context(TYPE), warnings.catch_warnings():
+    with warnings.catch_warnings():
         # A class name in a script that the font lacks is drawn as boxes; the page's
         # own text has it right.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")

@@ -19,7 +19,8 @@ from jaxmed.report.tables import (
 def summary_table(comparison: Comparison) -> Table:
     """A row per metric of the test split, a column per arm."""
     arms = comparison.arms
-    names = estimate_names(arms[0].first.metrics["test"])
+    known = estimate_names(arms[0].first.metrics["test"])
+    names = [*COMPARED, *(name for name in known if name not in COMPARED)]
     rows = {
         arm.name: {name: comparison.estimate(arm, "test", name) for name in names}
         for arm in arms
@@ -57,6 +58,16 @@ def difference_lines(comparison: Comparison, metric: str) -> list[Line]:
     for index, arm in enumerate(comparison.arms[1:], 1):
         found = comparison.difference(arm, first, metric)
         lines.append(_line(index, f"{arm.name} − {first.name}", found))
+    return lines
+
+
+def class_lines(comparison: Comparison, metric: str) -> dict[str, list[Line]]:
+    """The lines of the forest plot of one metric, class by class."""
+    lines: dict[str, list[Line]] = {}
+    for index, arm in enumerate(comparison.arms):
+        for name, found in arm.first.metrics["per_class"]["test"].items():
+            line = _line(index, arm.name, found.get(metric, {}))
+            lines.setdefault(name, []).append(line)
     return lines
 
 

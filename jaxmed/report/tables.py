@@ -19,6 +19,7 @@ TITLES = {
     "ece": "ECE",
     "ece_calibrated": "ECE after scaling",
     "brier": "Brier score",
+    "brier_calibrated": "Brier score after scaling",
 }
 """What a metric is called where replacing "_" by a space is not enough."""
 
@@ -205,12 +206,16 @@ def groups_table(run: RunRecord) -> Table | None:
 
 def _trainable(phase: Mapping[str, Any], total: int | None) -> tuple[Cell, ...]:
     trainable = phase.get("trainable")
-    words = f"of {total:,} trainable" if total else "trainable"
+    words = f"of {total:,} in all" if total else ""
     if total and trainable is not None:
-        words += f" ({trainable / total:.2%})"
+        words += f" ({_percent(trainable / total)})"
     blank = Cell(text="")
     name = word(phase.get("name", ""))
-    return (name, blank, word("all"), word(words), count(trainable), blank, blank)
+    return (name, blank, word("trainable"), word(words), count(trainable), blank, blank)
+
+
+def _percent(share: float) -> str:
+    return "less than 0.01 %" if 0 < share < 1e-4 else f"{share * 100:.4g} %"
 
 
 def environment_table(run: RunRecord) -> Table:

@@ -1,6 +1,6 @@
 """The experiment in one sentence, computed from its numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any, NamedTuple
 
@@ -33,13 +33,13 @@ def verdict(comparison: Comparison) -> Verdict:
     best, name = ranked[0], metric_title(metric)
     score = _with_interval(comparison.estimate(best, "test", metric))
     text = f"{best.name} reaches a test {name} of {score}"
-    if metric == "auroc":
-        accuracy = _with_interval(comparison.estimate(best, "test", "accuracy"))
-        text += f" and an accuracy of {accuracy}"
-    text += "."
     if len(ranked) > 1:
         other = arms[0] if best is not arms[0] else ranked[1]
-        text += " " + _gap(comparison, best, other, metric)
+        text += ", " + _gap(comparison, best, other, metric)
+    if metric == "auroc":
+        accuracy = _with_interval(comparison.estimate(best, "test", "accuracy"))
+        text += f"{',' if len(ranked) > 1 else ''} and an accuracy of {accuracy}"
+    text += "."
     footnote = choices(arms)
     if len(arms) > 1:
         footnote = f"{best.name} has the best validation {name}. {footnote}"
@@ -72,10 +72,8 @@ def _val_score(arm: Arm, metric: str) -> float | None:
     return fmean(defined) if defined else None
 
 
-def _with_interval(found: dict[str, Any], sign: bool = False) -> str:
-    value, low, high = (
-        spell(found.get(name), sign=sign) for name in ("value", "ci_low", "ci_high")
-    )
+def _with_interval(found: Mapping[str, Any]) -> str:
+    value, low, high = (spell(found.get(k)) for k in ("value", "ci_low", "ci_high"))
     return value if found.get("ci_low") is None else f"{value} [{low}, {high}]"
 
 
@@ -83,11 +81,15 @@ def _gap(comparison: Comparison, best: Arm, other: Arm, metric: str) -> str:
     found = comparison.difference(best, other, metric)
     value, low, high = (found.get(k) for k in ("value", "ci_low", "ci_high"))
     if value is None:
-        return f"It cannot be compared with {other.name}: {found.get('reason')}."
-    name = metric_title(metric)
-    gap = f"The difference from {other.name} in {name} is {_with_interval(found, True)}"
-    if low is None or high is None:
-        return f"{gap}."
-    if low <= 0 <= high:
-        return f"{gap}: the test images do not tell the two apart."
-    return f"{gap}: {'above' if value > 0 else 'below'} it beyond chance."
+        return f"which cannot be compared with {other.name}"
+    side = "above"
+    if value < 0:
+        # "0.01 [0.00, 0.02] below" reads better than two minus signs above.
+        side, value = "below", -value
+        if low is not None and high is not None:
+            low, high = -high, -low
+    size = _with_interval({"value": value, "ci_low": low, "ci_high": high})
+    gap = f"{size} {side} {other.name}"
+    if low is not None and low <= 0:
+        gap += " (an interval with zero in it: no clear difference)"
+    return gap

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -62,11 +62,24 @@ def write_run(
     task: str,
     n: int = 160,
     bare: bool = False,
+    one_class: bool = False,
 ) -> None:
-    """Writes a run's folder; a `bare` one has metrics and predictions only."""
+    """Writes a run's folder.
+
+    Args:
+        folder: ends in "seed-<n>".
+        names: the classes.
+        skill: see `draw_predictions`.
+        task: see `draw_predictions`.
+        n: images per split.
+        bare: metrics and predictions only.
+        one_class: the test split holds no other class than the first.
+    """
     seed = int(folder.name.removeprefix("seed-"))
     folder.mkdir(parents=True)
     splits = draw_predictions(names, skill, seed, task, n)
+    if one_class:
+        splits[1].labels[:] = 0
     write_predictions(folder / "predictions.csv", splits)
     metrics = evaluate(*splits, resamples=100)
     (folder / "metrics.json").write_text(json.dumps(metrics))
@@ -172,3 +185,14 @@ def multiclass_folder(tmp_path_factory) -> Path:
     names = ("basophil", "_eosinophil", HOSTILE, "a" * 80)
     write_run(folder / "frozen" / "seed-3", names, skill=1.5, task="multiclass")
     return folder
+
+
+@pytest.fixture(scope="session")
+def write_experiment() -> Callable[..., None]:
+    """Writes a bare run: `write(folder, task, classes=3, n=80, one_class=False)`."""
+
+    def write(folder: Path, task: str, *, classes: int, n: int = 80, **options):
+        names = tuple(f"class {index}" for index in range(classes))
+        write_run(folder, names, skill=1.5, task=task, n=n, bare=True, **options)
+
+    return write

@@ -1,0 +1,33 @@
+"""Tests of the curves that the ROC figures draw, against scikit-learn."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import auc, roc_auc_score
+
+from jaxmed.report.records import read_run
+from jaxmed.report.roc import class_curve, macro_curve
+
+
+def test_curves_have_the_areas_that_metrics_json_states(multiclass_folder):
+    run = read_run(multiclass_folder / "frozen" / "seed-3")
+    test, per_class = run.predictions["test"], run.metrics["per_class"]["test"]
+    curves = []
+    for index, name in enumerate(run.class_names):
+        curve = class_curve(test, index)
+        assert curve is not None
+        stated = per_class[name]["auroc"]["value"]
+        assert auc(*curve) == pytest.approx(stated, abs=1e-9)
+        curves.append(curve)
+    macro = macro_curve(curves)
+    expected = roc_auc_score(test.labels, test.probs, multi_class="ovr")
+    assert auc(*macro) == pytest.approx(expected, abs=1e-9)
+    assert np.all(np.diff(macro[1]) >= 0)
+    assert (macro[0][0], macro[1][0], macro[0][-1], macro[1][-1]) == (0, 0, 1, 1)
+
+
+def test_a_class_that_the_split_lacks_has_no_curve(multiclass_folder):
+    run = read_run(multiclass_folder / "frozen" / "seed-3")
+    test = run.predictions["test"]
+    test.labels[:] = 0
+    assert class_curve(test, 0) is None
+    assert class_curve(test, 1) is None
