@@ -1,0 +1,1 @@
+"""What a model looked at: class-activation maps, and pictures of them."""
