@@ -129,16 +129,16 @@ def _unwrap(path: Path, content: Any) -> Mapping[str, Any]:
         if not inner:
             break
         content = content[inner[0]]
-    entries = content.items() if isinstance(content, Mapping) else [("", content)]
-    strange = [(name, value) for name, value in entries if not hasattr(value, "shape")]
-    if strange or not entries:
-        name, value = strange[0] if strange else ("", content)
-        where = f" under {name!r}" if name else ""
-        raise InputError(
-            f"The file {path} does not hold a state dict: expected tensors by name, "
-            f"got {type(value).__name__}{where}."
-        )
-    return content
+    strange = f"got {type(content).__name__}"
+    if isinstance(content, Mapping) and content:
+        others = [n for n, value in content.items() if not hasattr(value, "shape")]
+        if not others:
+            return content
+        strange = f"got {type(content[others[0]]).__name__} under {others[0]!r}"
+    raise InputError(
+        f"The file {path} does not hold a state dict: expected tensors by name, "
+        f"{strange}."
+    )
 
 
 def _without_prefix(tensors: Mapping[str, Any]) -> Mapping[str, Any]:

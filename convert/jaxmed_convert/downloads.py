@@ -40,6 +40,7 @@ def download(url: str, folder: Path) -> Path:
         try:
             _fetch(url, temporary, name)
         except urllib.error.HTTPError as error:
+            error.close()
             reason = f"the server answered {error.code} {error.reason}"
             raise InputError(f"Cannot download {name}: {reason}. {advice}") from error
         except (OSError, http.client.HTTPException) as error:

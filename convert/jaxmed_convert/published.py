@@ -46,10 +46,13 @@ def published(architecture: str) -> Published:
     """Returns the row of an architecture.
 
     Raises:
-        InputError: torchvision has no such architecture, or jaxmed does not know it.
+        InputError: there is no such row.
     """
     if architecture not in PUBLISHED:
-        raise unknown("architecture with published weights", architecture, PUBLISHED)
+        raise InputError(
+            f"torchvision publishes no weights for {architecture!r}, only for: "
+            f"{', '.join(PUBLISHED)}."
+        )
     return PUBLISHED[architecture]
 
 

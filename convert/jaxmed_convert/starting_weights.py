@@ -4,7 +4,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
@@ -116,31 +116,57 @@ def prepare(
     Raises:
         InputError: as for `initialize`.
     """
-    if architecture not in ARCHITECTURES:
-        raise unknown("backbone", architecture, ARCHITECTURES)
-    folder = cache_folder(cache)
-    if weights.startswith("file:"):
-        source = Path(weights.removeprefix("file:")).expanduser()
-        check_file(source)
-        name, key = weights, hash_file(source)[:16]
-    else:
-        source = None
-        key = resolve(architecture, weights)
-        name = f"{architecture} {key}"
-    path = folder / "weights" / f"{architecture}-{key}.safetensors"
+    source = _locate(architecture, weights)
+    path = cache_folder(cache) / "weights" / f"{architecture}-{source.key}.safetensors"
     stored = _cached(path, architecture)
     if stored is not None:
-        return Prepared(name=name, path=path, stored=stored)
-    origin = str(source)
-    if source is None:
-        origin = url or address(architecture, key)
-        source = download(origin, folder / "downloads")
-    with progress(f"Converting {name}", total=2) as advance:
-        stored, notes = _converted(architecture, source, origin)
+        return Prepared(name=source.name, path=path, stored=stored)
+    file, origin = _obtain(architecture, source, cache, url)
+    with progress(f"Converting {source.name}", total=2) as advance:
+        stored, notes = _converted(architecture, file, origin)
         advance(1)
         store.write(path, stored)
         advance(1)
-    return Prepared(name=name, path=path, stored=stored, notes=notes)
+    return Prepared(name=source.name, path=path, stored=stored, notes=notes)
+
+
+def source_file(architecture: str, weights: str, *, cache: Path | None = None) -> Path:
+    """Returns the PyTorch file that `weights` stands for, downloading it if needed.
+
+    Args:
+        architecture, weights, cache: as for `prepare`.
+
+    Raises:
+        InputError: unknown weights, no such file, or a failed download.
+    """
+    file, _ = _obtain(architecture, _locate(architecture, weights), cache, None)
+    return file
+
+
+class _Source(NamedTuple):
+    name: str  # for people
+    key: str  # what the converted file's name ends in
+    file: Path | None  # None for weights that torchvision publishes
+
+
+def _locate(architecture: str, weights: str) -> _Source:
+    if architecture not in ARCHITECTURES:
+        raise unknown("backbone", architecture, ARCHITECTURES)
+    if weights.startswith("file:"):
+        file = Path(weights.removeprefix("file:")).expanduser()
+        check_file(file)
+        return _Source(weights, hash_file(file)[:16], file)
+    key = resolve(architecture, weights)
+    return _Source(f"{architecture} {key}", key, None)
+
+
+def _obtain(
+    architecture: str, source: _Source, cache: Path | None, url: str | None
+) -> tuple[Path, str]:
+    if source.file is not None:
+        return source.file, str(source.file)
+    url = url or address(architecture, source.key)
+    return download(url, cache_folder(cache) / "downloads"), url
 
 
 def _cached(path: Path, architecture: str) -> store.Stored | None:

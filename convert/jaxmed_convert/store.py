@@ -67,9 +67,9 @@ def read(path: Path, shapes: dict[str, tuple[int, ...]]) -> Stored:
         raise Unusable("it was written by another version of the converter")
     if {name: array.shape for name, array in arrays.items()} != shapes:
         raise Unusable("it holds other arrays than the architecture has")
-    if metadata["content"] != _digest(arrays):
+    if metadata.get("content") != _digest(arrays) or "sha256" not in metadata:
         raise Unusable("its bytes have changed since it was written")
-    return Stored(arrays, metadata["source"], metadata["sha256"])
+    return Stored(arrays, metadata.get("source", ""), metadata["sha256"])
 
 
 def _digest(arrays: dict[str, np.ndarray]) -> str:

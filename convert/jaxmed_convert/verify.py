@@ -20,6 +20,7 @@ from jaxmed_convert.rules import head_module, module_name
 
 TOLERANCE = 1e-4
 BATCH = 2
+TINY = 1e-30
 
 
 class Row(NamedTuple):
@@ -71,27 +72,28 @@ def random_reference(
 
 
 def loaded_reference(
-    architecture: str, state_dict: Mapping[str, torch.Tensor]
+    architecture: str, state_dict: Mapping[str, Any]
 ) -> torch.nn.Module:
     """Builds torchvision's model with the given weights and a linear head.
 
     Raises:
-        InputError: torchvision does not accept the weights.
+        InputError: the weights do not fit.
     """
     published(architecture)
     last = f"{head_module(architecture)}.weight"
     if last not in state_dict:
         raise InputError(f"These weights have no linear head: {last} is missing.")
-    model = get_model(architecture, weights=None, num_classes=len(state_dict[last]))
-    tensors = {name: torch.as_tensor(value) for name, value in state_dict.items()}
-    try:
-        model.load_state_dict(tensors)
-    except RuntimeError as error:
-        lines = [line.strip() for line in str(error).splitlines()]
-        raise InputError(
-            f"torchvision's {architecture} does not accept these weights: "
-            f"{' '.join(lines[1:3])[:300]}"
-        ) from error
+    classes = len(state_dict[last])
+    # For its error, which says more than torch's.
+    from_torch(create_model(architecture, num_classes=classes), state_dict)
+    model = get_model(architecture, weights=None, num_classes=classes)
+    for name, tensor in model.state_dict().items():
+        if name in state_dict:
+            # NumPy may hold bfloat16, which torch does not take from it.
+            value = state_dict[name]
+            known = isinstance(value, torch.Tensor)
+            array = value if known else torch.from_numpy(value.astype(np.float64))
+            tensor.copy_(array)
     return model.eval()
 
 
@@ -209,5 +211,5 @@ def _record(model: Classifier, keep: Callable[[str, str, jax.Array], None]) -> N
 
 def _row(name: str, kind: str, output: np.ndarray, expected: np.ndarray) -> Row:
     absolute = float(np.abs(output - expected).max())
-    relative = absolute / float(np.abs(expected).max())
+    relative = absolute / max(float(np.abs(expected).max()), TINY)
     return Row(name, kind, output.shape, absolute, relative)

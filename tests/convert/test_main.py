@@ -1,0 +1,121 @@
+"""The command line, in processes of its own where start-up matters."""
+
+import hashlib
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torchvision.models import resnet18
+
+from jaxmed_convert.__main__ import main
+from jaxmed_convert.published import PUBLISHED
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["torchvision", "--help"], ["file", "-h"], ["verify", "-h"], ["list"]],
+)
+def test_help_and_list_import_neither_torch_nor_jax(arguments):
+    program = """
+import sys
+from jaxmed_convert.__main__ import main
+try:
+    code = main(sys.argv[1:])
+except SystemExit as exit:
+    code = exit.code
+loaded = {"torch", "torchvision", "jax", "flax", "numpy"} & sys.modules.keys()
+assert not loaded, loaded
+sys.exit(code)
+"""
+    run = subprocess.run([sys.executable, "-c", program, *arguments], check=False)
+    assert run.returncode == 0
+
+
+def test_errors_are_one_line_and_exit_code_2():
+    run = subprocess.run(
+        [sys.executable, "-m", "jaxmed_convert", "verify", "resnet7"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 2
+    assert run.stdout == ""
+    assert run.stderr.startswith("jaxmed_convert: torchvision publishes no weights")
+    assert run.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["file", "resnet81", "x.pth"], "Unknown backbone 'resnet81'. Did you mean"),
+        (["file", "resnet18", "none.pth"], "There is no weights file none.pth."),
+        (
+            ["torchvision", "resnet18", "--weights", "V1"],
+            "Unknown weights for resnet18",
+        ),
+        (
+            ["verify", "resnet18", "--image-size", "0"],
+            "--image-size must be at least 32",
+        ),
+        (
+            ["verify", "resnet18", "--weights", "file:no.pth"],
+            "There is no weights file",
+        ),
+    ],
+)
+def test_bad_input_is_a_sentence(arguments, message, capsys):
+    assert main(arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_list_shows_every_weight(capsys):
+    assert main(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 + sum(len(row.top1) for row in PUBLISHED.values())
+    assert "11,689,512  IMAGENET1K_V1 (default)" in lines[1]
+    assert "69.76 %" in lines[1]
+
+
+def test_file_converts_once(tmp_path, capsys):
+    path = tmp_path / "mine.pth"
+    torch.save(resnet18(num_classes=4).state_dict(), path)
+    arguments = ["file", "resnet18", str(path), "--cache", str(tmp_path)]
+    assert main(arguments) == 0
+    first = capsys.readouterr().out
+    assert "100 tensors converted" in first
+    assert "The head is left out: fc.weight (4, 512), fc.bias (4,)." in first
+    assert len(list((tmp_path / "weights").glob("resnet18-*.safetensors"))) == 1
+    assert main(arguments) == 0
+    assert "Converted before" in capsys.readouterr().out
+
+
+def test_torchvision_uses_a_file_put_there_by_hand(tmp_path, capsys):
+    torch.save(resnet18().state_dict(), tmp_path / "x.pth")
+    content = (tmp_path / "x.pth").read_bytes()
+    name = f"resnet18-{hashlib.sha256(content).hexdigest()[:8]}.pth"
+    (tmp_path / "downloads").mkdir()
+    (tmp_path / "downloads" / name).write_bytes(content)
+    arguments = ["torchvision", "resnet18", "--url", f"http://127.0.0.1:9/{name}"]
+    assert main([*arguments, "--cache", str(tmp_path)]) == 0
+    assert "resnet18-IMAGENET1K_V1.safetensors" in capsys.readouterr().out
+
+
+def test_verify_prints_every_layer(capsys):
+    assert main(["verify", "resnet18", "--image-size", "64"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 + 50 + 1
+    assert lines[1].split()[:3] == ["conv1", "Conv", "2×32×32×64"]
+    assert lines[-2].split()[:3] == ["fc", "Linear", "2×1000"]
+    assert lines[-1].endswith("within the 1e-04 allowed (64 px, weights none).")
+
+
+def test_verify_takes_a_file_with_its_own_number_of_classes(tmp_path, capsys):
+    path = tmp_path / "mine.safetensors"
+    save_file(resnet18(num_classes=4).bfloat16().state_dict(), path)
+    arguments = ["--image-size", "64", "--weights", f"file:{path}"]
+    assert main(["verify", "resnet18", *arguments]) == 0
+    assert "2×4 " in capsys.readouterr().out
+    assert main(["verify", "resnet34", *arguments]) == 2
+    assert "They fit resnet18 best" in capsys.readouterr().err

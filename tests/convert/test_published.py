@@ -1,0 +1,35 @@
+"""The table of published weights against torchvision's enums."""
+
+import pytest
+from torchvision.models import get_model_weights
+
+from jaxmed.errors import InputError
+from jaxmed.models.zoo import ARCHITECTURES
+from jaxmed_convert.published import PUBLISHED, address, published, resolve
+
+
+@pytest.mark.parametrize("architecture", PUBLISHED)
+def test_the_table_is_torchvisions(architecture):
+    row = PUBLISHED[architecture]
+    enum = get_model_weights(architecture)
+    assert list(row.top1) == [member.name for member in enum]
+    assert resolve(architecture, "imagenet") == enum["DEFAULT"].name
+    for member in enum:
+        assert row.parameters == member.meta["num_params"]
+        assert row.top1[member.name] == member.meta["_metrics"]["ImageNet-1K"]["acc@1"]
+        assert row.image_size == member.transforms.keywords["crop_size"]
+        assert resolve(architecture, member.name) == member.name
+        assert address(architecture, member.name) == member.url
+
+
+def test_every_architecture_but_our_own_is_in_the_table():
+    assert set(ARCHITECTURES) - set(PUBLISHED) == {"resnet10_narrow"}
+
+
+def test_unknown_names_are_sentences():
+    with pytest.raises(InputError, match="no weights for 'resnet10_narrow'"):
+        published("resnet10_narrow")
+    with pytest.raises(InputError, match="Did you mean 'IMAGENET1K_V1'"):
+        resolve("resnet18", "IMAGENET1K_V2")
+    with pytest.raises(InputError, match=r"Known: IMAGENET1K_V1, imagenet\."):
+        resolve("resnet18", "what")

@@ -1,0 +1,51 @@
+"""Every architecture's names and shapes against torchvision's, without numbers."""
+
+import pytest
+import torch
+from flax import nnx
+from torchvision.models import get_model
+
+from jaxmed.models.zoo import create_model
+from jaxmed_convert.published import PUBLISHED
+from jaxmed_convert.rules import counters, targets
+
+
+def _torch_head(kind: str, features: int, classes: int) -> torch.nn.Module:
+    if kind == "linear":
+        return torch.nn.Linear(features, classes)
+    if kind == "dropout":
+        return torch.nn.Sequential(
+            torch.nn.Dropout(0.5), torch.nn.Linear(features, classes)
+        )
+    return torch.nn.Sequential(
+        torch.nn.Linear(features, 256),
+        torch.nn.ReLU(),
+        torch.nn.Dropout(0.5),
+        torch.nn.Linear(256, classes),
+    )
+
+
+@pytest.mark.parametrize(
+    ("architecture", "head"),
+    [
+        *((architecture, "linear") for architecture in PUBLISHED),
+        ("resnet18", "dropout"),
+        ("resnet50", "hidden"),
+    ],
+)
+def test_targets_are_a_bijection_onto_torchvisions_tensors(architecture, head):
+    with torch.device("meta"):
+        reference = get_model(architecture, weights=None)
+        reference.fc = _torch_head(head, reference.fc.in_features, 7)
+    expected = {n: tuple(t.shape) for n, t in reference.state_dict().items()}
+    model = nnx.eval_shape(lambda: create_model(architecture, num_classes=7, head=head))
+
+    found = targets(model)
+
+    names = counters(found)
+    assert len(names) == len(set(names))
+    shapes = {n: target.shape for n, target in found.items()} | dict.fromkeys(names, ())
+    assert shapes == expected
+    leaves = nnx.to_flat_state(nnx.state(model))
+    paths = sorted(".".join(map(str, path)) for path, _ in leaves)
+    assert sorted(target.path for target in found.values()) == paths
