@@ -33,45 +33,53 @@ def write_cams(
         split: the test images.
         predictions: of the same images, in their order.
         preprocessing: what the model was trained with.
-        images: how many to draw, right and wrong ones.
+        images: how many to draw, right ones and then wrong ones.
     """
+    from jaxmed.explain.select import select_images
+
     target = folder / "cams"
     # Of an earlier, interrupted attempt.
     shutil.rmtree(target, ignore_errors=True)
-    chosen = choose_images(predictions, images)
-    classes = predictions.probs.argmax(axis=1)
-    entries = []
-    for number, index in enumerate(chosen):
-        name = f"cams/{number:03d}.png"
-        truth = np.flatnonzero(predictions.truth[index])
-        entries.append(
-            {
-                "file": name,
-                "id": predictions.ids[index],
-                "split": predictions.split,
-                "true": ", ".join(predictions.class_names[t] for t in truth) or "none",
-                "predicted": predictions.class_names[classes[index]],
-                "probability": float(predictions.probs[index, classes[index]]),
-                "correct": bool(predictions.truth[index, classes[index]]),
-            }
-        )
-    if chosen:
-        raise NotImplementedError
+    right, wrong = select_images(predictions.truth, predictions.probs, images)
+    chosen = np.concatenate([right, wrong]).astype(int)
+    entries = [
+        _entry(predictions, int(index), f"cams/{number:03d}.png")
+        for number, index in enumerate(chosen)
+    ]
+    if len(chosen):
+        _draw(folder, entries, model, split.images[chosen], preprocessing)
     write_json(target / INDEX, entries)
 
 
-def choose_images(predictions: "Predictions", count: int) -> list[int]:
-    """Chooses right and wrong images, half and half where there are as many of both.
+def _entry(predictions: "Predictions", index: int, file: str) -> dict[str, Any]:
+    names = predictions.class_names
+    predicted = int(predictions.probs[index].argmax())
+    truth = [names[c] for c in np.flatnonzero(predictions.truth[index])]
+    return {
+        "file": file,
+        "id": predictions.ids[index],
+        "split": predictions.split,
+        "true": ", ".join(truth) or "none",
+        "predicted": names[predicted],
+        "probability": float(predictions.probs[index, predicted]),
+        "correct": bool(predictions.truth[index, predicted]),
+    }
 
-    The same ones every time, and of all classes alike: a fixed shuffle decides.
 
-    Returns:
-        At most `count` indices, right ones first.
-    """
-    order = np.random.default_rng(0).permutation(len(predictions.ids))
-    classes = predictions.probs.argmax(axis=1)
-    right = predictions.truth[np.arange(len(classes)), classes]
-    rights, wrongs = order[right[order]].tolist(), order[~right[order]].tolist()
-    half = count // 2
-    wrong_count = min(len(wrongs), max(half, count - len(rights)))
-    return rights[: count - wrong_count] + wrongs[:wrong_count]
+def _draw(
+    folder: Path,
+    entries: list[dict[str, Any]],
+    model: "Classifier",
+    images: np.ndarray,
+    preprocessing: Any,
+) -> None:
+    """Explains the predicted class of each image, and writes one picture for each."""
+    from PIL import Image
+
+    from jaxmed.explain.gradcam import grad_cam
+    from jaxmed.explain.overlay import overlay
+
+    maps = grad_cam(model, preprocessing(images), description="Grad-CAM")
+    for entry, image, cam in zip(entries, images, maps, strict=True):
+        with replacing(folder / entry["file"]) as part:
+            Image.fromarray(overlay(image, cam)).save(part)

@@ -29,7 +29,7 @@ batch_size = 16
 [evaluate]
 resamples = 100
 [explain]
-images = 0
+images = 3
 [arms.full]
 train.strategy = "full"
 train.options = {{ epochs = 2, learning_rate = 1e-3 }}
@@ -119,7 +119,7 @@ def test_every_file_of_the_run_folder_is_there(finished, run_name):
     assert metrics["test"]["accuracy"]["value"] == pytest.approx(np.mean(right))
 
     cams = json.loads((folder / "cams" / "cams.json").read_text())
-    assert len(cams) == 0
+    assert len(cams) == 3
     for cam in cams:
         with Image.open(folder / cam["file"]) as picture:
             assert picture.width >= 2 * picture.height
