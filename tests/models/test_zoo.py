@@ -1,0 +1,134 @@
+"""create_model: names, heads, shapes, and initial weights as torchvision draws them."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from flax import nnx
+from scipy.stats import ks_2samp
+from torchvision.models import resnet18
+
+from jaxmed.errors import InputError
+from jaxmed.models.parameters import split
+from jaxmed.models.zoo import ARCHITECTURES, create_model
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "resnet81"}, "Unknown backbone 'resnet81'. Did you mean 'resnet18'?"),
+        ({"name": "zzz"}, "Unknown backbone 'zzz'. Known: resnet101, resnet10_narrow"),
+        ({"head": "liner"}, "Unknown head 'liner'. Did you mean 'linear'?"),
+        ({"num_classes": 0}, "num_classes must be at least 1, got 0."),
+        ({"in_channels": 0}, "in_channels must be at least 1, got 0."),
+        ({"hidden_features": -1}, "hidden_features must be at least 1, got -1."),
+        ({"dropout": 1.0}, "dropout must be in [0, 1), got 1.0."),
+        ({"dropout": -0.1}, "dropout must be in [0, 1), got -0.1."),
+    ],
+)
+def test_bad_input_is_a_sentence(options, message):
+    options = {"name": "resnet18", "num_classes": 2} | options
+    with pytest.raises(InputError) as caught:
+        create_model(options.pop("name"), **options)
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_architecture_has_torchvisions_output_shapes(architecture):
+    def shapes(images):
+        model = create_model(architecture, num_classes=7)
+        features = model.features(images)
+        return features, model.classify(features)
+
+    images = np.zeros((2, 100, 75, 3), np.float32)
+    features, logits = nnx.eval_shape(shapes, images)
+    assert features.shape[:3] == (2, 4, 3)
+    assert logits.shape == (2, 7)
+
+
+@pytest.mark.parametrize("head", ["linear", "dropout", "hidden"])
+@pytest.mark.parametrize("in_channels", [1, 3, 5])
+def test_heads_and_channels(head, in_channels):
+    model = create_model(
+        "resnet10_narrow",
+        num_classes=4,
+        in_channels=in_channels,
+        head=head,
+        hidden_features=9,
+    )
+    assert model(np.zeros((2, 64, 64, in_channels), np.float32)).shape == (2, 4)
+    sizes = {p: a.shape for p, a in split(model).params.items() if "head" in p}
+    expected = {"head.out.kernel": (128, 4), "head.out.bias": (4,)}
+    if head == "hidden":
+        expected |= {
+            "head.hidden.kernel": (128, 9),
+            "head.hidden.bias": (9,),
+            "head.out.kernel": (9, 4),
+        }
+    assert sizes == expected
+
+
+def test_the_stages_hold_every_parameter_once():
+    model = create_model("resnet10_narrow", num_classes=4)
+    stages = model.stages
+    assert list(stages) == ["stem", "layer1", "layer2", "layer3", "layer4", "head"]
+    for path in split(model).params:
+        homes = [
+            name
+            for name, prefixes in stages.items()
+            if any(path.startswith(f"{prefix}.") for prefix in prefixes)
+        ]
+        assert len(homes) == 1, path
+
+
+def test_dropout_needs_a_random_stream_and_keeps_the_mean():
+    model = create_model("resnet10_narrow", num_classes=4, head="dropout", dropout=0.25)
+    ones = np.ones((4000, 128), np.float32)
+    plain = model.head(ones)
+    assert np.array_equal(plain, model.head(ones))
+    dropped = np.asarray(model.head(ones, rngs=nnx.Rngs(dropout=0)))
+    assert not np.array_equal(dropped, plain)
+    # The mean of 4000 draws: its standard error is the spread over √4000.
+    error = dropped.std(axis=0) / math.sqrt(len(dropped))
+    assert np.all(np.abs(dropped.mean(axis=0) - plain[0]) < 5 * error)
+    # Var = Σ w² p / (1 - p).
+    weights = np.asarray(split(model).params["head.out.kernel"])
+    spread = np.sqrt((weights**2).sum(axis=0) * 0.25 / 0.75)
+    np.testing.assert_allclose(dropped.std(axis=0), spread, rtol=0.1)
+
+
+def test_the_seed_decides():
+    first, same, other = (
+        split(create_model("resnet10_narrow", num_classes=3, seed=seed)).params
+        for seed in (0, 0, 1)
+    )
+    drawn = [path for path, array in first.items() if np.unique(array).size > 1]
+    assert len(drawn) == 1 + 4 * 2 + 3 + 2
+    assert all(np.array_equal(first[path], same[path]) for path in first)
+    assert not any(np.array_equal(first[path], other[path]) for path in drawn)
+
+
+def test_layers_of_one_shape_are_drawn_apart():
+    params = split(create_model("resnet18", num_classes=3)).params
+    kernels = [a for a in params.values() if a.shape == (3, 3, 64, 64)]
+    assert len(kernels) == 4
+    assert len({np.asarray(kernel).tobytes() for kernel in kernels}) == 4
+
+
+def test_initial_weights_are_distributed_as_torchvisions():
+    """Two-sample Kolmogorov-Smirnov tests, layer by layer."""
+    torch.manual_seed(0)
+    theirs = resnet18(num_classes=1000).state_dict()
+    params = split(create_model("resnet18", num_classes=1000)).params
+    for path, array in params.items():
+        name = path.removeprefix("backbone.").replace("head.out", "fc")
+        name = name.replace("kernel", "weight").replace("scale", "weight")
+        ours, other = np.ravel(array), theirs[name].numpy().ravel()
+        assert ours.shape == other.shape
+        if np.ptp(other) == 0:  # BatchNorm starts with ones and zeros
+            assert np.array_equal(ours, other)
+            continue
+        assert ks_2samp(ours[:50_000], other[:50_000]).pvalue > 1e-4, path
+        assert ours.std() == pytest.approx(other.std(), rel=0.05)
+    assert all(not np.any(theirs[n].numpy()) for n in theirs if n.endswith("mean"))
