@@ -1,6 +1,9 @@
 """The confusion matrix as a picture."""
 
+from typing import Any
+
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
@@ -44,12 +47,17 @@ def draw_confusion(matrix: list[list[int]], class_names: tuple[str, ...]) -> Fig
     return figure
 
 
-def _write(axes, counts: np.ndarray, shares: np.ndarray) -> None:
+def _write(axes: Axes, counts: np.ndarray, shares: np.ndarray) -> None:
     size = len(counts)
-    number, percent = (15, 10.5) if size <= 3 else (8, 6) if size <= 8 else (6, 4.5)
+    number, percent = (15, 10.5) if size <= 3 else (9.5, 7)
+    crowded = size > 8
     for (row, column), count in np.ndenumerate(counts):
         share = shares[row, column]
-        ink = "white" if share > 0.55 else INK
-        place = {"ha": "center", "color": ink}
-        axes.text(column, row, f"{count}", va="bottom", fontsize=number, **place)
-        axes.text(column, row, f"{share:.0%}", va="top", fontsize=percent, **place)
+        style: dict[str, Any] = {"ha": "center", "color": INK}
+        if share > 0.55:
+            style["color"] = "white"
+        if crowded:
+            axes.text(column, row, f"{count}", va="center", fontsize=7, **style)
+            continue
+        axes.text(column, row, f"{count}", va="bottom", fontsize=number, **style)
+        axes.text(column, row, f"{share:.0%}", va="top", fontsize=percent, **style)

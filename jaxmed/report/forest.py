@@ -6,6 +6,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from jaxmed.report.style import (
     GREY,
@@ -126,6 +127,7 @@ def _finish(axes: Axes, title: str, rows: float, limits: tuple[float, float]) ->
     axes.grid(visible=False, axis="y")
     axes.set(xlim=limits, ylim=(rows - 0.5, -0.6), yticks=[])
     axes.spines["left"].set_visible(False)
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
 
 
 def _range(lines: Sequence[Line], *, zero: bool, bound: bool) -> tuple[float, float]:

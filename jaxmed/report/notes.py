@@ -21,17 +21,18 @@ def facts(arms: Sequence[Arm], when: str) -> list[tuple[str, str]]:
     found = [
         ("Data", str(data.get("source", "not recorded"))),
         ("Images", counts),
-        ("Classes", f"{run.task}: {classes}"),
         ("Arms and seeds", "; ".join(map(_seeds, arms))),
         ("Starting weights", _each(arms, _weights)),
         ("Device", _each(arms, _devices)),
         ("Finished", when),
+        ("Classes", f"{run.task}: {classes}"),
     ]
     version = run.environment.get("jaxmed")
-    revision = str(run.environment.get("git_revision") or "")[:12]
+    revision = str(run.environment.get("git_revision") or "")
+    revision = revision[:12] + ("-dirty" if revision.endswith("-dirty") else "")
     if version:
         made = f"{version} ({revision})" if revision else str(version)
-        found.append(("jaxmed", made))
+        found.insert(-1, ("jaxmed", made))
     return found
 
 
@@ -45,6 +46,8 @@ def section_notes(arms: Sequence[Arm]) -> dict[str, str]:
     results = "Points are values on the test images, lines their 95 % intervals."
     if several:
         results += " An arm's point is the mean over its seeds, the small dots."
+    else:
+        results += " They are about the choice of images; each arm was trained once."
     if len(arms) > 1:
         results += (
             f" Differences are paired, on the same images, from {arms[0].name}: "

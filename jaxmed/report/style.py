@@ -75,7 +75,8 @@ def legend_below(figure: Figure, axes: Axes, columns: int = 1) -> None:
     """Puts the legend of the axes below them, where it hides nothing."""
     handles, names = axes.get_legend_handles_labels()
     if handles:
-        figure.legend(handles, names, loc="outside lower center", ncols=columns)
+        place: dict[str, Any] = {"loc": "outside lower center", "borderaxespad": 0.8}
+        figure.legend(handles, names, ncols=columns, **place)
 
 
 @styled

@@ -1,16 +1,19 @@
 """One number per arm, and the differences between arms."""
 
+from dataclasses import replace
 from typing import Any
 
 from jaxmed.report.comparison import COMPARED, Comparison
 from jaxmed.report.forest import Line
 from jaxmed.report.records import Arm
 from jaxmed.report.tables import (
+    Cell,
     Table,
     estimate,
     estimate_names,
     estimate_table,
     metric_title,
+    number,
     transpose,
     word,
 )
@@ -27,7 +30,18 @@ def summary_table(comparison: Comparison) -> Table:
     }
     images = arms[0].first.metrics["test"]["n"]
     caption = f"Test split, {images:,} images"
-    return transpose(estimate_table(caption, rows, ""), "")
+    table = transpose(estimate_table(caption, rows, ""), "")
+    if all(len(arm.runs) == 1 for arm in arms):
+        return table
+    spreads = tuple(_spread_row(comparison, metric) for metric in COMPARED)
+    return replace(table, rows=table.rows + spreads)
+
+
+def _spread_row(comparison: Comparison, metric: str) -> tuple[Cell, ...]:
+    """The standard deviation over seeds, arm by arm."""
+    found = (comparison.estimate(arm, "test", metric) for arm in comparison.arms)
+    name = word(f"{metric_title(metric)}, SD over seeds")
+    return (name, *(number(one.get("std")) for one in found))
 
 
 def differences_table(comparison: Comparison) -> Table:

@@ -136,7 +136,7 @@ def threshold_table(arms: Sequence[Arm]) -> Table:
     """A binary task: the threshold of each arm and what it gives on the test split."""
     rows = {arm.name: arm.first.metrics["test_at_threshold"] for arm in arms}
     table = transpose(estimate_table("At the threshold chosen on val", rows, ""), "")
-    values = (number(arm.first.metrics["threshold"].get("value")) for arm in arms)
+    values = (_chosen(arm.first.metrics["threshold"], "value") for arm in arms)
     threshold = (word("threshold"), *values)
     return Table(caption=table.caption, head=table.head, rows=(threshold, *table.rows))
 
@@ -154,14 +154,20 @@ def class_threshold_table(run: RunRecord) -> Table:
     return Table(caption=table.caption, head=head, rows=tuple(body))
 
 
+def _chosen(choice: Mapping[str, Any], name: str) -> Cell:
+    """A cell of something chosen on val, or of why nothing could be chosen."""
+    if choice.get(name) is None:
+        return Cell(text="–", note=str(choice.get("reason", "undefined")))
+    return number(choice[name])
+
+
 def calibration_table(arms: Sequence[Arm]) -> Table:
     """Temperature and calibration errors of each arm."""
     rows = {arm.name: arm.first.metrics["calibration"].get("test", {}) for arm in arms}
     bins = arms[0].first.metrics["calibration"].get("ece_bins")
     table = transpose(estimate_table("Calibration on the test split", rows, ""), "")
-    temperatures = (
-        number(arm.first.metrics["calibration"].get("temperature")) for arm in arms
-    )
+    scalings = (arm.first.metrics["calibration"] for arm in arms)
+    temperatures = (_chosen(scaling, "temperature") for scaling in scalings)
     return Table(
         caption=table.caption,
         head=table.head,

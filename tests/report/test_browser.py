@@ -63,6 +63,15 @@ def test_page_fits_and_is_quiet(browser, report: Path, width: int, scheme):
     page.close()
 
 
+def test_print_fits_the_paper(browser, report: Path):
+    # A4 within margins of 12 mm, at 96 dots per inch.
+    page = browser.new_page(viewport={"width": 700, "height": 1000})
+    page.emulate_media(media="print")
+    page.goto(report.as_uri())
+    assert page.evaluate("document.scrollingElement.scrollWidth") <= 700
+    page.close()
+
+
 def test_keyboard_reaches_contents_and_tables(browser, report: Path):
     page = browser.new_page(viewport={"width": 390, "height": 900})
     page.goto(report.as_uri())
@@ -71,8 +80,8 @@ def test_keyboard_reaches_contents_and_tables(browser, report: Path):
     assert page.evaluate("location.hash") == "#results"
     focusable = "[...document.querySelectorAll('.scroll')].every(e => e.tabIndex === 0)"
     assert page.evaluate(focusable)
-    for anchor in page.evaluate(
-        "[...document.querySelectorAll('nav a')].map(a=>a.hash)"
-    ):
+    anchors = page.evaluate("[...document.querySelectorAll('nav a')].map(a => a.hash)")
+    assert len(anchors) > 4
+    for anchor in anchors:
         assert page.locator(anchor).count() == 1
     page.close()

@@ -173,9 +173,8 @@ def test_calibration_and_groups(multiclass_html, multiclass_folder):
     page = Page(multiclass_html)
     metrics = read_run(multiclass_folder / "frozen" / "seed-3").metrics
     table = page.table("Calibration on the test split")
-    assert (
-        exact(table["temperature", "frozen"]) == metrics["calibration"]["temperature"]
-    )
+    stated = metrics["calibration"]["temperature"]
+    assert exact(table["temperature", "frozen"]) == stated
     for row, name in (("ECE", "ece"), ("ECE after scaling", "ece_calibrated")):
         stated = metrics["calibration"]["test"][name]["value"]
         assert exact(table[row, "frozen"]) == stated
