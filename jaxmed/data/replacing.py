@@ -1,7 +1,7 @@
 """Files that appear whole or not at all."""
 
 import os
-import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,20 +21,19 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     Raises:
         InputError: the folder cannot be written to.
     """
+    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(
-            prefix=f".{path.name}-", suffix=".part", dir=path.parent
-        )
+        file = temporary.open("xb")
     except OSError as error:
         raise InputError(
             f"Cannot write to the cache folder {path.parent} ({error.strerror}). "
             f"Set JAXMED_CACHE to a folder that can be written to."
         ) from error
     try:
-        with os.fdopen(handle, "wb") as file:
+        with file:
             yield file
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise

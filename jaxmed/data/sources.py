@@ -6,12 +6,14 @@ from pathlib import Path
 
 from jaxmed.data.cells import load_cells
 from jaxmed.data.dataset import Dataset
+from jaxmed.data.medmnist import load_medmnist
 from jaxmed.data.npz import load_npz
 from jaxmed.errors import InputError, unknown
 
 # A source is one file with a loader, and one line here. A loader gets what follows
 # the colon and the cache folder, and sets image_size to the images' own size.
 LOADERS: dict[str, Callable[[str, Path | None], Dataset]] = {
+    "medmnist": load_medmnist,
     "npz": load_npz,
     "cells": load_cells,
 }

@@ -1,0 +1,78 @@
+"""The catalog against the medmnist package itself."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+
+import pytest
+
+from jaxmed.data.catalog import find_entry, read_catalog
+
+if importlib.util.find_spec("medmnist") is None:
+    pytest.skip("the medmnist package is not installed", allow_module_level=True)
+SETS_2D = {
+    "pathmnist",
+    "chestmnist",
+    "dermamnist",
+    "octmnist",
+    "pneumoniamnist",
+    "retinamnist",
+    "breastmnist",
+    "bloodmnist",
+    "tissuemnist",
+    "organamnist",
+    "organcmnist",
+    "organsmnist",
+}
+
+
+def test_agrees_with_the_package(tmp_path):
+    # In a process of its own: importing medmnist imports torch, and makes a folder.
+    code = "import json, medmnist; print(json.dumps(medmnist.INFO))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"HOME": str(tmp_path), "PATH": ""},
+        capture_output=True,
+        check=True,
+    )
+    info = json.loads(done.stdout)
+    catalog = read_catalog()
+    assert catalog.keys() == info.keys()
+    for name, row in info.items():
+        entry = catalog[name]
+        assert list(entry.class_names) == list(row["label"].values())
+        for suffix in ("", "_64", "_128", "_224"):
+            assert (f"url{suffix}" in row) == (name + suffix in entry.files)
+            if name + suffix in entry.files:
+                assert entry.files[name + suffix].url == row[f"url{suffix}"]
+                assert entry.files[name + suffix].md5 == row[f"MD5{suffix}"]
+
+
+def test_has_all_twelve_2d_sets_in_four_sizes():
+    images = {name for name, entry in read_catalog().items() if not entry.volumes}
+    assert images == SETS_2D
+    assert all(len(read_catalog()[name].files) == 4 for name in images)
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "classes"),
+    [
+        ("chestmnist", "multilabel", 14),
+        ("retinamnist", "ordinal", 5),
+        ("breastmnist", "binary", 2),
+        ("bloodmnist", "multiclass", 8),
+    ],
+)
+def test_tasks(name, task, classes):
+    entry = read_catalog()[name]
+    assert (entry.task, len(entry.class_names)) == (task, classes)
+
+
+def test_finds_the_set_a_file_belongs_to():
+    for stem in ("bloodmnist", "bloodmnist_224", "BloodMNIST-mine", "bloodmnist.v2"):
+        entry = find_entry(stem)
+        assert entry is not None
+        assert entry.name == "bloodmnist"
+    for stem in ("scans", "my_bloodmnist", "bloodmnistics", "organmnist3d", ""):
+        assert find_entry(stem) is None
