@@ -23,8 +23,10 @@ from jaxmed.progress import progress
 
 LEVEL = 0.95
 QUANTILES = (0.025, 0.975)
-# Counts per chunk of resamples: few enough to stay in the processor's cache.
+# Counts per chunk of resamples: few enough to stay in the processor's cache, but at
+# least 16 resamples while that takes less memory than LARGEST doubles.
 CHUNK = 200_000
+LARGEST = 2_000_000
 # Progress is shown if all resamples are expected to take longer than this, in
 # seconds, judged after the warm-up.
 PATIENCE = 2.0
@@ -104,7 +106,7 @@ class Bootstrap:
         )
         start, size = np.repeat(starts, sizes), np.repeat(sizes, sizes)
         generator = np.random.default_rng(self.seed)
-        width = max(1, min(64, CHUNK // n))
+        width = max(1, min(64, max(16, CHUNK // n), LARGEST // n))
         for first in range(0, self.resamples, width):
             columns = min(width, self.resamples - first)
             drawn = start + (generator.random((columns, n)) * size).astype(np.int64)

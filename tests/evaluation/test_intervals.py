@@ -32,7 +32,7 @@ def test_every_image_is_drawn_as_often_as_it_should_be():
 
 def test_chunks_do_not_change_the_draw(monkeypatch):
     whole = all_counts(Bootstrap(resamples=100, seed=5))
-    monkeypatch.setattr(intervals, "CHUNK", 70)
+    monkeypatch.setattr(intervals, "LARGEST", 70)
     chunks = list(Bootstrap(resamples=100, seed=5).counts(STRATA))
     assert len(chunks) == 15
     assert (np.concatenate(chunks, axis=1) == whole).all()

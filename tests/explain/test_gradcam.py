@@ -53,8 +53,9 @@ def reference_maps(model, images, classes):
         return cam(input_tensor=images, targets=targets)
 
 
-@pytest.mark.parametrize("size", [96, 224])
-@pytest.mark.parametrize("classes", [[0, 1, 2, 4], None])
+@pytest.mark.parametrize(
+    ("size", "classes"), [(96, [0, 1, 2, 4]), (96, None), (224, [0, 1, 2, 4])]
+)
 def test_maps_are_those_of_pytorch_grad_cam(models, size, classes):
     reference, model = models
     tensor, images = draw_images(4, size)
