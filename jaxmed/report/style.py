@@ -16,7 +16,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 # Okabe and Ito's colour-blind-safe palette (https://jfly.uni-koeln.de/color/), without
-# its yellow, which is too light for a line on white.
+# its yellow, which is too light for a line on white, and with grey for its black,
+# in which averages are drawn.
 COLORS = (
     "#0072B2",
     "#D55E00",
@@ -24,7 +25,7 @@ COLORS = (
     "#CC79A7",
     "#E69F00",
     "#56B4E9",
-    "#000000",
+    "#7F7F7F",
 )
 DASHES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
