@@ -8,6 +8,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from jaxmed.data.cell_kinds import SOURCE, TARGET
 from jaxmed.data.cells import DRAWINGS, draw_arrays, load_cells
@@ -115,15 +116,17 @@ def accuracy(view, images, labels, test, strength):
     train, other = train.astype(np.float32), other.astype(np.float32)
     squares, left = np.linalg.eigh(train @ train.T)
     left, scales = left[:, squares > 1], np.sqrt(squares[squares > 1])
-    model = LogisticRegression(C=strength, max_iter=200)
-    model.fit(left * scales, labels)
+    model = LogisticRegression(C=strength, max_iter=100)
+    # Products this small lose more to waiting BLAS threads than they gain.
+    with threadpool_limits(1):
+        model.fit(left * scales, labels)
     return model.score(other @ train.T @ (left / scales), test.labels)
 
 
 @pytest.mark.filterwarnings("ignore:lbfgs failed to converge")
 @pytest.mark.parametrize(
     ("view", "strength"),
-    [(thumbnails, 1e-3), (thumbnails, 1e-1), (pixels, 1e-4), (pixels, 1e-2)],
+    [(thumbnails, 1e-2), (pixels, 1e-4), (pixels, 1e-2)],
 )
 def test_pixels_alone_do_not_tell_the_classes_apart(cells, many, view, strength):
     found = accuracy(view, *many, cells.test, strength)
@@ -151,7 +154,8 @@ def colours(images):
 def test_classes_can_be_told_apart(cells):
     model = LogisticRegression(C=10, max_iter=2000)
     pipeline = make_pipeline(StandardScaler(), model)
-    pipeline.fit(colours(cells.test.images), cells.test.labels)
+    with threadpool_limits(1):
+        pipeline.fit(colours(cells.test.images), cells.test.labels)
     assert pipeline.score(colours(cells.val.images), cells.val.labels) > 0.8
 
 
