@@ -103,7 +103,7 @@ def _verify(options: argparse.Namespace) -> int:
     with progress("Comparing", len(options.names)) as advance:
         for name in options.names:
             results[name] = _compare(name, options)
-            advance(1, name=name)
+            advance(1, done=name)
     if len(results) == 1:
         _print(_layers(*results.values()))
     else:

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import os
 import pickle
 import re
 import struct
@@ -54,9 +55,11 @@ def hash_file(path: Path) -> str:
 
 
 def check_file(path: Path) -> None:
-    """Raises an `InputError` if there is no such file, or its suffix is unknown."""
+    """Raises an `InputError` if the file cannot be read or has another suffix."""
     if not path.is_file():
         raise InputError(f"There is no weights file {path}.")
+    if not os.access(path, os.R_OK):
+        raise InputError(f"The weights file {path} may not be read by this user.")
     if path.suffix not in SUFFIXES:
         raise InputError(
             f"The weights file {path} must end in one of {', '.join(SUFFIXES)}."

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -70,7 +69,7 @@ def from_torch(model: Classifier, state_dict: Mapping[str, Any]) -> Report:
         102
     """
     arrays, report = convert(model, state_dict, targets(model))
-    parameters.load(model, {path: jnp.asarray(a) for path, a in arrays.items()})
+    parameters.load(model, arrays)
     return report
 
 

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
-
 from jaxmed.cache import cache_folder
 from jaxmed.errors import InputError, unknown
 from jaxmed.models import parameters
@@ -59,7 +57,7 @@ def initialize(
             or does not fit.
     """
     prepared = prepare(model.architecture, weights, cache=cache)
-    arrays = {p: jnp.asarray(a) for p, a in prepared.stored.arrays.items()}
+    arrays = prepared.stored.arrays
     own = parameters.split(model)
     own = own.params | own.stats
     stems = [p for p, array in arrays.items() if array.shape != own[p].shape]
