@@ -1,1 +1,44 @@
-"""Fine-tuning of ImageNet-pretrained CNNs on medical images, in JAX."""
+"""Fine-tuning of ImageNet-pretrained CNNs on medical images, in JAX.
+
+The names below load what they need when first used, so that importing jaxmed costs
+nothing; in particular it imports neither torch nor tensorflow.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxmed.data.sources import load_dataset
+    from jaxmed.evaluation.evaluate import evaluate
+    from jaxmed.explain.gradcam import grad_cam
+    from jaxmed.models.zoo import create_model
+    from jaxmed.training.fit import FitResult, fit
+    from jaxmed.training.predict import predict
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "FitResult": "jaxmed.training.fit",
+    "create_model": "jaxmed.models.zoo",
+    "evaluate": "jaxmed.evaluation.evaluate",
+    "fit": "jaxmed.training.fit",
+    "grad_cam": "jaxmed.explain.gradcam",
+    "load_dataset": "jaxmed.data.sources",
+    "predict": "jaxmed.training.predict",
+}
+
+__all__ = [
+    "FitResult",
+    "create_model",
+    "evaluate",
+    "fit",
+    "grad_cam",
+    "load_dataset",
+    "predict",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'jaxmed' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -71,7 +71,7 @@ def load(model: nnx.Module, arrays: Mapping[str, ArrayLike]) -> None:
     if wrong:
         raise ValueError(f"These arrays do not fit the model: {', '.join(wrong)}.")
     for path, leaf in leaves.items():
-        leaf[...] = jnp.asarray(arrays[path])
+        leaf.set_value(jnp.asarray(arrays[path]))
 
 
 def stats_of(model: nnx.Module) -> Arrays:

@@ -1,0 +1,274 @@
+"""Contracts 1 and 3: frozen is frozen, and training means what PyTorch means."""
+
+import jax
+import numpy as np
+import pytest
+import torch
+import torchvision
+from flax import nnx
+
+from jaxmed.data.preprocess import Preprocessing
+from jaxmed.data.sources import load_dataset
+from jaxmed.models.classifier import Classifier, Head
+from jaxmed.models.parameters import load, split
+from jaxmed.models.resnet import BasicBlock, ResNet
+from jaxmed.models.zoo import create_model
+from jaxmed.strategies import Group, Optimizer, Phase, create_strategy
+from jaxmed.training.sharding import data_mesh, replicate
+from jaxmed.training.step import Images, begin_phase, compiled_train_step
+from jaxmed_convert import from_torch, to_torch
+
+SIZE = 96
+PREPARE = Preprocessing(image_size=96)
+STEPS = 10
+
+
+def make_batches(rng, count, batch):
+    """Batches of distinct images; the last ones are short, as a data set's are."""
+    images = rng.integers(0, 256, (count * batch, SIZE, SIZE, 3), dtype=np.uint8)
+    labels = rng.integers(0, 4, count * batch).astype(np.int32)
+    indices = rng.permutation(count * batch).astype(np.int32).reshape(count, batch)
+    masks = np.ones((count, batch), np.float32)
+    masks[count // 2 :: 4, 5:] = 0
+    return Images(images, labels), indices, masks
+
+
+def train(model, phase, data, indices, masks, prepare=PREPARE):
+    mesh = data_mesh(jax.devices()[:1])
+    definition, state, frozen = begin_phase(model, phase)
+    state, frozen = replicate(state, mesh), replicate(frozen, mesh)
+    step = compiled_train_step(definition, phase, prepare, "multiclass", mesh)
+    images, key = replicate(data, mesh), jax.random.key(0)
+    for rows, mask in zip(indices, masks, strict=True):
+        state = step(
+            state, frozen=frozen, images=images, indices=rows, mask=mask, key=key
+        )
+    weights = state.params | frozen.params | state.stats | frozen.stats
+    load(model, jax.device_get(weights))
+    return state
+
+
+def exact(images):
+    """Preprocessing whose every result is exact in float32.
+
+    So that both programs get the same input to the last bit, however each orders
+    its arithmetic: ten steps from random weights magnify one rounding of the input
+    ten-thousandfold, in torch and here alike.
+    """
+    return images.astype(np.float32) / 64 - 2
+
+
+def train_torch(model, optimizer, data, indices, masks, prepare):
+    model.train()
+    dtype = model.conv1.weight.dtype
+    for rows, mask in zip(indices, masks, strict=True):
+        chosen = rows[mask == 1]
+        optimizer.zero_grad()
+        inputs = np.asarray(prepare(data.images[chosen])).transpose(0, 3, 1, 2)
+        logits = model(torch.from_numpy(inputs.copy()).to(dtype))
+        labels = torch.from_numpy(data.labels[chosen]).long()
+        torch.nn.functional.cross_entropy(logits, labels).backward()
+        optimizer.step()
+
+
+def everything(optimizer):
+    group = Group(name="all", patterns=("backbone", "head"), optimizer=optimizer)
+    return Phase(name="all", epochs=1, groups=(group,))
+
+
+def largest_difference(trained, expected, before):
+    """The largest relative difference of a tensor, ‖ours - torch's‖ / ‖torch's‖."""
+    worst = {}
+    for name, tensor in expected.items():
+        if name.endswith("num_batches_tracked"):
+            continue
+        assert not torch.equal(before[name], tensor), f"torch left {name} alone"
+        worst[name] = float((trained[name] - tensor).norm() / tensor.norm())
+    return max(worst.values()), sorted(worst.items(), key=lambda item: -item[1])[:5]
+
+
+def short_resnet(num_classes):
+    """ResNet-18 with one block a stage, at torchvision's widths."""
+    rngs = nnx.Rngs(0)
+    backbone = ResNet(BasicBlock, (1, 1, 1, 1), rngs=rngs)
+    head = Head(
+        "linear", backbone.num_features, num_classes,
+        hidden_features=1, dropout=0, rngs=rngs,
+    )  # fmt: skip
+    return Classifier("resnet18", backbone, head)
+
+
+def compare_training(settings, torch_class, reference, model, batches, prepare):
+    """Trains both, and returns the largest difference and where it is."""
+    before = {name: value.clone() for name, value in reference.state_dict().items()}
+    settings = dict(settings)
+    phase = everything(Optimizer(**settings))
+    name, rate = settings.pop("name"), settings.pop("learning_rate")
+    assert name == torch_class.__name__.lower()
+    optimizer = torch_class(reference.parameters(), lr=rate, **settings)
+    train_torch(reference, optimizer, *batches, prepare)
+    train(model, phase, *batches, prepare)
+    trained = to_torch(model)
+    assert trained["conv1.weight"].dtype == reference.conv1.weight.dtype
+    return largest_difference(trained, reference.state_dict(), before)
+
+
+@pytest.mark.parametrize(
+    ("settings", "torch_class"),
+    [
+        (
+            {
+                "name": "sgd",
+                "learning_rate": 1e-3,
+                "momentum": 0.9,
+                "weight_decay": 1e-2,
+            },
+            torch.optim.SGD,
+        ),
+        (
+            {"name": "adam", "learning_rate": 1e-4, "weight_decay": 1e-2},
+            torch.optim.Adam,
+        ),
+        (
+            {"name": "adamw", "learning_rate": 1e-4, "weight_decay": 0.1},
+            torch.optim.AdamW,
+        ),
+    ],
+    ids=["sgd", "adam", "adamw"],
+)
+def test_ten_steps_give_torchs_weights(settings, torch_class):
+    """In double precision, where both programs must be the same function."""
+    torch.manual_seed(0)
+    blocks = torchvision.models.resnet.BasicBlock
+    reference = torchvision.models.ResNet(blocks, [1, 1, 1, 1], num_classes=4)
+    model = short_resnet(num_classes=4)
+    from_torch(model, reference.state_dict())
+    batches = make_batches(np.random.default_rng(1), STEPS, 8)
+    with jax.enable_x64(True):
+        load(model, {path: np.float64(a) for path, a in snapshot(model).items()})
+        largest, where = compare_training(
+            settings, torch_class, reference.double(), model, batches, exact
+        )
+    assert largest < 1e-6, where
+
+
+@pytest.mark.slow
+def test_ten_steps_on_x_rays_give_torchs_weights(test_data):
+    """In single precision, from trained weights and on real images."""
+    path = test_data.parent / "weights" / "resnet18-imagenet-partial.pth"
+    reference = torchvision.models.resnet18()
+    reference.load_state_dict(torch.load(path, weights_only=True))
+    model = create_model("resnet18", num_classes=1000)
+    from_torch(model, reference.state_dict())
+    chest = load_dataset(f"npz:{test_data}/medmnist/pneumoniamnist_reassembled.npz")
+    data = Images(chest.train.images[:160], chest.train.labels[:160])
+    indices = np.arange(160, dtype=np.int32).reshape(STEPS, 16)
+    masks = np.ones(indices.shape, np.float32)
+    largest, where = compare_training(
+        {"name": "adam", "learning_rate": 1e-5, "weight_decay": 1e-2},
+        torch.optim.Adam,
+        reference,
+        model,
+        (data, indices, masks),
+        PREPARE,
+    )
+    assert largest < 1e-3, where
+
+
+def snapshot(model):
+    parts = split(model)
+    return {p: np.array(a) for p, a in (parts.params | parts.stats).items()}
+
+
+@pytest.mark.parametrize(
+    ("phase", "thawed"),
+    [
+        (lambda m: create_strategy("frozen", m).phases[0], ("head",)),
+        (
+            lambda m: Phase(
+                name="last",
+                epochs=1,
+                groups=(
+                    Group(
+                        name="last",
+                        patterns=("backbone.layer4", "head"),
+                        optimizer=Optimizer(
+                            name="adamw", learning_rate=0.1, weight_decay=0.1
+                        ),
+                    ),
+                ),
+            ),
+            ("head", "backbone.layer4"),
+        ),
+    ],
+    ids=["frozen", "last_stage"],
+)
+def test_frozen_weights_and_statistics_stay_bit_identical(phase, thawed):
+    model = create_model("resnet10_narrow", num_classes=4, head="hidden")
+    phase = phase(model)
+    before = snapshot(model)
+    state = train(model, phase, *make_batches(np.random.default_rng(0), STEPS, 8))
+    for path, array in snapshot(model).items():
+        same = np.array_equal(array, before[path])
+        assert same != path.startswith(thawed), path
+    held = [
+        "/".join(str(key) for key in path)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state.optimizer)
+        if leaf.ndim
+    ]
+    assert held
+    assert all(any(name in path for name in thawed) for path in held), held
+
+
+def test_frozen_backbone_costs_no_gradient():
+    """XLA's own count of operations: the step costs a forward pass and the head."""
+    model = create_model("resnet10_narrow", num_classes=4)
+    data, indices, masks = make_batches(np.random.default_rng(0), STEPS, 8)
+
+    def cost(strategy):
+        phase = create_strategy(strategy, model).phases[0]
+        definition, state, frozen = begin_phase(model, phase)
+        step = compiled_train_step(
+            definition, phase, PREPARE, "multiclass", data_mesh()
+        )
+        lowered = step.lower(  # type: ignore[attr-defined]
+            state, frozen=frozen, images=data, indices=indices[0], mask=masks[0],
+            key=jax.random.key(0),
+        )  # fmt: skip
+        return lowered.compile().cost_analysis()["flops"]
+
+    forward = jax.jit(lambda x: model(x)).lower(
+        np.zeros((8, SIZE, SIZE, 3), np.float32)
+    )
+    flops = forward.compile().cost_analysis()["flops"]
+    assert cost("frozen") < 1.05 * flops
+    assert cost("full") > 2.5 * flops
+
+
+def test_padding_changes_nothing():
+    """A short batch and the same batch filled up give the same step."""
+    data, indices, masks = make_batches(np.random.default_rng(0), 1, 8)
+    masks[0, 5:] = 0
+    results = []
+    for rows, mask in ((indices, masks), (indices[:, :5], masks[:, :5])):
+        model = create_model("resnet10_narrow", num_classes=4)
+        train(model, everything(Optimizer(learning_rate=1e-3)), data, rows, mask)
+        results.append(snapshot(model))
+    for path, array in results[0].items():
+        np.testing.assert_allclose(array, results[1][path], rtol=1e-4, atol=1e-6)
+
+
+def test_dropout_depends_on_step_and_key_only():
+    data, indices, masks = make_batches(np.random.default_rng(0), 2, 8)
+    first, second = (
+        create_model("resnet10_narrow", num_classes=4, head="dropout") for _ in range(2)
+    )
+    phase = create_strategy("frozen", first).phases[0]
+    for model in (first, second):
+        train(model, phase, data, indices, masks)
+    assert all(
+        np.array_equal(a, b)
+        for a, b in zip(
+            snapshot(first).values(), snapshot(second).values(), strict=True
+        )
+    )
