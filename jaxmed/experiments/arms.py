@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from jaxmed.errors import InputError, unknown
 from jaxmed.experiments.config import ExperimentConfig
 from jaxmed.experiments.weights import Start, check_weights, load_start
@@ -84,6 +86,30 @@ def prepare_arm(
     start = load_start(model, config.model.weights, out)
     strategy = create_strategy(config.train.strategy, model, **config.train.options)
     return Prepared(model=model, start=start, strategy=strategy)
+
+
+def check_selection(config: ExperimentConfig, data: "Dataset") -> None:
+    """Checks that the metric that chooses the best epoch exists on this val split.
+
+    Raises:
+        InputError: AUROC chooses, and a class has no image in val, or all of them.
+    """
+    if config.train.select != "val_auroc":
+        return
+    indices = np.arange(len(data.class_names))
+    labels = data.val.labels
+    truth = labels == 1 if labels.ndim == 2 else labels[:, None] == indices
+    lacking = [
+        name
+        for name, members in zip(data.class_names, truth.T, strict=True)
+        if members.all() or not members.any()
+    ]
+    if lacking:
+        raise InputError(
+            "train.select is val_auroc, which needs images of every class and of "
+            f"others in the validation split; not so for {', '.join(lacking)}. Use "
+            "val_loss or val_accuracy."
+        )
 
 
 @contextmanager

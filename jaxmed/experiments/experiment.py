@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jaxmed.errors import InputError
-from jaxmed.experiments.arms import check_arm, naming, prepare_arm
+from jaxmed.experiments.arms import check_arm, check_selection, naming, prepare_arm
 from jaxmed.experiments.config import DataConfig, ExperimentConfig
 from jaxmed.experiments.folders import (
     check_folders,
@@ -104,6 +104,7 @@ def _check_fit(
         datasets[config.data] = load_dataset(
             config.data.source, image_size=config.data.image_size
         )
+    check_selection(config, datasets[config.data])
     model = config.model
     earlier = planned.get(out / model.weights.removeprefix(RUN))
     if model.weights.startswith(RUN) and earlier:

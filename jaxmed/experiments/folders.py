@@ -50,25 +50,27 @@ def check_folders(out: Path, recipe: Recipe) -> None:
         InputError: something else is there: a file, another experiment, or a run with
             another configuration.
     """
-    parent = out
-    while not parent.exists():
-        parent = parent.parent
-    if not parent.is_dir():
-        raise InputError(f"{parent} is a file; --out must be a folder.")
-    if not os.access(parent, os.W_OK):
-        raise InputError(f"The folder {parent} cannot be written to; see --out.")
+    _check_writable(out, "--out must be a folder.")
     for arm, config in recipe.arms.items():
         for seed in config.train.seeds:
             folder = run_folder(out, recipe, arm, seed)
             _check_folder(folder, recipe.table(arm, seed))
 
 
+def _check_writable(folder: Path, advice: str) -> None:
+    """Checks that the folder can be made, or written to if it exists."""
+    nearest = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    if not nearest.is_dir():
+        raise InputError(f"{nearest} is a file. {advice}")
+    if not os.access(nearest, os.W_OK):
+        raise InputError(f"The folder {nearest} cannot be written to; see --out.")
+
+
 def _check_folder(folder: Path, table: Table) -> None:
+    advice = "Give another --out, or delete that folder."
+    _check_writable(folder, "Give another --out.")
     if not folder.exists():
         return
-    advice = "Give another --out, or delete that folder."
-    if not folder.is_dir():
-        raise InputError(f"{folder} is a file, not the folder of a run. {advice}")
     if not (folder / CONFIG).is_file():
         # A run killed at its very start leaves an empty folder.
         if any(not path.name.startswith(PART) for path in folder.iterdir()):

@@ -51,7 +51,7 @@ def rebuild_report(folder: Path) -> Path:
             f"{folder} is no experiment: no <arm>/seed-<n>/{CONFIG} in it."
         )
     base = tables[0]
-    source = f" Published: {base['source']}." if base.get("source") else ""
+    source = f" ({base['source']})" if base.get("source") else ""
     expected = []
     for table in tables:
         # Every seed of an arm has the same.
@@ -59,7 +59,7 @@ def rebuild_report(folder: Path) -> Path:
     return build_report(
         folder,
         title=base["name"],
-        description=base.get("description", "") + source,
+        description=(base.get("description", "") + source).strip(),
         expected=expected,
         arms=_arms_in_order(folder),
     )

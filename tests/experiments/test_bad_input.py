@@ -147,6 +147,13 @@ def test_empty_split(recipe, refused, tmp_path):
     assert "the split is empty" in refused(recipe)
 
 
+def test_a_class_that_val_lacks_cannot_choose_the_epoch(recipe, refused, tmp_path):
+    made = arrays()
+    made["val_labels"] %= 2
+    np.savez(tmp_path / "data.npz", **made)
+    assert "not so for 2. Use val_loss or val_accuracy." in refused(recipe)
+
+
 def test_wrong_checksum(recipe, refused, tmp_path):
     pytest.importorskip("medmnist", reason="medmnist knows the checksums")
     np.savez(tmp_path / "made.npz", **arrays())
@@ -168,12 +175,14 @@ def test_checkpoint_of_another_architecture(recipe, refused, tmp_path):
     assert "layer1.2.conv1.weight" in refused(recipe, *flags)
 
 
-def test_output_that_is_a_file(recipe, tmp_path, capsys):
-    path = tmp_path / "file"
-    path.write_text("mine")
-    assert main(["run", str(recipe), "--out", str(path)]) == 2
-    assert "is a file; --out must be a folder" in capsys.readouterr().err
-    assert path.read_text() == "mine"
+@pytest.mark.parametrize("place", ["out", "out/mine", "out/mine/frozen"])
+def test_output_that_is_a_file(recipe, tmp_path, capsys, place):
+    path = tmp_path / place
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("kept")
+    assert main(["run", str(recipe), "--out", str(tmp_path / "out")]) == 2
+    assert f"{path} is a file." in capsys.readouterr().err
+    assert path.read_text() == "kept"
 
 
 def test_output_folder_that_holds_something_else(recipe, tmp_path, capsys):

@@ -255,6 +255,31 @@ def test_another_configuration_is_refused_and_nothing_touched(
     assert contents(finished / "out") == before
 
 
+def test_weights_of_a_run_of_another_architecture_are_refused(
+    finished, tmp_path, capsys
+):
+    folder = finished / "out" / "channels" / "full" / "seed-0"
+    flags = (f"run:{folder}", "--model.backbone", "resnet18", "--arms", "full")
+    recipe = str(finished / "channels.toml")
+    out = ("--out", str(tmp_path / "out"))
+    assert main(["run", recipe, *out, "--model.weights", *flags]) == 2
+    said = capsys.readouterr().err
+    assert "trained a resnet10_narrow, and model.backbone is resnet18" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_to_be_trained_first_must_fit_too(finished, tmp_path, capsys):
+    first = finished / "channels.toml"
+    path = tmp_path / "later.toml"
+    text = first.read_text().replace("resnet10_narrow", "resnet18", 1)
+    path.write_text(f'needs = ["{first}"]\n{text}')
+    out = ("--out", str(tmp_path / "out"))
+    assert main(["run", str(path), *out, "--arms", "again"]) == 2
+    said = capsys.readouterr().err
+    assert "will be of a resnet10_narrow, and model.backbone is resnet18" in said
+    assert not (tmp_path / "out").exists()
+
+
 def test_changed_images_are_noticed_before_a_run_goes_on(finished, tmp_path, capsys):
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     folder = tmp_path / "out" / "channels" / "full" / "seed-0"
