@@ -11,14 +11,22 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from jaxmed.report.records import Row, RunRecord
-from jaxmed.report.style import COLORS, GREY, INK, label, new_figure, styled
+from jaxmed.report.style import (
+    COLORS,
+    GREY,
+    INK,
+    label,
+    legend_below,
+    new_figure,
+    styled,
+)
 
 Limits = tuple[float, float]
 
 # Train is always dashed and val solid, whatever the quantity.
 LOSSES = (
-    ("train_loss", "train", COLORS[0], "--"),
-    ("val_loss", "val", COLORS[0], "-"),
+    ("train_loss", "train loss", COLORS[0], "--"),
+    ("val_loss", "val loss", COLORS[0], "-"),
 )
 SCORES = (
     ("train_accuracy", "train accuracy", COLORS[1], "--"),
@@ -50,7 +58,7 @@ def draw_curves(
         limits: from `common_limits`, so that arms side by side can be compared.
         published: published values by epoch, by column; drawn as hollow circles.
     """
-    figure, (loss, score) = new_figure(4.6, rows=2, sharex=True)
+    figure, (loss, score) = new_figure(5.2, rows=2, sharex=True)
     epochs = np.arange(1, len(run.history) + 1)
     for axes, lines in ((loss, LOSSES), (score, SCORES)):
         for column, name, color, style in lines:
@@ -72,8 +80,8 @@ def draw_curves(
     score.set_xlim(0.5, len(epochs) + 0.5)
     _mark_phases((loss, score), run.history)
     _mark_chosen((loss, score), run)
-    loss.legend(loc="upper right")
-    score.legend(loc="lower right")
+    # Below, since no corner is free in every run.
+    legend_below(figure, (loss, score), columns=2)
     return figure
 
 

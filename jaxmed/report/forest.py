@@ -95,7 +95,7 @@ def draw_groups(groups: Mapping[str, Sequence[Line]], title: str) -> Figure:
     if arms > 1:
         for line in next(iter(groups.values())):
             axes.plot([], [], **_point(line), label=label(line.name))
-        legend_below(figure, axes, columns=min(arms, 3))
+        legend_below(figure, [axes], columns=min(arms, 3))
     return figure
 
 

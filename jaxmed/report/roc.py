@@ -60,7 +60,7 @@ def draw_binary_roc(arms: Sequence[Arm]) -> Figure:
             )
     axes.plot([], [], "o", color=GREY, label="at the threshold chosen on val")
     _finish(axes)
-    legend_below(figure, axes)
+    legend_below(figure, [axes])
     return figure
 
 
@@ -92,7 +92,7 @@ def draw_class_roc(run: RunRecord) -> Figure:
         macro = spell(_value(run.metrics["test"], "auroc"))
         axes.plot(*macro_curve(drawn), color=INK, linewidth=2.4, label=f"macro {macro}")
     _finish(axes)
-    legend_below(figure, axes, columns=2)
+    legend_below(figure, [axes], columns=2)
     return figure
 
 

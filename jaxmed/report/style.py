@@ -8,6 +8,7 @@ where there is room.
 
 import io
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
@@ -56,6 +57,8 @@ TYPE: dict[Any, Any] = {
     "text.color": INK,
     "legend.frameon": False,
     "legend.fontsize": 8,
+    # Long enough to tell dashes from a line.
+    "legend.handlelength": 3.2,
     "lines.linewidth": 1.6,
 }
 
@@ -72,9 +75,12 @@ def new_figure(height: float, rows: int = 1, **options) -> tuple[Figure, list[Ax
     return figure, list(axes)
 
 
-def legend_below(figure: Figure, axes: Axes, columns: int = 1) -> None:
-    """Puts the legend of the axes below them, where it hides nothing."""
-    handles, names = axes.get_legend_handles_labels()
+def legend_below(figure: Figure, axes: Sequence[Axes], columns: int = 1) -> None:
+    """Puts one legend of all the axes below them, where it hides nothing."""
+    handles, names = [], []
+    for one in axes:
+        more = one.get_legend_handles_labels()
+        handles, names = handles + more[0], names + more[1]
     if handles:
         place: dict[str, Any] = {"loc": "outside lower center", "borderaxespad": 0.8}
         figure.legend(handles, names, ncols=columns, **place)

@@ -41,7 +41,7 @@ def _spread_row(comparison: Comparison, metric: str) -> tuple[Cell, ...]:
     """The standard deviation over seeds, arm by arm."""
     found = (comparison.estimate(arm, "test", metric) for arm in comparison.arms)
     name = word(f"{metric_title(metric)}, SD over seeds")
-    return (name, *(number(one.get("std")) for one in found))
+    return (name, *(number(one.get("std"), digits=4) for one in found))
 
 
 def differences_table(comparison: Comparison) -> Table:
