@@ -1,6 +1,7 @@
 """Any field of the configuration as a flag."""
 
 import difflib
+import re
 import textwrap
 import tomllib
 from collections.abc import Sequence
@@ -16,8 +17,9 @@ OPTIONS = "train.options."
 def take_overrides(argv: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
     """Takes the flags of the configuration out of a command line.
 
-    `--train.batch-size 16`, `--train.batch_size=16` and so on; tables are nested as
-    in a recipe. A list is written with commas. Values are not checked here.
+    `--train.batch-size 16`, `--train.batch_size=16` and so on are for all arms,
+    `--arms.NAME.train.batch-size 16` for one; tables are nested as in a recipe. A
+    list is written with commas. Values are not checked here.
 
     Returns:
         The arguments that are left, and the values as nested tables.
@@ -32,8 +34,8 @@ def take_overrides(argv: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
     words = iter(argv)
     for word in words:
         flag, equals, text = word.partition("=")
-        key = flag.removeprefix("--").replace("-", "_")
-        if not flag.startswith("--") or ("." not in key and key not in known):
+        arm, key = _split_flag(flag)
+        if not flag.startswith("--") or ("." not in flag and key not in known):
             rest.append(word)
             continue
         if key not in known and not _is_option(key):
@@ -42,11 +44,21 @@ def take_overrides(argv: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
             text = next(words, None)
         if text is None or (not equals and text.startswith("--")):
             raise InputError(f"{flag} needs a value.")
-        if key in given:
+        if (arm, key) in given:
             raise InputError(f"{flag} is given twice.")
-        given.add(key)
-        _set(overrides, key.split("."), _parse(text, known.get(key)))
+        given.add((arm, key))
+        path = key.split(".") if arm is None else ["arms", arm, *key.split(".")]
+        _set(overrides, path, _parse(text, known.get(key)))
     return rest, overrides
+
+
+def _split_flag(flag: str) -> tuple[str | None, str]:
+    """Returns the arm that a flag is for, None for all, and the field's dotted key."""
+    name = flag.removeprefix("--")
+    # An arm's name may hold dots and dashes, so the table behind it marks its end.
+    of_arm = re.fullmatch(rf"arms\.(.+?)\.((?:{'|'.join(sections())})\..+)", name)
+    arm, key = of_arm.groups() if of_arm else (None, name)
+    return arm, key.replace("-", "_")
 
 
 def describe_fields() -> str:

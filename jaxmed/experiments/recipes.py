@@ -104,7 +104,8 @@ def load_recipe(
 
     Args:
         path: the TOML file.
-        overrides: nested tables, from flags, that change every arm.
+        overrides: nested tables, from flags, that change every arm; tables below
+            "arms" change the arm of that name alone.
         arms: the names of the arms to keep; None keeps all.
 
     Raises:
@@ -127,14 +128,17 @@ def load_recipe(
         for arm, own in by_name.items()
     }
     expectations = read_expectations(expect, list(by_name), where)
+    for_all = dict(overrides or {})
+    for_one = for_all.pop("arms", {})
     chosen = list(by_name) if arms is None else arms
-    for arm in chosen:
+    for arm in (*chosen, *for_one):
         if arm not in by_name:
             raise unknown(f"arm of {path.stem}", arm, by_name)
-    if overrides:
-        for arm in chosen:
-            merged = merge_tables(merge_tables(table, by_name[arm]), overrides)
-            resolved[arm] = build_config(merged, f"Flags, arm {arm}")
+    for arm in chosen if overrides else ():
+        merged = table
+        for over in (by_name[arm], for_all, for_one.get(arm, {})):
+            merged = merge_tables(merged, over)
+        resolved[arm] = build_config(merged, f"Flags, arm {arm}")
     names = {config.name for config in resolved.values()}
     for name in names:
         _check_folder_name(name, "name", where)

@@ -16,6 +16,8 @@ FIELDS = """\
 Every field of a recipe is a flag, for every arm of the recipe (not for the recipes
 that it needs). Dashes and underscores are alike; a list is written with commas:
   --train.batch-size 16 --train.seeds 0,1,2 --train.options.learning-rate 1e-3
+With --arms.NAME before it, it is for that arm alone:
+  --arms.two_phase.model.weights file:resnet18.pth
 """
 
 

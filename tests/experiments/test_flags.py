@@ -32,6 +32,15 @@ def test_dashes_and_underscores_are_alike():
     )
 
 
+def test_a_flag_can_be_for_one_arm():
+    flags = ["--arms.two-phase.v1.train.batch-size", "8", "--train.batch-size=16"]
+    _, overrides = take_overrides(flags)
+    assert overrides == {
+        "train": {"batch_size": 16},
+        "arms": {"two-phase.v1": {"train": {"batch_size": 8}}},
+    }
+
+
 def test_a_text_stays_a_text():
     _, overrides = take_overrides(["--data.source", "123", "--name=true"])
     assert overrides == {"data": {"source": "123"}, "name": "true"}
@@ -45,6 +54,8 @@ def test_a_text_stays_a_text():
         (["--train.batch-size"], "--train.batch-size needs a value."),
         (["--train.batch-size", "--out", "x"], "--train.batch-size needs a value."),
         (["--train.seeds=1", "--train.seeds=2"], "--train.seeds is given twice."),
+        (["--arms.a.train.batchsize", "1"], "Unknown flag --arms.a.train.batchsize"),
+        (["--arms.a.name", "b"], "Unknown flag --arms.a.name"),
         (["--train.options", "1"], "Unknown flag --train.options."),
     ],
 )

@@ -88,6 +88,15 @@ def test_flags_override_every_arm(recipe_file):
         assert config.data.image_size == 32
 
 
+def test_flags_for_one_arm_win_over_those_for_all(recipe_file):
+    own = {"b": {"train": {"batch_size": 4}}}
+    recipe = load_recipe(recipe_file, {"train": {"batch_size": 8}, "arms": own})
+    assert recipe.arms["a"].train.batch_size == 8
+    assert recipe.arms["b"].train.batch_size == 4
+    with pytest.raises(InputError, match="Unknown arm of mine 'c'"):
+        load_recipe(recipe_file, {"arms": {"c": {}}})
+
+
 def test_chosen_arms_keep_the_order_of_the_file_and_their_numbers(recipe_file):
     recipe = load_recipe(recipe_file, arms=["b"])
     assert list(recipe.arms) == ["b"]
