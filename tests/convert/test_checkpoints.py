@@ -2,6 +2,8 @@
 
 import os
 import pickle
+import subprocess
+import sys
 from collections import OrderedDict
 
 import numpy as np
@@ -144,6 +146,27 @@ def test_missing_files_and_other_suffixes(tmp_path):
     path = tmp_path / "weights.h5"
     path.write_bytes(b"x")
     assert "must end in one of .pth, .pt, .safetensors" in _message(path)
+
+
+def test_a_missing_torch_is_explained(tmp_path):
+    path = tmp_path / "weights.pth"
+    torch.save(TENSORS, path)
+    program = """
+import sys
+from pathlib import Path
+sys.modules["torch"] = None  # makes Python treat it as not installed
+from jaxmed_convert.checkpoints import read_checkpoint
+read_checkpoint(Path(sys.argv[1]))
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", program, str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    last = run.stderr.splitlines()[-1]
+    assert "InputError: This needs torch, which is not installed." in last
+    assert "pip install 'jaxmed[torch]'" in last
 
 
 @pytest.mark.parametrize(
