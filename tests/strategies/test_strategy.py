@@ -1,0 +1,182 @@
+"""Groups, phases and presets."""
+
+import inspect
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+from jaxmed.errors import InputError
+from jaxmed.models.parameters import split
+from jaxmed.models.zoo import create_model
+from jaxmed.strategies import (
+    Group,
+    Optimizer,
+    Phase,
+    Strategy,
+    create_strategy,
+    options_of,
+)
+
+PATHS = ["backbone.conv1.kernel", "backbone.bn1.scale", "head.out.kernel"]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return create_model("resnet10_narrow", num_classes=2)
+
+
+def group(name, *patterns):
+    return Group(name=name, patterns=patterns, optimizer=Optimizer(learning_rate=1e-3))
+
+
+def phase(*groups):
+    return Phase(name="p", epochs=1, groups=groups)
+
+
+def test_patterns_take_paths_below_them():
+    assigned = phase(group("b", "backbone.*.kernel"), group("h", "head")).assign(PATHS)
+    assert assigned == {"backbone.conv1.kernel": "b", "head.out.kernel": "h"}
+    with pytest.raises(InputError, match=r"no parameter matches 'back' of group 'b'"):
+        phase(group("b", "back")).assign(PATHS)
+
+
+def test_overlaps_and_unused_patterns_are_one_error():
+    overlapping = phase(group("a", "head", "backbone.layer9"), group("b", "*.kernel"))
+    with pytest.raises(InputError) as caught:
+        overlapping.assign(PATHS)
+    message = str(caught.value)
+    assert "'backbone.layer9' of group 'a'" in message
+    assert "head.out.kernel (a, b)" in message
+
+
+def test_frozen_parameters_have_no_optimizer_state(model):
+    params = split(model).params
+    only_head = create_strategy("frozen", model).phases[0]
+    trained = only_head.assign(params)
+    assert set(trained) == {"head.out.kernel", "head.out.bias"}
+    state = only_head.transformation(trained).init({p: params[p] for p in trained})
+    arrays = [np.asarray(leaf).size for leaf in jax.tree.leaves(state)]
+    # Adam: two moments, and counts.
+    assert sum(size for size in arrays if size > 1) == 2 * sum(
+        params[p].size for p in trained
+    )
+    assert only_head.training_norms(model) == frozenset()
+
+
+def test_norms_train_with_their_parameters(model):
+    norms = phase(group("last", "backbone.layer4")).training_norms(model)
+    assert norms == {
+        "backbone.layer4.0.bn1",
+        "backbone.layer4.0.bn2",
+        "backbone.layer4.0.downsample.1",
+    }
+
+
+def test_presets_count_as_the_tutorials_print():
+    model = create_model("resnet18", num_classes=2)
+    head, everything = create_strategy("two_phase", model).summary(model)
+    # Linear(512, 2), and the number that torchvision gives for ResNet-18 with it.
+    assert head["trainable"] == 1_026
+    assert everything["trainable"] == 11_177_538
+    assert (head["epochs"], everything["epochs"]) == (3, 5)
+    assert head["groups"][0]["learning_rate"] == 1e-3
+    assert everything["groups"][0]["learning_rate"] == 1e-5
+    table = create_strategy("two_phase", model).describe(model)
+    assert "head: 1,026 of 11,177,538 parameters trainable (0.0%)" in table
+    assert "backbone, head" in table
+
+
+def test_options_reach_the_optimizer(model):
+    strategy = create_strategy(
+        "full", model, optimizer="sgd", learning_rate=0.1, weight_decay=0.01, epochs=2
+    )
+    assert strategy.phases[0].epochs == 2
+    assert strategy.phases[0].groups[0].optimizer == Optimizer(
+        name="sgd", learning_rate=0.1, weight_decay=0.01
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("two_fase", {}, "Did you mean 'two_phase'"),
+        ("full", {"epoch": 3}, "Did you mean 'epochs'"),
+        ("full", {"epochs": 0}, "at least 1 epoch, got 0"),
+        ("full", {"optimizer": "adamm"}, "Did you mean"),
+        ("full", {"learning_rate": -1.0}, "learning_rate must be at least 0"),
+        ("full", {"weight_decay": float("nan")}, "weight_decay must be at least 0"),
+        ("no_such_module:f", {}, "No module named 'no_such_module'"),
+        ("jaxmed.errors:f", {}, "has no function 'f'"),
+    ],
+)
+def test_bad_input_is_a_sentence(model, name, options, message):
+    with pytest.raises(InputError, match=message):
+        create_strategy(name, model, **options)
+
+
+def test_momentum_and_phases_are_checked():
+    with pytest.raises(InputError, match=r"momentum must be in \[0, 1\), got 1"):
+        Optimizer(name="sgd", learning_rate=1, momentum=1)
+    with pytest.raises(InputError, match="different names"):
+        Strategy(name="s", phases=())
+    with pytest.raises(InputError, match="different names"):
+        Strategy(name="s", phases=(phase(), phase()))
+
+
+def test_a_strategy_of_ones_own(model, tmp_path, monkeypatch):
+    (tmp_path / "their_package.py").write_text(
+        "from jaxmed.strategies import Group, Optimizer, Phase, Strategy\n"
+        "def last_stage(model, *, rate: float = 1e-4):\n"
+        "    optimizer = Optimizer(name='adamw', learning_rate=rate)\n"
+        "    last = Group(name='last', patterns=('backbone.layer4', 'head'),\n"
+        "                 optimizer=optimizer)\n"
+        "    phase = Phase(name='last', epochs=2, groups=(last,))\n"
+        "    return Strategy(name='last_stage', phases=(phase,))\n"
+    )
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    name = "their_package:last_stage"
+    assert list(options_of(name).parameters) == ["rate"]
+    strategy = create_strategy(name, model, rate=0.5)
+    trained = strategy.phases[0].assign(split(model).params)
+    assert all(path.startswith(("backbone.layer4", "head")) for path in trained)
+    with pytest.raises(InputError, match="Did you mean 'rate'"):
+        create_strategy(name, model, rat=0.5)
+
+
+def test_options_have_types_and_defaults():
+    parameters = options_of("two_phase").parameters
+    assert "model" not in parameters
+    assert all(p.default is not inspect.Parameter.empty for p in parameters.values())
+
+
+@pytest.mark.parametrize(
+    ("settings", "torch_class"),
+    [
+        ({"name": "sgd", "weight_decay": 0.1}, torch.optim.SGD),
+        ({"name": "sgd", "weight_decay": 0.1, "momentum": 0.9}, torch.optim.SGD),
+        ({"name": "adam", "weight_decay": 0.1}, torch.optim.Adam),
+        ({"name": "adamw", "weight_decay": 0.1}, torch.optim.AdamW),
+    ],
+)
+def test_optimizers_have_torchs_meaning(settings, torch_class):
+    """In double precision: in single, 1 - 0.999 alone is wrong by 5e-5."""
+    start = np.linspace(-1, 1, 7)
+    gradients = np.random.default_rng(0).normal(size=(5, 7))
+    parameter = torch.nn.Parameter(torch.from_numpy(start.copy()))
+    options = {key: value for key, value in settings.items() if key != "name"}
+    theirs = torch_class([parameter], lr=0.1, **options)
+    for gradient in gradients:
+        parameter.grad = torch.from_numpy(gradient)
+        theirs.step()
+    with jax.enable_x64(True):
+        ours = Optimizer(learning_rate=0.1, **settings).transformation()
+        params = jnp.asarray(start)
+        state = ours.init(params)
+        for gradient in gradients:
+            updates, state = ours.update(jnp.asarray(gradient), state, params)
+            params = params + updates
+    np.testing.assert_allclose(params, parameter.detach(), rtol=1e-12)

@@ -1,0 +1,114 @@
+"""Run by test_sharding.py in a process of its own, with eight virtual CPU devices.
+
+Takes the same steps on one device, on a mesh of eight, and with a literal
+`jax.pmap` step, and prints as JSON how far the resulting weights are apart.
+"""
+
+import json
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxmed.models.normalization import set_training_norms
+from jaxmed.models.parameters import load, merge, split, stats_of
+from jaxmed.models.zoo import create_model
+from jaxmed.strategies import create_strategy
+from jaxmed.training.objective import image_losses
+from jaxmed.training.sharding import data_mesh, replicate, to_host
+from jaxmed.training.step import Images, begin_phase, compiled_train_step
+
+STEPS, BATCH, CLASSES = 3, 16, 4
+
+
+def prepare(images):
+    return images.astype(np.float32) / 64 - 2
+
+
+def fresh_model(dtype):
+    model = create_model("resnet10_narrow", num_classes=CLASSES)
+    parts = split(model)
+    load(model, {p: dtype(a) for p, a in (parts.params | parts.stats).items()})
+    return model
+
+
+def on_a_mesh(model, phase, data, order, devices):
+    mesh = data_mesh(devices)
+    definition, state, frozen = begin_phase(model, phase)
+    state, frozen = replicate(state, mesh), replicate(frozen, mesh)
+    step = compiled_train_step(definition, phase, prepare, "multiclass", mesh)
+    images, key = replicate(data, mesh), jax.random.key(0)
+    mask = np.ones(BATCH, np.float32)
+    for indices in order:
+        state = step(
+            state, frozen=frozen, images=images, indices=indices, mask=mask, key=key
+        )
+    return to_host(state.params | state.stats)
+
+
+def by_pmap(model, phase, data, order):
+    """The step as it was written before meshes: replicas, and pmean of gradients."""
+    set_training_norms(model, phase.training_norms(model), axis_name="replicas")
+    definition, params, stats = split(model)
+    optimizer = phase.transformation(params)
+
+    def step(params, stats, state, images, labels):
+        def objective(params):
+            model = merge(definition, params, stats)
+            losses = image_losses(model(prepare(images)), labels, "multiclass")
+            return losses.mean(), stats_of(model)
+
+        gradients, stats = jax.grad(objective, has_aux=True)(params)
+        gradients = jax.lax.pmean(gradients, "replicas")
+        updates, state = optimizer.update(gradients, state, params)
+        return optax.apply_updates(params, updates), stats, state
+
+    devices = jax.device_count()
+    stepped = jax.pmap(step, axis_name="replicas")
+    carried = jax.tree.map(
+        lambda leaf: jnp.stack([leaf] * devices),
+        (params, stats, optimizer.init(params)),
+    )
+    for indices in order:
+        images = data.images[indices].reshape(devices, -1, *data.images.shape[1:])
+        labels = data.labels[indices].reshape(devices, -1)
+        carried = stepped(*carried, images, labels)
+    params, stats, _ = jax.tree.map(lambda leaf: np.array(leaf[0]), carried)
+    return params | stats
+
+
+def furthest(weights, expected):
+    """Relative differences: of the worst tensor, and of all weights as one vector."""
+    differences = {p: np.linalg.norm(weights[p] - expected[p]) for p in expected}
+    norms = {p: np.linalg.norm(expected[p]) for p in expected}
+    whole = np.linalg.norm(list(differences.values())) / np.linalg.norm(
+        list(norms.values())
+    )
+    return {
+        "tensor": float(max(differences[p] / norms[p] for p in expected)),
+        "whole": float(whole),
+    }
+
+
+def main(precision):
+    assert jax.device_count() == 8
+    jax.config.update("jax_enable_x64", precision == "float64")
+    dtype = {"float32": np.float32, "float64": np.float64}[precision]
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (64, 64, 64, 3), dtype=np.uint8)
+    data = Images(images, rng.integers(0, CLASSES, 64).astype(np.int32))
+    order = rng.permutation(64)[: STEPS * BATCH].astype(np.int32).reshape(STEPS, -1)
+    model = fresh_model(dtype)
+    phase = create_strategy("full", model, learning_rate=1e-4).phases[0]
+    one = on_a_mesh(fresh_model(dtype), phase, data, order, jax.devices()[:1])
+    eight = on_a_mesh(fresh_model(dtype), phase, data, order, jax.devices())
+    pmapped = by_pmap(fresh_model(dtype), phase, data, order)
+    assert all(a.dtype == dtype for a in one.values())
+    results = {"mesh": furthest(eight, one), "pmap": furthest(pmapped, one)}
+    print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

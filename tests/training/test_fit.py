@@ -1,0 +1,195 @@
+"""Fitting, its history, the choice of the best epoch, and going on where it stopped."""
+
+import shutil
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from jaxmed.data.dataset import Dataset, Split
+from jaxmed.data.preprocess import Preprocessing
+from jaxmed.errors import InputError
+from jaxmed.models.parameters import split
+from jaxmed.models.zoo import create_model
+from jaxmed.strategies import Group, Optimizer, Phase, Strategy
+from jaxmed.training.checkpoint import load_best_weights
+from jaxmed.training.fit import fit
+from jaxmed.training.predict import predict
+
+SIZE = 64
+TIMINGS = ("seconds", "images_per_second")
+
+
+def make_split(name, rng, count, task="multiclass"):
+    """Images whose class is their brightest quarter, in noise."""
+    labels = np.arange(count) % 3
+    images = rng.integers(0, 120, (count, 16, 16, 1))
+    for image, label in zip(images, labels, strict=True):
+        image[8 * (label // 2) :, 8 * (label % 2) :][:8, :8] += 100
+    if task == "multilabel":
+        labels = (labels[:, None] == [0, 1, 2]).astype(np.int32)
+    return Split(
+        images=images.astype(np.uint8),
+        labels=labels.astype(np.int32),
+        ids=tuple(f"{name}/{i}" for i in range(count)),
+    )
+
+
+def make_data(task="multiclass"):
+    rng = np.random.default_rng(0)
+    return Dataset(
+        name="quarters",
+        source="test",
+        task=task,
+        class_names=("left", "right", "below"),
+        train=make_split("train", rng, 42, task),
+        val=make_split("val", rng, 24, task),
+        test=make_split("test", rng, 24, task),
+        image_size=SIZE,
+    )
+
+
+def new_model():
+    return create_model("resnet10_narrow", num_classes=3, head="dropout", seed=1)
+
+
+def two_phases(rate=3e-3, epochs=3):
+    def phase(name, epochs, *patterns):
+        optimizer = Optimizer(learning_rate=rate)
+        group = Group(name=name, patterns=patterns, optimizer=optimizer)
+        return Phase(name=name, epochs=epochs, groups=(group,))
+
+    phases = (phase("head", 1, "head"), phase("all", epochs, "backbone", "head"))
+    return Strategy(name="two", phases=phases)
+
+
+def weights_of(model):
+    parts = split(model)
+    return {p: np.array(a) for p, a in (parts.params | parts.stats).items()}
+
+
+def without_timings(history):
+    return [{k: v for k, v in row.items() if k not in TIMINGS} for row in history]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run") / "checkpoints"
+    model = new_model()
+    result = fit(
+        model, make_data(), two_phases(), batch_size=16, seed=5, checkpoints=folder
+    )
+    return model, result, folder
+
+
+def test_history_and_choice(uninterrupted):
+    model, result, _ = uninterrupted
+    history = result.history
+    assert [row["phase"] for row in history] == ["head", "all", "all", "all"]
+    assert [row["epoch"] for row in history] == [1, 2, 3, 4]
+    assert [row["step"] for row in history] == [3, 3, 6, 9]
+    assert history[-1]["train_loss"] < history[1]["train_loss"]
+    assert history[0]["lr_head"] == 3e-3
+    assert "lr_all" not in history[0]
+    best = max(history, key=lambda row: row["val_auroc"])
+    assert result.best == {
+        "phase": best["phase"],
+        "epoch": best["epoch"],
+        "metric": "val_auroc",
+        "value": best["val_auroc"],
+    }
+    val = make_data().val
+    probs = predict(
+        model,
+        val.images,
+        preprocessing=Preprocessing(image_size=SIZE),
+        task="multiclass",
+        batch_size=7,
+    )
+    auroc = roc_auc_score(val.labels, probs, multi_class="ovr")
+    assert auroc == pytest.approx(best["val_auroc"], abs=1e-12)
+    assert (probs.argmax(1) == val.labels).mean() == best["val_accuracy"]
+
+
+@pytest.mark.parametrize("epochs", [1, 3], ids=["between_phases", "within_a_phase"])
+def test_resumed_training_is_bit_identical(uninterrupted, tmp_path, epochs):
+    model, result, _ = uninterrupted
+    folder = tmp_path / "checkpoints"
+    data = make_data()
+    part = Strategy(
+        name="two",
+        phases=two_phases().phases[:1] if epochs == 1 else two_phases(epochs=2).phases,
+    )
+    fit(new_model(), data, part, batch_size=16, seed=5, checkpoints=folder)
+    resumed = new_model()
+    again = fit(resumed, data, two_phases(), batch_size=16, seed=5, checkpoints=folder)
+    assert without_timings(again.history) == without_timings(result.history)
+    assert again.history[0]["seconds"] != result.history[0]["seconds"]
+    assert again.best == result.best
+    expected = weights_of(model)
+    for path, array in weights_of(resumed).items():
+        np.testing.assert_array_equal(array, expected[path], err_msg=path)
+
+
+def test_finished_training_is_read_back(uninterrupted, tmp_path):
+    model, result, folder = uninterrupted
+    shutil.copytree(folder, tmp_path / "checkpoints")
+    again = new_model()
+    read = fit(
+        again, make_data(), two_phases(), batch_size=16, seed=5,
+        checkpoints=tmp_path / "checkpoints",
+    )  # fmt: skip
+    assert read.history == result.history
+    for path, array in weights_of(again).items():
+        np.testing.assert_array_equal(array, weights_of(model)[path], err_msg=path)
+
+
+def test_best_and_last_checkpoint_are_kept(uninterrupted):
+    model, result, folder = uninterrupted
+    kept = {int(entry.name) for entry in folder.iterdir() if entry.name.isdigit()}
+    assert kept == {result.best["epoch"], len(result.history)}
+    weights, progress = load_best_weights(folder)
+    assert progress["best"] == result.best
+    expected = weights_of(model)
+    assert weights.keys() == expected.keys()
+    for path, array in weights.items():
+        np.testing.assert_array_equal(array, expected[path])
+
+
+def test_checkpoints_of_another_model_are_refused(uninterrupted):
+    _, _, folder = uninterrupted
+    other = create_model("resnet10_narrow", num_classes=3, head="hidden")
+    with pytest.raises(InputError, match=r"not of resnet10_narrow.*head\.hidden"):
+        fit(other, make_data(), two_phases(), checkpoints=folder)
+
+
+def test_no_checkpoints_to_load(tmp_path):
+    with pytest.raises(InputError, match="not a folder"):
+        load_best_weights(tmp_path / "nothing")
+    with pytest.raises(InputError, match="no complete checkpoint"):
+        load_best_weights(tmp_path)
+
+
+def test_multilabel_and_loss_as_the_choice():
+    model = create_model("resnet10_narrow", num_classes=3)
+    result = fit(
+        model, make_data("multilabel"), two_phases(epochs=1), select="val_loss"
+    )
+    best = min(result.history, key=lambda row: row["val_loss"])
+    assert result.best["epoch"] == best["epoch"]
+    assert result.best["value"] == best["val_loss"]
+
+
+def test_arguments_are_checked():
+    model, data = new_model(), make_data()
+    with pytest.raises(InputError, match="Did you mean 'val_auroc'"):
+        fit(model, data, "full", select="val_auc")
+    with pytest.raises(InputError, match="batch_size must be at least 1, got 0"):
+        fit(model, data, "full", batch_size=0)
+    with pytest.raises(InputError, match="Did you mean 'full'"):
+        fit(model, data, "ful")
+
+
+def test_a_loss_that_is_not_finite_stops_the_training():
+    with pytest.raises(InputError, match=r"loss became (nan|inf) in epoch \d"):
+        fit(new_model(), make_data(), two_phases(rate=1e30))

@@ -1,0 +1,45 @@
+"""Contract 5: more devices, same answer."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from jaxmed.training.sharding import data_mesh, replicate, to_host
+
+PROGRAM = Path(__file__).with_name("eight_devices.py")
+
+
+@pytest.mark.parametrize(
+    ("precision", "measure", "tolerance"),
+    [("float64", "tensor", 1e-9), ("float32", "whole", 1e-5)],
+)
+def test_eight_devices_and_pmap_give_the_result_of_one(precision, measure, tolerance):
+    environment = os.environ | {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "JAX_PLATFORMS": "cpu",
+    }
+    done = subprocess.run(
+        [sys.executable, str(PROGRAM), precision],
+        env=environment, capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    differences = json.loads(done.stdout)
+    assert differences["mesh"][measure] < tolerance, differences
+    assert differences["pmap"][measure] < tolerance, differences
+
+
+def test_replicated_arrays_are_copies():
+    mesh = data_mesh(jax.devices()[:1])
+    array = jax.numpy.arange(3.0)
+    copy = replicate(array, mesh)
+    host = to_host(copy)
+    jax.jit(lambda x: x + 1, donate_argnums=0)(copy)
+    assert not array.is_deleted()
+    np.testing.assert_array_equal(array, [0, 1, 2])
+    np.testing.assert_array_equal(host, [0, 1, 2])
