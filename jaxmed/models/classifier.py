@@ -5,8 +5,8 @@ import math
 import jax
 from flax import nnx
 
+from jaxmed.models.backbone import Backbone
 from jaxmed.models.initializers import uniform
-from jaxmed.models.resnet import ResNet
 
 HEADS = ("linear", "dropout", "hidden")
 
@@ -70,7 +70,7 @@ class Classifier(nnx.Module):
         head: pooled features to logits.
     """
 
-    def __init__(self, architecture: str, backbone: ResNet, head: Head):
+    def __init__(self, architecture: str, backbone: Backbone, head: Head):
         self.architecture = architecture
         self.backbone = backbone
         self.head = head
@@ -85,16 +85,20 @@ class Classifier(nnx.Module):
         return stages | {"head": ("head",)}
 
     def features(
-        self, images: jax.Array, *, mask: jax.Array | None = None
+        self,
+        images: jax.Array,
+        *,
+        mask: jax.Array | None = None,
+        rngs: nnx.Rngs | None = None,
     ) -> jax.Array:
         """Computes the last feature map, (n, h', w', c)."""
-        return self.backbone.features(images, mask=mask)
+        return self.backbone.features(images, mask=mask, rngs=rngs)
 
     def classify(
         self, features: jax.Array, *, rngs: nnx.Rngs | None = None
     ) -> jax.Array:
         """Maps a feature map from `features` to logits."""
-        return self.head(self.backbone.pool(features), rngs=rngs)
+        return self.head(self.backbone.pool(features, rngs=rngs), rngs=rngs)
 
     def __call__(
         self,
@@ -114,4 +118,5 @@ class Classifier(nnx.Module):
         Returns:
             float32 (n, num_classes).
         """
-        return self.classify(self.features(images, mask=mask), rngs=rngs)
+        features = self.features(images, mask=mask, rngs=rngs)
+        return self.classify(features, rngs=rngs)

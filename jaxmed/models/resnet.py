@@ -98,7 +98,7 @@ def _shortcut(downsample, x, mask):
 
 
 class ResNet(nnx.Module):
-    """The convolutional part of a ResNet: images to a feature map.
+    """The part of a ResNet below its head; a `Backbone`.
 
     Args:
         block: `BasicBlock` or `Bottleneck`.
@@ -107,11 +107,6 @@ class ResNet(nnx.Module):
         width: channels of the stem and the first stage; 64 in torchvision's.
         groups, base_width: cardinality and width of a bottleneck's 3×3 convolution.
         rngs: the stream "params" draws the initial weights.
-
-    Attributes:
-        num_features: channels of the feature map.
-        stages: the network's stages from the image up, each with the paths of its
-            modules. Strategies freeze and train by these names.
     """
 
     stages = (
@@ -161,17 +156,14 @@ class ResNet(nnx.Module):
         self.num_features = channels
 
     def features(
-        self, images: jax.Array, *, mask: jax.Array | None = None
+        self,
+        images: jax.Array,
+        *,
+        mask: jax.Array | None = None,
+        rngs: nnx.Rngs | None = None,
     ) -> jax.Array:
-        """Computes the last feature map.
-
-        Args:
-            images: float32 (n, h, w, in_channels), normalised.
-            mask: float (n,), 0 for padding; see `BatchNorm`.
-
-        Returns:
-            float32 (n, h/32, w/32, num_features), sizes rounded up.
-        """
+        """See `Backbone.features`: (n, h/32, w/32, num_features), sizes rounded up."""
+        del rngs
         x = nnx.relu(self.bn1(self.conv1(images), mask=mask))
         # Flax takes explicit padding, though its annotation says "str" alone.
         padding: Any = ((1, 1), (1, 1))
@@ -181,9 +173,9 @@ class ResNet(nnx.Module):
                 x = block(x, mask=mask)
         return x
 
-    @staticmethod
-    def pool(features: jax.Array) -> jax.Array:
+    def pool(self, features: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
         """Averages over space: (n, h, w, c) to (n, c)."""
+        del rngs
         return jnp.mean(features, axis=(1, 2))
 
 
@@ -225,3 +217,8 @@ CONFIGURATIONS: dict[str, dict] = {
     },
     "resnet10_narrow": {"block": BasicBlock, "depths": (1, 1, 1, 1), "width": 16},
 }
+
+
+def build(name: str, *, in_channels: int, rngs: nnx.Rngs) -> ResNet:
+    """Builds one of `CONFIGURATIONS` by name."""
+    return ResNet(**CONFIGURATIONS[name], in_channels=in_channels, rngs=rngs)

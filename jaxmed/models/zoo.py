@@ -6,7 +6,11 @@ from jaxmed.errors import InputError, unknown
 from jaxmed.models import resnet
 from jaxmed.models.classifier import HEADS, Classifier, Head
 
-ARCHITECTURES = tuple(resnet.CONFIGURATIONS)
+# A family is a module with CONFIGURATIONS, by name, and build.
+_FAMILIES = (resnet,)
+_FAMILY_OF = {name: family for family in _FAMILIES for name in family.CONFIGURATIONS}
+
+ARCHITECTURES = tuple(_FAMILY_OF)
 
 
 def create_model(
@@ -54,9 +58,7 @@ def create_model(
     if not 0 <= dropout < 1:
         raise InputError(f"dropout must be in [0, 1), got {dropout}.")
     rngs = nnx.Rngs(seed)
-    backbone = resnet.ResNet(
-        **resnet.CONFIGURATIONS[name], in_channels=in_channels, rngs=rngs
-    )
+    backbone = _FAMILY_OF[name].build(name, in_channels=in_channels, rngs=rngs)
     return Classifier(
         name,
         backbone,
