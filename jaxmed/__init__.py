@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from jaxmed.explain.gradcam import grad_cam
     from jaxmed.models.zoo import create_model
     from jaxmed.training.fit import FitResult, fit
-    from jaxmed.training.predict import predict
+    from jaxmed.training.predict import predict, predict_split
 
 __version__ = "0.1.0"
 
@@ -25,6 +25,7 @@ _HOMES = {
     "grad_cam": "jaxmed.explain.gradcam",
     "load_dataset": "jaxmed.data.sources",
     "predict": "jaxmed.training.predict",
+    "predict_split": "jaxmed.training.predict",
 }
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "grad_cam",
     "load_dataset",
     "predict",
+    "predict_split",
 ]
 
 

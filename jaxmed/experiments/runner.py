@@ -77,29 +77,14 @@ def _write_results(
 ) -> None:
     """Predicts, explains, evaluates."""
     from jaxmed.evaluation.evaluate import evaluate
-    from jaxmed.evaluation.predictions import Predictions
     from jaxmed.evaluation.storage import write_predictions
-    from jaxmed.training.predict import predict
+    from jaxmed.training.predict import predict_split
 
-    config = recipe.arms[arm]
-    predictions = {}
-    for name in ("val", "test"):
-        split = getattr(data, name)
-        probs = predict(
-            prepared.model,
-            split.images,
-            preprocessing=_preprocessing(data),
-            task=data.task,
-            description=f"Predicting {name}",
-        )
-        predictions[name] = Predictions(
-            split=name,
-            ids=split.ids,
-            labels=split.labels,
-            probs=probs,
-            class_names=data.class_names,
-            task=data.task,
-        )
+    config, preprocessing = recipe.arms[arm], _preprocessing(data)
+    predictions = {
+        split: predict_split(prepared.model, data, split, preprocessing=preprocessing)
+        for split in ("val", "test")
+    }
     with replacing(folder / "predictions.csv") as part:
         write_predictions(part, list(predictions.values()))
     write_cams(
@@ -107,7 +92,7 @@ def _write_results(
         prepared.model,
         data.test,
         predictions["test"],
-        preprocessing=_preprocessing(data),
+        preprocessing=preprocessing,
         images=config.explain.images,
     )
     metrics = evaluate(

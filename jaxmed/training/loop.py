@@ -12,7 +12,6 @@ import numpy as np
 from jaxmed.data.dataset import Dataset
 from jaxmed.data.preprocess import Preprocessing
 from jaxmed.errors import InputError
-from jaxmed.evaluation.predictions import Predictions
 from jaxmed.evaluation.ranking import Ranking
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import Arrays, load
@@ -21,7 +20,7 @@ from jaxmed.strategies import Phase, Strategy
 from jaxmed.training.batches import batches, shuffled
 from jaxmed.training.checkpoint import Checkpoints
 from jaxmed.training.objective import image_hits, mean_loss, probabilities
-from jaxmed.training.predict import compute_logits
+from jaxmed.training.predict import as_predictions, compute_logits
 from jaxmed.training.sharding import Devices, data_mesh, replicate, replicated, to_host
 from jaxmed.training.step import (
     Frozen,
@@ -173,14 +172,7 @@ class Loop:
             mesh=self.mesh,
         )
         hits = np.asarray(image_hits(logits, val.labels, task))
-        predictions = Predictions(
-            split="val",
-            ids=val.ids,
-            labels=val.labels,
-            probs=probabilities(logits, task),
-            class_names=self.data.class_names,
-            task=task,
-        )
+        predictions = as_predictions(self.data, "val", probabilities(logits, task))
         auroc = Ranking(predictions).values()[("auroc",)]
         return {
             "val_loss": mean_loss(logits, val.labels, task),

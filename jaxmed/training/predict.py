@@ -5,7 +5,9 @@ from typing import Any
 import numpy as np
 from jax.sharding import Mesh
 
+from jaxmed.data.dataset import Dataset
 from jaxmed.data.preprocess import Preprocessing
+from jaxmed.evaluation.predictions import Predictions
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import Arrays
 from jaxmed.progress import progress
@@ -97,3 +99,47 @@ def predict(
         description=description,
     )
     return probabilities(logits, task)
+
+
+def predict_split(
+    model: Classifier,
+    data: Dataset,
+    split: str,
+    *,
+    preprocessing: Preprocessing | None = None,
+    batch_size: int = BATCH_SIZE,
+    devices: Devices | None = None,
+) -> Predictions:
+    """Predicts a split of a data set: what evaluation takes.
+
+    Args:
+        model: its BatchNorm layers are put in eval mode.
+        data: whose images.
+        split: "train", "val" or "test".
+        preprocessing: what the model was trained with; by default `fit`'s default.
+        batch_size, devices: see `predict`.
+    """
+    part = getattr(data, split)
+    probs = predict(
+        model,
+        part.images,
+        preprocessing=preprocessing or Preprocessing(image_size=data.image_size),
+        task=data.task,
+        batch_size=batch_size,
+        devices=devices,
+        description=f"Predicting {split}",
+    )
+    return as_predictions(data, split, probs)
+
+
+def as_predictions(data: Dataset, split: str, probs: np.ndarray) -> Predictions:
+    """Puts probabilities (n, k) together with the labels and ids of their split."""
+    part = getattr(data, split)
+    return Predictions(
+        split=split,
+        ids=part.ids,
+        labels=part.labels,
+        probs=probs,
+        class_names=data.class_names,
+        task=data.task,
+    )
