@@ -85,11 +85,19 @@ class Checkpoints:
 
 
 @contextmanager
-def open_checkpoints(folder: Path) -> Iterator[Checkpoints]:
-    """Opens a run's checkpoints folder, which is created when the first is saved."""
+def open_checkpoints(folder: Path, *, read_only: bool = False) -> Iterator[Checkpoints]:
+    """Opens a run's checkpoints folder.
+
+    Args:
+        folder: created if it is to be written to.
+        read_only: leaves the folder as it is; another process may be writing to it.
+    """
     folder = Path(folder).absolute()
     options = ocp.CheckpointManagerOptions(
-        create=True,
+        create=not read_only,
+        read_only=read_only,
+        # What a killed run was writing.
+        cleanup_tmp_directories=not read_only,
         # Training donates its buffers to the next step; writing before going on is
         # what makes it safe to read them.
         enable_async_checkpointing=False,
@@ -127,7 +135,7 @@ def load_best_weights(folder: Path) -> tuple[Arrays, dict]:
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"There are no checkpoints: {folder} is not a folder.")
-    with open_checkpoints(folder) as checkpoints:
+    with open_checkpoints(folder, read_only=True) as checkpoints:
         progress = checkpoints.load_progress()
         if progress is None:
             raise InputError(f"There is no complete checkpoint in {folder}.")

@@ -192,4 +192,19 @@ def test_arguments_are_checked():
 
 def test_a_loss_that_is_not_finite_stops_the_training():
     with pytest.raises(InputError, match=r"loss became (nan|inf) in epoch \d"):
-        fit(new_model(), make_data(), two_phases(rate=1e30))
+        fit(new_model(), make_data(), two_phases(rate=3e38))
+
+
+def test_what_a_killed_run_was_writing_is_removed(uninterrupted, tmp_path):
+    _, result, folder = uninterrupted
+    copy = tmp_path / "checkpoints"
+    shutil.copytree(folder, copy)
+    half_written = copy / "9.orbax-checkpoint-tmp"
+    shutil.copytree(copy / str(len(result.history)), half_written)
+    load_best_weights(copy)
+    assert half_written.exists()
+    again = fit(
+        new_model(), make_data(), two_phases(), batch_size=16, seed=5, checkpoints=copy
+    )
+    assert again.history == result.history
+    assert not half_written.exists()
