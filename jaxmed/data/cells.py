@@ -14,8 +14,8 @@ import numpy as np
 from jaxmed.cache import cache_folder
 from jaxmed.data.dataset import SPLITS, Dataset
 from jaxmed.data.npz import read_npz
-from jaxmed.data.replacing import replacing
 from jaxmed.errors import InputError, unknown
+from jaxmed.files import replacing
 from jaxmed.progress import progress
 
 DRAWN_BY = ("smear.py", "white_cells.py", "cell_kinds.py", "cells.py")
@@ -70,8 +70,8 @@ def load_cells(rest: str, cache: Path | None = None) -> Dataset:
             # A damaged file: drawing it again costs less than explaining it.
             path.unlink(missing_ok=True)
     arrays = draw_arrays(drawing)
-    with replacing(path) as file:
-        np.savez(file, allow_pickle=False, **arrays)
+    with replacing(path) as temporary:
+        np.savez(temporary, allow_pickle=False, **arrays)
     return _read(path, drawing, source)
 
 

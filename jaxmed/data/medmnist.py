@@ -16,8 +16,8 @@ from jaxmed.cache import cache_folder
 from jaxmed.data.catalog import CatalogEntry, Download, read_catalog
 from jaxmed.data.dataset import Dataset
 from jaxmed.data.npz import LARGE_FILE, read_npz
-from jaxmed.data.replacing import replacing
 from jaxmed.errors import InputError, unknown
+from jaxmed.files import replacing
 from jaxmed.progress import progress
 
 CHUNK = 2**20
@@ -94,7 +94,7 @@ def fetch(download: Download, path: Path) -> None:
     """
     digest = hashlib.md5(usedforsecurity=False)
     try:
-        with replacing(path) as file:
+        with replacing(path) as temporary, temporary.open("wb") as file:
             for chunk in _receive(download.url, path.name):
                 file.write(chunk)
                 digest.update(chunk)

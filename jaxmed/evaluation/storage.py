@@ -1,7 +1,6 @@
 """predictions.csv: predictions on disk, exact to the last bit."""
 
 import csv
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import numpy as np
 
 from jaxmed.errors import InputError
 from jaxmed.evaluation.predictions import Predictions
+from jaxmed.files import replacing
 
 # Ids are often names of files, and those can be any bytes: they survive.
 ODD = "surrogateescape"
@@ -39,17 +39,14 @@ def write_predictions(path: str | Path, splits: Sequence[Predictions]) -> None:
             )
     if len({predictions.split for predictions in splits}) < len(splits):
         raise InputError("Two of the predictions to write are of the same split.")
-    path = Path(path)
-    unfinished = path.with_name(path.name + ".unfinished")
-    try:
-        with unfinished.open("w", encoding="utf-8", errors=ODD, newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(_header(first.task, first.class_names))
-            for predictions in splits:
-                writer.writerows(_rows(predictions))
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with (
+        replacing(Path(path)) as temporary,
+        temporary.open("w", encoding="utf-8", errors=ODD, newline="") as file,
+    ):
+        writer = csv.writer(file)
+        writer.writerow(_header(first.task, first.class_names))
+        for predictions in splits:
+            writer.writerows(_rows(predictions))
 
 
 def read_predictions(

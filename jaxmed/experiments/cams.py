@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxmed.experiments.folders import replacing, write_json
+from jaxmed.experiments.folders import write_json
+from jaxmed.files import replacing
 
 if TYPE_CHECKING:
     from jaxmed.data.dataset import Split

@@ -4,14 +4,14 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jaxmed.errors import InputError
 from jaxmed.experiments.recipes import Recipe, Table
 from jaxmed.experiments.toml import format_toml, read_toml
+from jaxmed.files import UNFINISHED, write_text
 
 CONFIG = "config.toml"
 # A run is finished when all of these are there.
@@ -25,7 +25,6 @@ FILES = (
 )
 # What decides a run's numbers; texts about the experiment may change.
 DECISIVE = ("name", "data", "model", "train", "evaluate", "explain")
-PART = ".part-"
 
 
 def experiment_folder(out: Path, name: str) -> Path:
@@ -73,7 +72,7 @@ def _check_folder(folder: Path, table: Table) -> None:
         return
     if not (folder / CONFIG).is_file():
         # A run killed at its very start leaves an empty folder.
-        if any(not path.name.startswith(PART) for path in folder.iterdir()):
+        if any(not path.name.startswith(UNFINISHED) for path in folder.iterdir()):
             raise InputError(f"{folder} holds something else than a run. {advice}")
         return
     difference = first_difference(read_toml(folder / CONFIG), table)
@@ -114,27 +113,6 @@ def _flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + key] = list(value) if isinstance(value, tuple) else value
     return flat
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Gives a temporary path beside `path` and renames it when all went well.
-
-    So a file is either absent, old or complete, whenever the program is killed.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The ending stays: libraries choose the format by it.
-    part = path.with_name(PART + path.name)
-    yield part
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
-    os.replace(part, path)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file in UTF-8, whole or not at all."""
-    with replacing(path) as part:
-        part.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, content: Any) -> None:

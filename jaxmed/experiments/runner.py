@@ -9,13 +9,13 @@ from jaxmed.experiments.arms import Prepared, naming, prepare_arm
 from jaxmed.experiments.cams import write_cams
 from jaxmed.experiments.environment import describe_environment
 from jaxmed.experiments.folders import (
-    replacing,
     run_folder,
     write_config,
     write_history,
     write_json,
 )
 from jaxmed.experiments.recipes import Recipe
+from jaxmed.files import remove_unfinished
 
 if TYPE_CHECKING:
     from jaxmed.data.dataset import Dataset
@@ -45,6 +45,7 @@ def train_run(
     folder = run_folder(out, recipe, arm, seed)
     config = recipe.arms[arm]
     print(f"\n{recipe.name}, arm {arm}, seed {seed}: {folder}", flush=True)
+    remove_unfinished(folder)
     with naming(arm):
         prepared = prepare_arm(config, data, seed=seed, out=out)
         environment = describe_environment(
@@ -85,8 +86,7 @@ def _write_results(
         split: predict_split(prepared.model, data, split, preprocessing=preprocessing)
         for split in ("val", "test")
     }
-    with replacing(folder / "predictions.csv") as part:
-        write_predictions(part, list(predictions.values()))
+    write_predictions(folder / "predictions.csv", list(predictions.values()))
     write_cams(
         folder,
         prepared.model,

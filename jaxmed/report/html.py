@@ -1,6 +1,5 @@
 """The report: one HTML file that needs nothing but itself."""
 
-import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -10,6 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from jaxmed.files import write_text
 from jaxmed.progress import progress
 from jaxmed.report.arms import arm_section
 from jaxmed.report.comparison import COMPARED, Comparison
@@ -72,18 +72,8 @@ def build_report(
         **context,
     )
     path = folder / "report.html"
-    write_whole(path, html.encode("utf-8"))
+    write_text(path, html)
     return path
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file so that it is never seen half-written."""
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    try:
-        unfinished.write_bytes(content)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _environment() -> Environment:

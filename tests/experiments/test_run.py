@@ -136,7 +136,7 @@ def test_report_compares_the_arms_with_the_published_numbers(finished):
 
 
 def test_nothing_half_written_stays(finished):
-    assert not list((finished / "out").rglob(".part-*"))
+    assert not list((finished / "out").rglob(".unfinished-*"))
 
 
 def test_weights_of_the_earlier_run_were_used(finished):

@@ -241,7 +241,7 @@ def test_figures_are_kept_beside_each_run(binary_html, binary_folder):
             for name in ("curves", "roc", "confusion"):
                 with Image.open(figures / f"{name}.png") as image:
                     image.verify()
-    assert not list(binary_folder.rglob("*.unfinished"))
+    assert not list(binary_folder.rglob(".unfinished-*"))
 
 
 def test_no_pyplot_state_is_touched(binary_html):

@@ -2,14 +2,14 @@
 
 import pytest
 
-from jaxmed.data.replacing import replacing
 from jaxmed.errors import InputError
+from jaxmed.files import remove_unfinished, replacing
 
 
 def test_file_appears_when_the_block_ends(tmp_path):
     path = tmp_path / "new" / "a.bin"
-    with replacing(path) as file:
-        file.write(b"1234")
+    with replacing(path) as temporary:
+        temporary.write_bytes(b"1234")
         assert not path.exists()
     assert path.read_bytes() == b"1234"
     assert list(path.parent.iterdir()) == [path]
@@ -20,8 +20,8 @@ def test_a_failing_block_leaves_everything_as_it_was(tmp_path):
     path.write_bytes(b"old")
 
     def write_half():
-        with replacing(path) as file:
-            file.write(b"ne")
+        with replacing(path) as temporary:
+            temporary.write_bytes(b"ne")
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -33,9 +33,9 @@ def test_a_failing_block_leaves_everything_as_it_was(tmp_path):
 def test_two_writers_at_once_do_not_mix(tmp_path):
     path = tmp_path / "a.bin"
     with replacing(path) as first:
-        first.write(b"first")
+        first.write_bytes(b"first")
         with replacing(path) as second:
-            second.write(b"second")
+            second.write_bytes(b"second")
         assert path.read_bytes() == b"second"
     assert path.read_bytes() == b"first"
 
@@ -47,3 +47,14 @@ def test_folder_that_cannot_be_made_is_explained(tmp_path):
         replacing(tmp_path / "file" / "cache" / "a.bin"),
     ):
         pass
+
+
+def test_what_a_killed_program_left_is_removed(tmp_path):
+    with replacing(tmp_path / "cams" / "0.png") as temporary:
+        left = temporary.with_name(temporary.name + ".copy")
+        left.write_bytes(b"half")
+    (tmp_path / "kept.txt").write_text("kept")
+    remove_unfinished(tmp_path)
+    assert not left.exists()
+    assert (tmp_path / "kept.txt").exists()
+    assert (tmp_path / "cams" / "0.png").exists()
