@@ -123,6 +123,8 @@ class Loop:
             started = time.perf_counter()
             count = len(self.data.train.ids)
             with progress(label, count, unit="images") as advance:
+                if len(self.history) == before:
+                    advance(0, step="being compiled")
                 state, trained = self._train_epoch(step, state, epoch, advance)
                 seconds = time.perf_counter() - started
                 weights = _weights(state, frozen)
