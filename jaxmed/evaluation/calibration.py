@@ -84,8 +84,9 @@ class CalibrationError:
     error, the confidence being the label's probability and the accuracy the share of
     images that have the label; the result is the mean over labels.
 
-    The error of few images is too high on average, as the absolute value turns noise
-    into error, and a resample's is higher still: its interval leans upwards.
+    The absolute value turns noise into error, so that a resample's error is higher on
+    average than that of the images it is drawn from. The interval would lie above the
+    value; it is shifted back by that bias.
 
     Args:
         predictions: labels, and probabilities unless given.
@@ -96,6 +97,7 @@ class CalibrationError:
     def __init__(self, predictions: Predictions, probs=None, suffix: str = ""):
         probs = predictions.probs if probs is None else probs
         self._key: Key = ("ece" + suffix,)
+        self.biased = (self._key,)
         if predictions.task == "multilabel":
             confidence, right = probs, predictions.truth
         else:

@@ -50,7 +50,8 @@ class Measure(Protocol):
     """One or more metrics of the same predictions, computed together.
 
     A key is the metric's place in the result: ("auroc",) or
-    ("per_class", "melanoma", "recall").
+    ("per_class", "melanoma", "recall"). A measure may name in an attribute `biased`
+    the keys of errors that resampling itself enlarges; see `_unbiased`.
     """
 
     def values(self) -> dict[Key, float | Undefined]:
@@ -149,7 +150,21 @@ def estimate(
     for measure in measures:
         values |= measure.values()
     samples = _resample(measures, strata, bootstrap, description)
+    for measure in measures:
+        for key in getattr(measure, "biased", ()):
+            samples[key] = _unbiased(samples[key], values[key])
     return {key: as_estimate(value, samples[key]) for key, value in values.items()}
+
+
+def _unbiased(samples: np.ndarray, value: float | Undefined) -> np.ndarray:
+    """Takes the bootstrap's estimate of the bias off the samples of an error.
+
+    Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, eq. 10.3: the bias
+    is the mean of the resamples less the value. Errors stay at 0 or above.
+    """
+    if isinstance(value, Undefined):
+        return samples
+    return np.maximum(samples - (samples.mean() - value), 0)
 
 
 def _resample(measures, strata, bootstrap, description) -> dict[Key, np.ndarray]:

@@ -12,7 +12,8 @@ from jaxmed.evaluation.calibration import (
     calibrate,
     fit_temperature,
 )
-from jaxmed.evaluation.intervals import Undefined
+from jaxmed.evaluation.intervals import Bootstrap, Undefined, estimate
+from jaxmed.evaluation.predictions import Predictions
 
 TASKS = [("binary", 2), ("multiclass", 5), ("multilabel", 4)]
 
@@ -139,3 +140,25 @@ def test_calibration_error_of_four_images(draw):
     )
     value = CalibrationError(predictions).values()[("ece",)]
     assert value == (abs(0.5 - 0.75) + abs(1 - 0.625)) / 2
+
+
+def test_the_error_lies_within_its_interval():
+    """Without the shift the interval of a small error lies wholly above it."""
+    rng = np.random.default_rng(0)
+    probs = rng.uniform(0.5, 1, 400)
+    labels = (rng.random(400) < probs).astype(int)
+    predictions = Predictions(
+        split="test",
+        ids=tuple(map(str, range(400))),
+        labels=labels,
+        probs=np.stack([1 - probs, probs], axis=1),
+        class_names=("a", "b"),
+        task="binary",
+    )
+    measure = CalibrationError(predictions)
+    strata = np.zeros(400, np.int64)
+    shifted = estimate([measure], strata, Bootstrap(resamples=500))[("ece",)]
+    assert 0 <= shifted["ci_low"] < shifted["value"] < shifted["ci_high"]
+    counts = np.concatenate(list(Bootstrap(resamples=500).counts(strata)), axis=1)
+    samples = measure.resampled(counts)[("ece",)]
+    assert samples.mean() > shifted["value"] + 0.01
