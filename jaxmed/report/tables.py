@@ -206,6 +206,10 @@ def groups_table(run: RunRecord) -> Table | None:
                 )
             )
         rows.append(_trainable(phase, total))
+        if drifting := phase.get("drifting"):
+            words = f"frozen BatchNorm statistics drift: {', '.join(drifting)}"
+            blanks = (word(""),) * 3
+            rows.append((head[0], word(""), word("drifting"), word(words), *blanks))
     head = ("phase", "epochs", "group", "pattern", "parameters", "optimiser", "rate")
     return Table(caption="Groups of parameters, by phase", head=head, rows=tuple(rows))
 

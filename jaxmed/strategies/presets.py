@@ -22,6 +22,7 @@ def frozen(
     optimizer: str = "adam",
     learning_rate: float = 1e-3,
     weight_decay: float = 0.0,
+    drifting_norms: bool = False,
 ) -> Strategy:
     """Trains the head on the features of a frozen backbone (feature extraction).
 
@@ -32,6 +33,8 @@ def frozen(
         model: decides nothing here; every preset takes it.
         epochs: passes over the training images.
         optimizer, learning_rate, weight_decay: see `Optimizer`.
+        drifting_norms: lets the backbone's BatchNorm statistics drift, as tutorials
+            do that call `model.train()`; see `Phase.drifting`.
     """
     del model
     head = Group(
@@ -41,7 +44,8 @@ def frozen(
             name=optimizer, learning_rate=learning_rate, weight_decay=weight_decay
         ),
     )
-    phase = Phase(name="head", epochs=epochs, groups=(head,))
+    drifting = ("backbone",) if drifting_norms else ()
+    phase = Phase(name="head", epochs=epochs, groups=(head,), drifting=drifting)
     return Strategy(name="frozen", phases=(phase,))
 
 
@@ -84,6 +88,7 @@ def two_phase(
     learning_rate: float = 1e-5,
     optimizer: str = "adam",
     weight_decay: float = 0.0,
+    drifting_norms: bool = False,
 ) -> Strategy:
     """Trains the head first, then everything at a small rate.
 
@@ -98,6 +103,7 @@ def two_phase(
         epochs, learning_rate: of the second phase.
         optimizer, weight_decay: of both; see `Optimizer`. The second phase starts
             with a fresh optimiser state.
+        drifting_norms: of the first phase; see `frozen`.
     """
     head = frozen(
         model,
@@ -105,6 +111,7 @@ def two_phase(
         optimizer=optimizer,
         learning_rate=head_learning_rate,
         weight_decay=weight_decay,
+        drifting_norms=drifting_norms,
     )
     everything = full(
         model,

@@ -53,11 +53,15 @@ class Phase:
         groups: what is trained; everything else is frozen, BatchNorm statistics
             included. A BatchNorm layer uses and updates batch statistics where its
             own parameters are trained.
+        drifting: patterns of frozen BatchNorm layers that nevertheless use and update
+            batch statistics. This is what PyTorch programs do that freeze parameters
+            and then call `model.train()`; the frozen features change with it.
     """
 
     name: str
     epochs: int
     groups: tuple[Group, ...]
+    drifting: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
@@ -98,9 +102,24 @@ class Phase:
         return {path: names[0] for path, names in taken.items() if names}
 
     def training_norms(self, model: Classifier) -> frozenset[str]:
-        """Returns the paths of the BatchNorm layers that use batch statistics."""
+        """Returns the paths of the BatchNorm layers that use batch statistics.
+
+        Raises:
+            InputError: a pattern of `drifting` matches no BatchNorm layer.
+        """
         trained = self.assign(split(model).params)
-        return frozenset(p for p in norm_paths(model) if f"{p}.scale" in trained)
+        norms = norm_paths(model)
+        for pattern in self.drifting:
+            if not any(matches(pattern, path) for path in norms):
+                raise InputError(
+                    f"Phase {self.name!r}: no BatchNorm layer matches {pattern!r}."
+                )
+        return frozenset(
+            path
+            for path in norms
+            if f"{path}.scale" in trained
+            or any(matches(pattern, path) for pattern in self.drifting)
+        )
 
     def transformation(self, trained: Iterable[str]) -> optax.GradientTransformation:
         """Builds the optimiser of the trained parameters.
@@ -140,12 +159,14 @@ class Strategy:
         Returns:
             A dict per phase: "name", "epochs", "trainable" (a number of parameters)
             and "groups", a dict each: "name", "patterns", "parameters" (a number),
-            "optimizer" and "learning_rate".
+            "optimizer" and "learning_rate"; and "drifting", the patterns.
 
         Raises:
             InputError: the patterns do not fit the model; see `Phase.assign`.
         """
         params = split(model).params
+        for phase in self.phases:
+            phase.training_norms(model)
         return [_count(phase, params) for phase in self.phases]
 
     def describe(self, model: Classifier) -> str:
@@ -172,6 +193,11 @@ class Strategy:
                 f"{phase['name']}: {phase['trainable']:,} of {total:,} parameters "
                 f"trainable ({share:.1%}), the rest frozen"
             )
+            if phase["drifting"]:
+                lines.append(
+                    f"{phase['name']}: the statistics of frozen BatchNorm layers in "
+                    f"{', '.join(phase['drifting'])} drift"
+                )
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         table = [
             "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()
@@ -200,5 +226,6 @@ def _count(phase: Phase, params: Arrays) -> dict:
         "name": phase.name,
         "epochs": phase.epochs,
         "trainable": sum(group["parameters"] for group in groups),
+        "drifting": list(phase.drifting),
         "groups": groups,
     }

@@ -52,3 +52,13 @@ def test_damaged_rebuild_leaves_the_old_report(tmp_path: Path, write_experiment)
     with pytest.raises(ValueError, match="not valid JSON"):
         build_report(tmp_path, title="second")
     assert path.read_bytes() == before
+
+
+def test_drifting_statistics_are_said(tmp_path: Path, write_experiment):
+    run = tmp_path / "a" / "seed-0"
+    write_experiment(run, "binary", classes=2)
+    phase = {"name": "head", "epochs": 3, "trainable": 10, "drifting": ["backbone"]}
+    parameters = {"parameters": {"total": 100, "phases": [phase | {"groups": []}]}}
+    (run / "environment.json").write_text(json.dumps(parameters))
+    html = build_report(tmp_path, title="drift").read_text()
+    assert "frozen BatchNorm statistics drift: backbone" in html

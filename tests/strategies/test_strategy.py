@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from jaxmed.errors import InputError
+from jaxmed.models.normalization import norm_paths
 from jaxmed.models.parameters import split
 from jaxmed.models.zoo import create_model
 from jaxmed.strategies import (
@@ -74,6 +75,22 @@ def test_norms_train_with_their_parameters(model):
         "backbone.layer4.0.bn2",
         "backbone.layer4.0.downsample.1",
     }
+
+
+def test_statistics_drift_where_told(model):
+    head = create_strategy("frozen", model, drifting_norms=True).phases[0]
+    assert head.training_norms(model) == set(norm_paths(model))
+    assert set(head.assign(split(model).params)) == {"head.out.kernel", "head.out.bias"}
+    table = create_strategy("two_phase", model, drifting_norms=True).describe(model)
+    assert "head: the statistics of frozen BatchNorm layers in backbone drift" in table
+    wrong = Strategy(
+        name="s",
+        phases=(
+            Phase(name="p", epochs=1, groups=(group("h", "head"),), drifting=("x",)),
+        ),
+    )
+    with pytest.raises(InputError, match="no BatchNorm layer matches 'x'"):
+        wrong.summary(model)
 
 
 def test_presets_count_as_the_tutorials_print():

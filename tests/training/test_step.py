@@ -220,6 +220,33 @@ def test_frozen_weights_and_statistics_stay_bit_identical(phase, thawed):
     assert all(any(name in path for name in thawed) for path in held), held
 
 
+def test_drifting_statistics_are_torchs_of_frozen_weights_in_train_mode():
+    """The tutorials' trap, by choice: weights frozen, `model.train()` called."""
+    torch.manual_seed(0)
+    reference = torchvision.models.resnet18(num_classes=4)
+    model = create_model("resnet18", num_classes=4)
+    from_torch(model, reference.state_dict())
+    before = {name: value.clone() for name, value in reference.state_dict().items()}
+    for parameter in reference.parameters():
+        parameter.requires_grad = False
+    for parameter in reference.fc.parameters():
+        parameter.requires_grad = True
+    batches = make_batches(np.random.default_rng(1), 2, 8)
+    optimizer = torch.optim.Adam(reference.fc.parameters(), lr=1e-3)
+    train_torch(reference, optimizer, *batches, exact)
+    phase = create_strategy("frozen", model, drifting_norms=True).phases[0]
+    train(model, phase, *batches, exact)
+    trained = to_torch(model)
+    for name, tensor in reference.state_dict().items():
+        if "running" in name:
+            assert not torch.equal(tensor, before[name])
+            torch.testing.assert_close(trained[name], tensor, rtol=1e-3, atol=1e-5)
+        elif name.startswith("fc"):
+            torch.testing.assert_close(trained[name], tensor, rtol=1e-3, atol=1e-4)
+        elif not name.endswith("num_batches_tracked"):
+            assert torch.equal(trained[name], before[name]), name
+
+
 def test_frozen_backbone_costs_no_gradient():
     """XLA's own count of operations: the step costs a forward pass and the head."""
     model = create_model("resnet10_narrow", num_classes=4)
