@@ -34,8 +34,8 @@ class Optimizer:
             raise unknown("optimizer", self.name, _TRANSFORMATIONS)
         for field in ("learning_rate", "weight_decay"):
             value = getattr(self, field)
-            if not value >= 0:
-                raise InputError(f"{field} must be at least 0, got {value}.")
+            if not isinstance(value, (int, float)) or not value >= 0:
+                raise InputError(f"{field} must be at least 0, got {value!r}.")
         if not 0 <= self.momentum < 1:
             raise InputError(f"momentum must be in [0, 1), got {self.momentum}.")
 

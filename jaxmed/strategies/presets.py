@@ -12,6 +12,14 @@ from typing import Any, cast
 from jaxmed.errors import InputError, unknown
 from jaxmed.models.classifier import Classifier
 from jaxmed.strategies.optimizer import Optimizer
+from jaxmed.strategies.staged import (
+    backbone_and_head,
+    discriminative,
+    gradual_unfreezing,
+    layerwise_decay,
+    norm_only,
+    partial,
+)
 from jaxmed.strategies.strategy import Group, Phase, Strategy
 
 
@@ -124,9 +132,18 @@ def two_phase(
 
 
 PRESETS: dict[str, Callable[..., Strategy]] = {
-    "frozen": frozen,
-    "full": full,
-    "two_phase": two_phase,
+    preset.__name__: preset
+    for preset in (
+        frozen,
+        full,
+        two_phase,
+        partial,
+        backbone_and_head,
+        discriminative,
+        layerwise_decay,
+        gradual_unfreezing,
+        norm_only,
+    )
 }
 
 

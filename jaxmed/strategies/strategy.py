@@ -4,7 +4,7 @@ A strategy is an ordered list of phases. A phase names groups of parameters, eac
 patterns over their paths and each with an optimiser; every other parameter is frozen.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -159,7 +159,8 @@ class Strategy:
         Returns:
             A dict per phase: "name", "epochs", "trainable" (a number of parameters)
             and "groups", a dict each: "name", "patterns", "parameters" (a number),
-            "optimizer" and "learning_rate"; and "drifting", the patterns.
+            "optimizer" and "learning_rate"; "frozen", the names of the stages none of
+            whose parameters are trained; and "drifting", the patterns.
 
         Raises:
             InputError: the patterns do not fit the model; see `Phase.assign`.
@@ -167,7 +168,7 @@ class Strategy:
         params = split(model).params
         for phase in self.phases:
             phase.training_norms(model)
-        return [_count(phase, params) for phase in self.phases]
+        return [_count(phase, params, model.stages) for phase in self.phases]
 
     def describe(self, model: Classifier) -> str:
         """Returns the table of phases and groups as text, a line per group."""
@@ -185,13 +186,16 @@ class Strategy:
                         f"{group['parameters']:,}",
                         group["optimizer"],
                         f"{group['learning_rate']:g}",
-                        ", ".join(group["patterns"]),
+                        _shorten(group["patterns"]),
                     )
                 )
             share = phase["trainable"] / total
+            frozen = (
+                f", frozen: {', '.join(phase['frozen'])}" if phase["frozen"] else ""
+            )
             lines.append(
                 f"{phase['name']}: {phase['trainable']:,} of {total:,} parameters "
-                f"trainable ({share:.1%}), the rest frozen"
+                f"trainable ({share:.1%}){frozen}"
             )
             if phase["drifting"]:
                 lines.append(
@@ -206,8 +210,19 @@ class Strategy:
         return "\n".join([f"Strategy {self.name}", *table, *lines])
 
 
-def _count(phase: Phase, params: Arrays) -> dict:
+def _shorten(patterns: Sequence[str], most: int = 4) -> str:
+    more = len(patterns) - most
+    shown = ", ".join(patterns[:most])
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+def _count(phase: Phase, params: Arrays, stages: Mapping[str, tuple[str, ...]]) -> dict:
     assigned = phase.assign(params)
+    frozen = [
+        stage
+        for stage, patterns in stages.items()
+        if not any(matches(p, path) for p in patterns for path in assigned)
+    ]
     groups = [
         {
             "name": group.name,
@@ -226,6 +241,7 @@ def _count(phase: Phase, params: Arrays) -> dict:
         "name": phase.name,
         "epochs": phase.epochs,
         "trainable": sum(group["parameters"] for group in groups),
+        "frozen": frozen,
         "drifting": list(phase.drifting),
         "groups": groups,
     }

@@ -103,7 +103,8 @@ def test_presets_count_as_the_tutorials_print():
     assert head["groups"][0]["learning_rate"] == 1e-3
     assert everything["groups"][0]["learning_rate"] == 1e-5
     table = create_strategy("two_phase", model).describe(model)
-    assert "head: 1,026 of 11,177,538 parameters trainable (0.0%)" in table
+    counts = "1,026 of 11,177,538 parameters trainable (0.0%)"
+    assert f"head: {counts}, frozen: stem, layer1, layer2, layer3, layer4" in table
     assert "backbone, head" in table
 
 
