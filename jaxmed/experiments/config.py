@@ -71,8 +71,9 @@ class TrainConfig:
     """How the network is trained."""
 
     strategy: str = setting(
-        "what is trained when: frozen, full, two_phase, or your own as "
-        "package.module:function",
+        "what is trained when: frozen, full, two_phase, partial, backbone_and_head, "
+        "discriminative, layerwise_decay, gradual_unfreezing, norm_only, or your own "
+        "as package.module:function",
         "two_phase",
     )
     options: dict[str, Any] = field(
