@@ -25,20 +25,16 @@ def kaiming_normal(key, shape, dtype=jnp.float32, out_sharding=None) -> jax.Arra
     `kaiming_normal_(mode="fan_out", nonlinearity="relu")`.
     """
     del out_sharding
-    return _normal(key, shape, math.sqrt(2 * shape[-2] / math.prod(shape))).astype(
-        dtype
-    )
+    return normal(key, shape, math.sqrt(2 * shape[-2] / math.prod(shape))).astype(dtype)
 
 
 def kaiming_normal_in(key, shape, dtype=jnp.float32, out_sharding=None) -> jax.Array:
     """Normal with variance 2 / fan in, eq. 10; the default of torch's function."""
     del out_sharding
-    return _normal(key, shape, math.sqrt(2 * shape[-1] / math.prod(shape))).astype(
-        dtype
-    )
+    return normal(key, shape, math.sqrt(2 * shape[-1] / math.prod(shape))).astype(dtype)
 
 
-def _normal(key, shape, std: float) -> jax.Array:
+def normal(key, shape, std: float) -> jax.Array:
     """Normal with mean 0, float32."""
     if isinstance(key, Tracer):
         return jnp.zeros(shape)
