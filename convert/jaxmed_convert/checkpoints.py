@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxmed.errors import InputError
+from jaxmed_convert.spellings import renamed
 
 SUFFIXES = (".pth", ".pt", ".safetensors")
 # What training scripts wrap a state dict in, and put in front of its names.
@@ -67,7 +68,7 @@ def check_file(path: Path) -> None:
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Reads a state dict, out of its wrapper and without its prefix.
+    """Reads a state dict, out of its wrapper, without prefix and old spellings.
 
     A `.pth` or `.pt` file is read without running code that may be in it.
 
@@ -79,7 +80,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """
     check_file(path)
     read = _read_safetensors if path.suffix == ".safetensors" else _read_torch
-    tensors = _without_prefix(_unwrap(path, read(path)))
+    tensors = renamed(_without_prefix(_unwrap(path, read(path))))
     return Checkpoint(tensors=tensors, sha256=hash_file(path))
 
 

@@ -12,6 +12,7 @@ from jaxmed.models import parameters
 from jaxmed.models.classifier import Classifier
 from jaxmed_convert.differences import Differences
 from jaxmed_convert.rules import COUNTER, Target, counters, targets
+from jaxmed_convert.spellings import renamed
 
 if TYPE_CHECKING:
     import torch
@@ -112,6 +113,7 @@ def convert(
     Raises:
         InputError: as for `from_torch`.
     """
+    state_dict = renamed(state_dict)
     ignored = tuple(name for name in counters(dict(found)) if name in state_dict)
     differences = Differences(model, state_dict, found, ignored)
     arrays, cast = {}, Counter()
