@@ -31,6 +31,32 @@ def _initial(key, shape, dtype=jnp.float32, out_sharding=None) -> jax.Array:
     return normal(key, shape, 0.1).astype(dtype)
 
 
+class TransformInput(nnx.Module):
+    """Rescales images from ImageNet's normalisation to [-1, 1], if it is switched on.
+
+    torchvision does so with its pretrained weights, which were trained on such images,
+    and not with fresh ones. So does jaxmed: `jaxmed_convert.initialize` switches it on
+    with torchvision's weights. For a checkpoint of your own from a torchvision model
+    that had it on, say `model.backbone.transform_input.on[...] = 1`: nothing in the
+    file tells.
+
+    Attributes:
+        on: 1 or 0, float32 (). It is among the statistics, which no optimiser changes,
+            because weights mean nothing without it: it goes where they go, into
+            checkpoints and back out of them.
+    """
+
+    def __init__(self):
+        self.on = nnx.BatchStat(jnp.zeros(()))
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """Rescales (n, h, w, c); channels that are not RGB by the means for RGB."""
+        factors, offsets = jnp.asarray(FACTORS), jnp.asarray(OFFSETS)
+        if images.shape[-1] != len(FACTORS):
+            factors, offsets = factors.mean(), offsets.mean()
+        return jnp.where(self.on[...] > 0, images * factors + offsets, images)
+
+
 class ConvNorm(nnx.Module):
     """A convolution, BatchNorm and ReLU: torchvision's `BasicConv2d`."""
 
@@ -233,15 +259,6 @@ class InceptionV3(nnx.Module):
         mixed: the branches of the blocks after the stem, by torchvision's name; all
             of `MIXED` or a part.
         rngs: the stream "params" draws the initial weights.
-
-    Attributes:
-        transform_input: 1 if images are to be rescaled from ImageNet's normalisation
-            to [-1, 1] first, else 0; float32 (). torchvision does that with its
-            pretrained weights, which were trained so, and not with fresh ones, and so
-            does jaxmed: `jaxmed_convert.initialize` sets it. No training changes it. It
-            is kept among the statistics because the weights are wrong without it: so
-            it goes where they go, into checkpoints and out of them. Images without
-            three channels are rescaled by the mean of the three.
     """
 
     stages = (
@@ -265,7 +282,7 @@ class InceptionV3(nnx.Module):
         def conv(before: int, after: int, size: int, **options: Any) -> ConvNorm:
             return ConvNorm(before, after, (size, size), rngs=rngs, **options)
 
-        self.transform_input = nnx.BatchStat(jnp.zeros(()))
+        self.transform_input = TransformInput()
         self.Conv2d_1a_3x3 = conv(in_channels, 32, 3, stride=2)
         self.Conv2d_2a_3x3 = conv(32, 32, 3)
         self.Conv2d_2b_3x3 = conv(32, 64, 3, padding=(1, 1))
@@ -298,7 +315,7 @@ class InceptionV3(nnx.Module):
                 f"Inception V3 needs images of at least {MIN_SIZE}×{MIN_SIZE} pixels, "
                 f"got {height}×{width}. Set a larger image size; 299 is its own."
             )
-        x = jnp.where(self.transform_input[...] > 0, _rescaled(images), images)
+        x = self.transform_input(images)
         for name in ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3"):
             x = getattr(self, name)(x, mask=mask)
         x = nnx.max_pool(x, (3, 3), strides=(2, 2))
@@ -312,13 +329,6 @@ class InceptionV3(nnx.Module):
         """Averages over space: (n, h, w, c) to (n, c)."""
         del rngs
         return jnp.mean(features, axis=(1, 2))
-
-
-def _rescaled(images: jax.Array) -> jax.Array:
-    factors, offsets = jnp.asarray(FACTORS), jnp.asarray(OFFSETS)
-    if images.shape[-1] != len(FACTORS):
-        factors, offsets = factors.mean(), offsets.mean()
-    return images * factors + offsets
 
 
 CONFIGURATIONS: dict[str, dict] = {"inception_v3": {}}
