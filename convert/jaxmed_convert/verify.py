@@ -22,6 +22,8 @@ from jaxmed_convert.selection import select
 TOLERANCE = 1e-4
 BATCH = 2
 TINY = 1e-30
+# What has its channels last in torch too; within ConvNeXt's blocks there are such.
+CHANNELS_LAST = (torch.nn.LayerNorm, torch.nn.Linear)
 POOLED = "(pooled)"  # named so because torch has no one module that pools
 
 
@@ -71,9 +73,10 @@ def random_reference(
         for module in model.modules():
             if isinstance(module, torch.nn.LayerNorm):
                 module.weight.uniform_(0.5, 1.5)
-            if hasattr(module, "layer_scale"):
+            scale = getattr(module, "layer_scale", None)
+            if isinstance(scale, torch.nn.Parameter):
                 # It begins at 1e-6, with which nothing of ConvNeXt's blocks would show.
-                module.layer_scale.uniform_(0.5, 1.5)
+                scale.uniform_(0.5, 1.5)
             bias = getattr(module, "bias", None)
             if isinstance(bias, torch.nn.Parameter) and not bias.any():
                 bias.normal_(0, 0.2)
@@ -171,8 +174,7 @@ def torch_outputs(
     def keep(name: str) -> Callable[..., None]:
         def hook(module: Any, _inputs: Any, output: torch.Tensor) -> None:
             array = output.numpy()
-            # Within ConvNeXt's blocks channels are last in torch too.
-            last = array.ndim < 4 or type(module) in (torch.nn.LayerNorm, torch.nn.Linear)
+            last = array.ndim < 4 or type(module) in CHANNELS_LAST
             axes = range(array.ndim) if last else (0, 2, 3, 1)
             # A copy, because the ReLU that follows works in place.
             outputs[name] = np.array(array.transpose(*axes))
