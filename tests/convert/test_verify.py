@@ -27,6 +27,8 @@ USUAL = [
     "densenet121",
     "efficientnet_b0",
     "efficientnet_v2_s",
+    "convnext_tiny",
+    "inception_v3",
 ]
 REST = sorted(PUBLISHED.keys() - set(USUAL))
 

@@ -37,7 +37,7 @@ def test_bad_input_is_a_sentence(options, message):
 
 # The last map of an image of 100×75 pixels, by the start of the architecture's name,
 # where it is not a 32nd rounded up.
-MAPS = {"vgg": (3, 2), "densenet": (3, 2)}
+MAPS = {"vgg": (3, 2), "densenet": (3, 2), "convnext": (3, 2), "inception": (1, 1)}
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
