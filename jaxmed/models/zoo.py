@@ -49,7 +49,8 @@ def create_model(
 
     Args:
         name: one of `ARCHITECTURES`: torchvision's name of the architecture.
-        num_classes: logits per image, at least 1.
+        num_classes: logits per image, at least 1: one for each class, or a single one
+            for a binary task, whose sigmoid is the probability of class 1.
         in_channels: channels of the images, at least 1.
         head: "linear", "dropout" (dropout and linear) or "hidden" (linear, ReLU,
             dropout and linear).
