@@ -1,10 +1,12 @@
 """The table of published weights against torchvision's enums."""
 
 import pytest
+import torch
 from torchvision.models import get_model_weights
 
 from jaxmed.errors import InputError
 from jaxmed.models.zoo import ARCHITECTURES
+from jaxmed_convert.downloads import promised_hash
 from jaxmed_convert.published import PUBLISHED, address, published, resolve
 
 
@@ -26,6 +28,18 @@ def test_the_table_is_torchvisions(architecture):
 
 def test_every_architecture_but_our_own_is_in_the_table():
     assert set(ARCHITECTURES) - set(PUBLISHED) == {"resnet10_narrow"}
+
+
+@pytest.mark.parametrize("architecture", PUBLISHED)
+def test_every_address_ends_in_a_hash_that_a_download_checks(architecture):
+    """Names like efficientnet_b0_rwightman-7f5810bc.pth are no exception."""
+    for weights in PUBLISHED[architecture].top1:
+        name = address(architecture, weights).rpartition("/")[2]
+        # What torch.hub takes as the hash.
+        expected = torch.hub.HASH_REGEX.search(name)
+        assert expected is not None
+        assert promised_hash(name) == expected[1]
+        assert len(expected[1]) == 8
 
 
 def test_unknown_names_are_sentences():
