@@ -50,7 +50,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     fetch.set_defaults(command=_torchvision)
 
-    file = commands.add_parser("file", help="convert a .pth, .pt or .safetensors file")
+    file = commands.add_parser(
+        "file", help="convert a .pth, .pt, .ckpt or .safetensors file"
+    )
     file.add_argument("name", metavar="arch", help="its architecture")
     file.add_argument("path", help="the file")
     file.set_defaults(command=_file)

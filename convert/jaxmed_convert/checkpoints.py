@@ -16,7 +16,7 @@ from typing import Any
 from jaxmed.errors import InputError
 from jaxmed_convert.spellings import renamed
 
-SUFFIXES = (".pth", ".pt", ".safetensors")
+SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
 # What training scripts keep a state dict under, the likeliest first.
 WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network")
 # How averages of weights over the steps of a training are called.
@@ -74,7 +74,7 @@ def check_file(path: Path) -> None:
 def read_checkpoint(path: Path) -> Checkpoint:
     """Reads a state dict, out of its wrapper and without old spellings.
 
-    A `.pth` or `.pt` file is read without running code that may be in it. Prefixes
+    All but a safetensors file is read without running code that may be in it. Prefixes
     stay, and so do tensors of other modules: see `jaxmed_convert.selection`.
 
     Args:

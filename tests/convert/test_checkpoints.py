@@ -166,7 +166,7 @@ def test_missing_files_and_other_suffixes(tmp_path):
     assert "There is no weights file" in _message(tmp_path)
     path = tmp_path / "weights.h5"
     path.write_bytes(b"x")
-    assert "must end in one of .pth, .pt, .safetensors" in _message(path)
+    assert "must end in one of .pth, .pt, .ckpt, .safetensors" in _message(path)
 
 
 def test_a_missing_torch_is_explained(tmp_path):

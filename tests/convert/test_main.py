@@ -2,8 +2,11 @@
 
 import argparse
 import hashlib
+import http.server
+import os
 import subprocess
 import sys
+import threading
 
 import pytest
 import torch
@@ -86,7 +89,7 @@ def test_list_shows_every_weight(capsys):
 
 
 def test_a_lightning_checkpoint_with_another_head_is_converted(tmp_path, capsys):
-    path = tmp_path / "last.ckpt.pth"
+    path = tmp_path / "last.ckpt"
     own = {n: t for n, t in resnet18().state_dict().items() if n[:3] != "fc."}
     tensors = {f"net.backbone.{name}": tensor.half() for name, tensor in own.items()}
     beside = {"net.head.weight": torch.ones(4, 512), "loss.weight": torch.ones(4)}
@@ -127,6 +130,51 @@ def test_torchvision_uses_a_file_put_there_by_hand(tmp_path, capsys):
     arguments = ["torchvision", "resnet18", "--url", f"http://127.0.0.1:9/{name}"]
     assert main([*arguments, "--cache", str(tmp_path)]) == 0
     assert "resnet18-IMAGENET1K_V1.safetensors" in capsys.readouterr().out
+
+
+def test_processes_that_start_at_the_same_time_share_a_cache(tmp_path):
+    """The folder of the cache comes from the environment, the file from a server."""
+    served = tmp_path / "served"
+    served.mkdir()
+    torch.save(resnet18().state_dict(), served / "x.pth")
+    content = (served / "x.pth").read_bytes()
+    name = f"resnet18-{hashlib.sha256(content).hexdigest()[:8]}.pth"
+    (served / "x.pth").rename(served / name)
+    requests = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *arguments):
+            super().__init__(*arguments, directory=str(served))
+
+        def log_message(self, *arguments):
+            requests.append(arguments)
+
+    environment = os.environ | {
+        "JAXMED_CACHE": str(tmp_path / "cache"),
+        "no_proxy": "127.0.0.1",
+    }
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}/{name}"
+        command = [sys.executable, "-m", "jaxmed_convert", "torchvision", "resnet18"]
+        processes = [
+            subprocess.Popen(
+                [*command, "--url", url], env=environment, stdout=subprocess.PIPE
+            )
+            for _ in range(3)
+        ]
+        outputs = [process.communicate()[0].decode() for process in processes]
+        server.shutdown()
+        thread.join()
+    kept = tmp_path / "cache" / "weights" / "resnet18-IMAGENET1K_V1.safetensors"
+    assert [process.returncode for process in processes] == [0, 0, 0]
+    assert all(str(kept) in output for output in outputs)
+    assert list(kept.parent.iterdir()) == [kept]
+    assert list((tmp_path / "cache" / "downloads").iterdir()) == [
+        tmp_path / "cache" / "downloads" / name
+    ]
+    assert len(requests) == 1
 
 
 def test_verify_prints_every_layer(capsys):

@@ -11,7 +11,8 @@ from jaxmed_convert.selection import select
 def _names(architecture: str) -> dict[str, np.ndarray]:
     """torchvision's tensors by name, each a view of one number."""
     with torch.device("meta"):
-        model = get_model(architecture, weights=None)
+        options = {"init_weights": True} if architecture == "inception_v3" else {}
+        model = get_model(architecture, weights=None, **options)
     zero = np.float32(0)
     return {n: np.broadcast_to(zero, t.shape) for n, t in model.state_dict().items()}
 
@@ -129,6 +130,14 @@ def test_other_architectures_are_bared_too_and_nothing_is_lost():
         found = select(_with("model.", expected), requested)
         assert found.tensors == expected
         assert found.notes == ()
+
+
+def test_an_auxiliary_head_stays_for_the_conversion_to_leave_out():
+    expected = _names("inception_v3")
+    assert any(name.startswith("AuxLogits.") for name in expected)
+    found = select(_with("net.", expected), "inception_v3")
+    assert found.tensors == expected
+    assert found.notes == ()
 
 
 def test_what_is_no_network_stays_as_it_is():
