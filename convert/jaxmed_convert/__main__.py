@@ -11,6 +11,12 @@ from jaxmed.progress import progress
 from jaxmed_convert.checkpoints import read_checkpoint, require_torch
 from jaxmed_convert.published import PUBLISHED, published, resolve
 
+# verify compares several networks at this size too: no multiple of anything, which is
+# where paddings and poolings differ.
+OTHER_SIZE = 171
+# The smallest images that torchvision's networks take, in pixels, where it is not 32.
+SMALLEST = {"inception_v3": 75}
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -44,21 +50,32 @@ def _parser() -> argparse.ArgumentParser:
     )
     fetch.set_defaults(command=_torchvision)
 
-    file = commands.add_parser("file", help="convert a .pth, .pt or .safetensors file")
+    file = commands.add_parser(
+        "file", help="convert a .pth, .pt, .ckpt or .safetensors file"
+    )
     file.add_argument("name", metavar="arch", help="its architecture")
     file.add_argument("path", help="the file")
     file.set_defaults(command=_file)
 
     verify = commands.add_parser(
-        "verify", help="compare with torchvision, layer by layer"
+        "verify",
+        help="compare with torchvision",
+        description="Compares torchvision's networks with the converted ones: one "
+        "layer by layer, or several by their logits, one line each.",
     )
-    verify.add_argument(
-        "names", nargs="+", metavar="name", help="several print one line each"
-    )
+    verify.add_argument("names", nargs="*", metavar="name", help="architectures")
+    verify.add_argument("--all", action="store_true", help="every architecture")
     verify.add_argument(
         "--weights", default="none", help="none (random), torchvision's name, file:PATH"
     )
-    verify.add_argument("--image-size", type=int, default=224, help="side in pixels")
+    verify.add_argument(
+        "--image-size",
+        type=int,
+        nargs="+",
+        metavar="PIXELS",
+        help="sides of the images (default: what the weights were evaluated on; with "
+        f"several networks {OTHER_SIZE} too)",
+    )
     verify.add_argument("--seed", type=int, default=0, help="of weights and images")
     verify.set_defaults(command=_verify)
 
@@ -92,61 +109,79 @@ def _say(prepared) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    for name in options.names:
+    names = list(PUBLISHED) if options.all else options.names
+    if not names:
+        raise InputError("Name one or more architectures, or give --all.")
+    for name in names:
         published(name)
-    if options.image_size < 32:
-        raise InputError(f"--image-size must be at least 32, got {options.image_size}.")
+    for size in options.image_size or ():
+        for name in names:
+            least = SMALLEST.get(name, 32)
+            if size < least:
+                raise InputError(
+                    f"--image-size must be at least {least} for {name}, got {size}."
+                )
     require_torch()
     from jaxmed_convert.verify import TOLERANCE
 
-    results: dict[str, list[Row]] = {}
-    with progress("Comparing", len(options.names)) as advance:
-        for name in options.names:
-            results[name] = _compare(name, options)
-            advance(1, done=name)
-    if len(results) == 1:
-        _print(_layers(*results.values()))
-    else:
-        _print(_summary(results))
-    logits = [rows[-1].relative for rows in results.values()]
-    worst, good = max(logits), all(value <= TOLERANCE for value in logits)
+    rows = _verify_one(names[0], options) if len(names) == 1 else []
+    rows = rows or _verify_several(names, options)
+    worst = max(row.relative for row in rows)
+    good = all(row.relative <= TOLERANCE for row in rows)
     print(
         f"Logits differ by {worst:.1e} of the largest logit, "
         f"{'within' if good else 'ABOVE'} the {TOLERANCE:.0e} allowed "
-        f"({options.image_size} px, weights {options.weights})."
+        f"(weights {options.weights})."
     )
     return 0 if good else 1
 
 
-def _compare(name: str, options: argparse.Namespace) -> "list[Row]":
+def _verify_one(name: str, options: argparse.Namespace) -> "list[Row]":
+    """Prints every layer's difference and returns those of the logits."""
+    from jaxmed_convert.verify import compare
+
+    logits = []
+    reference = _reference(name, options)
+    for size in options.image_size or [published(name).image_size]:
+        table = _table("module", "class", "output")
+        table.title = f"{name}, {size} px"
+        rows = compare(name, reference, image_size=size, seed=options.seed)
+        for row in rows:
+            shape = "×".join(map(str, row.shape))
+            table.add_row(row.name, row.kind, shape, *_numbers(row))
+        _print(table)
+        logits.append(rows[-1])
+    return logits
+
+
+def _verify_several(names: "Sequence[str]", options: argparse.Namespace) -> "list[Row]":
+    """Prints a line for each network and returns the differences of the logits."""
+    from jaxmed_convert.verify import compare_logits
+
+    table, logits = _table("architecture", "image"), []
+    with progress("Comparing", len(names)) as advance:
+        for name in names:
+            sizes = options.image_size or [published(name).image_size, OTHER_SIZE]
+            reference = _reference(name, options)
+            rows = compare_logits(name, reference, image_sizes=sizes, seed=options.seed)
+            for size, row in zip(sizes, rows, strict=True):
+                first = size == sizes[0]
+                table.add_row(name if first else "", f"{size} px", *_numbers(row))
+            logits += rows
+            worst = max(row.relative for row in rows)
+            advance(1, last=f"{name} {worst:.1e}")
+    _print(table)
+    return logits
+
+
+def _reference(name: str, options: argparse.Namespace):
     from jaxmed_convert import verify
     from jaxmed_convert.starting_weights import source_file
 
     if options.weights == "none":
-        reference = verify.random_reference(name, seed=options.seed)
-    else:
-        path = source_file(name, options.weights, cache=options.cache)
-        reference = verify.loaded_reference(name, read_checkpoint(path).tensors)
-    return verify.compare(
-        name, reference, image_size=options.image_size, seed=options.seed
-    )
-
-
-def _layers(rows: "list[Row]") -> "Table":
-    table = _table("module", "class", "output")
-    for row in rows:
-        size = "×".join(map(str, row.shape))
-        table.add_row(row.name, row.kind, size, *_numbers(row))
-    return table
-
-
-def _summary(results: "dict[str, list[Row]]") -> "Table":
-    table = _table("architecture", "modules", "worst module")
-    for name, rows in results.items():
-        worst = max(rows, key=lambda row: row.relative)
-        text = f"{worst.name} {worst.relative:.1e}"
-        table.add_row(name, str(len(rows)), text, *_numbers(rows[-1]))
-    return table
+        return verify.random_reference(name, seed=options.seed)
+    path = source_file(name, options.weights, cache=options.cache)
+    return verify.loaded_reference(name, read_checkpoint(path).tensors)
 
 
 def _table(*columns: str) -> "Table":
@@ -167,7 +202,7 @@ def _list(_options: argparse.Namespace) -> int:
 
     table = Table("name", box=None, header_style="bold")
     table.add_column("parameters", justify="right")
-    table.add_column("weights")
+    table.add_column("weights (* is the default)")
     table.add_column("ImageNet top-1", justify="right")
     table.add_column("input", justify="right")
     for name, row in PUBLISHED.items():
@@ -177,7 +212,7 @@ def _list(_options: argparse.Namespace) -> int:
             table.add_row(
                 name if first else "",
                 f"{row.parameters:,}" if first else "",
-                weights + (" (default)" if weights == default else ""),
+                weights + ("*" if weights == default else ""),
                 f"{top1:.2f} %",
                 f"{row.image_size} px",
             )

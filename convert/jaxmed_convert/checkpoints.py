@@ -1,5 +1,6 @@
 """Reading the files that PyTorch users keep weights in."""
 
+import argparse
 import hashlib
 import importlib.util
 import os
@@ -9,15 +10,17 @@ import struct
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from jaxmed.errors import InputError
+from jaxmed_convert.spellings import renamed
 
-SUFFIXES = (".pth", ".pt", ".safetensors")
-# What training scripts wrap a state dict in, and put in front of its names.
-WRAPPERS = ("state_dict", "model_state_dict", "model")
-PREFIXES = ("module.", "_orig_mod.", "model.")
+SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
+# What training scripts keep a state dict under, the likeliest first.
+WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network")
+# How averages of weights over the steps of a training are called.
+AVERAGED = re.compile(r"(^|[._])(ema|avg|averaged?|swa)([._]|$)")
 # The first bytes of what torch.save writes: a zip archive, or before 1.6 a pickle.
 STARTS = (b"PK", b"\x80\x02")
 
@@ -32,10 +35,12 @@ class Checkpoint:
     Attributes:
         tensors: torch tensors or NumPy arrays, by name.
         sha256: of the file, in hexadecimal.
+        notes: sentences about what else there is in the file, for people.
     """
 
     tensors: Mapping[str, Any]
     sha256: str
+    notes: tuple[str, ...] = ()
 
 
 def require_torch() -> None:
@@ -67,9 +72,10 @@ def check_file(path: Path) -> None:
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Reads a state dict, out of its wrapper and without its prefix.
+    """Reads a state dict, out of its wrapper and without old spellings.
 
-    A `.pth` or `.pt` file is read without running code that may be in it.
+    All but a safetensors file is read without running code that may be in it. Prefixes
+    stay, and so do tensors of other modules: see `jaxmed_convert.selection`.
 
     Args:
         path: a file that `torch.save` wrote, or a safetensors file.
@@ -79,8 +85,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """
     check_file(path)
     read = _read_safetensors if path.suffix == ".safetensors" else _read_torch
-    tensors = _without_prefix(_unwrap(path, read(path)))
-    return Checkpoint(tensors=tensors, sha256=hash_file(path))
+    tensors, notes = _unwrap(path, read(path))
+    return Checkpoint(
+        tensors=renamed(tensors), sha256=hash_file(path), notes=tuple(notes)
+    )
 
 
 def _read_safetensors(path: Path) -> Any:
@@ -103,7 +111,10 @@ def _read_torch(path: Path) -> Any:
     if start not in STARTS:
         raise _damaged(path, "PyTorch checkpoint", "it does not start like one")
     try:
-        with warnings.catch_warnings(action="ignore"):
+        with (
+            warnings.catch_warnings(action="ignore"),
+            torch.serialization.safe_globals(_harmless()),
+        ):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         code = re.search(r"GLOBAL (\S+)", str(error))
@@ -126,17 +137,43 @@ def _damaged(path: Path, kind: str, reason: object) -> InputError:
     )
 
 
-def _unwrap(path: Path, content: Any) -> Mapping[str, Any]:
+def _harmless() -> list[Any]:
+    """Returns what training scripts save beside weights and cannot do any harm.
+
+    They are plain values: command lines, paths and NumPy's numbers. Each comes with
+    the name it has in a file.
+    """
+    import numpy as np
+
+    scalar, numbers = np.float64(0).__reduce__()[0], (np.float64, np.float32, np.int64)
+    return [
+        (argparse.Namespace, "argparse.Namespace"),
+        (PurePosixPath, "pathlib.PosixPath"),
+        (PureWindowsPath, "pathlib.WindowsPath"),
+        (scalar, "numpy.core.multiarray.scalar"),
+        (scalar, "numpy._core.multiarray.scalar"),
+        (np.dtype, "numpy.dtype"),
+        *(type(np.dtype(number)) for number in numbers),
+    ]
+
+
+def _unwrap(path: Path, content: Any) -> tuple[Mapping[str, Any], list[str]]:
+    notes: list[str] = []
     while isinstance(content, Mapping):
         inner = [key for key in WRAPPERS if isinstance(content.get(key), Mapping)]
         if not inner:
             break
+        notes += [
+            f"The file also holds an averaged copy ({key}), which is ignored."
+            for key, value in content.items()
+            if AVERAGED.search(str(key)) and _has_tensors(value)
+        ]
         content = content[inner[0]]
     strange = f"got {type(content).__name__}"
     if isinstance(content, Mapping) and content:
         others = [n for n, value in content.items() if not hasattr(value, "shape")]
         if not others:
-            return content
+            return {str(name): tensor for name, tensor in content.items()}, notes
         strange = f"got {type(content[others[0]]).__name__} under {others[0]!r}"
     raise InputError(
         f"The file {path} does not hold a state dict: expected tensors by name, "
@@ -144,9 +181,6 @@ def _unwrap(path: Path, content: Any) -> Mapping[str, Any]:
     )
 
 
-def _without_prefix(tensors: Mapping[str, Any]) -> Mapping[str, Any]:
-    for prefix in PREFIXES:
-        if all(str(name).startswith(prefix) for name in tensors):
-            bare = {name.removeprefix(prefix): t for name, t in tensors.items()}
-            return _without_prefix(bare)
-    return tensors
+def _has_tensors(value: Any) -> bool:
+    inside = value.values() if isinstance(value, Mapping) else ()
+    return any(hasattr(item, "shape") or _has_tensors(item) for item in inside)

@@ -5,13 +5,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import jax
 import numpy as np
 from flax import nnx
 
 from jaxmed.models import parameters
 from jaxmed.models.classifier import Classifier
 from jaxmed_convert.differences import Differences
-from jaxmed_convert.rules import COUNTER, Target, counters, targets
+from jaxmed_convert.rules import (
+    COUNTER,
+    LEFT_OUT,
+    SWITCHES,
+    Target,
+    counters,
+    left_out,
+    targets,
+)
+from jaxmed_convert.spellings import renamed
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +36,7 @@ class Report:
         tensors: how many tensors were used.
         numbers: how many numbers they hold together.
         ignored: names of the batch counters that were left out.
+        left_out: names of an auxiliary head's tensors, which were left out.
         cast: how many tensors came in another precision than float32, by its name.
     """
 
@@ -33,6 +44,7 @@ class Report:
     tensors: int
     numbers: int
     ignored: tuple[str, ...]
+    left_out: tuple[str, ...]
     cast: dict[str, int]
 
     def __str__(self) -> str:
@@ -44,6 +56,12 @@ class Report:
             parts.append(f"{count} of them cast from {dtype} to float32")
         if self.ignored:
             parts.append(f"{len(self.ignored)} {COUNTER} ignored")
+        if self.left_out:
+            module = LEFT_OUT[self.architecture]
+            parts.append(
+                f"{len(self.left_out)} tensors of the auxiliary head {module} left out "
+                "on purpose"
+            )
         return ", ".join(parts) + "."
 
 
@@ -53,7 +71,9 @@ def from_torch(model: Classifier, state_dict: Mapping[str, Any]) -> Report:
     Args:
         model: changed in place, if everything fits; untouched otherwise.
         state_dict: tensors or NumPy arrays by torchvision's names, head included.
-            Other float types than float32 are cast, and the report says so.
+            Other float types than float32 are cast, and the report says so. The
+            argument `transform_input` of torchvision's Inception V3 is not in it: the
+            model keeps its own; see `jaxmed.models.inception.TransformInput`.
 
     Raises:
         InputError: a tensor is missing, unexpected, of another shape, not of a float
@@ -69,7 +89,7 @@ def from_torch(model: Classifier, state_dict: Mapping[str, Any]) -> Report:
         102
     """
     arrays, report = convert(model, state_dict, targets(model))
-    parameters.load(model, arrays)
+    parameters.load(model, _switches(model) | arrays)
     return report
 
 
@@ -79,7 +99,8 @@ def to_torch(model: Classifier) -> "dict[str, torch.Tensor]":
     It loads with `strict=True` into the torchvision model whose head is an
     `nn.Linear` ("linear"), an `nn.Sequential` of dropout and linear layer ("dropout")
     or one of linear layer, ReLU, dropout and linear layer ("hidden"). The tensors own
-    their memory. `num_batches_tracked` is 0 for every BatchNorm.
+    their memory. `num_batches_tracked` is 0 for every BatchNorm. Inception V3's model
+    there is `inception_v3(aux_logits=False)`, with the `transform_input` of ours.
     """
     import torch
 
@@ -112,8 +133,10 @@ def convert(
     Raises:
         InputError: as for `from_torch`.
     """
+    state_dict = renamed(state_dict)
     ignored = tuple(name for name in counters(dict(found)) if name in state_dict)
-    differences = Differences(model, state_dict, found, ignored)
+    auxiliary = left_out(model.architecture, state_dict)
+    differences = Differences(model, state_dict, found, (*ignored, *auxiliary))
     arrays, cast = {}, Counter()
     for name, target in found.items():
         if differences.unusable(name):
@@ -130,9 +153,22 @@ def convert(
         tensors=len(arrays),
         numbers=sum(array.size for array in arrays.values()),
         ignored=ignored,
+        left_out=auxiliary,
         cast=dict(cast),
     )
     return arrays, report
+
+
+def _switches(model: Classifier) -> dict[str, Any]:
+    """Returns what no state dict holds, as the model has it; off if it is abstract."""
+    leaves = nnx.to_flat_state(nnx.state(model))
+    values = {parameters.dotted(path): leaf.get_value() for path, leaf in leaves}
+    return {
+        path: np.zeros((), np.float32)
+        if isinstance(values[path], jax.ShapeDtypeStruct)
+        else values[path]
+        for path in SWITCHES.get(model.architecture, ())
+    }
 
 
 def _float32(tensor: Any) -> tuple[np.ndarray, str]:

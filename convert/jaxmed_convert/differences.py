@@ -5,12 +5,10 @@ from typing import Any
 
 from jaxmed.errors import InputError
 from jaxmed.models.classifier import Classifier
-from jaxmed.models.zoo import ARCHITECTURES
-from jaxmed_convert.outlines import backbone_targets, outline
+from jaxmed_convert.fitting import CLOSE, best_fit, fit
 from jaxmed_convert.rules import Target, head_module
 
 SHOWN = 3  # names of each kind in the message
-CLOSE = 0.9  # a share of fitting tensors that makes looking further pointless
 
 
 class Differences:
@@ -77,17 +75,16 @@ class Differences:
         return f"{text} and looks transposed" if transposed else text
 
     def _advice(self) -> str:
-        architecture = self._model.architecture
-        own = _fit(self._state_dict, architecture)
+        architecture, pool = self._model.architecture, self._model.pool
+        own = fit(self._state_dict, architecture, pool)
         if own < CLOSE:
-            fits = {name: _fit(self._state_dict, name) for name in ARCHITECTURES}
-            best = max(ARCHITECTURES, key=lambda name: fits[name])
-            if fits[best] > max(own, 0.5):
+            best, share = best_fit(self._state_dict)
+            if share > max(own, 0.5):
                 return (
-                    f"They fit {best} best: {fits[best]:.0%} of its backbone's tensors "
+                    f"They fit {best} best: {share:.0%} of its backbone's tensors "
                     "are there with the right shape."
                 )
-        head = head_module(architecture) + "."
+        head = head_module(architecture, pool) + "."
         wrong = self._missing + self._unexpected + self._misshaped
         if wrong and all(name.startswith(head) for name in wrong):
             return (
@@ -95,21 +92,6 @@ class Differences:
                 "of classes, or take the backbone alone with jaxmed_convert.initialize."
             )
         return ""
-
-
-def _fit(state_dict: Mapping[str, Any], architecture: str) -> float:
-    """The share of names that agree in shape, among those that either side has."""
-    wanted = backbone_targets(outline(architecture))
-    head = head_module(architecture) + "."
-    given = {
-        name
-        for name in state_dict
-        if not name.startswith(head) and not name.endswith("num_batches_tracked")
-    }
-    agree = [
-        n for n in given & wanted.keys() if _shape(state_dict[n]) == wanted[n].shape
-    ]
-    return len(agree) / len(given | wanted.keys())
 
 
 def _part(kind: str, names: Sequence[str]) -> str:

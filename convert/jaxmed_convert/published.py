@@ -39,6 +39,39 @@ PUBLISHED = {
     "resnext101_64x4d": Published(83_455_272, 224, {"IMAGENET1K_V1": 83.246}),
     "wide_resnet50_2": Published(68_883_240, 224, _v1_and_v2(78.468, 81.602)),
     "wide_resnet101_2": Published(126_886_696, 224, _v1_and_v2(78.848, 82.51)),
+    "vgg11": Published(132_863_336, 224, {"IMAGENET1K_V1": 69.02}),
+    "vgg13": Published(133_047_848, 224, {"IMAGENET1K_V1": 69.928}),
+    # torchvision also has IMAGENET1K_FEATURES for vgg16. It is left out: it is no
+    # classifier (its last layers are NaN), and it wants images of another scale.
+    "vgg16": Published(138_357_544, 224, {"IMAGENET1K_V1": 71.592}),
+    "vgg19": Published(143_667_240, 224, {"IMAGENET1K_V1": 72.376}),
+    "vgg11_bn": Published(132_868_840, 224, {"IMAGENET1K_V1": 70.37}),
+    "vgg13_bn": Published(133_053_736, 224, {"IMAGENET1K_V1": 71.586}),
+    "vgg16_bn": Published(138_365_992, 224, {"IMAGENET1K_V1": 73.36}),
+    "vgg19_bn": Published(143_678_248, 224, {"IMAGENET1K_V1": 74.218}),
+    "mobilenet_v2": Published(3_504_872, 224, _v1_and_v2(71.878, 72.154)),
+    "densenet121": Published(7_978_856, 224, {"IMAGENET1K_V1": 74.434}),
+    "densenet161": Published(28_681_000, 224, {"IMAGENET1K_V1": 77.138}),
+    "densenet169": Published(14_149_480, 224, {"IMAGENET1K_V1": 75.6}),
+    "densenet201": Published(20_013_928, 224, {"IMAGENET1K_V1": 76.896}),
+    "efficientnet_b0": Published(5_288_548, 224, {"IMAGENET1K_V1": 77.692}),
+    "efficientnet_b1": Published(7_794_184, 240, _v1_and_v2(78.642, 79.838)),
+    "efficientnet_b2": Published(9_109_994, 288, {"IMAGENET1K_V1": 80.608}),
+    "efficientnet_b3": Published(12_233_232, 300, {"IMAGENET1K_V1": 82.008}),
+    "efficientnet_b4": Published(19_341_616, 380, {"IMAGENET1K_V1": 83.384}),
+    "efficientnet_b5": Published(30_389_784, 456, {"IMAGENET1K_V1": 83.444}),
+    "efficientnet_b6": Published(43_040_704, 528, {"IMAGENET1K_V1": 84.008}),
+    "efficientnet_b7": Published(66_347_960, 600, {"IMAGENET1K_V1": 84.122}),
+    "efficientnet_v2_s": Published(21_458_488, 384, {"IMAGENET1K_V1": 84.228}),
+    "efficientnet_v2_m": Published(54_139_356, 480, {"IMAGENET1K_V1": 85.112}),
+    # Its images are scaled to [-1, 1]: mean and deviation 0.5 in every channel.
+    "efficientnet_v2_l": Published(118_515_272, 480, {"IMAGENET1K_V1": 85.808}),
+    "convnext_tiny": Published(28_589_128, 224, {"IMAGENET1K_V1": 82.52}),
+    "convnext_small": Published(50_223_688, 224, {"IMAGENET1K_V1": 83.616}),
+    "convnext_base": Published(88_591_464, 224, {"IMAGENET1K_V1": 84.062}),
+    "convnext_large": Published(197_767_336, 224, {"IMAGENET1K_V1": 84.414}),
+    # With the auxiliary head, which is left out here: 3,326,696 of them.
+    "inception_v3": Published(27_161_264, 299, {"IMAGENET1K_V1": 77.294}),
 }
 
 

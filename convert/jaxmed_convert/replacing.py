@@ -24,12 +24,17 @@ def replacing(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch()
     except OSError as error:
-        raise InputError(
-            f"Cannot write {path}: {error.strerror}. "
-            "Choose another cache folder with --cache or JAXMED_CACHE."
-        ) from error
+        raise cannot_write(path, error) from error
     try:
         yield temporary
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def cannot_write(path: Path, error: OSError) -> InputError:
+    """Returns the error for a file of the cache that cannot be written."""
+    return InputError(
+        f"Cannot write {path}: {error.strerror}. "
+        "Choose another cache folder with --cache or JAXMED_CACHE."
+    )

@@ -7,6 +7,7 @@ tells a convolution's "weight" from a linear layer's and from BatchNorm's.
 """
 
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from flax import nnx
@@ -32,10 +33,11 @@ class Rule(NamedTuple):
 RULES = (
     Rule("weight", "kernel", (2, 3, 1, 0)),  # convolution, OIHW to HWIO
     Rule("weight", "kernel", (1, 0)),  # linear layer, (out, in) to (in, out)
-    Rule("weight", "scale", (0,)),  # batch normalisation
+    Rule("weight", "scale", (0,)),  # batch and layer normalisation
     Rule("running_mean", "mean", (0,)),
     Rule("running_var", "var", (0,)),
     Rule("bias", "bias", (0,)),
+    Rule("layer_scale", "layer_scale", (1, 2, 0)),  # (c, 1, 1) to (1, 1, c)
 )
 
 # torch counts the batches a BatchNorm has seen, which only matters with
@@ -43,8 +45,19 @@ RULES = (
 # it is there (torch ≥ 0.4.1) or not, and is an int64 zero on the way out.
 COUNTER = "num_batches_tracked"
 
-# The module of torchvision's model that the head replaces, by architecture.
-HEAD_MODULES = ((r"(wide_)?res(net|next)\d+.*", "fc"),)
+# The module of torchvision's model that the head replaces, by architecture. With
+# `pool="average"` a VGG has none of torchvision's "classifier": the head takes its
+# place, and an average that of "avgpool".
+HEAD_MODULES = (
+    (r"(wide_)?res(net|next)\d+.*", "fc"),
+    (r"vgg\d+(_bn)?", "classifier.6"),
+    (r"vgg\d+(_bn)? average", "classifier"),
+    (r"mobilenet_v2", "classifier.1"),
+    (r"densenet\d+", "classifier"),
+    (r"efficientnet_.*", "classifier.1"),
+    (r"convnext_.*", "classifier.2"),
+    (r"inception_v3", "fc"),
+)
 
 # Where the layers of each kind of head are, seen from that module, when the head is
 # the nn.Sequential of the layers that `jaxmed.models.classifier.Head` describes.
@@ -53,6 +66,14 @@ HEAD_LAYERS = {
     "dropout": {"head.out": ".1"},
     "hidden": {"head.hidden": ".0", "head.out": ".3"},
 }
+
+# What torchvision's model has and ours leaves out on purpose: an auxiliary head, which
+# served training from scratch and which predictions never use.
+LEFT_OUT = {"inception_v3": "AuxLogits"}
+
+# Arrays of ours that torchvision's model has as an argument, not as a tensor. Without
+# its published weights they are 0 there, with them they are 1.
+SWITCHES = {"inception_v3": ("backbone.transform_input.on",)}
 
 
 class Target(NamedTuple):
@@ -69,19 +90,25 @@ class Target(NamedTuple):
     shape: tuple[int, ...]
 
 
-def head_module(architecture: str) -> str:
-    """Returns torchvision's name of the module that the head replaces: "fc"."""
+def head_module(architecture: str, pool: str = "own") -> str:
+    """Returns torchvision's name of the module that the head replaces: "fc".
+
+    Args:
+        architecture, pool: see `Classifier`.
+    """
+    name = architecture if pool == "own" else f"{architecture} {pool}"
     for pattern, module in HEAD_MODULES:
-        if re.fullmatch(pattern, architecture):
+        if re.fullmatch(pattern, name):
             return module
-    raise AssertionError(f"no row of HEAD_MODULES matches {architecture!r}")
+    raise AssertionError(f"no row of HEAD_MODULES matches {name!r}")
 
 
-def module_name(architecture: str, head: str, path: str) -> str:
+def module_name(model: Classifier, path: str) -> str:
     """Translates a module's path: "backbone.layer1.0.bn1" is "layer1.0.bn1"."""
     if path.startswith("backbone."):
         return path.removeprefix("backbone.")
-    return head_module(architecture) + HEAD_LAYERS[head][path]
+    layer = HEAD_LAYERS[model.head.kind][path]
+    return head_module(model.architecture, model.pool) + layer
 
 
 def targets(model: Classifier) -> dict[str, Target]:
@@ -91,18 +118,20 @@ def targets(model: Classifier) -> dict[str, Target]:
         model: real or abstract (from `nnx.eval_shape`).
 
     Returns:
-        One entry per parameter and statistic of the model; the counters of
-        BatchNorm (`counters`) are not among them.
+        One entry per parameter and statistic of the model but `SWITCHES`; the
+        counters of BatchNorm (`counters`) are not among them.
     """
     found: dict[str, Target] = {}
     leaves = nnx.to_flat_state(nnx.state(model))
     for path, shape in ((dotted(key), leaf.shape) for key, leaf in leaves):
+        if path in SWITCHES.get(model.architecture, ()):
+            continue
         module, _, last = path.rpartition(".")
         rule = next(r for r in RULES if r.jaxmed == last and len(r.axes) == len(shape))
         torch_shape = [0] * len(shape)
         for axis, size in zip(rule.axes, shape, strict=True):
             torch_shape[axis] = size
-        module = module_name(model.architecture, model.head.kind, module)
+        module = module_name(model, module)
         name = f"{module}.{rule.torch}"
         assert name not in found, f"two arrays of the model would be {name}"
         found[name] = Target(path, rule.axes, tuple(torch_shape))
@@ -117,3 +146,11 @@ def counters(found: dict[str, Target]) -> list[str]:
         for name in found
         if name.endswith(suffix)
     ]
+
+
+def left_out(architecture: str, names: Iterable[str]) -> tuple[str, ...]:
+    """Returns those of torch's names that belong to what is `LEFT_OUT`."""
+    if architecture not in LEFT_OUT:
+        return ()
+    module = LEFT_OUT[architecture] + "."
+    return tuple(name for name in names if name.startswith(module))

@@ -1,13 +1,15 @@
 """Pretrained weights for a backbone: converted once, then read without torch."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from jaxmed.cache import cache_folder
-from jaxmed.errors import InputError, unknown
+from jaxmed.errors import unknown
 from jaxmed.models import parameters
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.zoo import ARCHITECTURES
@@ -18,7 +20,9 @@ from jaxmed_convert.conversion import convert
 from jaxmed_convert.downloads import download
 from jaxmed_convert.outlines import backbone_targets, outline
 from jaxmed_convert.published import address, resolve
-from jaxmed_convert.rules import COUNTER, head_module
+from jaxmed_convert.rules import COUNTER, SWITCHES, head_module
+from jaxmed_convert.selection import select
+from jaxmed_convert.stem import GREY, adapt_stem
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +41,11 @@ class StartingWeights:
 
 
 def initialize(
-    model: Classifier, weights: str, *, cache: Path | None = None
+    model: Classifier,
+    weights: str,
+    *,
+    cache: Path | None = None,
+    grey: str = "mean",
 ) -> StartingWeights:
     """Fills the backbone with pretrained weights and leaves the head as it is.
 
@@ -45,37 +53,51 @@ def initialize(
     weights a download, and keeps them in the cache folder; later ones read that.
 
     Args:
-        model: takes 3-channel images; its backbone is changed in place.
+        model: its backbone is changed in place. If it takes other images than RGB,
+            the first convolution is adapted; see `adapt_stem`.
         weights: "imagenet" (torchvision's default for the architecture), a name in
             torchvision's enum ("IMAGENET1K_V1"), or "file:PATH" with a `.pth`, `.pt`
             or `.safetensors` file of the same architecture. Its head may have any
-            shape: it is not used.
+            shape: it is not used. Of a VGG with `pool="average"` nothing of
+            torchvision's "classifier" is.
         cache: see `jaxmed.cache.cache_folder`.
+        grey: "mean" or "sum": what a stem for one channel is of the RGB stem.
 
     Raises:
-        InputError: unknown weights, a failed download, or a file that cannot be read
-            or does not fit.
+        InputError: unknown weights or `grey`, a failed download, or a file that
+            cannot be read or does not fit.
     """
-    prepared = prepare(model.architecture, weights, cache=cache)
-    arrays = prepared.stored.arrays
+    if grey not in GREY:
+        raise unknown("stem for grey images", grey, GREY)
     own = parameters.split(model)
     own = own.params | own.stats
-    stems = [p for p, array in arrays.items() if array.shape != own[p].shape]
-    if stems:
-        raise InputError(
-            f"{prepared.name} is for images with {arrays[stems[0]].shape[-2]} "
-            f"channels, and this model takes {own[stems[0]].shape[-2]}. Build the "
-            "model with in_channels=3 and repeat the channel of grey images."
-        )
-    parameters.load(model, own | arrays)
-    sentence = (
+    prepared = prepare(
+        model.architecture,
+        weights,
+        cache=cache,
+        pool=model.pool,
+        paths={path for path in own if path.startswith("backbone.")},
+    )
+    arrays = dict(prepared.stored.arrays)
+    sentences = [
         f"Backbone {model.architecture} starts from {prepared.name} "
         f"(SHA-256 {prepared.stored.sha256[:8]}…); the head is fresh."
-    )
+    ]
+    for path in [p for p, array in arrays.items() if array.shape != own[p].shape]:
+        # The number of input channels is all in which two backbones of one
+        # architecture can differ.
+        channels = own[path].shape[2]
+        arrays[path] = adapt_stem(arrays[path], channels, grey=grey)
+        how = f"the {grey} over RGB" if channels == 1 else "their mean over RGB, × 3/n"
+        sentences.append(f"{path} takes {channels} channels: {how}.")
+    for path in SWITCHES.get(model.architecture, ()):
+        how = "on, as torchvision has it with" if arrays[path] else "off, as without"
+        sentences.append(f"{path} is {how} torchvision's own weights.")
+    parameters.load(model, own | arrays)
     return StartingWeights(
         name=prepared.name,
         fingerprint=prepared.stored.sha256,
-        message=" ".join([sentence, *prepared.notes]),
+        message=" ".join([*sentences, *prepared.notes]),
     )
 
 
@@ -102,6 +124,8 @@ def prepare(
     *,
     cache: Path | None = None,
     url: str | None = None,
+    pool: str = "own",
+    paths: Collection[str] | None = None,
 ) -> Prepared:
     """Returns the converted weights of a backbone, converting them if needed.
 
@@ -110,18 +134,26 @@ def prepare(
         weights, cache: as for `initialize`.
         url: where to download from instead of torchvision's address, such as a
             mirror; the file's name must be torchvision's.
+        pool: the model's; see `Classifier`.
+        paths: the backbone's arrays, if they are known: it saves tracing a model.
 
     Raises:
         InputError: as for `initialize`.
     """
     source = _locate(architecture, weights)
-    path = cache_folder(cache) / "weights" / f"{architecture}-{source.key}.safetensors"
-    stored = _cached(path, architecture)
+    variant = architecture if pool == "own" else f"{architecture}-{pool}"
+    path = cache_folder(cache) / "weights" / f"{variant}-{source.key}.safetensors"
+    if paths is None:
+        wanted = backbone_targets(outline(architecture, pool))
+        paths = {target.path for target in wanted.values()}
+        paths |= set(SWITCHES.get(architecture, ()))
+    stored = _cached(path, paths)
     if stored is not None:
         return Prepared(name=source.name, path=path, stored=stored)
     file, origin = _obtain(architecture, source, cache, url)
     with progress(f"Converting {source.name}", total=2) as advance:
-        stored, notes = _converted(architecture, file, origin)
+        model, published = outline(architecture, pool), source.file is None
+        stored, notes = _converted(model, file, origin, published=published)
         advance(1)
         store.write(path, stored)
         advance(1)
@@ -167,15 +199,11 @@ def _obtain(
     return download(url, cache_folder(cache) / "downloads"), url
 
 
-def _cached(path: Path, architecture: str) -> store.Stored | None:
+def _cached(path: Path, paths: Collection[str]) -> store.Stored | None:
     if not path.exists():
         return None
-    shapes = {
-        target.path: tuple(target.shape[axis] for axis in target.axes)
-        for target in backbone_targets(outline(architecture)).values()
-    }
     try:
-        return store.read(path, shapes)
+        return store.read(path, paths)
     except store.Unusable as error:
         print(
             f"Converting again, because {path} cannot be used: {error}.",
@@ -186,13 +214,15 @@ def _cached(path: Path, architecture: str) -> store.Stored | None:
 
 
 def _converted(
-    architecture: str, source: Path, origin: str
+    model: Classifier, source: Path, origin: str, *, published: bool
 ) -> tuple[store.Stored, tuple[str, ...]]:
     checkpoint = read_checkpoint(source)
-    backbone, head = _without_head(architecture, checkpoint.tensors)
-    model = outline(architecture)
+    found = select(checkpoint.tensors, model.architecture, model.pool)
+    backbone, head = _without_head(model, found.tensors)
     arrays, report = convert(model, backbone, backbone_targets(model))
-    notes = [str(report)]
+    for path in SWITCHES.get(model.architecture, ()):
+        arrays[path] = np.full((), published, np.float32)
+    notes = [str(report), *checkpoint.notes, *found.notes]
     if head:
         shapes = ", ".join(f"{n} {tuple(t.shape)}" for n, t in head.items())
         notes.append(f"The head is left out: {shapes}.")
@@ -200,9 +230,9 @@ def _converted(
 
 
 def _without_head(
-    architecture: str, tensors: Mapping[str, Any]
+    model: Classifier, tensors: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    head = head_module(architecture) + "."
+    head = head_module(model.architecture, model.pool) + "."
     backbone = {n: t for n, t in tensors.items() if not n.startswith(head)}
     rest = {n: t for n, t in tensors.items() if n.startswith(head)}
     return backbone, {n: t for n, t in rest.items() if not n.endswith(COUNTER)}

@@ -1,6 +1,7 @@
 """Converted weights on disk: safetensors files that are read without torch."""
 
 import hashlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,12 +45,12 @@ def write(path: Path, stored: Stored) -> None:
         save_file(stored.arrays, temporary, metadata)
 
 
-def read(path: Path, shapes: dict[str, tuple[int, ...]]) -> Stored:
+def read(path: Path, paths: Collection[str]) -> Stored:
     """Reads converted weights.
 
     Args:
         path: an existing file.
-        shapes: the paths and shapes it must hold.
+        paths: jaxmed's paths of the arrays it must hold.
 
     Raises:
         Unusable: the file is truncated, altered, of another version of the
@@ -65,7 +66,7 @@ def read(path: Path, shapes: dict[str, tuple[int, ...]]) -> Stored:
         raise Unusable(str(error)) from error
     if metadata.get("converter") != VERSION:
         raise Unusable("it was written by another version of the converter")
-    if {name: array.shape for name, array in arrays.items()} != shapes:
+    if arrays.keys() != set(paths):
         raise Unusable("it holds other arrays than the architecture has")
     if metadata.get("content") != _digest(arrays) or "sha256" not in metadata:
         raise Unusable("its bytes have changed since it was written")

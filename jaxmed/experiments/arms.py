@@ -69,18 +69,23 @@ def prepare_arm(
         out: where weights "run:..." are looked for first.
 
     Raises:
-        InputError: weights that are not there or do not fit, or a strategy that does
-            not fit the model.
+        InputError: weights that are not there or do not fit, a strategy that does not
+            fit the model, or a single logit for another task than a binary one.
     """
     from jaxmed.models.zoo import create_model
     from jaxmed.strategies import create_strategy
 
+    if config.model.single_logit and data.task != "binary":
+        raise InputError(
+            f"model.single_logit is for binary tasks, and {data.source} is {data.task}."
+        )
     model = create_model(
         config.model.backbone,
-        num_classes=len(data.class_names),
+        num_classes=1 if config.model.single_logit else len(data.class_names),
         head=config.model.head,
         hidden_features=config.model.hidden_features,
         dropout=config.model.dropout,
+        pool=config.model.pool,
         seed=seed,
     )
     start = load_start(model, config.model.weights, out)

@@ -48,7 +48,11 @@ def write_cams(
         for number, index in enumerate(chosen)
     ]
     if len(chosen):
-        _draw(folder, entries, model, split.images[chosen], preprocessing)
+        # Of a multi-label task with one label too, the label is what is explained: to
+        # Grad-CAM a single logit is class 1.
+        classes = predictions.probs[chosen].argmax(axis=1)
+        classes += predictions.probs.shape[1] == 1
+        _draw(folder, entries, model, split.images[chosen], classes, preprocessing)
     write_json(target / INDEX, entries)
 
 
@@ -72,6 +76,7 @@ def _draw(
     entries: list[dict[str, Any]],
     model: "Classifier",
     images: np.ndarray,
+    classes: np.ndarray,
     preprocessing: Any,
 ) -> None:
     """Explains the predicted class of each image, and writes one picture for each."""
@@ -80,7 +85,7 @@ def _draw(
     from jaxmed.explain.gradcam import grad_cam
     from jaxmed.explain.overlay import overlay
 
-    maps = grad_cam(model, preprocessing(images), description="Grad-CAM")
+    maps = grad_cam(model, preprocessing(images), classes, description="Grad-CAM")
     for entry, image, cam in zip(entries, images, maps, strict=True):
         with replacing(folder / entry["file"]) as part:
             Image.fromarray(overlay(image, cam)).save(part)

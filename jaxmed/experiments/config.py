@@ -58,6 +58,15 @@ class ModelConfig:
     dropout: float = setting(
         "probability of dropping a unit, in [0, 1)", 0.5, low=0, below=1
     )
+    single_logit: bool = setting(
+        "true: one logit and its sigmoid, not two and their softmax; binary tasks only",
+        False,
+    )
+    pool: str = setting(
+        "own (as torchvision's) or average (VGG without its two hidden layers)",
+        "own",
+        choices=("own", "average"),
+    )
     weights: str = setting(
         "starting weights: none (random), imagenet (torchvision's default), "
         "IMAGENET1K_V1 or IMAGENET1K_V2, file:PATH (.pth, .pt, .safetensors), or "

@@ -84,7 +84,8 @@ def _describe(prefix: str, declared: Field) -> list[str]:
     elif get_origin(kind) is tuple:
         shape = "A,B,..."
     else:
-        shape = {int: "INT", float: "NUMBER"}.get(kind, "TEXT")
+        shapes = {int: "INT", float: "NUMBER", bool: "true|false"}
+        shape = shapes.get(kind, "TEXT")
     choices = declared.metadata.get("choices")
     if choices and "(" not in declared.metadata["doc"]:
         shape = "|".join(choices)
@@ -99,6 +100,8 @@ def _default(declared: Field) -> str:
     value = declared.default
     if isinstance(value, tuple):
         value = ",".join(map(str, value))
+    if isinstance(value, bool):
+        value = str(value).lower()
     return f"default: {value}" if value != "" else "default: empty"
 
 

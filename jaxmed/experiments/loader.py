@@ -8,7 +8,13 @@ from typing import Any, get_args, get_origin
 from jaxmed.errors import InputError
 from jaxmed.experiments.config import ExperimentConfig, is_section
 
-NAMES = {str: "a text", int: "a whole number", float: "a number", dict: "a table"}
+NAMES = {
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    dict: "a table",
+}
 
 
 def build_config(table: Mapping[str, Any], where: str) -> ExperimentConfig:
@@ -80,7 +86,7 @@ def _check(declared: Field, value: Any, where: str, key: str) -> Any:
 def _check_type(kind: type, value: Any, where: str, key: str) -> None:
     accepted: Any = (int, float) if kind is float else kind
     # True is an int to Python, but not to anyone who writes a recipe.
-    if isinstance(value, bool) or not isinstance(value, accepted):
+    if isinstance(value, bool) != (kind is bool) or not isinstance(value, accepted):
         raise _ill_typed(where, key, NAMES[kind], value)
 
 

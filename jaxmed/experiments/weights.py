@@ -103,7 +103,13 @@ def _from_run(model: "Classifier", weights: str, folder: Path) -> Start:
     arrays, progress = load_best_weights(folder / "checkpoints")
     loaded = {p: array for p, array in arrays.items() if p.startswith("backbone.")}
     parts = parameters.split(model)
-    parameters.load(model, parts.params | parts.stats | loaded)
+    own = parts.params | parts.stats
+    if {p for p in own if p.startswith("backbone.")} != loaded.keys():
+        raise InputError(
+            f"weights {weights!r}: {folder} has another model.pool; they must be the "
+            "same."
+        )
+    parameters.load(model, own | loaded)
     epoch = progress["best"]["epoch"]
     return Start(
         name=weights,

@@ -32,13 +32,14 @@ def grad_cam(
 
     Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via
     Gradient-based Localization", ICCV 2017, eq. 1 and 2. The map is scaled to [0, 1]
-    and enlarged bilinearly to the image, as pytorch-grad-cam does it.
+    and enlarged bilinearly to the image, as pytorch-grad-cam does it. If the model has
+    a single logit, it speaks for class 1, and its negative for class 0.
 
     Args:
         model: used in eval mode whatever mode its layers are in; not changed.
         images: float32 (n, h, w, c), normalised as for the model.
         classes: int (n,), the class of each image to explain; None explains the one
-            with the largest logit.
+            that the model predicts, with the largest logit.
         batch_size: images at a time. Each shape and kind of model compiles once.
         description: shown with the progress.
 
@@ -56,7 +57,7 @@ def grad_cam(
             f"{np.shape(images)}."
         )
     images = jnp.asarray(images, jnp.float32)
-    chosen = _checked(classes, count, model.head.out.out_features)
+    chosen = _checked(classes, count, max(2, model.head.out.out_features))
     definition, params, stats = split(model)
     batch_size = min(batch_size, count)
     maps = []
@@ -103,6 +104,8 @@ def _maps(
 
     def score(features: jax.Array) -> jax.Array:
         logits = model.classify(features)
+        if logits.shape[1] == 1:
+            logits = jnp.concatenate([-logits, logits], axis=1)
         wanted = jnp.where(classes == PREDICTED, logits.argmax(axis=1), classes)
         # Images do not depend on each other in eval mode: the gradient of the sum is
         # each image's own.

@@ -68,10 +68,14 @@ class Classifier(nnx.Module):
         architecture: the backbone's name in the zoo.
         backbone: images to a feature map.
         head: pooled features to logits.
+        pool: how the backbone pools: "own" or "average"; see `create_model`.
     """
 
-    def __init__(self, architecture: str, backbone: Backbone, head: Head):
+    def __init__(
+        self, architecture: str, backbone: Backbone, head: Head, pool: str = "own"
+    ):
         self.architecture = architecture
+        self.pool = pool
         self.backbone = backbone
         self.head = head
 

@@ -25,11 +25,21 @@ def kaiming_normal(key, shape, dtype=jnp.float32, out_sharding=None) -> jax.Arra
     `kaiming_normal_(mode="fan_out", nonlinearity="relu")`.
     """
     del out_sharding
+    return normal(key, shape, math.sqrt(2 * shape[-2] / math.prod(shape))).astype(dtype)
+
+
+def kaiming_normal_in(key, shape, dtype=jnp.float32, out_sharding=None) -> jax.Array:
+    """Normal with variance 2 / fan in, eq. 10; the default of torch's function."""
+    del out_sharding
+    return normal(key, shape, math.sqrt(2 * shape[-1] / math.prod(shape))).astype(dtype)
+
+
+def normal(key, shape, std: float) -> jax.Array:
+    """Normal with mean 0, float32."""
     if isinstance(key, Tracer):
-        return jnp.zeros(shape, dtype)
-    fan_out = math.prod(shape) // shape[-2]
+        return jnp.zeros(shape)
     values = _generator(key).standard_normal(shape, np.float32)
-    return jnp.asarray(values * math.sqrt(2 / fan_out), dtype)
+    return jnp.asarray(values * np.float32(std))
 
 
 def uniform(key, shape, bound: float) -> jax.Array:

@@ -27,15 +27,22 @@ class BatchNorm(nnx.Module):
             updates the running ones. False when built.
         axis_name: a `jax.pmap` axis over which statistics are averaged. Not needed
             under `jax.jit` over a mesh, where the batch is one global array.
+
+    Args:
+        num_features: channels.
+        epsilon: added to the variance; torch's `eps`.
+        momentum: the share of a batch's own statistics in the running ones' update.
     """
 
-    def __init__(self, num_features: int, *, epsilon: float = 1e-5):
+    def __init__(
+        self, num_features: int, *, epsilon: float = 1e-5, momentum: float = 0.1
+    ):
         self.scale = nnx.Param(jnp.ones(num_features))
         self.bias = nnx.Param(jnp.zeros(num_features))
         self.mean = nnx.BatchStat(jnp.zeros(num_features))
         self.var = nnx.BatchStat(jnp.ones(num_features))
         self.epsilon = epsilon
-        self.momentum = 0.1
+        self.momentum = momentum
         self.training = False
         self.axis_name: str | None = None
 

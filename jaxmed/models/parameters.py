@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.typing import ArrayLike
 
@@ -71,7 +72,15 @@ def load(model: nnx.Module, arrays: Mapping[str, ArrayLike]) -> None:
     if wrong:
         raise ValueError(f"These arrays do not fit the model: {', '.join(wrong)}.")
     for path, leaf in leaves.items():
-        leaf.set_value(jnp.asarray(arrays[path]))
+        leaf.set_value(_on_device(arrays[path]))
+
+
+def _on_device(array: ArrayLike) -> jax.Array:
+    if isinstance(array, jax.Array):
+        return array
+    # jnp.asarray would compile a copy for every new shape. The copy here is needed
+    # because on a CPU the jax array is a view of the NumPy array.
+    return jax.device_put(np.array(array))
 
 
 def stats_of(model: nnx.Module) -> Arrays:

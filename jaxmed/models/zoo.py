@@ -3,14 +3,34 @@
 from flax import nnx
 
 from jaxmed.errors import InputError, unknown
-from jaxmed.models import resnet
+from jaxmed.models import (
+    convnext,
+    densenet,
+    efficientnet,
+    inception,
+    mobilenet,
+    resnet,
+    vgg,
+)
 from jaxmed.models.classifier import HEADS, Classifier, Head
 
-# A family is a module with CONFIGURATIONS, by name, and build.
-_FAMILIES = (resnet,)
+# A family is a module with CONFIGURATIONS, by name, and build; one that can pool in
+# more ways than its own has POOLS, and its build takes one.
+_FAMILIES = (
+    resnet,
+    vgg,
+    mobilenet,
+    densenet,
+    efficientnet,
+    convnext,
+    inception,
+)
 _FAMILY_OF = {name: family for family in _FAMILIES for name in family.CONFIGURATIONS}
 
 ARCHITECTURES = tuple(_FAMILY_OF)
+# Their names by family, the usual smallest member of each first.
+FAMILIES = tuple(tuple(family.CONFIGURATIONS) for family in _FAMILIES)
+POOLS = ("own", "average")
 
 
 def create_model(
@@ -21,22 +41,29 @@ def create_model(
     head: str = "linear",
     hidden_features: int = 256,
     dropout: float = 0.5,
+    pool: str = "own",
     seed: int = 0,
+    rngs: nnx.Rngs | None = None,
 ) -> Classifier:
     """Builds a classifier with random weights, drawn as torchvision draws them.
 
     Args:
         name: one of `ARCHITECTURES`: torchvision's name of the architecture.
-        num_classes: logits per image, at least 1.
+        num_classes: logits per image, at least 1: one for each class, or a single one
+            for a binary task, whose sigmoid is the probability of class 1.
         in_channels: channels of the images, at least 1.
         head: "linear", "dropout" (dropout and linear) or "hidden" (linear, ReLU,
             dropout and linear).
         hidden_features: units of the hidden layer of `head="hidden"`.
-        dropout: the probability of dropping a unit, in [0, 1).
+        dropout: the probability of dropping a unit in the head, in [0, 1).
+        pool: "own", as torchvision's, or "average": the mean over space. They differ
+            for VGG alone, where "average" leaves out the two hidden layers of 4096
+            units, which hold most of its parameters.
         seed: of the initial weights.
+        rngs: draws the initial weights, in place of `seed`.
 
     Raises:
-        InputError: an unknown name or head, or a number out of its range.
+        InputError: an unknown name, head or pool, or a number out of its range.
 
     Example:
         >>> import jax.numpy as jnp
@@ -48,6 +75,8 @@ def create_model(
         raise unknown("backbone", name, ARCHITECTURES)
     if head not in HEADS:
         raise unknown("head", head, HEADS)
+    if pool not in POOLS:
+        raise unknown("pool", pool, POOLS)
     for what, value in (
         ("num_classes", num_classes),
         ("in_channels", in_channels),
@@ -57,8 +86,11 @@ def create_model(
             raise InputError(f"{what} must be at least 1, got {value}.")
     if not 0 <= dropout < 1:
         raise InputError(f"dropout must be in [0, 1), got {dropout}.")
-    rngs = nnx.Rngs(seed)
-    backbone = _FAMILY_OF[name].build(name, in_channels=in_channels, rngs=rngs)
+    rngs = nnx.Rngs(seed) if rngs is None else rngs
+    family, options = _FAMILY_OF[name], {}
+    if pool in getattr(family, "POOLS", ()):
+        options["pool"] = pool
+    backbone = family.build(name, in_channels=in_channels, rngs=rngs, **options)
     return Classifier(
         name,
         backbone,
@@ -70,4 +102,5 @@ def create_model(
             dropout=dropout,
             rngs=rngs,
         ),
+        pool=options.get("pool", "own"),
     )

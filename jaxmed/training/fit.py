@@ -12,6 +12,7 @@ from jaxmed.models.classifier import Classifier
 from jaxmed.strategies import Strategy, create_strategy
 from jaxmed.training.checkpoint import open_checkpoints
 from jaxmed.training.loop import SELECTORS, Loop
+from jaxmed.training.objective import is_single
 from jaxmed.training.sharding import Devices
 
 
@@ -47,6 +48,7 @@ def fit(
 
     Args:
         model: starts from the weights it holds; ends with those of the best epoch.
+            It has a logit per class, or for a binary task a single one.
         data: trains on `train` and chooses the best epoch on `val`; `test` is not
             looked at.
         strategy: a preset's name, a strategy, or a function of the model.
@@ -61,7 +63,8 @@ def fit(
         devices: by default all there are; the result does not depend on them.
 
     Raises:
-        InputError: an argument out of its range, a strategy that does not fit the
+        InputError: an argument out of its range, another number of classes than the
+            model's, a strategy that does not fit the
             model, checkpoints of another model, or a loss that became infinite or
             not a number.
     """
@@ -69,6 +72,7 @@ def fit(
         raise unknown("way to choose the best epoch", select, SELECTORS)
     if batch_size < 1:
         raise InputError(f"batch_size must be at least 1, got {batch_size}.")
+    _check_logits(model, data)
     if isinstance(strategy, str):
         strategy = create_strategy(strategy, model)
     elif not isinstance(strategy, Strategy):
@@ -88,3 +92,13 @@ def fit(
         )
         loop.run()
     return FitResult(history=loop.history, best=loop.best, strategy=strategy)
+
+
+def _check_logits(model: Classifier, data: Dataset) -> None:
+    logits, classes = model.head.out.out_features, len(data.class_names)
+    if logits != classes and not is_single(logits, data.task):
+        single = ", or with 1 for a single logit" if data.task == "binary" else ""
+        raise InputError(
+            f"{data.source} has {classes} classes, and the model {logits} logits. "
+            f"Build it with num_classes={classes}{single}."
+        )

@@ -85,7 +85,7 @@ def predict(
 
     Returns:
         float32 (n, k): rows of a softmax, or independent probabilities if
-        multi-label.
+        multi-label; (n, 2) of a binary task, with one logit too.
     """
     mesh = data_mesh(devices)
     definition, params, stats = eval_parts(model)

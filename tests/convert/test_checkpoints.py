@@ -1,10 +1,12 @@
 """Files of torch and safetensors, good and bad."""
 
+import argparse
 import os
 import pickle
 import subprocess
 import sys
 from collections import OrderedDict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -40,29 +42,48 @@ def _message(path) -> str:
         {"state_dict": TENSORS, "epoch": 3},
         {"model": TENSORS, "optimizer": {"lr": 0.1}},
         {"model": {"state_dict": TENSORS}},
-        {f"module.{name}": tensor for name, tensor in TENSORS.items()},
-        {"state_dict": {f"model.{name}": t for name, t in TENSORS.items()}},
-        {f"_orig_mod.module.{name}": tensor for name, tensor in TENSORS.items()},
+        {"epoch": 3, "state_dict": TENSORS, "hyper_parameters": {"lr": 0.1, "n": "x"}},
     ],
 )
 @pytest.mark.parametrize("zipped", [True, False])
-def test_wrappers_and_prefixes_are_taken_off(tmp_path, content, zipped):
+def test_wrappers_are_taken_off(tmp_path, content, zipped):
     path = tmp_path / "weights.pth"
     torch.save(content, path, _use_new_zipfile_serialization=zipped)
     checkpoint = read_checkpoint(path)
     assert _same(checkpoint.tensors)
     assert checkpoint.sha256 == hash_file(path)
+    assert checkpoint.notes == ()
 
 
-def test_a_prefix_that_only_some_names_have_stays(tmp_path):
-    path = tmp_path / "weights.pt"
-    torch.save({"module.a": torch.ones(1), "b": torch.ones(1)}, path)
-    assert list(read_checkpoint(path).tensors) == ["module.a", "b"]
+@pytest.mark.parametrize("zipped", [True, False])
+def test_settings_and_results_beside_the_weights_are_harmless(tmp_path, zipped):
+    """What the reference scripts of torchvision and many others save."""
+    path = tmp_path / "weights.pth"
+    content = {
+        "model": TENSORS,
+        "args": argparse.Namespace(lr=0.1, out=Path("runs"), sizes=[224]),
+        "best": np.float64(0.9),
+        "loss": np.float32(0.1),
+        "step": np.int64(3),
+    }
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    assert _same(read_checkpoint(path).tensors)
+
+
+@pytest.mark.parametrize("key", ["model_ema", "state_dict_ema", "ema", "avg_model"])
+def test_an_averaged_copy_in_the_file_is_said(tmp_path, key):
+    path = tmp_path / "weights.pth"
+    torch.save({"state_dict": TENSORS, key: {"module": TENSORS}}, path)
+    checkpoint = read_checkpoint(path)
+    assert _same(checkpoint.tensors)
+    assert checkpoint.notes == (
+        f"The file also holds an averaged copy ({key}), which is ignored.",
+    )
 
 
 def test_safetensors(tmp_path):
     path = tmp_path / "weights.safetensors"
-    save_file({f"module.{name}": tensor for name, tensor in TENSORS.items()}, path)
+    save_file(TENSORS, path)
     assert _same(read_checkpoint(path).tensors)
 
 
@@ -145,7 +166,7 @@ def test_missing_files_and_other_suffixes(tmp_path):
     assert "There is no weights file" in _message(tmp_path)
     path = tmp_path / "weights.h5"
     path.write_bytes(b"x")
-    assert "must end in one of .pth, .pt, .safetensors" in _message(path)
+    assert "must end in one of .pth, .pt, .ckpt, .safetensors" in _message(path)
 
 
 def test_a_missing_torch_is_explained(tmp_path):

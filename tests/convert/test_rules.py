@@ -3,11 +3,11 @@
 import pytest
 import torch
 from flax import nnx
-from torchvision.models import get_model
 
 from jaxmed.models.zoo import create_model
 from jaxmed_convert.published import PUBLISHED
-from jaxmed_convert.rules import counters, targets
+from jaxmed_convert.rules import SWITCHES, counters, head_module, targets
+from jaxmed_convert.verify import torch_model
 
 
 def _torch_head(kind: str, features: int, classes: int) -> torch.nn.Module:
@@ -25,18 +25,30 @@ def _torch_head(kind: str, features: int, classes: int) -> torch.nn.Module:
     )
 
 
+def _replace_head(reference: torch.nn.Module, name: str, kind: str) -> None:
+    linear = reference.get_submodule(name)
+    assert isinstance(linear, torch.nn.Linear)
+    parent, _, last = name.rpartition(".")
+    head = _torch_head(kind, linear.in_features, 7)
+    setattr(reference.get_submodule(parent), last, head)
+
+
 @pytest.mark.parametrize(
     ("architecture", "head"),
     [
         *((architecture, "linear") for architecture in PUBLISHED),
         ("resnet18", "dropout"),
         ("resnet50", "hidden"),
+        ("vgg11", "dropout"),
+        ("mobilenet_v2", "hidden"),
+        ("convnext_tiny", "hidden"),
+        ("inception_v3", "dropout"),
     ],
 )
 def test_targets_are_a_bijection_onto_torchvisions_tensors(architecture, head):
     with torch.device("meta"):
-        reference = get_model(architecture, weights=None)
-        reference.fc = _torch_head(head, reference.fc.in_features, 7)
+        reference = torch_model(architecture)
+        _replace_head(reference, head_module(architecture), head)
     expected = {n: tuple(t.shape) for n, t in reference.state_dict().items()}
     model = nnx.eval_shape(lambda: create_model(architecture, num_classes=7, head=head))
 
@@ -48,4 +60,5 @@ def test_targets_are_a_bijection_onto_torchvisions_tensors(architecture, head):
     assert shapes == expected
     leaves = nnx.to_flat_state(nnx.state(model))
     paths = sorted(".".join(map(str, path)) for path, _ in leaves)
-    assert sorted(target.path for target in found.values()) == paths
+    switches = SWITCHES.get(architecture, ())
+    assert sorted([*switches, *(target.path for target in found.values())]) == paths

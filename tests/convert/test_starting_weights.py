@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from torchvision.models import resnet18, resnet34
+from torchvision.models import resnet18, resnet34, vgg11_bn
 
 from jaxmed.errors import InputError
 from jaxmed.models.parameters import split
 from jaxmed.models.zoo import create_model
 from jaxmed_convert import initialize, to_torch
+from jaxmed_convert.outlines import outline
 from jaxmed_convert.starting_weights import prepare
 
 
@@ -186,10 +187,86 @@ def test_bad_input_is_a_sentence_and_leaves_nothing(weights, tmp_path):
     assert "publishes no weights" in _message(small, "imagenet", tmp_path)
 
 
-def test_other_channels_than_the_weights_are_explained(weights, tmp_path):
-    model = create_model("resnet18", num_classes=2, in_channels=1)
-    with pytest.raises(InputError, match="3 channels, and this model takes 1"):
-        initialize(model, f"file:{weights[0]}", cache=tmp_path)
+@pytest.mark.parametrize(
+    ("channels", "grey", "sentence"),
+    [
+        (1, "mean", "takes 1 channels: the mean over RGB."),
+        (1, "sum", "takes 1 channels: the sum over RGB."),
+        (5, "mean", "takes 5 channels: their mean over RGB, × 3/n."),
+    ],
+)
+def test_the_stem_is_adapted_and_nothing_else(
+    weights, tmp_path, channels, grey, sentence
+):
+    path, state_dict = weights
+    model = create_model("resnet18", num_classes=2, in_channels=channels)
+    started = initialize(model, f"file:{path}", cache=tmp_path, grey=grey)
+    ours = to_torch(model)["conv1.weight"]
+    stem = state_dict["conv1.weight"]
+    expected = stem.mean(1, keepdim=True) * 3 / channels
+    if (channels, grey) == (1, "mean"):
+        expected = stem.mean(1, keepdim=True)
+    assert ours.shape == (64, channels, 7, 7)
+    assert torch.allclose(ours, expected.expand_as(ours), rtol=1e-5, atol=1e-7)
+    rest = {n: t for n, t in state_dict.items() if n != "conv1.weight"}
+    assert _backbone_is(model, rest)
+    assert f"backbone.conv1.kernel {sentence}" in started.message
+    # The cache keeps the RGB stem.
+    rgb = create_model("resnet18", num_classes=2)
+    initialize(rgb, f"file:{path}", cache=tmp_path)
+    assert _backbone_is(rgb, state_dict)
+
+
+def test_an_unknown_grey_stem_is_a_sentence(tmp_path):
+    model = create_model("resnet18", num_classes=2)
+    with pytest.raises(InputError, match="Unknown stem for grey images 'men'"):
+        initialize(model, "imagenet", cache=tmp_path, grey="men")
+
+
+def test_a_vgg_with_average_pooling_leaves_torchvisions_classifier_out(
+    tmp_path, monkeypatch, request
+):
+    # 30 units in the hidden layers, not 4096: a file of megabytes.
+    monkeypatch.setattr("jaxmed.models.vgg.HIDDEN", 30)
+    outline.cache_clear()
+    request.addfinalizer(outline.cache_clear)
+    theirs = create_model("vgg11", num_classes=7, seed=1)
+    state_dict = to_torch(theirs)
+    assert state_dict["classifier.6.weight"].shape == (7, 30)
+    path = tmp_path / "vgg11.pth"
+    torch.save(state_dict, path)
+    for pool, left in (("own", "classifier.6"), ("average", "classifier")):
+        model = create_model("vgg11", num_classes=2, pool=pool)
+        started = initialize(model, f"file:{path}", cache=tmp_path)
+        assert "The head is left out: " in started.message
+        names = {n for n in state_dict if n.startswith(f"{left}.")}
+        assert all(f"{name} (" in started.message for name in names)
+        assert started.message.count("classifier.") == len(names)
+        ours, given = _arrays(model), _arrays(theirs)
+        backbone = [name for name in ours if name.startswith("backbone.")]
+        assert len(backbone) == (20 if pool == "own" else 16)
+        assert all(np.array_equal(ours[name], given[name]) for name in backbone)
+    assert len(list((tmp_path / "weights").iterdir())) == 2
+
+
+def test_a_vgg_with_average_pooling_loads_into_torchvisions():
+    model = create_model("vgg11_bn", num_classes=4, pool="average", head="hidden")
+    with torch.device("meta"):
+        theirs = vgg11_bn()
+    theirs.avgpool = torch.nn.AdaptiveAvgPool2d(1)
+    theirs.classifier = torch.nn.Sequential(
+        torch.nn.Linear(512, 256),
+        torch.nn.ReLU(),
+        torch.nn.Dropout(0.5),
+        torch.nn.Linear(256, 4),
+    )
+    theirs.load_state_dict(to_torch(model), strict=True, assign=True)
+    images = np.random.default_rng(0).standard_normal((2, 64, 96, 3), np.float32)
+    with torch.inference_mode():
+        channels_first = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+        expected = theirs.eval()(torch.from_numpy(channels_first)).numpy()
+    error = np.abs(np.asarray(model(images)) - expected).max()
+    assert error < 1e-4 * np.abs(expected).max()
 
 
 def test_the_real_checkpoint_starts_a_model(test_data, tmp_path):

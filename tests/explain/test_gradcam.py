@@ -1,5 +1,7 @@
 """Grad-CAM against pytorch-grad-cam on the same weights and images."""
 
+import copy
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,10 @@ import pytest
 import torch
 import torchvision
 from pytorch_grad_cam import GradCAM
-from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from pytorch_grad_cam.utils.model_targets import (
+    BinaryClassifierOutputTarget,
+    ClassifierOutputTarget,
+)
 
 from jaxmed.errors import InputError
 from jaxmed.explain import gradcam
@@ -74,6 +79,32 @@ def test_other_classes_have_other_maps(models):
     _, images = draw_images(1, 96)
     a, b = (grad_cam(models[1], images, [c]) for c in (0, 3))
     assert np.abs(a - b).max() > 0.2
+
+
+def test_a_single_logit_speaks_for_class_1_and_against_class_0(models):
+    reference = copy.deepcopy(models[0])
+    reference.fc = torch.nn.Linear(512, 1)
+    tensor, images = draw_images(4, 96)
+    with torch.no_grad():
+        # Weights at a right angle to the mean features, so that every image has parts
+        # that speak for the class and parts that speak against it.
+        body = torch.nn.Sequential(*list(reference.children())[:-1])
+        mean = torch.nn.functional.normalize(body(tensor).flatten(1).mean(0), dim=0)
+        weight = torch.randn(512, generator=torch.Generator().manual_seed(0))
+        reference.fc.weight[0] = weight - (weight @ mean) * mean
+    model = create_model("resnet18", num_classes=1)
+    from_torch(model, reference.state_dict())
+    classes = np.array([0, 1, 0, 1])
+    targets = [BinaryClassifierOutputTarget(c) for c in classes]
+    with GradCAM(model=reference, target_layers=[reference.layer4[-1]]) as cam:
+        expected = cam(input_tensor=tensor, targets=targets)
+    assert (expected.std(axis=(1, 2)) > 0.1).all()
+    maps = grad_cam(model, images, classes)
+    assert maps == pytest.approx(expected, rel=0, abs=1e-4)
+    predicted = np.asarray(model(images))[:, 0] > 0
+    assert (grad_cam(model, images) == grad_cam(model, images, predicted * 1)).all()
+    with pytest.raises(InputError, match=r"must be 0 to 1.* got 1 to 2"):
+        grad_cam(model, images, [1, 2, 1, 1])
 
 
 def test_batches_do_not_change_the_maps(models):

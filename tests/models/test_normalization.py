@@ -17,8 +17,13 @@ CHANNELS = 5
 @pytest.fixture
 def layers():
     """Our layer and torch's, both in training mode with the same random numbers."""
+    return _layers()
+
+
+def _layers(*, epsilon=1e-5, momentum=0.1):
     draw = np.random.default_rng(0)
-    ours, theirs = BatchNorm(CHANNELS), torch.nn.BatchNorm2d(CHANNELS)
+    ours = BatchNorm(CHANNELS, epsilon=epsilon, momentum=momentum)
+    theirs = torch.nn.BatchNorm2d(CHANNELS, eps=epsilon, momentum=momentum)
     for our, their in (
         (ours.scale, theirs.weight),
         (ours.bias, theirs.bias),
@@ -62,6 +67,14 @@ def test_training_matches_torch(layers):
         expected = _nhwc(theirs(_torch(images)))
         np.testing.assert_allclose(ours(images), expected, rtol=1e-4, atol=1e-5)
         _agree(ours, theirs)
+
+
+def test_epsilon_and_momentum_are_torchs():
+    ours, theirs = _layers(epsilon=0.5, momentum=0.01)
+    images = _images(6)
+    expected = _nhwc(theirs(_torch(images)))
+    np.testing.assert_allclose(ours(images), expected, rtol=1e-4, atol=1e-5)
+    _agree(ours, theirs)
 
 
 def test_eval_matches_torch_and_changes_nothing(layers):

@@ -10,7 +10,7 @@ from scipy.stats import ks_2samp
 from torchvision.models import resnet18
 
 from jaxmed.errors import InputError
-from jaxmed.models.parameters import split
+from jaxmed.models.parameters import dotted, split
 from jaxmed.models.zoo import ARCHITECTURES, create_model
 
 
@@ -18,8 +18,9 @@ from jaxmed.models.zoo import ARCHITECTURES, create_model
     ("options", "message"),
     [
         ({"name": "resnet81"}, "Unknown backbone 'resnet81'. Did you mean 'resnet18'?"),
-        ({"name": "zzz"}, "Unknown backbone 'zzz'. Known: resnet101, resnet10_narrow"),
+        ({"name": "zzz"}, f"Unknown backbone 'zzz'. Known: {min(ARCHITECTURES)}, "),
         ({"head": "liner"}, "Unknown head 'liner'. Did you mean 'linear'?"),
+        ({"pool": "mean"}, "Unknown pool 'mean'. Known: average, own."),
         ({"num_classes": 0}, "num_classes must be at least 1, got 0."),
         ({"in_channels": 0}, "in_channels must be at least 1, got 0."),
         ({"hidden_features": -1}, "hidden_features must be at least 1, got -1."),
@@ -34,17 +35,40 @@ def test_bad_input_is_a_sentence(options, message):
     assert str(caught.value).startswith(message)
 
 
+# The last map of an image of 100×75 pixels, by the start of the architecture's name,
+# where it is not a 32nd rounded up.
+MAPS = {"vgg": (3, 2), "densenet": (3, 2), "convnext": (3, 2), "inception": (1, 1)}
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_architecture_has_torchvisions_output_shapes(architecture):
     def shapes(images):
         model = create_model(architecture, num_classes=7)
         features = model.features(images)
-        return features, model.classify(features)
+        return model, features, model.classify(features)
 
     images = np.zeros((2, 100, 75, 3), np.float32)
-    features, logits = nnx.eval_shape(shapes, images)
-    assert features.shape[:3] == (2, 4, 3)
+    model, features, logits = nnx.eval_shape(shapes, images)
+    sizes = [size for start, size in MAPS.items() if architecture.startswith(start)]
+    assert features.shape[1:3] == (sizes[0] if sizes else (4, 3))
     assert logits.shape == (2, 7)
+    _check_stages(model)
+
+
+def _check_stages(model):
+    """Every parameter is in one stage, and no stage is without."""
+    stages = model.stages
+    assert list(stages)[-1] == "head"
+    used = set()
+    for path, _ in nnx.to_flat_state(nnx.state(model)):
+        homes = [
+            name
+            for name, prefixes in stages.items()
+            if any(dotted(path).startswith(f"{prefix}.") for prefix in prefixes)
+        ]
+        assert len(homes) == 1, path
+        used.update(homes)
+    assert used == set(stages)
 
 
 @pytest.mark.parametrize("head", ["linear", "dropout", "hidden"])
@@ -69,17 +93,10 @@ def test_heads_and_channels(head, in_channels):
     assert sizes == expected
 
 
-def test_the_stages_hold_every_parameter_once():
+def test_the_stages_come_from_the_image_up():
     model = create_model("resnet10_narrow", num_classes=4)
-    stages = model.stages
-    assert list(stages) == ["stem", "layer1", "layer2", "layer3", "layer4", "head"]
-    for path in split(model).params:
-        homes = [
-            name
-            for name, prefixes in stages.items()
-            if any(path.startswith(f"{prefix}.") for prefix in prefixes)
-        ]
-        assert len(homes) == 1, path
+    stages = ["stem", "layer1", "layer2", "layer3", "layer4", "head"]
+    assert list(model.stages) == stages
 
 
 def test_dropout_needs_a_random_stream_and_keeps_the_mean():

@@ -1,10 +1,11 @@
 """Fitting, its history, the choice of the best epoch, and going on where it stopped."""
 
+import dataclasses
 import shutil
 
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import log_loss, roc_auc_score
 
 from jaxmed.data.dataset import Dataset, Split
 from jaxmed.data.preprocess import Preprocessing
@@ -178,6 +179,39 @@ def test_multilabel_and_loss_as_the_choice():
     best = min(result.history, key=lambda row: row["val_loss"])
     assert result.best["epoch"] == best["epoch"]
     assert result.best["value"] == best["val_loss"]
+
+
+def test_a_single_logit():
+    made = make_data()
+    splits = {
+        name: dataclasses.replace(
+            getattr(made, name), labels=getattr(made, name).labels // 2
+        )
+        for name in ("train", "val", "test")
+    }
+    data = dataclasses.replace(
+        made, task="binary", class_names=("above", "below"), **splits
+    )
+    model = create_model("resnet10_narrow", num_classes=1, seed=1)
+    result = fit(model, data, two_phases(), batch_size=16)
+    history = result.history
+    assert history[-1]["train_loss"] < history[1]["train_loss"]
+    val = data.val
+    preprocessing = Preprocessing(image_size=SIZE)
+    probs = predict(model, val.images, preprocessing=preprocessing, task="binary")
+    assert probs.shape == (24, 2)
+    np.testing.assert_allclose(probs.sum(1), 1, rtol=1e-6)
+    best = history[result.best["epoch"] - 1]
+    auroc = roc_auc_score(val.labels, probs[:, 1])
+    assert auroc == pytest.approx(best["val_auroc"], abs=1e-12)
+    assert (probs.argmax(1) == val.labels).mean() == best["val_accuracy"]
+    assert log_loss(val.labels, probs) == pytest.approx(best["val_loss"], rel=1e-5)
+
+    three = create_model("resnet10_narrow", num_classes=3)
+    with pytest.raises(InputError, match=r"2 classes, .* 3 logits.*, or with 1 for a"):
+        fit(three, data, two_phases())
+    with pytest.raises(InputError, match=r"3 classes, .* 1 logits.*num_classes=3\."):
+        fit(model, made, two_phases())
 
 
 def test_arguments_are_checked():

@@ -1,5 +1,6 @@
 """The losses are torch's."""
 
+import jax
 import numpy as np
 import pytest
 import torch
@@ -34,6 +35,53 @@ def test_losses_are_torchs(task):
     assert mean_loss(LOGITS, labels, task) == pytest.approx(
         float(expected.double().mean()), rel=1e-6
     )
+
+
+SINGLE = LOGITS[:, :1]
+BINARY = LABELS % 2
+
+
+def test_a_single_logit_has_torchs_loss():
+    target = torch.from_numpy(BINARY).float()
+    logits = torch.from_numpy(SINGLE[:, 0].copy())
+    expected = functional.binary_cross_entropy_with_logits(
+        logits, target, reduction="none"
+    )
+    losses = image_losses(SINGLE, BINARY, "binary")
+    np.testing.assert_allclose(losses, expected, rtol=1e-5, atol=1e-6)
+    loss = torch.nn.BCEWithLogitsLoss()(logits.double(), target.double())
+    assert mean_loss(SINGLE, BINARY, "binary") == pytest.approx(float(loss), rel=1e-12)
+
+
+def test_a_single_logit_has_torchs_gradient():
+    logits = torch.from_numpy(SINGLE[:, 0].copy()).requires_grad_()
+    target = torch.from_numpy(BINARY).float()
+    torch.nn.BCEWithLogitsLoss()(logits, target).backward()
+    ours = jax.grad(lambda z: image_losses(z, BINARY, "binary").mean())(SINGLE)
+    assert logits.grad is not None
+    np.testing.assert_allclose(ours[:, 0], logits.grad, rtol=1e-5, atol=1e-7)
+
+
+def test_a_single_logit_is_two_of_which_the_first_is_zero():
+    two = np.concatenate([np.zeros_like(SINGLE), SINGLE], axis=1)
+    probs = probabilities(SINGLE, "binary")
+    assert probs.shape == (12, 2)
+    assert probs.dtype == np.float32
+    np.testing.assert_allclose(
+        probs[:, 1], torch.from_numpy(SINGLE).sigmoid()[:, 0], rtol=1e-5
+    )
+    np.testing.assert_allclose(probs, probabilities(two, "binary"), rtol=1e-6)
+    np.testing.assert_allclose(
+        image_losses(SINGLE, BINARY, "binary"),
+        image_losses(two, BINARY, "binary"),
+        rtol=1e-5,
+        atol=1e-6,
+    )
+    hits = image_hits(SINGLE, BINARY, "binary")
+    np.testing.assert_array_equal(hits, image_hits(two, BINARY, "binary"))
+    np.testing.assert_array_equal(hits, probs.argmax(1) == BINARY)
+    assert hits.dtype == np.float32
+    assert 0 < hits.mean() < 1
 
 
 def test_probabilities_are_torchs():

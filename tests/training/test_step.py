@@ -1,15 +1,21 @@
 """Contracts 1 and 3: frozen is frozen, and training means what PyTorch means."""
 
+from functools import partial
+
 import jax
 import numpy as np
 import pytest
 import torch
 import torchvision
 from flax import nnx
+from torchvision.models import convnext, efficientnet
 
 from jaxmed.data.preprocess import Preprocessing
 from jaxmed.data.sources import load_dataset
 from jaxmed.models.classifier import Classifier, Head
+from jaxmed.models.convnext import ConvNeXt
+from jaxmed.models.efficientnet import EfficientNet
+from jaxmed.models.mbconv import Blocks
 from jaxmed.models.parameters import load, split
 from jaxmed.models.resnet import BasicBlock, ResNet
 from jaxmed.models.zoo import create_model
@@ -60,7 +66,7 @@ def exact(images):
 
 def train_torch(model, optimizer, data, indices, masks, prepare):
     model.train()
-    dtype = model.conv1.weight.dtype
+    dtype = next(model.parameters()).dtype
     for rows, mask in zip(indices, masks, strict=True):
         chosen = rows[mask == 1]
         optimizer.zero_grad()
@@ -87,15 +93,77 @@ def largest_difference(trained, expected, before):
     return max(worst.values()), sorted(worst.items(), key=lambda item: -item[1])[:5]
 
 
-def short_resnet(num_classes):
-    """ResNet-18 with one block a stage, at torchvision's widths."""
-    rngs = nnx.Rngs(0)
-    backbone = ResNet(BasicBlock, (1, 1, 1, 1), rngs=rngs)
+def classifier(architecture, backbone):
     head = Head(
-        "linear", backbone.num_features, num_classes,
-        hidden_features=1, dropout=0, rngs=rngs,
+        "linear", backbone.num_features, 4,
+        hidden_features=1, dropout=0, rngs=nnx.Rngs(0),
     )  # fmt: skip
-    return Classifier("resnet18", backbone, head)
+    return Classifier(architecture, backbone, head)
+
+
+def short_resnet():
+    """ResNet-18 with one block a stage, at torchvision's widths: BatchNorm."""
+    blocks = torchvision.models.resnet.BasicBlock
+    reference = torchvision.models.ResNet(blocks, [1, 1, 1, 1], num_classes=4)
+    backbone = ResNet(BasicBlock, (1, 1, 1, 1), rngs=nnx.Rngs(0))
+    return reference, classifier("resnet18", backbone)
+
+
+def short_convnext():
+    """A small ConvNeXt, without stochastic depth: LayerNorm.
+
+    Its blocks have branches as large as their shortcuts. With the 1e-6 that they
+    begin with, ten steps would hardly show what the branches do.
+    """
+    depths, widths = (1, 1, 2, 1), (16, 24, 32, 48)
+    settings = [
+        convnext.CNBlockConfig(width, after, depth)
+        for width, after, depth in zip(widths, (*widths[1:], None), depths, strict=True)
+    ]
+    reference = torchvision.models.ConvNeXt(settings, layer_scale=1.0, num_classes=4)
+    backbone = ConvNeXt(depths, widths, 0.0, rngs=nnx.Rngs(0))
+    return reference, classifier("convnext_tiny", backbone)
+
+
+def short_efficientnet():
+    """A small EfficientNet with both kinds of blocks, without stochastic depth.
+
+    Its BatchNorm has the epsilon and momentum of EfficientNet-B5 to B7. What it adds
+    to a block's output, the next block's normalisation takes out again: biases and
+    running means that began at zero would stay rounding errors, so they do not.
+    """
+    rows = (
+        Blocks(False, 1, 3, 1, 16, 1),
+        Blocks(True, 4, 3, 2, 24, 2),
+        Blocks(False, 4, 5, 2, 32, 2),
+        Blocks(False, 4, 3, 2, 40, 1),
+        Blocks(False, 4, 3, 2, 48, 1),
+    )
+    settings, channels = [], 16
+    for row in rows:
+        kind = (
+            efficientnet.FusedMBConvConfig if row.fused else efficientnet.MBConvConfig
+        )
+        shape = (row.expansion, row.size, row.stride, channels, row.out_channels)
+        settings.append(kind(*shape, row.depth))
+        channels = row.out_channels
+    reference = torchvision.models.EfficientNet(
+        settings, dropout=0.0, stochastic_depth_prob=0.0, num_classes=4,
+        norm_layer=partial(torch.nn.BatchNorm2d, eps=1e-3, momentum=0.01),
+    )  # fmt: skip
+    for module in reference.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            assert module.running_mean is not None
+            torch.nn.init.normal_(module.bias, std=0.2)
+            torch.nn.init.normal_(module.running_mean, std=0.2)
+    backbone = EfficientNet(
+        rows, stem=16, last=4 * 48, norm={"epsilon": 1e-3, "momentum": 0.01},
+        rngs=nnx.Rngs(0),
+    )  # fmt: skip
+    for _, module in nnx.iter_modules(backbone):
+        if hasattr(module, "drop"):
+            module.drop = 0.0
+    return reference, classifier("efficientnet_b5", backbone)
 
 
 def compare_training(settings, torch_class, reference, model, batches, prepare):
@@ -109,45 +177,47 @@ def compare_training(settings, torch_class, reference, model, batches, prepare):
     train_torch(reference, optimizer, *batches, prepare)
     train(model, phase, *batches, prepare)
     trained = to_torch(model)
-    assert trained["conv1.weight"].dtype == reference.conv1.weight.dtype
+    for path, parameter in reference.named_parameters():
+        assert trained[path].dtype == parameter.dtype
     return largest_difference(trained, reference.state_dict(), before)
 
 
-@pytest.mark.parametrize(
-    ("settings", "torch_class"),
-    [
-        (
-            {
-                "name": "sgd",
-                "learning_rate": 1e-3,
-                "momentum": 0.9,
-                "weight_decay": 1e-2,
-            },
-            torch.optim.SGD,
-        ),
-        (
-            {"name": "adam", "learning_rate": 1e-4, "weight_decay": 1e-2},
-            torch.optim.Adam,
-        ),
-        (
-            {"name": "adamw", "learning_rate": 1e-4, "weight_decay": 0.1},
-            torch.optim.AdamW,
-        ),
-    ],
-    ids=["sgd", "adam", "adamw"],
+SGD = (
+    {"name": "sgd", "learning_rate": 1e-3, "momentum": 0.9, "weight_decay": 1e-2},
+    torch.optim.SGD,
 )
-def test_ten_steps_give_torchs_weights(settings, torch_class):
+ADAM = (
+    {"name": "adam", "learning_rate": 1e-4, "weight_decay": 1e-2},
+    torch.optim.Adam,
+)
+ADAMW = (
+    {"name": "adamw", "learning_rate": 1e-4, "weight_decay": 0.1},
+    torch.optim.AdamW,
+)
+
+
+@pytest.mark.parametrize(
+    ("build", "optimizer"),
+    [
+        pytest.param(short_resnet, SGD, id="resnet-sgd"),
+        pytest.param(short_resnet, ADAM, id="resnet-adam"),
+        pytest.param(short_resnet, ADAMW, id="resnet-adamw"),
+        pytest.param(short_convnext, SGD, id="convnext-sgd"),
+        pytest.param(short_convnext, ADAMW, id="convnext-adamw"),
+        pytest.param(short_efficientnet, SGD, id="efficientnet-sgd"),
+        pytest.param(short_efficientnet, ADAMW, id="efficientnet-adamw"),
+    ],
+)
+def test_ten_steps_give_torchs_weights(build, optimizer):
     """In double precision, where both programs must be the same function."""
     torch.manual_seed(0)
-    blocks = torchvision.models.resnet.BasicBlock
-    reference = torchvision.models.ResNet(blocks, [1, 1, 1, 1], num_classes=4)
-    model = short_resnet(num_classes=4)
+    reference, model = build()
     from_torch(model, reference.state_dict())
     batches = make_batches(np.random.default_rng(1), STEPS, 8)
     with jax.enable_x64(True):
         load(model, {path: np.float64(a) for path, a in snapshot(model).items()})
         largest, where = compare_training(
-            settings, torch_class, reference.double(), model, batches, exact
+            *optimizer, reference.double(), model, batches, exact
         )
     assert largest < 1e-6, where
 

@@ -1,0 +1,138 @@
+"""Finding the network among the tensors of a checkpoint.
+
+A training script seldom keeps a network alone. Lightning puts the attribute it is held
+in before its names ("model.", "net.", "backbone.") and keeps the loss's and another
+head's tensors beside it; DataParallel and torch.compile add "module." and "_orig_mod.";
+averaging keeps a second copy of everything. The names an architecture has tell which
+tensors are the network's.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from jaxmed.models.zoo import FAMILIES
+from jaxmed_convert.checkpoints import AVERAGED
+from jaxmed_convert.outlines import backbone_targets, outline
+from jaxmed_convert.rules import LEFT_OUT, head_module
+
+# What wrappers put into names, at the start or where a part of a network is wrapped.
+# No module of torchvision is called so.
+WRAPPER = re.compile(r"(^|\.)(module|_orig_mod)\.")
+ENOUGH = 0.5  # a share of an architecture's names that makes a network of it
+SHOWN = 6  # names in a sentence
+
+
+class Selection(NamedTuple):
+    """The tensors of one network.
+
+    Attributes:
+        tensors: by the names they have in the network. All that were given, if
+            nothing of the architecture is found.
+        notes: sentences about what was left out, for people.
+    """
+
+    tensors: dict[str, Any]
+    notes: tuple[str, ...] = ()
+
+
+def select(
+    tensors: Mapping[str, Any], architecture: str, pool: str = "own"
+) -> Selection:
+    """Finds the tensors of a network and takes prefixes off their names.
+
+    Args:
+        tensors: by the names in the checkpoint.
+        architecture, pool: what the network should be; see `Classifier`. If the
+            tensors are rather of another family, that family's names count.
+
+    Returns:
+        What begins with the architecture's names, complete or not. Nothing of it is
+        checked here. Tensors of other modules at the top, such as another head, are
+        left out and noted.
+    """
+    tensors = _unwrapped(tensors)
+    wanted = set(backbone_targets(outline(architecture, pool)))
+    counts = _prefixes(tensors, wanted)
+    prefix, hits = _best(counts)
+    if hits < ENOUGH * len(wanted):
+        return Selection(_under(_likely_prefix(tensors), tensors) or dict(tensors))
+    copies = [p for p in counts if p != prefix and counts[p] >= ENOUGH * len(wanted)]
+    rest = {n: t for n, t in tensors.items() if not n.startswith(tuple(copies))}
+    tops = {_top(name) for name in [*wanted, head_module(architecture, pool)]}
+    tops.add(LEFT_OUT.get(architecture, ""))  # for the conversion to tell
+    found, others = {}, []
+    for name, tensor in rest.items():
+        inside = name.removeprefix(prefix)
+        if name.startswith(prefix) and _top(inside) in tops:
+            found[inside] = tensor
+        else:
+            others.append(f"{name} {tuple(tensor.shape)}")
+    notes = [_copy(p, prefix, len(_under(p, tensors))) for p in copies]
+    if others:
+        notes.append(f"Left out, being no part of {architecture}: {_some(others)}.")
+    return Selection(found, tuple(notes))
+
+
+def _unwrapped(tensors: Mapping[str, Any]) -> Mapping[str, Any]:
+    bare = {}
+    for name, tensor in tensors.items():
+        while (shorter := WRAPPER.sub(r"\1", str(name))) != name:
+            name = shorter
+        bare[name] = tensor
+    # If two names became one, they were two copies: their prefixes tell them apart.
+    return bare if len(bare) == len(tensors) else tensors
+
+
+def _prefixes(tensors: Iterable[str], wanted: set[str]) -> Counter[str]:
+    """Counts how many of the wanted names there are behind each prefix."""
+    counts: Counter[str] = Counter()
+    for name in tensors:
+        starts = [0, *(match.end() for match in re.finditer(r"\.", name))]
+        start = next((s for s in starts if name[s:] in wanted), None)
+        if start is not None:
+            counts[name[:start]] += 1
+    return counts
+
+
+def _best(counts: Counter[str]) -> tuple[str, int]:
+    """Returns the prefix with the most names; not an average's, and a short one."""
+
+    def merit(prefix: str) -> tuple[int, bool, int]:
+        return counts[prefix], AVERAGED.search(prefix) is None, -len(prefix)
+
+    best = max(counts, key=merit, default="")
+    return best, counts[best]
+
+
+def _likely_prefix(tensors: Mapping[str, Any]) -> str:
+    """Returns the prefix of a network of any family; "" if there is none."""
+    best = ("", 0.0)
+    for family in FAMILIES:
+        wanted = set(backbone_targets(outline(family[0])))
+        prefix, hits = _best(_prefixes(tensors, wanted))
+        best = max(best, (prefix, hits / len(wanted)), key=lambda pair: pair[1])
+    return best[0]
+
+
+def _under(prefix: str, tensors: Mapping[str, Any]) -> dict[str, Any]:
+    return {n[len(prefix) :]: t for n, t in tensors.items() if n.startswith(prefix)}
+
+
+def _top(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def _copy(prefix: str, used: str, count: int) -> str:
+    kind = "an averaged" if AVERAGED.search(prefix) else "another"
+    which = f"The one under {used!r}" if used else "The one without a prefix"
+    return (
+        f"There is {kind} copy of the network under {prefix!r}, which is ignored "
+        f"({count} tensors). {which} is used."
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more

@@ -1,0 +1,194 @@
+"""DenseNet, as in torchvision/models/densenet.py.
+
+Huang et al., "Densely Connected Convolutional Networks", CVPR 2017: DenseNet-BC, with
+bottlenecks and compression. Module names are torchvision's.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxmed.errors import InputError
+from jaxmed.models.initializers import kaiming_normal_in
+from jaxmed.models.normalization import BatchNorm
+
+# Below it the last pooling would have nothing left to average.
+SMALLEST = 29
+# Channels of a bottleneck, as a multiple of the growth rate.
+BOTTLENECK = 4
+
+
+def _conv(
+    in_channels: int, out_channels: int, size: int, *, stride: int = 1, rngs: nnx.Rngs
+) -> nnx.Conv:
+    return nnx.Conv(
+        in_channels,
+        out_channels,
+        (size, size),
+        strides=stride,
+        padding=size // 2,
+        use_bias=False,
+        kernel_init=kaiming_normal_in,
+        rngs=rngs,
+    )
+
+
+class DenseLayer(nnx.Module):
+    """1×1 and 3×3 convolutions, each after its normalisation and ReLU."""
+
+    def __init__(self, in_channels: int, growth: int, *, rngs: nnx.Rngs):
+        inner = BOTTLENECK * growth
+        self.norm1 = BatchNorm(in_channels)
+        self.conv1 = _conv(in_channels, inner, 1, rngs=rngs)
+        self.norm2 = BatchNorm(inner)
+        self.conv2 = _conv(inner, growth, 3, rngs=rngs)
+
+    def __call__(self, x: jax.Array, *, mask: jax.Array | None) -> jax.Array:
+        """Computes the layer's own new channels: (n, h, w, growth)."""
+        x = self.conv1(nnx.relu(self.norm1(x, mask=mask)))
+        return self.conv2(nnx.relu(self.norm2(x, mask=mask)))
+
+
+class DenseBlock(nnx.Module):
+    """Layers "denselayer1", ... that each see the channels of all before them."""
+
+    def __init__(self, in_channels: int, depth: int, growth: int, *, rngs: nnx.Rngs):
+        self.depth = depth
+        for i in range(depth):
+            layer = DenseLayer(in_channels + i * growth, growth, rngs=rngs)
+            setattr(self, f"denselayer{i + 1}", layer)
+
+    def __call__(self, x: jax.Array, *, mask: jax.Array | None) -> jax.Array:
+        for i in range(self.depth):
+            layer = getattr(self, f"denselayer{i + 1}")
+            x = jnp.concatenate([x, layer(x, mask=mask)], axis=-1)
+        return x
+
+
+class Transition(nnx.Module):
+    """Fewer channels and half the resolution, between two blocks."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, rngs: nnx.Rngs):
+        self.norm = BatchNorm(in_channels)
+        self.conv = _conv(in_channels, out_channels, 1, rngs=rngs)
+
+    def __call__(self, x: jax.Array, *, mask: jax.Array | None) -> jax.Array:
+        x = self.conv(nnx.relu(self.norm(x, mask=mask)))
+        return nnx.avg_pool(x, (2, 2), strides=(2, 2))
+
+
+class Features(nnx.Module):
+    """torchvision's `features`, and the ReLU that torchvision applies after it."""
+
+    def __init__(
+        self,
+        depths: Sequence[int],
+        *,
+        in_channels: int,
+        width: int,
+        growth: int,
+        rngs: nnx.Rngs,
+    ):
+        self.blocks = len(depths)
+        self.conv0 = _conv(in_channels, width, 7, stride=2, rngs=rngs)
+        self.norm0 = BatchNorm(width)
+        channels = width
+        for i, depth in enumerate(depths, start=1):
+            block = DenseBlock(channels, depth, growth, rngs=rngs)
+            setattr(self, f"denseblock{i}", block)
+            channels += depth * growth
+            if i < len(depths):
+                transition = Transition(channels, channels // 2, rngs=rngs)
+                setattr(self, f"transition{i}", transition)
+                channels //= 2
+        self.norm5 = BatchNorm(channels)
+        self.channels = channels
+
+    def __call__(
+        self,
+        images: jax.Array,
+        *,
+        mask: jax.Array | None = None,
+        rngs: nnx.Rngs | None = None,
+    ) -> jax.Array:
+        """See `Backbone.features`: (n, h/32, w/32, num_features).
+
+        The stem rounds sizes up, the transitions round them down. The map is the one
+        that is averaged, after the last normalisation and ReLU: what ReLU cuts off
+        says nothing for a class. torchvision's `features` ends before that ReLU.
+
+        Raises:
+            InputError: images too small for the last transition.
+        """
+        del rngs
+        height, width = images.shape[1:3]
+        if min(height, width) < SMALLEST:
+            raise InputError(
+                f"A DenseNet needs images of at least {SMALLEST}×{SMALLEST} pixels, "
+                f"got {height}×{width}."
+            )
+        x = nnx.relu(self.norm0(self.conv0(images), mask=mask))
+        # Flax takes explicit padding, though its annotation says "str" alone.
+        padding: Any = ((1, 1), (1, 1))
+        x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=padding)
+        for i in range(1, self.blocks + 1):
+            x = getattr(self, f"denseblock{i}")(x, mask=mask)
+            if i < self.blocks:
+                x = getattr(self, f"transition{i}")(x, mask=mask)
+        return nnx.relu(self.norm5(x, mask=mask))
+
+
+class DenseNet(nnx.Module):
+    """The part of a DenseNet below its head; a `Backbone`.
+
+    Args:
+        depths: layers per block, four numbers.
+        in_channels: channels of the images.
+        width: channels of the stem.
+        growth: channels that each layer adds, the paper's k.
+        rngs: the stream "params" draws the initial weights.
+    """
+
+    stages = (
+        ("stem", ("features.conv0", "features.norm0")),
+        ("denseblock1", ("features.denseblock1", "features.transition1")),
+        ("denseblock2", ("features.denseblock2", "features.transition2")),
+        ("denseblock3", ("features.denseblock3", "features.transition3")),
+        ("denseblock4", ("features.denseblock4", "features.norm5")),
+    )
+
+    def __init__(
+        self,
+        depths: Sequence[int],
+        *,
+        in_channels: int = 3,
+        width: int = 64,
+        growth: int = 32,
+        rngs: nnx.Rngs,
+    ):
+        self.features = Features(
+            depths, in_channels=in_channels, width=width, growth=growth, rngs=rngs
+        )
+        self.num_features = self.features.channels
+
+    def pool(self, features: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
+        """Averages over space: (n, h, w, c) to (n, c)."""
+        del rngs
+        return jnp.mean(features, axis=(1, 2))
+
+
+# Depths and widths as in torchvision.
+CONFIGURATIONS: dict[str, dict] = {
+    "densenet121": {"depths": (6, 12, 24, 16)},
+    "densenet161": {"depths": (6, 12, 36, 24), "width": 96, "growth": 48},
+    "densenet169": {"depths": (6, 12, 32, 32)},
+    "densenet201": {"depths": (6, 12, 48, 32)},
+}
+
+
+def build(name: str, *, in_channels: int, rngs: nnx.Rngs) -> DenseNet:
+    """Builds one of `CONFIGURATIONS` by name."""
+    return DenseNet(**CONFIGURATIONS[name], in_channels=in_channels, rngs=rngs)

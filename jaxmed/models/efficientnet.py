@@ -1,0 +1,204 @@
+"""EfficientNet and EfficientNetV2, as in torchvision/models/efficientnet.py.
+
+Tan and Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks",
+ICML 2019, table 1 and eq. 3; and "EfficientNetV2: Smaller Models and Faster Training",
+ICML 2021, table 4. Module names are torchvision's. The dropout of torchvision's
+classifier (0.2 to 0.5) is the head's here: `head="dropout"` has one, of the
+probability that `create_model` is given, and `head="linear"` has none.
+"""
+
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxmed.models.mbconv import Blocks, ConvNorm, FusedMBConv, MBConv
+
+# The probability of dropping a block grows from 0 for the first one to nearly this.
+STOCHASTIC_DEPTH = 0.2
+
+
+class Features(nnx.List):
+    """The stem, the rows of blocks and a last 1×1 convolution.
+
+    Of N blocks, block i from 0 is dropped with the probability 0.2 · i / N.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[Blocks],
+        *,
+        in_channels: int,
+        stem: int,
+        last: int,
+        norm: dict[str, float],
+        rngs: nnx.Rngs,
+    ):
+        super().__init__()
+        self.append(ConvNorm(in_channels, stem, 3, stride=2, norm=norm, rngs=rngs))
+        channels, done = stem, 0
+        total = sum(row.depth for row in rows)
+        for row in rows:
+            kind = FusedMBConv if row.fused else MBConv
+            blocks = nnx.List()
+            for i in range(row.depth):
+                blocks.append(
+                    kind(
+                        channels,
+                        row,
+                        stride=row.stride if i == 0 else 1,
+                        drop=STOCHASTIC_DEPTH * done / total,
+                        norm=norm,
+                        rngs=rngs,
+                    )
+                )
+                channels, done = row.out_channels, done + 1
+            self.append(blocks)
+        self.append(ConvNorm(channels, last, 1, norm=norm, rngs=rngs))
+
+    def __call__(
+        self,
+        images: jax.Array,
+        *,
+        mask: jax.Array | None = None,
+        rngs: nnx.Rngs | None = None,
+    ) -> jax.Array:
+        """See `Backbone.features`: (n, h/32, w/32, num_features), sizes rounded up."""
+        stem, *rows, last = self
+        x = stem(images, mask=mask)
+        for blocks in rows:
+            for block in blocks:
+                x = block(x, mask=mask, rngs=rngs)
+        return last(x, mask=mask)
+
+
+class EfficientNet(nnx.Module):
+    """The part of an EfficientNet below its head; a `Backbone`.
+
+    A stage holds the layers from one halving of the map to the next: "stem" also the
+    first row of blocks, and "stage4" also the last convolution.
+
+    Args:
+        rows: of the papers' tables.
+        in_channels: channels of the images.
+        stem, last: channels of the first and of the last convolution.
+        norm: options of `BatchNorm`.
+        rngs: the stream "params" draws the initial weights.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[Blocks],
+        *,
+        in_channels: int = 3,
+        stem: int,
+        last: int,
+        norm: dict[str, float],
+        rngs: nnx.Rngs,
+    ):
+        self.features = Features(
+            rows, in_channels=in_channels, stem=stem, last=last, norm=norm, rngs=rngs
+        )
+        self.num_features = last
+        self.stages = _by_resolution(rows)
+
+    def pool(self, features: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
+        """Averages over space: (n, h, w, c) to (n, c)."""
+        del rngs
+        return jnp.mean(features, axis=(1, 2))
+
+
+def _by_resolution(rows: Sequence[Blocks]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Puts the layers of a network together that have maps of one size."""
+    stages = [["features.0"]]
+    for i, row in enumerate(rows, start=1):
+        if row.stride == 2:
+            stages.append([])
+        stages[-1].append(f"features.{i}")
+    stages[-1].append(f"features.{len(rows) + 1}")
+    names = ("stem", "stage1", "stage2", "stage3", "stage4")
+    return tuple(zip(names, map(tuple, stages), strict=True))
+
+
+# EfficientNet-B0: fused, expansion, kernel size, stride, channels, blocks.
+_B0 = (
+    Blocks(False, 1, 3, 1, 16, 1),
+    Blocks(False, 6, 3, 2, 24, 2),
+    Blocks(False, 6, 5, 2, 40, 2),
+    Blocks(False, 6, 3, 2, 80, 3),
+    Blocks(False, 6, 5, 1, 112, 3),
+    Blocks(False, 6, 5, 2, 192, 4),
+    Blocks(False, 6, 3, 1, 320, 1),
+)
+_V2_S = (
+    Blocks(True, 1, 3, 1, 24, 2),
+    Blocks(True, 4, 3, 2, 48, 4),
+    Blocks(True, 4, 3, 2, 64, 4),
+    Blocks(False, 4, 3, 2, 128, 6),
+    Blocks(False, 6, 3, 1, 160, 9),
+    Blocks(False, 6, 3, 2, 256, 15),
+)
+_V2_M = (
+    Blocks(True, 1, 3, 1, 24, 3),
+    Blocks(True, 4, 3, 2, 48, 5),
+    Blocks(True, 4, 3, 2, 80, 5),
+    Blocks(False, 4, 3, 2, 160, 7),
+    Blocks(False, 6, 3, 1, 176, 14),
+    Blocks(False, 6, 3, 2, 304, 18),
+    Blocks(False, 6, 3, 1, 512, 5),
+)
+_V2_L = (
+    Blocks(True, 1, 3, 1, 32, 4),
+    Blocks(True, 4, 3, 2, 64, 7),
+    Blocks(True, 4, 3, 2, 96, 7),
+    Blocks(False, 4, 3, 2, 192, 10),
+    Blocks(False, 6, 3, 1, 224, 19),
+    Blocks(False, 6, 3, 2, 384, 25),
+    Blocks(False, 6, 3, 1, 640, 7),
+)
+
+
+def _scaled(width: float, depth: float, **norm: float) -> dict:
+    """Scales B0 as the first paper does: channels to a multiple of 8, blocks up."""
+
+    def channels(count: int) -> int:
+        rounded = max(8, int(count * width + 4) // 8 * 8)
+        # Rounding down must not take more than a tenth.
+        return rounded if rounded >= 0.9 * count * width else rounded + 8
+
+    rows = tuple(
+        row._replace(
+            out_channels=channels(row.out_channels), depth=math.ceil(row.depth * depth)
+        )
+        for row in _B0
+    )
+    last = 4 * rows[-1].out_channels
+    return {"rows": rows, "stem": channels(32), "last": last, "norm": norm}
+
+
+def _v2(rows: Sequence[Blocks]) -> dict:
+    stem = rows[0].out_channels
+    return {"rows": rows, "stem": stem, "last": 1280, "norm": {"epsilon": 1e-3}}
+
+
+# The two factors of each size, and the options of BatchNorm, as in torchvision.
+CONFIGURATIONS: dict[str, dict] = {
+    "efficientnet_b0": _scaled(1.0, 1.0),
+    "efficientnet_b1": _scaled(1.0, 1.1),
+    "efficientnet_b2": _scaled(1.1, 1.2),
+    "efficientnet_b3": _scaled(1.2, 1.4),
+    "efficientnet_b4": _scaled(1.4, 1.8),
+    "efficientnet_b5": _scaled(1.6, 2.2, epsilon=1e-3, momentum=0.01),
+    "efficientnet_b6": _scaled(1.8, 2.6, epsilon=1e-3, momentum=0.01),
+    "efficientnet_b7": _scaled(2.0, 3.1, epsilon=1e-3, momentum=0.01),
+    "efficientnet_v2_s": _v2(_V2_S),
+    "efficientnet_v2_m": _v2(_V2_M),
+    "efficientnet_v2_l": _v2(_V2_L),
+}
+
+
+def build(name: str, *, in_channels: int, rngs: nnx.Rngs) -> EfficientNet:
+    """Builds one of `CONFIGURATIONS` by name."""
+    return EfficientNet(**CONFIGURATIONS[name], in_channels=in_channels, rngs=rngs)
