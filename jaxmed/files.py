@@ -33,10 +33,7 @@ def replacing(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch()
     except OSError as error:
-        raise InputError(
-            f"Cannot write {path}: {error.strerror}. Results go to --out, downloads "
-            "and converted weights to --cache or JAXMED_CACHE; choose another folder."
-        ) from error
+        raise cannot_write(path, error) from error
     try:
         yield temporary
         with temporary.open("rb") as file:
@@ -44,6 +41,14 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def cannot_write(path: Path, error: OSError) -> InputError:
+    """Returns the error, to be raised by the caller, for a file that is refused."""
+    return InputError(
+        f"Cannot write {path}: {error.strerror}. Results go to --out, downloads "
+        "and converted weights to --cache or JAXMED_CACHE; choose another folder."
+    )
 
 
 def write_text(path: Path, text: str) -> None:
