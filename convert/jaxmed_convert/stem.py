@@ -17,8 +17,8 @@ def adapt_stem(kernel: np.ndarray, channels: int, *, grey: str = "mean") -> np.n
 
     For n = 1 the usual recipe is the mean itself, `w.mean(1)` in torch, and it is the
     default: s = 1, so the answer is a third of the RGB network's. A BatchNorm that is
-    trained takes the third out again; one in eval mode, a frozen stem's, does not.
-    "sum" is s = 3, which keeps the answer.
+    trained takes the third out again; one in eval mode, a frozen stem's, does not, and
+    VGG's stem may have none. "sum" is s = 3, which keeps the answer.
 
     Args:
         kernel: float32 (h, w, 3, out).
