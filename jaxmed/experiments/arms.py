@@ -14,6 +14,7 @@ from jaxmed.experiments.weights import Start, check_weights, load_start
 
 if TYPE_CHECKING:
     from jaxmed.data.dataset import Dataset
+    from jaxmed.data.preprocess import Preprocessing
     from jaxmed.models.classifier import Classifier
     from jaxmed.strategies import Strategy
 
@@ -34,11 +35,13 @@ class Prepared:
         model: with its starting weights.
         start: where they came from.
         strategy: made for the model.
+        preprocessing: uint8 images to the model's input.
     """
 
     model: "Classifier"
     start: Start
     strategy: "Strategy"
+    preprocessing: "Preprocessing"
 
 
 def check_arm(config: ExperimentConfig, arm: str) -> None:
@@ -74,6 +77,7 @@ def prepare_arm(
     """
     from jaxmed.models.zoo import create_model
     from jaxmed.strategies import create_strategy
+    from jaxmed.training.preprocessing import preprocessing_of
 
     if config.model.single_logit and data.task != "binary":
         raise InputError(
@@ -82,6 +86,7 @@ def prepare_arm(
     model = create_model(
         config.model.backbone,
         num_classes=1 if config.model.single_logit else len(data.class_names),
+        in_channels=config.model.in_channels,
         head=config.model.head,
         hidden_features=config.model.hidden_features,
         dropout=config.model.dropout,
@@ -90,7 +95,12 @@ def prepare_arm(
     )
     start = load_start(model, config.model.weights, out)
     strategy = create_strategy(config.train.strategy, model, **config.train.options)
-    return Prepared(model=model, start=start, strategy=strategy)
+    return Prepared(
+        model=model,
+        start=start,
+        strategy=strategy,
+        preprocessing=preprocessing_of(model, data.image_size),
+    )
 
 
 def check_selection(config: ExperimentConfig, data: "Dataset") -> None:

@@ -16,7 +16,7 @@ def setting(
     low: float | None = None,
     high: float | None = None,
     below: float | None = None,
-    choices: tuple[str, ...] = (),
+    choices: tuple[str | int, ...] = (),
 ) -> Any:
     """Declares a field with its documentation.
 
@@ -49,6 +49,11 @@ class ModelConfig:
     """The network and the weights it starts from."""
 
     backbone: str = setting("architecture, by torchvision's name", "resnet18")
+    in_channels: int = setting(
+        "channels the network sees: 3, or 1 with a stem for grey images",
+        3,
+        choices=(1, 3),
+    )
     head: str = setting(
         "linear; dropout (dropout, linear); or hidden (linear, ReLU, dropout, linear)",
         "linear",

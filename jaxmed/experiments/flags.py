@@ -88,7 +88,7 @@ def _describe(prefix: str, declared: Field) -> list[str]:
         shape = shapes.get(kind, "TEXT")
     choices = declared.metadata.get("choices")
     if choices and "(" not in declared.metadata["doc"]:
-        shape = "|".join(choices)
+        shape = "|".join(map(str, choices))
     text = f"{declared.metadata['doc']} ({_default(declared)})"
     wrapped = textwrap.wrap(text, 80, initial_indent=" " * 6, subsequent_indent=" " * 6)
     return [f"  {flag} {shape}", *wrapped]

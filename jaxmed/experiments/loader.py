@@ -93,9 +93,10 @@ def _check_type(kind: type, value: Any, where: str, key: str) -> None:
 def _check_range(declared: Field, value: Any, where: str, key: str) -> None:
     limits = declared.metadata
     if limits.get("choices") and value not in limits["choices"]:
-        near = difflib.get_close_matches(str(value), limits["choices"], n=1)
+        choices = list(map(str, limits["choices"]))
+        near = difflib.get_close_matches(str(value), choices, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        known = ", ".join(limits["choices"])
+        known = ", ".join(choices)
         raise InputError(f"{where}: {key} must be one of {known}; got {value!r}.{hint}")
     # Written so that NaN, which compares with nothing, is outside every range.
     if limits.get("low") is not None and not value >= limits["low"]:

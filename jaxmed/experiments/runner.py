@@ -60,7 +60,7 @@ def train_run(
             prepared.model,
             data,
             prepared.strategy,
-            preprocessing=_preprocessing(data),
+            preprocessing=prepared.preprocessing,
             batch_size=config.train.batch_size,
             seed=seed,
             select=config.train.select,
@@ -81,7 +81,7 @@ def _write_results(
     from jaxmed.evaluation.storage import write_predictions
     from jaxmed.training.predict import predict_split
 
-    config, preprocessing = recipe.arms[arm], _preprocessing(data)
+    config, preprocessing = recipe.arms[arm], prepared.preprocessing
     predictions = {
         split: predict_split(prepared.model, data, split, preprocessing=preprocessing)
         for split in ("val", "test")
@@ -102,12 +102,6 @@ def _write_results(
         seed=config.evaluate.seed,
     )
     write_json(folder / "metrics.json", metrics)
-
-
-def _preprocessing(data: "Dataset") -> Any:
-    from jaxmed.data.preprocess import Preprocessing
-
-    return Preprocessing(image_size=data.image_size)
 
 
 def _check_unchanged(folder: Path, environment: dict[str, Any]) -> None:

@@ -69,13 +69,21 @@ class Classifier(nnx.Module):
         backbone: images to a feature map.
         head: pooled features to logits.
         pool: how the backbone pools: "own" or "average"; see `create_model`.
+        in_channels: channels of the images.
     """
 
     def __init__(
-        self, architecture: str, backbone: Backbone, head: Head, pool: str = "own"
+        self,
+        architecture: str,
+        backbone: Backbone,
+        head: Head,
+        *,
+        pool: str = "own",
+        in_channels: int = 3,
     ):
         self.architecture = architecture
         self.pool = pool
+        self.in_channels = in_channels
         self.backbone = backbone
         self.head = head
 

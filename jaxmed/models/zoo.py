@@ -103,4 +103,5 @@ def create_model(
             rngs=rngs,
         ),
         pool=options.get("pool", "own"),
+        in_channels=in_channels,
     )

@@ -13,6 +13,7 @@ from jaxmed.strategies import Strategy, create_strategy
 from jaxmed.training.checkpoint import open_checkpoints
 from jaxmed.training.loop import SELECTORS, Loop
 from jaxmed.training.objective import is_single
+from jaxmed.training.preprocessing import preprocessing_of
 from jaxmed.training.sharding import Devices
 
 
@@ -53,7 +54,7 @@ def fit(
             looked at.
         strategy: a preset's name, a strategy, or a function of the model.
         preprocessing: uint8 images to network input; by default resized to
-            `data.image_size` with ImageNet's mean and standard deviation.
+            `data.image_size` and normalised as `preprocessing_of` says.
         batch_size: images a step, over all devices; at least 1.
         seed: decides the order of images and dropout.
         select: what the best epoch has: the highest "val_auroc" or "val_accuracy",
@@ -64,9 +65,8 @@ def fit(
 
     Raises:
         InputError: an argument out of its range, another number of classes than the
-            model's, a strategy that does not fit the
-            model, checkpoints of another model, or a loss that became infinite or
-            not a number.
+            model's, a strategy that does not fit the model, checkpoints of another
+            model, or a loss that became infinite or not a number.
     """
     if select not in SELECTORS:
         raise unknown("way to choose the best epoch", select, SELECTORS)
@@ -83,7 +83,7 @@ def fit(
             model,
             data,
             strategy,
-            preprocessing or Preprocessing(image_size=data.image_size),
+            preprocessing or preprocessing_of(model, data.image_size),
             batch_size=batch_size,
             seed=seed,
             select=select,

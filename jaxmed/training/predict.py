@@ -13,6 +13,7 @@ from jaxmed.models.parameters import Arrays
 from jaxmed.progress import progress
 from jaxmed.training.batches import batches
 from jaxmed.training.objective import probabilities
+from jaxmed.training.preprocessing import preprocessing_of
 from jaxmed.training.sharding import Devices, data_mesh, replicate
 from jaxmed.training.step import compiled_logits, eval_parts
 
@@ -123,7 +124,7 @@ def predict_split(
     probs = predict(
         model,
         part.images,
-        preprocessing=preprocessing or Preprocessing(image_size=data.image_size),
+        preprocessing=preprocessing or preprocessing_of(model, data.image_size),
         task=data.task,
         batch_size=batch_size,
         devices=devices,

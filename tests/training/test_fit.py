@@ -15,7 +15,7 @@ from jaxmed.models.zoo import create_model
 from jaxmed.strategies import Group, Optimizer, Phase, Strategy
 from jaxmed.training.checkpoint import load_best_weights
 from jaxmed.training.fit import fit
-from jaxmed.training.predict import predict
+from jaxmed.training.predict import predict, predict_split
 
 SIZE = 64
 TIMINGS = ("seconds", "images_per_second")
@@ -242,3 +242,12 @@ def test_what_a_killed_run_was_writing_is_removed(uninterrupted, tmp_path):
     )
     assert again.history == result.history
     assert not half_written.exists()
+
+
+def test_a_grey_model_trains_on_grey_images():
+    model = create_model("resnet10_narrow", num_classes=3, in_channels=1)
+    result = fit(model, make_data(), two_phases(epochs=1))
+    predictions = predict_split(model, make_data(), "val")
+    hits = predictions.probs.argmax(axis=1) == predictions.labels
+    best = result.history[result.best["epoch"] - 1]
+    assert hits.mean() == best["val_accuracy"]
