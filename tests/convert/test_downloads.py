@@ -348,5 +348,7 @@ def test_a_killed_process_loses_nothing_and_blocks_nobody(tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_explained(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(InputError, match="Choose another cache folder"):
+    with pytest.raises(
+        InputError, match="to --cache or JAXMED_CACHE; choose another folder"
+    ):
         download(f"http://127.0.0.1:9/{NAME}", tmp_path / "file" / "downloads")
