@@ -66,7 +66,7 @@ def random_reference(
     statistics. Otherwise the pushes would add up, and the numbers of a deep network
     grow without bound.
     """
-    published(architecture)
+    size = published(architecture).image_size
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         model = torch_model(architecture, num_classes=num_classes).eval()
@@ -83,7 +83,9 @@ def random_reference(
         norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
         hooks = [norm.register_forward_pre_hook(_settle) for norm in norms]
         if norms:
-            model(torch.randn(8, 3, 96, 96))
+            # On smaller images most pixels are near a border, where zeros are padded:
+            # within large ones nothing would be as these statistics say.
+            model(torch.randn(4, 3, size, size))
         for hook in hooks:
             hook.remove()
     return model
@@ -94,12 +96,14 @@ def _settle(norm: torch.nn.Module, inputs: tuple[torch.Tensor]) -> None:
 
     The pushes are as large as the spread of the input. Around smaller ones a deep
     network of random weights is chaotic: every ReLU magnifies the difference between
-    two inputs, and so the rounding of the first layers.
+    two inputs, and so the rounding of the first layers. A channel that hardly varies
+    would magnify what little it does, so its variance is taken to be larger.
     """
     assert isinstance(norm, torch.nn.BatchNorm2d)
     assert norm.running_mean is not None
     assert norm.running_var is not None
     var, mean = torch.var_mean(inputs[0], dim=(0, 2, 3))
+    var.clamp_(min=0.1 * float(var.mean()))
     norm.running_mean.copy_(mean + var.sqrt() * torch.randn_like(mean))
     norm.running_var.copy_(var * torch.empty_like(var).uniform_(0.5, 2))
     norm.weight.uniform_(0.5, 1.5)
