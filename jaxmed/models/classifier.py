@@ -118,6 +118,7 @@ class Classifier(nnx.Module):
         *,
         mask: jax.Array | None = None,
         rngs: nnx.Rngs | None = None,
+        frozen_backbone: bool = False,
     ) -> jax.Array:
         """Computes logits.
 
@@ -125,10 +126,13 @@ class Classifier(nnx.Module):
             images: float32 (n, h, w, in_channels), normalised.
             mask: float (n,), 1 for images and 0 for padding that BatchNorm's batch
                 statistics must not see; None means all are images.
-            rngs: turns dropout on and gives its random stream "dropout".
+            rngs: turns dropout and stochastic depth on and gives their random stream
+                "dropout".
+            frozen_backbone: leaves them off in the backbone all the same.
 
         Returns:
             float32 (n, num_classes).
         """
-        features = self.features(images, mask=mask, rngs=rngs)
-        return self.classify(features, rngs=rngs)
+        inner = None if frozen_backbone else rngs
+        features = self.features(images, mask=mask, rngs=inner)
+        return self.head(self.backbone.pool(features, rngs=inner), rngs=rngs)

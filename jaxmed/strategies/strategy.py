@@ -52,7 +52,8 @@ class Phase:
         epochs: passes over the training images, at least 1.
         groups: what is trained; everything else is frozen, BatchNorm statistics
             included. A BatchNorm layer uses and updates batch statistics where its
-            own parameters are trained.
+            own parameters are trained. Dropout and stochastic depth act in the whole
+            backbone as soon as some of it is trained.
         drifting: patterns of frozen BatchNorm layers that nevertheless use and update
             batch statistics. This is what PyTorch programs do that freeze parameters
             and then call `model.train()`; the frozen features change with it.

@@ -108,19 +108,26 @@ def make_train_step(
         A function of the state and, by keyword, the `frozen` weights, the split's
         `images`, the `indices` (rows,) and `mask` (rows,) of a batch, and a random
         `key`, that returns the next state. The loss is the mean over the batch's
-        images. The key and the state's step decide dropout.
+        images. The key and the state's step decide dropout, which is off in a
+        backbone that is frozen as a whole.
     """
 
     def step(state, *, frozen, images, indices, mask, key):
         inputs = preprocessing(images.images[indices])
         labels = images.labels[indices]
         dropout_key = jax.random.fold_in(key, state.step)
+        frozen_backbone = not any(p.startswith("backbone.") for p in state.params)
 
         def objective(params):
             model = merge(
                 definition, params | frozen.params, state.stats | frozen.stats
             )
-            logits = model(inputs, mask=mask, rngs=nnx.Rngs(dropout=dropout_key))
+            logits = model(
+                inputs,
+                mask=mask,
+                rngs=nnx.Rngs(dropout=dropout_key),
+                frozen_backbone=frozen_backbone,
+            )
             losses = image_losses(logits, labels, task) * mask
             every = stats_of(model)
             stats = {path: every[path] for path in state.stats}

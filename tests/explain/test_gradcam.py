@@ -20,6 +20,7 @@ from jaxmed.explain.gradcam import grad_cam
 from jaxmed.models.normalization import norm_paths, set_training_norms
 from jaxmed.models.zoo import create_model
 from jaxmed_convert import from_torch
+from jaxmed_convert.verify import random_reference
 
 CLASSES = 5
 
@@ -73,6 +74,30 @@ def test_maps_are_those_of_pytorch_grad_cam(models, size, classes):
     assert result.shape == (4, size, size)
     assert result.dtype == np.float32
     assert result == pytest.approx(expected, rel=0, abs=1e-4)
+
+
+@pytest.mark.parametrize("architecture", ["densenet121", "efficientnet_b0"])
+def test_the_last_map_of_other_families_is_what_their_users_take(architecture):
+    reference = random_reference(architecture, num_classes=CLASSES)
+    model = create_model(architecture, num_classes=CLASSES)
+    from_torch(model, reference.state_dict())
+    # DenseNet's ReLU is a function that works in place, which hooks do not see. As a
+    # module it can be the target.
+    relu = torch.nn.ReLU() if architecture == "densenet121" else torch.nn.Identity()
+    pool, flatten = torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()
+    reference = torch.nn.Sequential(
+        reference.features, relu, pool, flatten, reference.classifier
+    )
+    tensor, images = draw_images(3, 160)
+    # As large as the noise that the statistics are of; in larger ones a random
+    # EfficientNet's numbers grow until rounding shows, within torch too.
+    tensor, images = tensor / 4, images / 4
+    targets = [ClassifierOutputTarget(c) for c in range(3)]
+    with GradCAM(model=reference, target_layers=[relu]) as cam:
+        expected = cam(input_tensor=tensor, targets=targets)
+    assert (expected.std(axis=(1, 2)) > 0.1).all()
+    maps = grad_cam(model, images, np.arange(3))
+    assert maps == pytest.approx(expected, rel=0, abs=1e-4)
 
 
 def test_other_classes_have_other_maps(models):

@@ -369,3 +369,31 @@ def test_dropout_depends_on_step_and_key_only():
             snapshot(first).values(), snapshot(second).values(), strict=True
         )
     )
+
+
+def test_a_frozen_backbone_has_no_stochastic_depth():
+    """Two keys: the frozen features are the same, those of a trained one are not."""
+    data, indices, masks = make_batches(np.random.default_rng(0), 1, 8)
+    model = create_model("efficientnet_b0", num_classes=4)
+    mesh = data_mesh(jax.devices()[:1])
+    images = replicate(data, mesh)
+    losses = {}
+    for name in ("frozen", "full"):
+        phase = create_strategy(name, model).phases[0]
+        definition, start, frozen = begin_phase(model, phase)
+        step = compiled_train_step(definition, phase, PREPARE, "multiclass", mesh)
+        losses[name] = {
+            float(
+                step(
+                    replicate(start, mesh),
+                    frozen=replicate(frozen, mesh),
+                    images=images,
+                    indices=indices[0],
+                    mask=masks[0],
+                    key=jax.random.key(seed),
+                ).totals["loss"]
+            )
+            for seed in (0, 1)
+        }
+    assert len(losses["frozen"]) == 1
+    assert len(losses["full"]) == 2
