@@ -1,6 +1,7 @@
 """The command line: `python -m jaxmed.experiments COMMAND ...`."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -13,6 +14,8 @@ from jaxmed.experiments.flags import take_overrides
 COMMANDS = ("list", "run", "report")
 # Commands that take the fields of the configuration as flags.
 CONFIGURABLE = ("run",)
+# What a shell reports for a program that SIGINT ended.
+INTERRUPTED = 130
 
 
 class Parser(argparse.ArgumentParser):
@@ -67,9 +70,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sentence = "Interrupted. The same command goes on where it stopped."
         print(f"\n{sentence}", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    if code == INTERRUPTED:
+        # At once: checkpoints are complete, and Orbax's threads, which the interrupt
+        # may have caught at work, would print tracebacks while Python shuts down.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
