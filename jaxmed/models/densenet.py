@@ -5,6 +5,7 @@ bottlenecks and compression. Module names are torchvision's.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxmed.errors import InputError
+from jaxmed.models.convolution import convolution
 from jaxmed.models.initializers import kaiming_normal_in
 from jaxmed.models.normalization import BatchNorm
 
@@ -21,19 +23,7 @@ SMALLEST = 29
 BOTTLENECK = 4
 
 
-def _conv(
-    in_channels: int, out_channels: int, size: int, *, stride: int = 1, rngs: nnx.Rngs
-) -> nnx.Conv:
-    return nnx.Conv(
-        in_channels,
-        out_channels,
-        (size, size),
-        strides=stride,
-        padding=size // 2,
-        use_bias=False,
-        kernel_init=kaiming_normal_in,
-        rngs=rngs,
-    )
+_conv = partial(convolution, init=kaiming_normal_in)
 
 
 class DenseLayer(nnx.Module):

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxmed.models.convolution import convolution
 from jaxmed.models.initializers import kaiming_normal
 from jaxmed.models.normalization import BatchNorm
 from jaxmed.models.stochastic_depth import drop_rows
@@ -35,17 +36,8 @@ class ConvNorm(nnx.List):
         norm: dict[str, float],
         rngs: nnx.Rngs,
     ):
-        conv = nnx.Conv(
-            in_channels,
-            out_channels,
-            (size, size),
-            strides=stride,
-            # torch pads both sides alike; XLA's "SAME" would not when striding.
-            padding=size // 2,
-            feature_group_count=groups,
-            use_bias=False,
-            kernel_init=kaiming_normal,
-            rngs=rngs,
+        conv = convolution(
+            in_channels, out_channels, size, stride=stride, groups=groups, rngs=rngs
         )
         super().__init__([conv, BatchNorm(out_channels, **norm)])
         self.activation = activation

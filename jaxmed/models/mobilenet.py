@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxmed.models.convolution import convolution
 from jaxmed.models.initializers import kaiming_normal
 from jaxmed.models.normalization import BatchNorm
 from jaxmed.models.sequence import Numbered
@@ -31,17 +32,8 @@ class ConvNorm(Numbered):
     """A convolution without bias and its normalisation; torch's ReLU6 is "2"."""
 
     def __init__(self, in_channels, out_channels, size, *, stride=1, groups=1, rngs):
-        conv = nnx.Conv(
-            in_channels,
-            out_channels,
-            (size, size),
-            strides=stride,
-            # torch pads both sides alike; XLA's "SAME" would not when striding.
-            padding=size // 2,
-            feature_group_count=groups,
-            use_bias=False,
-            kernel_init=kaiming_normal,
-            rngs=rngs,
+        conv = convolution(
+            in_channels, out_channels, size, stride=stride, groups=groups, rngs=rngs
         )
         super().__init__({0: conv, 1: BatchNorm(out_channels)})
 

@@ -13,31 +13,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxmed.models.initializers import kaiming_normal
+from jaxmed.models.convolution import convolution
 from jaxmed.models.normalization import BatchNorm
-
-
-def _conv(
-    in_channels: int,
-    out_channels: int,
-    size: int,
-    *,
-    stride: int = 1,
-    groups: int = 1,
-    rngs: nnx.Rngs,
-) -> nnx.Conv:
-    return nnx.Conv(
-        in_channels,
-        out_channels,
-        (size, size),
-        strides=stride,
-        # torch pads both sides alike; XLA's "SAME" would not when striding.
-        padding=size // 2,
-        feature_group_count=groups,
-        use_bias=False,
-        kernel_init=kaiming_normal,
-        rngs=rngs,
-    )
 
 
 class BasicBlock(nnx.Module):
@@ -48,9 +25,9 @@ class BasicBlock(nnx.Module):
     def __init__(self, in_channels, width, *, stride, groups, base_width, rngs):
         assert groups == 1, "only bottlenecks have grouped convolutions"
         assert base_width == 64, "only bottlenecks have widened convolutions"
-        self.conv1 = _conv(in_channels, width, 3, stride=stride, rngs=rngs)
+        self.conv1 = convolution(in_channels, width, 3, stride=stride, rngs=rngs)
         self.bn1 = BatchNorm(width)
-        self.conv2 = _conv(width, width, 3, rngs=rngs)
+        self.conv2 = convolution(width, width, 3, rngs=rngs)
         self.bn2 = BatchNorm(width)
         self.downsample = _downsample(in_channels, width, stride, rngs)
 
@@ -68,11 +45,13 @@ class Bottleneck(nnx.Module):
     def __init__(self, in_channels, width, *, stride, groups, base_width, rngs):
         inner = int(width * base_width / 64) * groups
         out_channels = width * self.expansion
-        self.conv1 = _conv(in_channels, inner, 1, rngs=rngs)
+        self.conv1 = convolution(in_channels, inner, 1, rngs=rngs)
         self.bn1 = BatchNorm(inner)
-        self.conv2 = _conv(inner, inner, 3, stride=stride, groups=groups, rngs=rngs)
+        self.conv2 = convolution(
+            inner, inner, 3, stride=stride, groups=groups, rngs=rngs
+        )
         self.bn2 = BatchNorm(inner)
-        self.conv3 = _conv(inner, out_channels, 1, rngs=rngs)
+        self.conv3 = convolution(inner, out_channels, 1, rngs=rngs)
         self.bn3 = BatchNorm(out_channels)
         self.downsample = _downsample(in_channels, out_channels, stride, rngs)
 
@@ -86,7 +65,7 @@ class Bottleneck(nnx.Module):
 def _downsample(in_channels, out_channels, stride, rngs):
     if stride == 1 and in_channels == out_channels:
         return None
-    conv = _conv(in_channels, out_channels, 1, stride=stride, rngs=rngs)
+    conv = convolution(in_channels, out_channels, 1, stride=stride, rngs=rngs)
     return nnx.List([conv, BatchNorm(out_channels)])
 
 
@@ -128,7 +107,7 @@ class ResNet(nnx.Module):
         base_width: int = 64,
         rngs: nnx.Rngs,
     ):
-        self.conv1 = _conv(in_channels, width, 7, stride=2, rngs=rngs)
+        self.conv1 = convolution(in_channels, width, 7, stride=2, rngs=rngs)
         self.bn1 = BatchNorm(width)
         channels = width
 
