@@ -1,13 +1,18 @@
 """Fine-tuning strategies: paths of parameters, to groups, to optimisers."""
 
 from jaxmed.strategies.optimizer import Optimizer
-from jaxmed.strategies.presets import create_strategy, options_of
-from jaxmed.strategies.strategy import Group, Phase, Strategy
+from jaxmed.strategies.phase import Group, Phase
+from jaxmed.strategies.registry import create_strategy, options_of
+from jaxmed.strategies.schedule import Schedule
+from jaxmed.strategies.settings import Settings
+from jaxmed.strategies.strategy import Strategy
 
 __all__ = [
     "Group",
     "Optimizer",
     "Phase",
+    "Schedule",
+    "Settings",
     "Strategy",
     "create_strategy",
     "options_of",

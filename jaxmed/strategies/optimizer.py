@@ -2,10 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 import optax
+from optax import contrib
 
 from jaxmed.errors import InputError, unknown
+
+# A number, or a function of the steps taken so far.
+Value = float | Callable[[Any], Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,12 +20,26 @@ class Optimizer:
     """An optimiser and its settings.
 
     Attributes:
-        name: "sgd", "adam" or "adamw".
+        name: "sgd", "adam" or "adamw" with torch's meaning and betas (0.9, 0.999);
+            "lion" (Chen et al., "Symbolic Discovery of Optimization Algorithms",
+            NeurIPS 2023; betas 0.9, 0.99); "lamb" (You et al., "Large Batch
+            Optimization for Deep Learning", ICLR 2020); or "muon" (Jordan et al.,
+            "Muon", 2024: momentum 0.95, orthogonalised, for the kernels of
+            convolutions and linear layers, and adamw for all other parameters).
         learning_rate: at least 0.
         weight_decay: at least 0. As in torch, "sgd" and "adam" add it times the
-            weights to the gradient, and "adamw" shrinks the weights by it times the
+            weights to the gradient, and the others shrink the weights by it times the
             learning rate (Loshchilov and Hutter, ICLR 2019).
         momentum: of "sgd", in [0, 1); torch's form, without dampening.
+        nesterov: of "sgd" with momentum.
+        decay_bias_and_norm: False leaves biases, the parameters of normalisation and
+            all others of fewer than two axes out of the decay.
+        pull_to_start: at least 0; adds it times the way from the weights that the
+            phase began with to the gradient (the L2-SP penalty of Li et al., ICML
+            2018, eq. 3).
+        make: an optimiser of your own in place of a named one: a function of the
+            learning rate, a number or an optax schedule, that returns an optax
+            transformation. `name` is then its label.
 
     Raises:
         InputError: an unknown name or a number out of its range.
@@ -28,42 +49,130 @@ class Optimizer:
     learning_rate: float
     weight_decay: float = 0.0
     momentum: float = 0.0
+    nesterov: bool = False
+    decay_bias_and_norm: bool = True
+    pull_to_start: float = 0.0
+    make: Callable[[Value], optax.GradientTransformation] | None = None
 
     def __post_init__(self) -> None:
-        if self.name not in _TRANSFORMATIONS:
+        if self.make is None and self.name not in _TRANSFORMATIONS:
             raise unknown("optimizer", self.name, _TRANSFORMATIONS)
-        for field in ("learning_rate", "weight_decay"):
+        for field in ("learning_rate", "weight_decay", "pull_to_start"):
             value = getattr(self, field)
             if not isinstance(value, (int, float)) or not value >= 0:
                 raise InputError(f"{field} must be at least 0, got {value!r}.")
         if not 0 <= self.momentum < 1:
             raise InputError(f"momentum must be in [0, 1), got {self.momentum}.")
+        if self.nesterov and not self.momentum:
+            raise InputError("nesterov needs a momentum above 0.")
+        if self.momentum and self.make is None and self.name != "sgd":
+            raise InputError(f"momentum is a setting of sgd, not of {self.name}.")
 
-    def transformation(self) -> optax.GradientTransformation:
-        """Builds the optax transformation."""
-        return _TRANSFORMATIONS[self.name](self)
+    def transformation(
+        self, *, rate: Value | None = None, momentum: Value | None = None
+    ) -> optax.GradientTransformation:
+        """Builds the optax transformation.
+
+        Args:
+            rate: in place of `learning_rate`.
+            momentum: in place of sgd's momentum, or of the others' first beta.
+        """
+        rate = self.learning_rate if rate is None else rate
+        if self.make:
+            inner = self.make(rate)
+        elif momentum is None or self.name == "muon":
+            inner = _TRANSFORMATIONS[self.name](self, rate, None)
+        else:
+            inner = optax.inject_hyperparams(
+                lambda rate, momentum: _TRANSFORMATIONS[self.name](self, rate, momentum)
+            )(rate=rate, momentum=momentum)
+        if not self.pull_to_start:
+            return inner
+        return optax.chain(_pull_to_start(self.pull_to_start), inner)
+
+    def mask(self) -> Callable[[Any], Any] | None:
+        """Returns what says of every parameter whether it decays; None for all."""
+        if self.decay_bias_and_norm:
+            return None
+        return lambda params: jax.tree.map(lambda array: jnp.ndim(array) > 1, params)
 
 
-def _sgd(settings: Optimizer) -> optax.GradientTransformation:
-    return optax.chain(
-        optax.add_decayed_weights(settings.weight_decay),
-        optax.sgd(settings.learning_rate, momentum=settings.momentum or None),
+def _pull_to_start(strength: float) -> optax.GradientTransformation:
+    def init(params):
+        # A copy, because a training step gives its parameters' buffers away.
+        return jax.tree.map(lambda array: jnp.array(array, copy=True), params)
+
+    def update(updates, state, params=None):
+        def pull(gradient, weight, start):
+            return gradient + strength * (weight - start)
+
+        return jax.tree.map(pull, updates, params, state), state
+
+    return optax.GradientTransformation(init, update)  # pyright: ignore[reportArgumentType]
+
+
+def _coupled(settings: Optimizer) -> optax.GradientTransformation:
+    return optax.add_decayed_weights(settings.weight_decay, settings.mask())
+
+
+def _betas(momentum: Value | None) -> dict[str, Any]:
+    return {} if momentum is None else {"b1": momentum}
+
+
+def _sgd(settings, rate, momentum):
+    if momentum is None:
+        momentum = settings.momentum or None
+    sgd = optax.sgd(rate, momentum=momentum, nesterov=settings.nesterov)
+    return optax.chain(_coupled(settings), sgd)
+
+
+def _adam(settings, rate, momentum):
+    return optax.chain(_coupled(settings), optax.adam(rate, **_betas(momentum)))
+
+
+def _adamw(settings, rate, momentum):
+    decay, mask = settings.weight_decay, settings.mask()
+    return optax.adamw(rate, weight_decay=decay, mask=mask, **_betas(momentum))
+
+
+def _lion(settings, rate, momentum):
+    decay, mask = settings.weight_decay, settings.mask()
+    return optax.lion(rate, weight_decay=decay, mask=mask, **_betas(momentum))
+
+
+def _lamb(settings, rate, momentum):
+    decay, mask = settings.weight_decay, settings.mask()
+    return optax.lamb(rate, weight_decay=decay, mask=mask, **_betas(momentum))
+
+
+def _muon(settings, rate, momentum):
+    del momentum
+    return contrib.muon(
+        rate,
+        weight_decay=settings.weight_decay,
+        weight_decay_mask=settings.mask(),
+        adam_weight_decay=settings.weight_decay if settings.decay_bias_and_norm else 0,
+        muon_weight_dimension_numbers=_as_matrices,
     )
 
 
-def _adam(settings: Optimizer) -> optax.GradientTransformation:
-    return optax.chain(
-        optax.add_decayed_weights(settings.weight_decay),
-        optax.adam(settings.learning_rate),
-    )
+def _as_matrices(params):
+    """Kernels (..., in, out) as matrices from all axes but the last to the last."""
+
+    def numbers(array):
+        axes = jnp.ndim(array)
+        if axes < 2:
+            return None
+        return contrib.MuonDimensionNumbers(tuple(range(axes - 1)), axes - 1)
+
+    return jax.tree.map(numbers, params)
 
 
-def _adamw(settings: Optimizer) -> optax.GradientTransformation:
-    return optax.adamw(settings.learning_rate, weight_decay=settings.weight_decay)
-
-
-_TRANSFORMATIONS: dict[str, Callable[[Optimizer], optax.GradientTransformation]] = {
+_TRANSFORMATIONS: dict[str, Callable[..., optax.GradientTransformation]] = {
     "sgd": _sgd,
     "adam": _adam,
     "adamw": _adamw,
+    "lion": _lion,
+    "lamb": _lamb,
+    "muon": _muon,
 }

@@ -1,36 +1,25 @@
-"""Strategies by name.
+"""Strategies that treat the backbone as a whole."""
 
-A preset is a function of the model and of options with defaults that returns a
-`Strategy`. A function of your own is named "package.module:function".
-"""
+from typing import Unpack
 
-import importlib
-import inspect
-from collections.abc import Callable
-from typing import Any, cast
-
-from jaxmed.errors import InputError, unknown
 from jaxmed.models.classifier import Classifier
-from jaxmed.strategies.optimizer import Optimizer
-from jaxmed.strategies.staged import (
-    backbone_and_head,
-    discriminative,
-    gradual_unfreezing,
-    layerwise_decay,
-    norm_only,
-    partial,
+from jaxmed.strategies.settings import (
+    Settings,
+    backbone_stages,
+    make_phase,
+    stage_rates,
 )
-from jaxmed.strategies.strategy import Group, Phase, Strategy
+from jaxmed.strategies.strategy import Strategy
+
+EVERYTHING = ("backbone", "head")
 
 
 def frozen(
     model: Classifier,
     *,
     epochs: int = 5,
-    optimizer: str = "adam",
     learning_rate: float = 1e-3,
-    weight_decay: float = 0.0,
-    drifting_norms: bool = False,
+    **settings: Unpack[Settings],
 ) -> Strategy:
     """Trains the head on the features of a frozen backbone (feature extraction).
 
@@ -38,22 +27,14 @@ def frozen(
     head is a classifier on fixed features, as in Donahue et al., "DeCAF", ICML 2014.
 
     Args:
-        model: decides nothing here; every preset takes it.
+        model: what is trained.
         epochs: passes over the training images.
-        optimizer, learning_rate, weight_decay: see `Optimizer`.
-        drifting_norms: lets the backbone's BatchNorm statistics drift, as tutorials
-            do that call `model.train()`; see `Phase.drifting`.
+        learning_rate: of the head.
+        **settings: see `Settings`. With batch_norm="train" the features change with
+            the backbone's statistics.
     """
-    del model
-    head = Group(
-        name="head",
-        patterns=("head",),
-        optimizer=Optimizer(
-            name=optimizer, learning_rate=learning_rate, weight_decay=weight_decay
-        ),
-    )
-    drifting = ("backbone",) if drifting_norms else ()
-    phase = Phase(name="head", epochs=epochs, groups=(head,), drifting=drifting)
+    rates = {"head": (("head",), learning_rate)}
+    phase = make_phase(model, "head", epochs, rates, settings)
     return Strategy(name="frozen", phases=(phase,))
 
 
@@ -61,9 +42,8 @@ def full(
     model: Classifier,
     *,
     epochs: int = 5,
-    optimizer: str = "adam",
     learning_rate: float = 1e-4,
-    weight_decay: float = 0.0,
+    **settings: Unpack[Settings],
 ) -> Strategy:
     """Trains everything at one rate; from scratch, if the weights are random.
 
@@ -71,19 +51,13 @@ def full(
     with one rate for the head and the rest.
 
     Args:
-        model: decides nothing here; every preset takes it.
+        model: what is trained.
         epochs: passes over the training images.
-        optimizer, learning_rate, weight_decay: see `Optimizer`.
+        learning_rate: of all.
+        **settings: see `Settings`.
     """
-    del model
-    everything = Group(
-        name="all",
-        patterns=("backbone", "head"),
-        optimizer=Optimizer(
-            name=optimizer, learning_rate=learning_rate, weight_decay=weight_decay
-        ),
-    )
-    phase = Phase(name="all", epochs=epochs, groups=(everything,))
+    rates = {"all": (EVERYTHING, learning_rate)}
+    phase = make_phase(model, "all", epochs, rates, settings)
     return Strategy(name="full", phases=(phase,))
 
 
@@ -94,112 +68,128 @@ def two_phase(
     head_learning_rate: float = 1e-3,
     epochs: int = 5,
     learning_rate: float = 1e-5,
-    optimizer: str = "adam",
-    weight_decay: float = 0.0,
-    drifting_norms: bool = False,
+    **settings: Unpack[Settings],
 ) -> Strategy:
     """Trains the head first, then everything at a small rate.
 
     A fresh head sends large gradients into pretrained layers; training it alone
-    first spares them (Kumar et al., "Fine-Tuning can Distort Pretrained Features and
-    Underperform Out-of-Distribution", ICLR 2022). The defaults are the PneumoniaMNIST
-    tutorial's.
+    first spares them. The defaults are the PneumoniaMNIST tutorial's.
 
     Args:
-        model: decides nothing here; every preset takes it.
+        model: what is trained.
         head_epochs, head_learning_rate: of the first phase.
-        epochs, learning_rate: of the second phase.
-        optimizer, weight_decay: of both; see `Optimizer`. The second phase starts
-            with a fresh optimiser state.
-        drifting_norms: of the first phase; see `frozen`.
+        epochs, learning_rate: of the second phase, which starts with a fresh
+            optimiser state.
+        **settings: of both phases; see `Settings`.
     """
     head = frozen(
-        model,
-        epochs=head_epochs,
-        optimizer=optimizer,
-        learning_rate=head_learning_rate,
-        weight_decay=weight_decay,
-        drifting_norms=drifting_norms,
+        model, epochs=head_epochs, learning_rate=head_learning_rate, **settings
     )
-    everything = full(
-        model,
-        epochs=epochs,
-        optimizer=optimizer,
-        learning_rate=learning_rate,
-        weight_decay=weight_decay,
-    )
-    return Strategy(name="two_phase", phases=head.phases + everything.phases)
+    every = full(model, epochs=epochs, learning_rate=learning_rate, **settings)
+    return Strategy(name="two_phase", phases=head.phases + every.phases)
 
 
-PRESETS: dict[str, Callable[..., Strategy]] = {
-    preset.__name__: preset
-    for preset in (
-        frozen,
-        full,
-        two_phase,
-        partial,
-        backbone_and_head,
-        discriminative,
-        layerwise_decay,
-        gradual_unfreezing,
-        norm_only,
-    )
-}
+def linear_probe_then_finetune(
+    model: Classifier,
+    *,
+    probe_epochs: int = 10,
+    probe_learning_rate: float = 1e-3,
+    epochs: int = 5,
+    learning_rate: float = 1e-5,
+    **settings: Unpack[Settings],
+) -> Strategy:
+    """Trains the head until it no longer improves, then everything from there (LP-FT).
 
-
-def find_strategy(name: str) -> Callable[..., Strategy]:
-    """Returns the function behind a strategy's name.
+    Kumar et al., "Fine-Tuning can Distort Pretrained Features and Underperform
+    Out-of-Distribution", ICLR 2022, section 3.4. Unlike in `two_phase` the probe is
+    trained out (it stops after two epochs without a better one) and the rate of the
+    second phase falls along a cosine.
 
     Args:
-        name: a preset, or "package.module:function" of your own.
-
-    Raises:
-        InputError: there is no such preset, module or function.
+        model: what is trained.
+        probe_epochs, probe_learning_rate: of the probe, at most so many epochs.
+        epochs, learning_rate: of the fine-tuning.
+        **settings: of both phases, in place of what is said above; see `Settings`.
     """
-    if ":" not in name:
-        if name not in PRESETS:
-            raise unknown("strategy", name, PRESETS)
-        return PRESETS[name]
-    module_name, _, attribute = name.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise InputError(f"Strategy {name!r}: {error}.") from error
-    function = getattr(module, attribute, None)
-    if not callable(function):
-        raise InputError(
-            f"Strategy {name!r}: {module_name} has no function {attribute!r}."
-        )
-    return cast(Callable[..., Strategy], function)
+    probe_settings: Settings = {"patience": 2, **settings}
+    probe = make_phase(
+        model,
+        "linear probe",
+        probe_epochs,
+        {"head": (("head",), probe_learning_rate)},
+        probe_settings,
+    )
+    tuning_settings: Settings = {"schedule": "cosine", **settings}
+    tuning = make_phase(
+        model,
+        "fine-tuning",
+        epochs,
+        {"all": (EVERYTHING, learning_rate)},
+        tuning_settings,
+    )
+    return Strategy(name="linear_probe_then_finetune", phases=(probe, tuning))
 
 
-def options_of(name: str) -> inspect.Signature:
-    """Returns the options of a strategy: its signature without the model.
+def backbone_and_head(
+    model: Classifier,
+    *,
+    epochs: int = 5,
+    learning_rate: float = 1e-4,
+    head_learning_rate: float = 1e-3,
+    **settings: Unpack[Settings],
+) -> Strategy:
+    """Trains everything, the fresh head at a higher rate than the backbone.
 
-    Raises:
-        InputError: there is no such strategy.
-    """
-    signature = inspect.signature(find_strategy(name))
-    return signature.replace(parameters=list(signature.parameters.values())[1:])
-
-
-def create_strategy(name: str, model: Classifier, **options: Any) -> Strategy:
-    """Builds a strategy by name.
+    As Girshick et al., "Rich Feature Hierarchies", CVPR 2014, ten times.
 
     Args:
-        name: a preset, or "package.module:function" of your own.
-        model: what is to be trained.
-        **options: the strategy's own; see `options_of`.
-
-    Raises:
-        InputError: an unknown name or option, an option's value out of range, or
-            groups that do not fit the model.
+        model: what is trained.
+        epochs: passes over the training images.
+        learning_rate, head_learning_rate: of the backbone, and of the head.
+        **settings: see `Settings`.
     """
-    known = options_of(name).parameters
-    free = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in known.values())
-    for option in options:
-        if option not in known and not free:
-            raise unknown(f"option of strategy {name!r}", option, known)
-    strategy = find_strategy(name)(model, **options)
-    strategy.summary(model)
-    return strategy
+    rates = dict.fromkeys(backbone_stages(model), learning_rate)
+    rates["head"] = head_learning_rate
+    phase = make_phase(model, "all", epochs, stage_rates(model, rates), settings)
+    return Strategy(name="backbone_and_head", phases=(phase,))
+
+
+def l2_sp(
+    model: Classifier,
+    *,
+    epochs: int = 5,
+    learning_rate: float = 1e-3,
+    head_learning_rate: float = 1e-2,
+    strength: float = 1e-2,
+    **settings: Unpack[Settings],
+) -> Strategy:
+    """Trains everything, pulling the backbone to its pretrained weights, not to zero.
+
+    Li, Grandvalet and Davoine, "Explicit Inductive Bias for Transfer Learning with
+    Convolutional Networks", ICML 2018, eq. 3: their alpha is `strength`, and their
+    beta the weight decay of the fresh head.
+
+    Args:
+        model: what is trained.
+        epochs: passes over the training images.
+        learning_rate, head_learning_rate: of the backbone, and of the head.
+        strength: of the pull on the backbone, which has no other decay.
+        **settings: see `Settings`; by default theirs, sgd with a momentum of 0.9 and
+            a weight decay of 1e-2.
+    """
+    sgd: Settings = {"optimizer": "sgd", "momentum": 0.9}
+    if settings.get("optimizer", "sgd") != "sgd":
+        sgd = {}
+    phase = make_phase(
+        model,
+        "all",
+        epochs,
+        {
+            "backbone": (("backbone",), learning_rate),
+            "head": (("head",), head_learning_rate),
+        },
+        {**sgd, "weight_decay": 1e-2, **settings},
+        pulled=("backbone",),
+        pull_to_start=strength,
+    )
+    return Strategy(name="l2_sp", phases=(phase,))

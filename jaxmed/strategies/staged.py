@@ -4,11 +4,22 @@ A backbone's stages are named from the image up; the head is the last one. See
 `Classifier.stages`.
 """
 
+from typing import Unpack
+
 from jaxmed.errors import InputError, unknown
 from jaxmed.models.classifier import Classifier
-from jaxmed.models.normalization import norm_paths
-from jaxmed.strategies.optimizer import Optimizer
-from jaxmed.strategies.strategy import Group, Phase, Strategy
+from jaxmed.models.layers import layers_in_order
+from jaxmed.models.parameters import split
+from jaxmed.strategies.settings import (
+    Rates,
+    Settings,
+    backbone_stages,
+    make_phase,
+    stage_rates,
+)
+from jaxmed.strategies.strategy import Strategy
+
+ADAMW: Settings = {"optimizer": "adamw", "weight_decay": 1e-4}
 
 
 def partial(
@@ -16,13 +27,14 @@ def partial(
     *,
     stages: int = 1,
     from_stage: str = "",
+    layers: int = 0,
+    from_layer: str = "",
     epochs: int = 5,
-    optimizer: str = "adam",
     learning_rate: float = 1e-4,
     head_learning_rate: float = 1e-3,
-    weight_decay: float = 0.0,
+    **settings: Unpack[Settings],
 ) -> Strategy:
-    """Trains the head and the last stages; the first ones stay frozen.
+    """Trains the head and the last stages or layers; the first ones stay frozen.
 
     Yosinski et al., "How Transferable Are Features in Deep Neural Networks?", NeurIPS
     2014: early layers are general, late ones belong to their task.
@@ -31,53 +43,36 @@ def partial(
         model: whose stages.
         stages: how many of the backbone's last stages to train, from 0 to all.
         from_stage: the first stage to train, by name, in place of a number.
+        layers: how many of the backbone's last layers to train, in place of stages. A
+            layer is a module with parameters, such as a convolution or a
+            normalisation; Keras' `fine_tune_at` counts layers without parameters too.
+        from_layer: the first layer to train, such as "features.12.conv.1", and all
+            that compute after it.
         epochs: passes over the training images.
-        learning_rate: of the stages.
+        learning_rate: of the stages or layers.
         head_learning_rate: of the head.
-        optimizer, weight_decay: of both; see `Optimizer`.
+        **settings: see `Settings`.
 
     Raises:
-        InputError: there is no such stage, or there are not so many.
+        InputError: there is no such stage or layer, there are not so many, or more
+            than one of the four ways to say which is used.
     """
-    names = _backbone_stages(model)
-    if from_stage:
-        if from_stage not in names:
-            raise unknown(f"stage of {model.architecture}", from_stage, names)
-        stages = len(names) - names.index(from_stage)
-    if not 0 <= stages <= len(names):
-        raise InputError(
-            f"stages must be from 0 to {len(names)}, the stages of "
-            f"{model.architecture} ({', '.join(names)}), got {stages}."
-        )
-    chosen = names[len(names) - stages :]
-    rates = dict.fromkeys(chosen, learning_rate) | {"head": head_learning_rate}
-    phase = _phase(model, "partial", epochs, rates, optimizer, weight_decay)
+    ways = {"from_stage": from_stage, "layers": layers, "from_layer": from_layer}
+    given = [name for name, value in ways.items() if value]
+    if len(given) > 1:
+        raise InputError(f"{' and '.join(given)} exclude each other; give one of them.")
+    rates: Rates
+    if layers or from_layer:
+        chosen = _last_layers(model, layers, from_layer)
+        rates = {
+            "last layers": (chosen, learning_rate),
+            "head": (("head",), head_learning_rate),
+        }
+    else:
+        last = dict.fromkeys(_last_stages(model, stages, from_stage), learning_rate)
+        rates = stage_rates(model, last | {"head": head_learning_rate})
+    phase = make_phase(model, "partial", epochs, rates, settings)
     return Strategy(name="partial", phases=(phase,))
-
-
-def backbone_and_head(
-    model: Classifier,
-    *,
-    epochs: int = 5,
-    optimizer: str = "adam",
-    learning_rate: float = 1e-4,
-    head_learning_rate: float = 1e-3,
-    weight_decay: float = 0.0,
-) -> Strategy:
-    """Trains everything, the fresh head at a higher rate than the backbone.
-
-    As Girshick et al., "Rich Feature Hierarchies", CVPR 2014, ten times.
-
-    Args:
-        model: what is trained.
-        epochs: passes over the training images.
-        learning_rate, head_learning_rate: of the backbone, and of the head.
-        optimizer, weight_decay: of both; see `Optimizer`.
-    """
-    rates = dict.fromkeys(_backbone_stages(model), learning_rate)
-    rates["head"] = head_learning_rate
-    phase = _phase(model, "all", epochs, rates, optimizer, weight_decay)
-    return Strategy(name="backbone_and_head", phases=(phase,))
 
 
 def discriminative(
@@ -85,8 +80,7 @@ def discriminative(
     *,
     rates: tuple[float, ...] = (1e-5, 1e-5, 1e-4, 1e-4, 1e-3),
     epochs: int = 5,
-    optimizer: str = "adamw",
-    weight_decay: float = 1e-4,
+    **settings: Unpack[Settings],
 ) -> Strategy:
     """Trains each stage at a rate of its own ("discriminative fine-tuning").
 
@@ -99,19 +93,21 @@ def discriminative(
         rates: for the last stages in order, the head's last. Earlier stages that no
             rate is left for are frozen.
         epochs: passes over the training images.
-        optimizer, weight_decay: of all; see `Optimizer`.
+        **settings: see `Settings`; by default adamw with a weight decay of 1e-4.
 
     Raises:
         InputError: more rates than stages, or none.
     """
-    names = [*_backbone_stages(model), "head"]
+    names = [*backbone_stages(model), "head"]
     if not 1 <= len(rates) <= len(names):
         raise InputError(
             f"rates must be 1 to {len(names)} numbers, for the last of the stages "
             f"{', '.join(names)}; got {len(rates)}."
         )
     chosen = dict(zip(names[-len(rates) :], rates, strict=True))
-    phase = _phase(model, "all", epochs, chosen, optimizer, weight_decay)
+    phase = make_phase(
+        model, "all", epochs, stage_rates(model, chosen), {**ADAMW, **settings}
+    )
     return Strategy(name="discriminative", phases=(phase,))
 
 
@@ -121,8 +117,7 @@ def layerwise_decay(
     learning_rate: float = 1e-3,
     decay: float = 0.5,
     epochs: int = 5,
-    optimizer: str = "adamw",
-    weight_decay: float = 1e-4,
+    **settings: Unpack[Settings],
 ) -> Strategy:
     """Trains everything, each stage at `decay` times the rate of the one above it.
 
@@ -133,20 +128,22 @@ def layerwise_decay(
         learning_rate: of the head.
         decay: in (0, 1].
         epochs: passes over the training images.
-        optimizer, weight_decay: of all; see `Optimizer`.
+        **settings: see `Settings`; by default adamw with a weight decay of 1e-4.
 
     Raises:
         InputError: `decay` is out of its range.
     """
     if not 0 < decay <= 1:
         raise InputError(f"decay must be in (0, 1], got {decay}.")
-    names = [*_backbone_stages(model), "head"]
+    names = [*backbone_stages(model), "head"]
     depths = range(len(names) - 1, -1, -1)
     rates = {
         name: learning_rate * decay**depth
         for name, depth in zip(names, depths, strict=True)
     }
-    phase = _phase(model, "all", epochs, rates, optimizer, weight_decay)
+    phase = make_phase(
+        model, "all", epochs, stage_rates(model, rates), {**ADAMW, **settings}
+    )
     return Strategy(name="layerwise_decay", phases=(phase,))
 
 
@@ -154,10 +151,9 @@ def gradual_unfreezing(
     model: Classifier,
     *,
     epochs_per_stage: int = 1,
-    optimizer: str = "adam",
     learning_rate: float = 1e-4,
     head_learning_rate: float = 1e-3,
-    weight_decay: float = 0.0,
+    **settings: Unpack[Settings],
 ) -> Strategy:
     """Trains the head, then one stage more in each phase, from the last to the first.
 
@@ -167,68 +163,47 @@ def gradual_unfreezing(
         model: whose stages.
         epochs_per_stage: passes over the training images in each phase.
         learning_rate, head_learning_rate: of the stages, and of the head.
-        optimizer, weight_decay: of all; see `Optimizer`. Each phase starts with a
-            fresh optimiser state.
+        **settings: see `Settings`. Each phase starts with a fresh optimiser state.
     """
-    names = _backbone_stages(model)
     rates, phases = {"head": head_learning_rate}, []
-    for name in ("head", *reversed(names)):
+    for name in ("head", *reversed(backbone_stages(model))):
         rates.setdefault(name, learning_rate)
-        phases.append(
-            _phase(model, name, epochs_per_stage, rates, optimizer, weight_decay)
-        )
+        chosen = stage_rates(model, rates)
+        phases.append(make_phase(model, name, epochs_per_stage, chosen, settings))
     return Strategy(name="gradual_unfreezing", phases=tuple(phases))
 
 
-def norm_only(
-    model: Classifier,
-    *,
-    epochs: int = 5,
-    optimizer: str = "adam",
-    learning_rate: float = 1e-3,
-    weight_decay: float = 0.0,
-) -> Strategy:
-    """Trains the head and the scales and biases of the normalisation layers.
-
-    Frankle et al., "Training BatchNorm and Only BatchNorm", ICLR 2021.
-
-    Args:
-        model: whose normalisation layers.
-        epochs: passes over the training images.
-        optimizer, learning_rate, weight_decay: see `Optimizer`.
-
-    Raises:
-        InputError: the model has no batch normalisation.
-    """
-    norms = norm_paths(model)
-    if not norms:
-        raise InputError(f"{model.architecture} has no batch normalisation to train.")
-    settings = Optimizer(
-        name=optimizer, learning_rate=learning_rate, weight_decay=weight_decay
-    )
-    groups = (
-        Group(name="norms", patterns=tuple(norms), optimizer=settings),
-        Group(name="head", patterns=("head",), optimizer=settings),
-    )
-    phase = Phase(name="norms", epochs=epochs, groups=groups)
-    return Strategy(name="norm_only", phases=(phase,))
-
-
-def _backbone_stages(model: Classifier) -> list[str]:
-    return [name for name in model.stages if name != "head"]
-
-
-def _phase(model, name, epochs, rates, optimizer, weight_decay) -> Phase:
-    """Makes a phase with a group for each stage in `rates`, at its rate."""
-    groups = tuple(
-        Group(
-            name=stage,
-            patterns=patterns,
-            optimizer=Optimizer(
-                name=optimizer, learning_rate=rates[stage], weight_decay=weight_decay
-            ),
+def _last_stages(model: Classifier, stages: int, from_stage: str) -> list[str]:
+    names = backbone_stages(model)
+    if from_stage:
+        if from_stage not in names:
+            raise unknown(f"stage of {model.architecture}", from_stage, names)
+        return names[names.index(from_stage) :]
+    if not 0 <= stages <= len(names):
+        raise InputError(
+            f"stages must be from 0 to {len(names)}, the stages of "
+            f"{model.architecture} ({', '.join(names)}), got {stages}."
         )
-        for stage, patterns in model.stages.items()
-        if stage in rates
-    )
-    return Phase(name=name, epochs=epochs, groups=groups)
+    return names[len(names) - stages :]
+
+
+def _last_layers(model: Classifier, layers: int, from_layer: str) -> tuple[str, ...]:
+    """Returns the parameters' paths of the last layers of the backbone."""
+    paths = [path for path in layers_in_order(model) if path.startswith("backbone.")]
+    if from_layer:
+        path = f"backbone.{from_layer.removeprefix('backbone.')}"
+        if path not in paths:
+            known = [path.removeprefix("backbone.") for path in paths]
+            raise unknown(f"layer of {model.architecture}", from_layer, known)
+        chosen = paths[paths.index(path) :]
+    elif 0 < layers <= len(paths):
+        chosen = paths[-layers:]
+    else:
+        raise InputError(
+            f"layers must be from 1 to {len(paths)}, the layers of "
+            f"{model.architecture} with parameters, got {layers}."
+        )
+    # Not the layers themselves: in a block with parameters of its own (ConvNeXt's
+    # layer scale) are layers that compute before it.
+    params = split(model).params
+    return tuple(p for layer in chosen for p in params if p.rpartition(".")[0] == layer)

@@ -1,138 +1,15 @@
-"""Strategies: which parameters are trained, when, and how.
+"""Strategies: which parameters are trained, when, and how."""
 
-A strategy is an ordered list of phases. A phase names groups of parameters, each by
-patterns over their paths and each with an optimiser; every other parameter is frozen.
-"""
-
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
-
-import optax
 
 from jaxmed.errors import InputError
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.normalization import norm_paths
-from jaxmed.models.parameters import Arrays, split
-from jaxmed.strategies.optimizer import Optimizer
+from jaxmed.models.parameters import split
+from jaxmed.strategies.phase import Phase, matches
 
-
-@dataclass(frozen=True, kw_only=True)
-class Group:
-    """Parameters that share an optimiser.
-
-    Attributes:
-        name: what tables and history columns call it.
-        patterns: paths such as "backbone.layer4" or "backbone.*.bn1". A pattern
-            takes the parameter of that path and every parameter below it; `*` stands
-            for any run of characters.
-        optimizer: how these parameters are trained.
-    """
-
-    name: str
-    patterns: tuple[str, ...]
-    optimizer: Optimizer
-
-    def takes(self, path: str) -> bool:
-        """Says whether the parameter at `path` belongs to this group."""
-        return any(matches(pattern, path) for pattern in self.patterns)
-
-
-def matches(pattern: str, path: str) -> bool:
-    """Says whether a group's pattern takes the parameter at `path`."""
-    return fnmatchcase(path, pattern) or fnmatchcase(path, f"{pattern}.*")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Phase:
-    """A stretch of training with one optimiser state.
-
-    Attributes:
-        name: what tables and plots call it.
-        epochs: passes over the training images, at least 1.
-        groups: what is trained; everything else is frozen, BatchNorm statistics
-            included. A BatchNorm layer uses and updates batch statistics where its
-            own parameters are trained. Dropout and stochastic depth act in the whole
-            backbone as soon as some of it is trained.
-        drifting: patterns of frozen BatchNorm layers that nevertheless use and update
-            batch statistics. This is what PyTorch programs do that freeze parameters
-            and then call `model.train()`; the frozen features change with it.
-    """
-
-    name: str
-    epochs: int
-    groups: tuple[Group, ...]
-    drifting: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.epochs < 1:
-            raise InputError(
-                f"Phase {self.name!r} must have at least 1 epoch, got {self.epochs}."
-            )
-
-    def assign(self, paths: Iterable[str]) -> dict[str, str]:
-        """Finds the group of every trained parameter.
-
-        Args:
-            paths: the paths of all parameters of a model.
-
-        Returns:
-            The name of the group by path, for the trained parameters only.
-
-        Raises:
-            InputError: a pattern takes no parameter, or two groups take the same
-                one.
-        """
-        paths = list(paths)
-        taken = {path: [g.name for g in self.groups if g.takes(path)] for path in paths}
-        twice = [f"{path} ({', '.join(n)})" for path, n in taken.items() if len(n) > 1]
-        unused = [
-            f"{pattern!r} of group {group.name!r}"
-            for group in self.groups
-            for pattern in group.patterns
-            if not any(matches(pattern, path) for path in paths)
-        ]
-        problems = []
-        if unused:
-            problems.append(f"no parameter matches {', '.join(unused)}")
-        if twice:
-            shown = ", ".join(twice[:5]) + (" and more" if len(twice) > 5 else "")
-            problems.append(f"in more than one group: {shown}")
-        if problems:
-            raise InputError(f"Phase {self.name!r}: {'; '.join(problems)}.")
-        return {path: names[0] for path, names in taken.items() if names}
-
-    def training_norms(self, model: Classifier) -> frozenset[str]:
-        """Returns the paths of the BatchNorm layers that use batch statistics.
-
-        Raises:
-            InputError: a pattern of `drifting` matches no BatchNorm layer.
-        """
-        trained = self.assign(split(model).params)
-        norms = norm_paths(model)
-        for pattern in self.drifting:
-            if not any(matches(pattern, path) for path in norms):
-                raise InputError(
-                    f"Phase {self.name!r}: no BatchNorm layer matches {pattern!r}."
-                )
-        return frozenset(
-            path
-            for path in norms
-            if f"{path}.scale" in trained
-            or any(matches(pattern, path) for pattern in self.drifting)
-        )
-
-    def transformation(self, trained: Iterable[str]) -> optax.GradientTransformation:
-        """Builds the optimiser of the trained parameters.
-
-        Args:
-            trained: their paths, as given by `assign`. Frozen parameters have no
-                part in it, so that there is no state for them either.
-        """
-        return optax.multi_transform(
-            {group.name: group.optimizer.transformation() for group in self.groups},
-            self.assign(trained),
-        )
+NORM_MODES = ("frozen", "updating", "drifting")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,18 +35,19 @@ class Strategy:
         """Counts what each phase trains.
 
         Returns:
-            A dict per phase: "name", "epochs", "trainable" (a number of parameters)
-            and "groups", a dict each: "name", "patterns", "parameters" (a number),
-            "optimizer" and "learning_rate"; "frozen", the names of the stages none of
-            whose parameters are trained; and "drifting", the patterns.
+            A dict per phase: "name", "epochs", "schedule" (in words), "trainable" (a
+            number of parameters), "groups", "stages", "frozen" (the names of stages
+            none of whose parameters are trained), "drifting" and "still" (patterns).
+            A group is "name", "patterns", "parameters" (a number), "optimizer" and
+            "learning_rate". A stage is "name", "parameters" and "trained" (numbers),
+            "rates" (the lowest and the highest, empty if frozen) and "norms": how
+            many BatchNorm layers are "frozen", "updating" their statistics with their
+            parameters, or "drifting" without.
 
         Raises:
             InputError: the patterns do not fit the model; see `Phase.assign`.
         """
-        params = split(model).params
-        for phase in self.phases:
-            phase.training_norms(model)
-        return [_count(phase, params, model.stages) for phase in self.phases]
+        return [_count(phase, model) for phase in self.phases]
 
     def describe(self, model: Classifier) -> str:
         """Returns the table of phases and groups as text, a line per group."""
@@ -190,19 +68,7 @@ class Strategy:
                         _shorten(group["patterns"]),
                     )
                 )
-            share = phase["trainable"] / total
-            frozen = (
-                f", frozen: {', '.join(phase['frozen'])}" if phase["frozen"] else ""
-            )
-            lines.append(
-                f"{phase['name']}: {phase['trainable']:,} of {total:,} parameters "
-                f"trainable ({share:.1%}){frozen}"
-            )
-            if phase["drifting"]:
-                lines.append(
-                    f"{phase['name']}: the statistics of frozen BatchNorm layers in "
-                    f"{', '.join(phase['drifting'])} drift"
-                )
+            lines += _sentences(phase, total)
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         table = [
             "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()
@@ -217,13 +83,28 @@ def _shorten(patterns: Sequence[str], most: int = 4) -> str:
     return f"{shown} and {more} more" if more > 0 else shown
 
 
-def _count(phase: Phase, params: Arrays, stages: Mapping[str, tuple[str, ...]]) -> dict:
-    assigned = phase.assign(params)
-    frozen = [
-        stage
-        for stage, patterns in stages.items()
-        if not any(matches(p, path) for p in patterns for path in assigned)
+def _sentences(phase: dict, total: int) -> list[str]:
+    """Says below the table what its columns do not."""
+    share = phase["trainable"] / total
+    frozen = f", frozen: {', '.join(phase['frozen'])}" if phase["frozen"] else ""
+    said = [
+        f"{phase['trainable']:,} of {total:,} parameters trainable "
+        f"({share:.1%}){frozen}"
     ]
+    if phase["schedule"] != "constant":
+        said.append(f"learning rate {phase['schedule']}")
+    if phase["drifting"]:
+        patterns = ", ".join(phase["drifting"])
+        said.append(f"the statistics of frozen BatchNorm layers in {patterns} drift")
+    if phase["still"]:
+        patterns = ", ".join(phase["still"])
+        said.append(f"trained BatchNorm layers in {patterns} keep their statistics")
+    return [f"{phase['name']}: {sentence}" for sentence in said]
+
+
+def _count(phase: Phase, model: Classifier) -> dict:
+    params = split(model).params
+    assigned = phase.assign(params)
     groups = [
         {
             "name": group.name,
@@ -238,11 +119,47 @@ def _count(phase: Phase, params: Arrays, stages: Mapping[str, tuple[str, ...]]) 
         }
         for group in phase.groups
     ]
+    stages = _count_stages(phase, model, assigned)
     return {
         "name": phase.name,
         "epochs": phase.epochs,
+        "schedule": phase.schedule.describe(),
         "trainable": sum(group["parameters"] for group in groups),
-        "frozen": frozen,
+        "frozen": [stage["name"] for stage in stages if not stage["trained"]],
         "drifting": list(phase.drifting),
+        "still": list(phase.still),
         "groups": groups,
+        "stages": stages,
     }
+
+
+def _count_stages(
+    phase: Phase, model: Classifier, assigned: dict[str, str]
+) -> list[dict]:
+    params, norms = split(model).params, norm_paths(model)
+    live = phase.training_norms(model)
+    rates = {group.name: group.optimizer.learning_rate for group in phase.groups}
+    counted = []
+    for name, patterns in model.stages.items():
+        inside = [p for p in params if any(matches(q, p) for q in patterns)]
+        trained = [path for path in inside if path in assigned]
+        own = sorted({rates[assigned[path]] for path in trained})
+        modes = [
+            "frozen"
+            if path not in live
+            else "updating"
+            if f"{path}.scale" in assigned
+            else "drifting"
+            for path in norms
+            if any(matches(pattern, path) for pattern in patterns)
+        ]
+        counted.append(
+            {
+                "name": name,
+                "parameters": sum(params[path].size for path in inside),
+                "trained": sum(params[path].size for path in trained),
+                "rates": [own[0], own[-1]] if own else [],
+                "norms": {mode: modes.count(mode) for mode in NORM_MODES},
+            }
+        )
+    return counted

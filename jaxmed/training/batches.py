@@ -1,6 +1,7 @@
 """The order of images, and batches of one shape."""
 
 from collections.abc import Iterator
+from itertools import islice
 
 import numpy as np
 
@@ -42,3 +43,23 @@ def batches(order: np.ndarray, batch_size: int, devices: int = 1) -> Iterator[Ba
         mask = np.zeros(rows, np.float32)
         mask[: len(chosen)] = 1
         yield indices, mask
+
+
+def windows(
+    order: np.ndarray, batch_size: int, devices: int = 1, accumulate: int = 1
+) -> Iterator[Batch]:
+    """Stacks the batches whose gradients make one optimiser step together.
+
+    Args:
+        order, batch_size, devices: see `batches`.
+        accumulate: batches a step. A last, short window is filled up with batches
+            that the mask marks as padding altogether.
+
+    Yields:
+        Indices, int32 (accumulate, rows), and a mask, float32 (accumulate, rows).
+    """
+    found = batches(order, batch_size, devices)
+    while window := list(islice(found, accumulate)):
+        indices, masks = map(np.stack, zip(*window, strict=True))
+        missing = ((0, accumulate - len(window)), (0, 0))
+        yield np.pad(indices, missing, mode="edge"), np.pad(masks, missing)

@@ -1,10 +1,10 @@
-"""Checkpoints of a run: the last epoch to go on from, and the best one to keep.
+"""Checkpoints of a run: the last epoch to go on from, and the best ones to keep.
 
 Each is written by Orbax to a temporary folder and renamed when complete, so that a
 run that is killed while writing still finds its previous checkpoint.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,34 @@ from jaxmed.models.parameters import Arrays
 from jaxmed.training.sharding import to_host
 
 
+class _Chosen(policies.PreservationPolicy):
+    """Keeps the epochs that the last `Checkpoints.save` named, and that one."""
+
+    def __init__(self):
+        self.epochs: Collection[int] | None = None
+
+    def should_preserve(self, checkpoints, *, context):
+        del context
+        kept = self.epochs
+        return [kept is None or info.step in kept for info in checkpoints]
+
+
 class Checkpoints:
     """The checkpoints folder of one run. Use `open_checkpoints`."""
 
-    def __init__(self, manager: ocp.CheckpointManager):
+    def __init__(self, manager: ocp.CheckpointManager, chosen: _Chosen):
         self._manager = manager
+        self._chosen = chosen
 
-    def save(self, epoch: int, weights: Arrays, optimizer: Any, progress: dict) -> None:
+    def save(
+        self,
+        epoch: int,
+        weights: Arrays,
+        optimizer: Any,
+        progress: dict,
+        *,
+        keep: Collection[int],
+    ) -> None:
         """Writes the state after an epoch and removes what it replaces.
 
         Args:
@@ -32,9 +53,10 @@ class Checkpoints:
             weights: all parameters and statistics, by path.
             optimizer: what the phase needs beside them to go on, a pytree of arrays.
             progress: what `load_progress` returns: plain values; "best" must be a
-                dict with the "epoch" of the best checkpoint, or None.
+                dict with the "epoch" of the best checkpoint.
+            keep: epochs to keep beside this one; no others.
         """
-        best = progress["best"]["epoch"] == epoch
+        self._chosen.epochs = {epoch, *keep}
         self._manager.save(
             epoch,
             args=ocp.args.Composite(
@@ -42,9 +64,6 @@ class Checkpoints:
                 optimizer=ocp.args.StandardSave(optimizer),
                 progress=ocp.args.JsonSave(progress),
             ),
-            # The highest rank is kept beside the latest epoch. Ranking by the epoch
-            # itself keeps the first of two equally good ones: the later is not best.
-            metrics={"rank": float(epoch) if best else -1.0},
         )
 
     def load_progress(self) -> dict | None:
@@ -92,7 +111,7 @@ def open_checkpoints(folder: Path, *, read_only: bool = False) -> Iterator[Check
         folder: created if it is to be written to.
         read_only: leaves the folder as it is; another process may be writing to it.
     """
-    folder = Path(folder).absolute()
+    folder, chosen = Path(folder).absolute(), _Chosen()
     options = ocp.CheckpointManagerOptions(
         create=not read_only,
         read_only=read_only,
@@ -101,12 +120,7 @@ def open_checkpoints(folder: Path, *, read_only: bool = False) -> Iterator[Check
         # Training donates its buffers to the next step; writing before going on is
         # what makes it safe to read them.
         enable_async_checkpointing=False,
-        preservation_policy=policies.AnyPreservationPolicy(
-            [
-                policies.LatestN(1),
-                policies.BestN(get_metric_fn=lambda metrics: metrics["rank"], n=1),
-            ]
-        ),
+        preservation_policy=chosen,
     )
     handlers = {
         "weights": ocp.StandardCheckpointHandler(),
@@ -116,7 +130,7 @@ def open_checkpoints(folder: Path, *, read_only: bool = False) -> Iterator[Check
     with ocp.CheckpointManager(
         folder, options=options, item_handlers=handlers
     ) as manager:
-        yield Checkpoints(manager)
+        yield Checkpoints(manager, chosen)
 
 
 def load_best_weights(folder: Path) -> tuple[Arrays, dict]:

@@ -11,10 +11,12 @@ from jaxmed.errors import InputError, unknown
 from jaxmed.models.classifier import Classifier
 from jaxmed.strategies import Strategy, create_strategy
 from jaxmed.training.checkpoint import open_checkpoints
-from jaxmed.training.loop import SELECTORS, Loop
-from jaxmed.training.objective import is_single
+from jaxmed.training.loop import Loop
+from jaxmed.training.mixing import NO_MIXING, Mixing
+from jaxmed.training.objective import CROSS_ENTROPY, Loss, is_single
 from jaxmed.training.preprocessing import preprocessing_of
-from jaxmed.training.sharding import Devices
+from jaxmed.training.selection import SELECTORS, WATCHED
+from jaxmed.training.sharding import Devices, data_mesh
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,10 @@ def fit(
     batch_size: int = 32,
     seed: int = 0,
     select: str = "val_auroc",
+    loss: Loss = CROSS_ENTROPY,
+    mixing: Mixing = NO_MIXING,
+    accumulate: int = 1,
+    ema: float = 0.0,
     checkpoints: Path | None = None,
     devices: Devices | None = None,
 ) -> FitResult:
@@ -55,10 +61,17 @@ def fit(
         strategy: a preset's name, a strategy, or a function of the model.
         preprocessing: uint8 images to network input; by default resized to
             `data.image_size` and normalised as `preprocessing_of` says.
-        batch_size: images a step, over all devices; at least 1.
-        seed: decides the order of images and dropout.
-        select: what the best epoch has: the highest "val_auroc" or "val_accuracy",
-            or the lowest "val_loss". The earliest of equals is taken.
+        batch_size: images the network sees at once, over all devices; at least 1.
+        seed: decides the order of images, dropout and mixing.
+        select: what the best epoch has: the lowest "val_loss", or the highest of
+            another of `jaxmed.training.selection.SELECTORS`. The earliest of equals
+            is taken.
+        loss: what is minimised; "val_loss" is the same loss.
+        mixing: mixup and cutmix; the accuracy on train images is then shared between
+            the labels as the loss is.
+        accumulate: batches whose gradients make one optimiser step, at least 1.
+        ema: the decay of a moving average of the weights, in [0, 1), which is then
+            what is validated, kept and used; 0 for none. See `StepPlan.ema`.
         checkpoints: a folder to save every epoch in. If it holds some of the same
             training, that is gone on with, and ends as if it had not been stopped.
         devices: by default all there are; the result does not depend on them.
@@ -72,23 +85,32 @@ def fit(
         raise unknown("way to choose the best epoch", select, SELECTORS)
     if batch_size < 1:
         raise InputError(f"batch_size must be at least 1, got {batch_size}.")
+    if accumulate < 1:
+        raise InputError(f"accumulate must be at least 1, got {accumulate}.")
+    if not 0 <= ema < 1:
+        raise InputError(f"ema must be in [0, 1), got {ema}.")
     _check_logits(model, data)
     if isinstance(strategy, str):
         strategy = create_strategy(strategy, model)
     elif not isinstance(strategy, Strategy):
         strategy = strategy(model)
     strategy.summary(model)
+    _check_watched(strategy)
     with open_checkpoints(checkpoints) if checkpoints else nullcontext() as saved:
         loop = Loop(
-            model,
-            data,
-            strategy,
-            preprocessing or preprocessing_of(model, data.image_size),
+            model=model,
+            data=data,
+            strategy=strategy,
+            preprocessing=preprocessing or preprocessing_of(model, data.image_size),
+            loss=loss,
+            mixing=mixing,
             batch_size=batch_size,
+            accumulate=accumulate,
+            ema=ema,
             seed=seed,
             select=select,
             saved=saved,
-            devices=devices,
+            mesh=data_mesh(devices),
         )
         loop.run()
     return FitResult(history=loop.history, best=loop.best, strategy=strategy)
@@ -102,3 +124,11 @@ def _check_logits(model: Classifier, data: Dataset) -> None:
             f"{data.source} has {classes} classes, and the model {logits} logits. "
             f"Build it with num_classes={classes}{single}."
         )
+
+
+def _check_watched(strategy: Strategy) -> None:
+    for phase in strategy.phases:
+        if phase.schedule.watch not in WATCHED:
+            raise unknown(
+                "column to watch for a plateau", phase.schedule.watch, WATCHED
+            )

@@ -1,96 +1,114 @@
 """Phases of epochs, each epoch followed by validation and a checkpoint."""
 
+import functools
 import math
 import time
 from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from jaxmed.data.dataset import Dataset
 from jaxmed.data.preprocess import Preprocessing
 from jaxmed.errors import InputError
-from jaxmed.evaluation.ranking import Ranking
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import Arrays, load
 from jaxmed.progress import Advance, progress
 from jaxmed.strategies import Phase, Strategy
-from jaxmed.training.batches import batches, shuffled
+from jaxmed.training.batches import shuffled, windows
 from jaxmed.training.checkpoint import Checkpoints
-from jaxmed.training.objective import image_hits, mean_loss, probabilities
-from jaxmed.training.predict import as_predictions, compute_logits
-from jaxmed.training.sharding import Devices, data_mesh, replicate, replicated, to_host
-from jaxmed.training.step import (
-    Frozen,
+from jaxmed.training.mixing import Mixing
+from jaxmed.training.objective import Loss, image_hits, mean_loss, probabilities
+from jaxmed.training.predict import as_predictions, compute_logits, eval_parts
+from jaxmed.training.selection import (
+    best_row,
+    is_over,
+    plateau_factor,
+    validation_scores,
+)
+from jaxmed.training.sharding import replicate, replicated, to_host
+from jaxmed.training.state import (
     Images,
+    StepPlan,
     TrainState,
+    all_weights,
     begin_phase,
-    compiled_train_step,
-    eval_parts,
+    beside_weights,
+    restore,
     zero_totals,
 )
-
-# What may choose the best epoch, and whether more of it is better.
-SELECTORS = {"val_auroc": True, "val_accuracy": True, "val_loss": False}
+from jaxmed.training.step import compiled_train_step
 
 # Seconds between two looks at the running totals; a look waits for the device.
 LOOK_INTERVAL = 0.5
 
 
+@dataclass(kw_only=True)
 class Loop:
-    """One training: its arguments, and how far it is.
+    """One training: its arguments, which are `fit`'s, and how far it is.
 
     Attributes:
         history: a dict per finished epoch, with the columns of history.csv.
-        best: the best epoch so far: "phase", "epoch", "metric", "value".
     """
 
-    def __init__(
-        self,
-        model: Classifier,
-        data: Dataset,
-        strategy: Strategy,
-        preprocessing: Preprocessing,
-        *,
-        batch_size: int,
-        seed: int,
-        select: str,
-        saved: Checkpoints | None,
-        devices: Devices | None,
-    ):
-        self.model = model
-        self.data = data
-        self.strategy = strategy
-        self.preprocessing = preprocessing
-        self.batch_size = batch_size
-        self.seed = seed
-        self.select = select
-        self.saved = saved
-        self.mesh = data_mesh(devices)
+    model: Classifier
+    data: Dataset
+    strategy: Strategy
+    preprocessing: Preprocessing
+    loss: Loss
+    mixing: Mixing
+    batch_size: int
+    accumulate: int
+    ema: float
+    seed: int
+    select: str
+    saved: Checkpoints | None
+    mesh: Mesh
+
+    def __post_init__(self) -> None:
         self.history: list[dict] = []
-        self.best: dict = {}
-        self._best_weights: Arrays = {}
+        # Weights of the best epochs, of all and of the phase, by epoch.
+        self._kept: dict[int, Arrays] = {}
+
+    @property
+    def best(self) -> dict:
+        """The best epoch so far: "phase", "epoch", "metric", "value"."""
+        row = best_row(self.history, self.select)
+        return {
+            "phase": row["phase"],
+            "epoch": row["epoch"],
+            "metric": self.select,
+            "value": row[self.select],
+        }
 
     def run(self) -> None:
         """Trains to the end; the model is left with the best epoch's weights."""
         self._resume()
         train = self.data.train
         self._images = replicate(Images(train.images, train.labels), self.mesh)
-        before = 0
         for number, phase in enumerate(self.strategy.phases):
-            if len(self.history) < before + phase.epochs:
-                self._run_phase(number, phase, before)
-            before += phase.epochs
-        load(self.model, self._best_weights)
+            if not is_over(phase, self._rows(phase), self.select):
+                self._run_phase(number, phase)
+        load(self.model, self._kept[self.best["epoch"]])
         eval_parts(self.model)
+
+    def _rows(self, phase: Phase) -> list[dict]:
+        """The finished epochs of a phase."""
+        return [row for row in self.history if row["phase"] == phase.name]
 
     def _resume(self) -> None:
         """Goes back to the last checkpoint, if there is one."""
         found = self.saved.load_progress() if self.saved else None
         if self.saved is None or found is None:
             return
+        self.history = found["history"]
+        last = self.history[-1]["phase"]
+        phase = next((p for p in self.strategy.phases if p.name == last), None)
+        if phase is None:
+            raise InputError(f"The checkpoints are of another strategy, with {last!r}.")
         try:
             load(self.model, self.saved.load_weights())
         except ValueError as error:
@@ -98,36 +116,58 @@ class Loop:
                 f"The checkpoints are not of {self.model.architecture} with this "
                 f"head. {error}"
             ) from error
-        self.history, self.best = found["history"], found["best"]
-        self._best_weights = self.saved.load_weights(self.best["epoch"])
+        for epoch in self._best_epochs():
+            self._kept[epoch] = self.saved.load_weights(epoch)
+        rows = self._rows(phase)
+        if is_over(phase, rows, self.select) and phase.restore_best:
+            load(self.model, self._kept[best_row(rows, self.select)["epoch"]])
 
-    def _run_phase(self, number: int, phase: Phase, before: int) -> None:
-        """Runs what is left of a phase that has `before` epochs before it."""
-        definition, state, frozen = begin_phase(self.model, phase)
+    def _best_epochs(self) -> set[int]:
+        """The best epoch of all, and of the phase that the last one is of."""
+        phase = [r for r in self.history if r["phase"] == self.history[-1]["phase"]]
+        return {best_row(rows, self.select)["epoch"] for rows in (self.history, phase)}
+
+    def _plan(self, phase: Phase) -> StepPlan:
+        images = self.batch_size * self.accumulate
+        return StepPlan(
+            phase=phase,
+            preprocessing=self.preprocessing,
+            task=self.data.task,
+            loss=self.loss,
+            mixing=self.mixing,
+            accumulate=self.accumulate,
+            ema=self.ema,
+            steps_per_epoch=math.ceil(len(self.data.train) / images),
+        )
+
+    def _run_phase(self, number: int, phase: Phase) -> None:
+        """Runs what is left of a phase."""
+        plan = self._plan(phase)
+        definition, state, frozen = begin_phase(self.model, plan)
         state, frozen = replicate(state, self.mesh), replicate(frozen, self.mesh)
-        if self.saved and len(self.history) > before:
-            rest = self.saved.load_optimizer((state.optimizer, state.step))
-            state = state._replace(optimizer=rest[0], step=rest[1])
+        rows = self._rows(phase)
+        if self.saved and rows:
+            state = restore(state, self.saved.load_optimizer(beside_weights(state)))
         key = jax.random.fold_in(jax.random.key(self.seed), number)
-        step = partial(
-            compiled_train_step(
-                definition, phase, self.preprocessing, self.data.task, self.mesh
-            ),
+        step = functools.partial(
+            compiled_train_step(definition, plan, self.mesh),
             frozen=frozen,
             images=self._images,
             key=jax.device_put(key, replicated(self.mesh)),
         )
         definition = eval_parts(self.model).definition
-        for epoch in range(len(self.history) + 1, before + phase.epochs + 1):
-            label = f"{phase.name} {epoch - before}/{phase.epochs}"
-            started = time.perf_counter()
-            count = len(self.data.train.ids)
+        weights = all_weights(state, frozen)
+        while not is_over(phase, rows, self.select):
+            epoch = len(self.history) + 1
+            scale = plateau_factor(phase, rows)
+            label = f"{phase.name} {len(rows) + 1}/{phase.epochs}"
+            count, started = len(self.data.train), time.perf_counter()
             with progress(label, count, unit="images") as advance:
-                if len(self.history) == before:
+                if not rows:
                     advance(0, step="being compiled")
-                state, trained = self._train_epoch(step, state, epoch, advance)
+                state, trained = self._train_epoch(step, state, epoch, scale, advance)
                 seconds = time.perf_counter() - started
-                weights = _weights(state, frozen)
+                weights = all_weights(state, frozen)
                 validated = self._validate(definition, weights)
                 advance(0, **trained, **validated)
             row = {
@@ -136,21 +176,32 @@ class Loop:
                 "step": int(state.step),
                 **trained,
                 **validated,
-                **{f"lr_{g.name}": g.optimizer.learning_rate for g in phase.groups},
+                **_rates(plan, int(state.step) - 1, scale),
                 "seconds": time.perf_counter() - started,
                 "images_per_second": count / seconds,
             }
             self._keep(row, weights, state)
-        load(self.model, to_host(_weights(state, frozen)))
+            rows = self._rows(phase)
+        if phase.restore_best:
+            load(self.model, self._kept[best_row(rows, self.select)["epoch"]])
+        else:
+            load(self.model, to_host(weights))
 
     def _train_epoch(
-        self, step: Callable, state: TrainState, epoch: int, advance: Advance
+        self,
+        step: Callable,
+        state: TrainState,
+        epoch: int,
+        scale: float,
+        advance: Advance,
     ) -> tuple[TrainState, dict]:
         state = state._replace(totals=replicate(zero_totals(), self.mesh))
-        order = shuffled(len(self.data.train.ids), seed=self.seed, epoch=epoch)
+        order = shuffled(len(self.data.train), seed=self.seed, epoch=epoch)
         looked, pending = time.monotonic(), 0
-        for indices, mask in batches(order, self.batch_size, self.mesh.size):
-            state = step(state, indices=indices, mask=mask)
+        for indices, mask in windows(
+            order, self.batch_size, self.mesh.size, self.accumulate
+        ):
+            state = step(state, indices=indices, mask=mask, scale=np.float32(scale))
             pending += int(mask.sum())
             if time.monotonic() - looked > LOOK_INTERVAL:
                 advance(pending, **_averages(state))
@@ -175,47 +226,47 @@ class Loop:
         )
         hits = np.asarray(image_hits(logits, val.labels, task))
         predictions = as_predictions(self.data, "val", probabilities(logits, task))
-        auroc = Ranking(predictions).values()[("auroc",)]
         return {
-            "val_loss": mean_loss(logits, val.labels, task),
+            "val_loss": mean_loss(logits, val.labels, task, self.loss),
             "val_accuracy": float(hits.mean(dtype=np.float64)),
-            "val_auroc": auroc if isinstance(auroc, float) else None,
+            **validation_scores(predictions, self.select),
         }
 
     def _keep(self, row: dict, weights: Arrays, state: TrainState) -> None:
         """Enters a finished epoch in the history and saves it."""
-        self.history.append(row)
-        value = row[self.select]
-        if value is None:
+        if row[self.select] is None:
             raise InputError(
-                f"{self.select} is not defined on the validation split, which has "
-                "images of one class only. Choose the best epoch by val_loss."
+                f"{self.select} is not defined on the validation split, which lacks "
+                "images of some class. Choose the best epoch by val_loss."
             )
-        better = SELECTORS[self.select]
-        best = self.best.get("value")
-        if best is None or (value > best if better else value < best):
-            self.best = {
-                "phase": row["phase"],
-                "epoch": row["epoch"],
-                "metric": self.select,
-                "value": value,
-            }
-            self._best_weights = to_host(weights)
+        self.history.append(row)
+        best = self._best_epochs()
+        for epoch in self._kept.keys() - best:
+            del self._kept[epoch]
+        if row["epoch"] in best:
+            self._kept[row["epoch"]] = to_host(weights)
         if self.saved:
-            optimizer = (state.optimizer, state.step)
-            found = {"history": self.history, "best": self.best}
-            self.saved.save(row["epoch"], weights, optimizer, found)
+            self.saved.save(
+                row["epoch"],
+                weights,
+                beside_weights(state),
+                {"history": self.history, "best": self.best},
+                keep=best,
+            )
 
 
 def _averages(state: TrainState) -> dict:
     """Returns loss and accuracy over the epoch so far, as training saw them."""
     totals = {name: float(value) for name, value in state.totals.items()}
     return {
-        "train_loss": totals["loss"] / totals["images"],
+        "train_loss": totals["loss"] / totals["weight"],
         "train_accuracy": totals["hits"] / totals["images"],
     }
 
 
-def _weights(state: TrainState, frozen: Frozen) -> Arrays:
-    """All parameters and statistics, by path."""
-    return state.params | frozen.params | state.stats | frozen.stats
+def _rates(plan: StepPlan, step: int, scale: float) -> dict[str, float]:
+    """Returns the groups' learning rates at a step, by column of the history."""
+    return {
+        f"lr_{group.name}": scale * plan.phase.rate(group, step, plan.steps_per_epoch)
+        for group in plan.phase.groups
+    }

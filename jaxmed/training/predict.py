@@ -1,21 +1,31 @@
 """Probabilities for images."""
 
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
+import jax
 import numpy as np
 from jax.sharding import Mesh
+from jax.typing import ArrayLike
 
 from jaxmed.data.dataset import Dataset
 from jaxmed.data.preprocess import Preprocessing
 from jaxmed.evaluation.predictions import Predictions
 from jaxmed.models.classifier import Classifier
-from jaxmed.models.parameters import Arrays
+from jaxmed.models.normalization import set_training_norms
+from jaxmed.models.parameters import Arrays, Parts, merge, split
 from jaxmed.progress import progress
 from jaxmed.training.batches import batches
 from jaxmed.training.objective import probabilities
 from jaxmed.training.preprocessing import preprocessing_of
-from jaxmed.training.sharding import Devices, data_mesh, replicate
-from jaxmed.training.step import compiled_logits, eval_parts
+from jaxmed.training.sharding import (
+    Devices,
+    data_mesh,
+    over_batch,
+    replicate,
+    replicated,
+)
 
 BATCH_SIZE = 256
 
@@ -61,6 +71,25 @@ def compute_logits(
         with progress(description, len(images), unit="images") as advance:
             work(advance)
     return np.concatenate(chunks)
+
+
+@lru_cache(maxsize=32)
+def compiled_logits(
+    definition: Any, preprocessing: Preprocessing, mesh: Mesh
+) -> Callable[[Arrays, ArrayLike], jax.Array]:
+    """Compiles prediction: all weights by path, and uint8 images, to logits."""
+    whole, cut = replicated(mesh), over_batch(mesh)
+
+    def logits(weights, images):
+        return merge(definition, weights, {})(preprocessing(images))
+
+    return jax.jit(logits, in_shardings=(whole, cut), out_shardings=whole)
+
+
+def eval_parts(model: Classifier) -> Parts:
+    """Takes a model apart with every BatchNorm layer in eval mode."""
+    set_training_norms(model, ())
+    return split(model)
 
 
 def predict(

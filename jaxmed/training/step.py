@@ -1,168 +1,139 @@
-"""The compiled steps: one of training, one of prediction."""
+"""The compiled training step."""
 
 from collections.abc import Callable
-from functools import lru_cache
-from typing import Any, NamedTuple, cast
+from functools import lru_cache, partial
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from jax.sharding import Mesh
-from jax.typing import ArrayLike
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxmed.data.preprocess import Preprocessing
-from jaxmed.models.classifier import Classifier
-from jaxmed.models.normalization import set_training_norms
-from jaxmed.models.parameters import Arrays, Parts, merge, split, stats_of
-from jaxmed.strategies.strategy import Phase
-from jaxmed.training.objective import image_hits, image_losses
+from jaxmed.models.parameters import Arrays, merge, stats_of
+from jaxmed.training.objective import image_hits
 from jaxmed.training.sharding import over_batch, replicated
-
-
-class TrainState(NamedTuple):
-    """What a training step changes.
-
-    Attributes:
-        params: the trained parameters, by path.
-        stats: the running statistics of BatchNorm layers in training mode, by path.
-        optimizer: the optimiser's state; it knows the trained parameters only.
-        step: optimiser steps done since the phase began, int32 ().
-        totals: sums since they were last reset: "loss" and "hits" over images, and
-            "images", float32 () each.
-    """
-
-    params: Arrays
-    stats: Arrays
-    optimizer: optax.OptState
-    step: jax.Array
-    totals: Arrays
-
-
-class Frozen(NamedTuple):
-    """What a training step reads and never changes: the other weights, by path."""
-
-    params: Arrays
-    stats: Arrays
-
-
-class Images(NamedTuple):
-    """A split on the devices: uint8 (n, h, w, c), and int32 labels (n,) or (n, k)."""
-
-    images: ArrayLike
-    labels: ArrayLike
-
-
-def zero_totals() -> Arrays:
-    """Returns the totals of no image."""
-    return {name: jnp.zeros(()) for name in ("loss", "hits", "images")}
-
-
-def begin_phase(model: Classifier, phase: Phase) -> tuple[Any, TrainState, Frozen]:
-    """Divides a model into what a phase trains and what it leaves alone.
-
-    Args:
-        model: its BatchNorm layers are put in the phase's modes.
-        phase: says what is trained.
-
-    Returns:
-        The model's definition, the state to begin with, and the frozen weights.
-    """
-    norms = phase.training_norms(model)
-    set_training_norms(model, norms)
-    definition, params, stats = split(model)
-    trained = phase.assign(params)
-    live_params = {path: params[path] for path in trained}
-    live_stats = {
-        path: array for path, array in stats.items() if path.rpartition(".")[0] in norms
-    }
-    state = TrainState(
-        params=live_params,
-        stats=live_stats,
-        optimizer=phase.transformation(trained).init(live_params),
-        step=jnp.zeros((), jnp.int32),
-        totals=zero_totals(),
-    )
-    frozen = Frozen(
-        {path: array for path, array in params.items() if path not in live_params},
-        {path: array for path, array in stats.items() if path not in live_stats},
-    )
-    return definition, state, frozen
-
+from jaxmed.training.state import StepPlan, TrainState
 
 TrainStep = Callable[..., TrainState]
 
 
-def make_train_step(
-    definition: Any, phase: Phase, preprocessing: Preprocessing, task: str
-) -> TrainStep:
+def make_train_step(definition: Any, plan: StepPlan) -> TrainStep:
     """Writes the training step of a phase, as a pure function, not yet compiled.
 
     Args:
         definition: the model's, from `begin_phase`.
-        phase: gives the optimiser.
-        preprocessing: uint8 images to network input.
-        task: see `jaxmed.data.dataset.Task`.
+        plan: what the step does.
 
     Returns:
         A function of the state and, by keyword, the `frozen` weights, the split's
-        `images`, the `indices` (rows,) and `mask` (rows,) of a batch, and a random
-        `key`, that returns the next state. The loss is the mean over the batch's
-        images. The key and the state's step decide dropout, which is off in a
-        backbone that is frozen as a whole.
+        `images`, the `indices` and `mask` of the batches, both (accumulate, rows), a
+        random `key`, and `scale`, a factor on the learning rates, that returns the
+        next state. The loss is the weighted mean over the images of all batches. The
+        key and the state's step decide dropout, which is off in a backbone that is
+        frozen as a whole, and mixing.
     """
+    gradients_of = _gradients(definition, plan)
 
-    def step(state, *, frozen, images, indices, mask, key):
-        inputs = preprocessing(images.images[indices])
-        labels = images.labels[indices]
-        dropout_key = jax.random.fold_in(key, state.step)
-        frozen_backbone = not any(p.startswith("backbone.") for p in state.params)
+    def step(state, *, frozen, images, indices, mask, key, scale=1.0):
+        keys = jax.random.split(jax.random.fold_in(key, state.step), plan.accumulate)
+        batches = (images.images[indices], images.labels[indices], mask, keys)
+        one = partial(gradients_of, state.params, frozen)
+        if plan.accumulate == 1:
+            summed, stats = one(state.stats, *(part[0] for part in batches))
+        else:
+            summed, stats = _accumulate(one, state, batches)
+        gradients = jax.tree.map(lambda g: g / summed["weight"], summed["gradients"])
+        transformation = plan.phase.transformation(state.params, plan.steps_per_epoch)
+        updates, optimizer = transformation.update(
+            gradients, state.optimizer, state.params
+        )
+        updates = jax.tree.map(lambda update: update * scale, updates)
+        params = cast(Arrays, optax.apply_updates(state.params, updates))
+        return TrainState(
+            params=params,
+            stats=stats,
+            optimizer=optimizer,
+            step=state.step + 1,
+            totals={name: state.totals[name] + summed[name] for name in state.totals},
+            average={
+                path: plan.ema * average + (1 - plan.ema) * (params | stats)[path]
+                for path, average in state.average.items()
+            },
+        )
+
+    return step
+
+
+def _gradients(definition: Any, plan: StepPlan) -> Callable:
+    """Writes the gradients of one batch, summed over its images."""
+    loss, task = plan.loss, plan.task
+
+    def gradients_of(trained, frozen, stats, images, labels, mask, key):
+        dropout_key, mixing_key = jax.random.split(key)
+        inputs = plan.preprocessing(images)
+        shares = [(labels, 1.0)]
+        if plan.mixing:
+            inputs, partner, share = plan.mixing.mix(inputs, mask, mixing_key)
+            shares = [(labels, share), (labels[partner], 1 - share)]
+        frozen_backbone = not any(path.startswith("backbone.") for path in trained)
 
         def objective(params):
-            model = merge(
-                definition, params | frozen.params, state.stats | frozen.stats
-            )
+            model = merge(definition, params | frozen.params, stats | frozen.stats)
             logits = model(
                 inputs,
                 mask=mask,
                 rngs=nnx.Rngs(dropout=dropout_key),
                 frozen_backbone=frozen_backbone,
             )
-            losses = image_losses(logits, labels, task) * mask
+            losses, weights, hits = 0.0, 0.0, 0.0
+            for given, share in shares:
+                own_losses, own_weights = loss(logits, given, task)
+                losses += share * own_losses
+                weights += share * own_weights
+                hits += share * image_hits(logits, given, task)
             every = stats_of(model)
-            stats = {path: every[path] for path in state.stats}
-            return losses.sum() / mask.sum(), (losses.sum(), logits, stats)
+            sums = {
+                "loss": (losses * mask).sum(),
+                "weight": (weights * mask).sum(),
+                "hits": (hits * mask).sum(),
+                "images": mask.sum(),
+            }
+            return sums["loss"], (sums, {path: every[path] for path in stats})
 
-        gradients, (loss, logits, stats) = jax.grad(objective, has_aux=True)(
-            state.params
-        )
-        transformation = phase.transformation(state.params)
-        updates, optimizer = transformation.update(
-            gradients, state.optimizer, state.params
-        )
-        hits = (image_hits(logits, labels, task) * mask).sum()
-        batch = {"loss": loss, "hits": hits, "images": mask.sum()}
-        return TrainState(
-            params=cast(Arrays, optax.apply_updates(state.params, updates)),
-            stats=stats,
-            optimizer=optimizer,
-            step=state.step + 1,
-            totals=jax.tree.map(jnp.add, state.totals, batch),
-        )
+        gradients, (sums, stats) = jax.grad(objective, has_aux=True)(trained)
+        return sums | {"gradients": gradients}, stats
 
-    return step
+    return gradients_of
+
+
+def _accumulate(one: Callable, state: TrainState, batches: tuple) -> tuple:
+    """Sums the gradients of several batches; BatchNorm's statistics follow each."""
+    first = jax.tree.map(lambda part: part[0], batches)
+    shapes, _ = jax.eval_shape(one, state.stats, *first)
+    nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+
+    def add(carry, batch):
+        summed, stats = carry
+        # A batch of padding alone has no mean to normalise by.
+        more, stats = jax.lax.cond(
+            batch[2].any(), one, lambda stats, *_: (nothing, stats), stats, *batch
+        )
+        return (jax.tree.map(jnp.add, summed, more), stats), None
+
+    (summed, stats), _ = jax.lax.scan(add, (nothing, state.stats), batches)
+    return summed, stats
 
 
 @lru_cache(maxsize=32)
-def compiled_train_step(
-    definition: Any, phase: Phase, preprocessing: Preprocessing, task: str, mesh: Mesh
-) -> TrainStep:
+def compiled_train_step(definition: Any, plan: StepPlan, mesh: Mesh) -> TrainStep:
     """Compiles the training step over a mesh; the state's buffers are donated.
 
-    Kept by its arguments: seeds and arms that share a phase share a program.
+    Kept by its arguments: seeds and arms that share a plan share a program.
     """
-    whole, cut = replicated(mesh), over_batch(mesh)
-    step = make_train_step(definition, phase, preprocessing, task)
+    whole = replicated(mesh)
+    cut = NamedSharding(mesh, PartitionSpec(None, *over_batch(mesh).spec))
+    step = make_train_step(definition, plan)
 
     def sharded(state, indices, mask, **others):
         indices = jax.lax.with_sharding_constraint(indices, cut)
@@ -170,22 +141,3 @@ def compiled_train_step(
         return step(state, indices=indices, mask=mask, **others)
 
     return jax.jit(sharded, out_shardings=whole, donate_argnums=0)
-
-
-@lru_cache(maxsize=32)
-def compiled_logits(
-    definition: Any, preprocessing: Preprocessing, mesh: Mesh
-) -> Callable[[Arrays, ArrayLike], jax.Array]:
-    """Compiles prediction: all weights by path, and uint8 images, to logits."""
-    whole, cut = replicated(mesh), over_batch(mesh)
-
-    def logits(weights, images):
-        return merge(definition, weights, {})(preprocessing(images))
-
-    return jax.jit(logits, in_shardings=(whole, cut), out_shardings=whole)
-
-
-def eval_parts(model: Classifier) -> Parts:
-    """Takes a model apart with every BatchNorm layer in eval mode."""
-    set_training_norms(model, ())
-    return split(model)

@@ -78,10 +78,10 @@ def test_norms_train_with_their_parameters(model):
 
 
 def test_statistics_drift_where_told(model):
-    head = create_strategy("frozen", model, drifting_norms=True).phases[0]
+    head = create_strategy("frozen", model, batch_norm="train").phases[0]
     assert head.training_norms(model) == set(norm_paths(model))
     assert set(head.assign(split(model).params)) == {"head.out.kernel", "head.out.bias"}
-    table = create_strategy("two_phase", model, drifting_norms=True).describe(model)
+    table = create_strategy("two_phase", model, batch_norm="train").describe(model)
     assert "head: the statistics of frozen BatchNorm layers in backbone drift" in table
     wrong = Strategy(
         name="s",
@@ -123,7 +123,7 @@ def test_options_reach_the_optimizer(model):
     [
         ("two_fase", {}, "Did you mean 'two_phase'"),
         ("full", {"epoch": 3}, "Did you mean 'epochs'"),
-        ("full", {"epochs": 0}, "at least 1 epoch, got 0"),
+        ("full", {"epochs": 0}, "epochs must be at least 1, got 0"),
         ("full", {"optimizer": "adamm"}, "Did you mean"),
         ("full", {"learning_rate": -1.0}, "learning_rate must be at least 0"),
         ("full", {"weight_decay": float("nan")}, "weight_decay must be at least 0"),

@@ -16,9 +16,10 @@ from jaxmed.models.normalization import set_training_norms
 from jaxmed.models.parameters import load, merge, split, stats_of
 from jaxmed.models.zoo import create_model
 from jaxmed.strategies import create_strategy
-from jaxmed.training.objective import image_losses
+from jaxmed.training.objective import Loss
 from jaxmed.training.sharding import data_mesh, replicate, to_host
-from jaxmed.training.step import Images, begin_phase, compiled_train_step
+from jaxmed.training.state import Images, StepPlan, begin_phase
+from jaxmed.training.step import compiled_train_step
 
 STEPS, BATCH, CLASSES = 3, 16, 4
 
@@ -36,14 +37,20 @@ def fresh_model(dtype):
 
 def on_a_mesh(model, phase, data, order, devices):
     mesh = data_mesh(devices)
-    definition, state, frozen = begin_phase(model, phase)
+    plan = StepPlan(phase=phase, preprocessing=prepare, task="multiclass")
+    definition, state, frozen = begin_phase(model, plan)
     state, frozen = replicate(state, mesh), replicate(frozen, mesh)
-    step = compiled_train_step(definition, phase, prepare, "multiclass", mesh)
+    step = compiled_train_step(definition, plan, mesh)
     images, key = replicate(data, mesh), jax.random.key(0)
-    mask = np.ones(BATCH, np.float32)
+    mask = np.ones((1, BATCH), np.float32)
     for indices in order:
         state = step(
-            state, frozen=frozen, images=images, indices=indices, mask=mask, key=key
+            state,
+            frozen=frozen,
+            images=images,
+            indices=indices[None],
+            mask=mask,
+            key=key,
         )
     return to_host(state.params | state.stats)
 
@@ -57,7 +64,7 @@ def by_pmap(model, phase, data, order):
     def step(params, stats, state, images, labels):
         def objective(params):
             model = merge(definition, params, stats)
-            losses = image_losses(model(prepare(images)), labels, "multiclass")
+            losses, _ = Loss()(model(prepare(images)), labels, "multiclass")
             return losses.mean(), stats_of(model)
 
         gradients, stats = jax.grad(objective, has_aux=True)(params)

@@ -21,7 +21,8 @@ from jaxmed.models.resnet import BasicBlock, ResNet
 from jaxmed.models.zoo import create_model
 from jaxmed.strategies import Group, Optimizer, Phase, create_strategy
 from jaxmed.training.sharding import data_mesh, replicate
-from jaxmed.training.step import Images, begin_phase, compiled_train_step
+from jaxmed.training.state import Images, StepPlan, begin_phase
+from jaxmed.training.step import compiled_train_step
 from jaxmed_convert import from_torch, to_torch
 
 SIZE = 96
@@ -39,15 +40,22 @@ def make_batches(rng, count, batch):
     return Images(images, labels), indices, masks
 
 
-def train(model, phase, data, indices, masks, prepare=PREPARE):
+def train(model, phase, data, indices, masks, prepare=PREPARE, **more):
     mesh = data_mesh(jax.devices()[:1])
-    definition, state, frozen = begin_phase(model, phase)
+    plan = StepPlan(phase=phase, preprocessing=prepare, task="multiclass", **more)
+    definition, state, frozen = begin_phase(model, plan)
     state, frozen = replicate(state, mesh), replicate(frozen, mesh)
-    step = compiled_train_step(definition, phase, prepare, "multiclass", mesh)
+    step = compiled_train_step(definition, plan, mesh)
     images, key = replicate(data, mesh), jax.random.key(0)
+    windows = (plan.accumulate, -1)
     for rows, mask in zip(indices, masks, strict=True):
         state = step(
-            state, frozen=frozen, images=images, indices=rows, mask=mask, key=key
+            state,
+            frozen=frozen,
+            images=images,
+            indices=rows.reshape(windows),
+            mask=mask.reshape(windows),
+            key=key,
         )
     weights = state.params | frozen.params | state.stats | frozen.stats
     load(model, jax.device_get(weights))
@@ -304,7 +312,7 @@ def test_drifting_statistics_are_torchs_of_frozen_weights_in_train_mode():
     batches = make_batches(np.random.default_rng(1), 2, 8)
     optimizer = torch.optim.Adam(reference.fc.parameters(), lr=1e-3)
     train_torch(reference, optimizer, *batches, exact)
-    phase = create_strategy("frozen", model, drifting_norms=True).phases[0]
+    phase = create_strategy("frozen", model, batch_norm="train").phases[0]
     train(model, phase, *batches, exact)
     trained = to_torch(model)
     for name, tensor in reference.state_dict().items():
@@ -323,13 +331,15 @@ def test_frozen_backbone_costs_no_gradient():
     data, indices, masks = make_batches(np.random.default_rng(0), STEPS, 8)
 
     def cost(strategy):
-        phase = create_strategy(strategy, model).phases[0]
-        definition, state, frozen = begin_phase(model, phase)
-        step = compiled_train_step(
-            definition, phase, PREPARE, "multiclass", data_mesh()
+        plan = StepPlan(
+            phase=create_strategy(strategy, model).phases[0],
+            preprocessing=PREPARE,
+            task="multiclass",
         )
+        definition, state, frozen = begin_phase(model, plan)
+        step = compiled_train_step(definition, plan, data_mesh())
         lowered = step.lower(  # type: ignore[attr-defined]
-            state, frozen=frozen, images=data, indices=indices[0], mask=masks[0],
+            state, frozen=frozen, images=data, indices=indices[:1], mask=masks[:1],
             key=jax.random.key(0),
         )  # fmt: skip
         return lowered.compile().cost_analysis()["flops"]
@@ -379,17 +389,21 @@ def test_a_frozen_backbone_has_no_stochastic_depth():
     images = replicate(data, mesh)
     losses = {}
     for name in ("frozen", "full"):
-        phase = create_strategy(name, model).phases[0]
-        definition, start, frozen = begin_phase(model, phase)
-        step = compiled_train_step(definition, phase, PREPARE, "multiclass", mesh)
+        plan = StepPlan(
+            phase=create_strategy(name, model).phases[0],
+            preprocessing=PREPARE,
+            task="multiclass",
+        )
+        definition, start, frozen = begin_phase(model, plan)
+        step = compiled_train_step(definition, plan, mesh)
         losses[name] = {
             float(
                 step(
                     replicate(start, mesh),
                     frozen=replicate(frozen, mesh),
                     images=images,
-                    indices=indices[0],
-                    mask=masks[0],
+                    indices=indices[:1],
+                    mask=masks[:1],
                     key=jax.random.key(seed),
                 ).totals["loss"]
             )

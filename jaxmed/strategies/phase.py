@@ -1,0 +1,199 @@
+"""Groups of parameters, and phases of training.
+
+A phase names groups of parameters, each by patterns over their paths and each with an
+optimiser; every other parameter is frozen.
+"""
+
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import partial
+
+import optax
+
+from jaxmed.errors import InputError
+from jaxmed.models.classifier import Classifier
+from jaxmed.models.normalization import norm_paths
+from jaxmed.models.parameters import split
+from jaxmed.strategies.optimizer import Optimizer
+from jaxmed.strategies.schedule import Schedule
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Parameters that share an optimiser.
+
+    Attributes:
+        name: what tables and history columns call it.
+        patterns: paths such as "backbone.layer4" or "backbone.*.bn1". A pattern
+            takes the parameter of that path and every parameter below it; `*` stands
+            for any run of characters.
+        optimizer: how these parameters are trained.
+    """
+
+    name: str
+    patterns: tuple[str, ...]
+    optimizer: Optimizer
+
+    def takes(self, path: str) -> bool:
+        """Says whether the parameter at `path` belongs to this group."""
+        return any(matches(pattern, path) for pattern in self.patterns)
+
+
+def matches(pattern: str, path: str) -> bool:
+    """Says whether a group's pattern takes the parameter at `path`."""
+    return fnmatchcase(path, pattern) or fnmatchcase(path, f"{pattern}.*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """A stretch of training with one optimiser state.
+
+    Attributes:
+        name: what tables and plots call it.
+        epochs: passes over the training images, at least 1.
+        groups: what is trained; everything else is frozen, BatchNorm statistics
+            included. A BatchNorm layer uses and updates batch statistics where its
+            own parameters are trained. Dropout and stochastic depth act in the whole
+            backbone as soon as some of it is trained.
+        drifting: patterns of frozen BatchNorm layers that nevertheless use and update
+            batch statistics. This is what PyTorch programs do that freeze parameters
+            and then call `model.train()`; the frozen features change with it.
+        still: patterns of trained BatchNorm layers that nevertheless use their
+            running statistics and leave them alone; what PyTorch programs do that
+            call `eval()` on these layers.
+        schedule: of every group's learning rate.
+        clip_norm: above 0; gradients of the trained parameters together are scaled
+            down to this norm, as by torch's `clip_grad_norm_`. None: they are not.
+        patience: stop the phase early after so many epochs, at least 1, in which the
+            metric that chooses the best one has not improved. None: never.
+        restore_best: end the phase with the weights of its best epoch, not its last.
+
+    Raises:
+        InputError: a number out of its range.
+    """
+
+    name: str
+    epochs: int
+    groups: tuple[Group, ...]
+    drifting: tuple[str, ...] = ()
+    still: tuple[str, ...] = ()
+    schedule: Schedule = Schedule()  # noqa: RUF009
+    clip_norm: float | None = None
+    patience: int | None = None
+    restore_best: bool = True
+
+    def __post_init__(self) -> None:
+        for field, good, expected in (
+            ("epochs", self.epochs >= 1, "at least 1"),
+            ("clip_norm", self.clip_norm is None or self.clip_norm > 0, "above 0"),
+            ("patience", self.patience is None or self.patience >= 1, "at least 1"),
+        ):
+            if not good:
+                raise InputError(
+                    f"Phase {self.name!r}: {field} must be {expected}, "
+                    f"got {getattr(self, field)}."
+                )
+
+    def assign(self, paths: Iterable[str]) -> dict[str, str]:
+        """Finds the group of every trained parameter.
+
+        Args:
+            paths: the paths of all parameters of a model.
+
+        Returns:
+            The name of the group by path, for the trained parameters only.
+
+        Raises:
+            InputError: a pattern takes no parameter, or two groups take the same
+                one.
+        """
+        paths = list(paths)
+        taken = {path: [g.name for g in self.groups if g.takes(path)] for path in paths}
+        twice = [f"{path} ({', '.join(n)})" for path, n in taken.items() if len(n) > 1]
+        unused = [
+            f"{pattern!r} of group {group.name!r}"
+            for group in self.groups
+            for pattern in group.patterns
+            if not any(matches(pattern, path) for path in paths)
+        ]
+        problems = []
+        if unused:
+            problems.append(f"no parameter matches {', '.join(unused)}")
+        if twice:
+            shown = ", ".join(twice[:5]) + (" and more" if len(twice) > 5 else "")
+            problems.append(f"in more than one group: {shown}")
+        if problems:
+            raise InputError(f"Phase {self.name!r}: {'; '.join(problems)}.")
+        return {path: names[0] for path, names in taken.items() if names}
+
+    def training_norms(self, model: Classifier) -> frozenset[str]:
+        """Returns the paths of the BatchNorm layers that use batch statistics.
+
+        Raises:
+            InputError: a pattern of `drifting` or `still` matches no BatchNorm layer,
+                or one of `still` none that is trained.
+        """
+        trained = self.assign(split(model).params)
+        every = norm_paths(model)
+        live = [path for path in every if f"{path}.scale" in trained]
+        for patterns, norms, kind in (
+            (self.drifting, every, ""),
+            (self.still, live, "trained "),
+        ):
+            for pattern in patterns:
+                if not any(matches(pattern, path) for path in norms):
+                    raise InputError(
+                        f"Phase {self.name!r}: no {kind}BatchNorm layer matches "
+                        f"{pattern!r}."
+                    )
+
+        def uses_batches(path: str) -> bool:
+            if any(matches(pattern, path) for pattern in self.still):
+                return False
+            return path in live or any(matches(p, path) for p in self.drifting)
+
+        return frozenset(path for path in every if uses_batches(path))
+
+    def transformation(
+        self, trained: Iterable[str], steps_per_epoch: int = 1
+    ) -> optax.GradientTransformation:
+        """Builds the optimiser of the trained parameters.
+
+        Args:
+            trained: their paths, as given by `assign`. Frozen parameters have no
+                part in it, so that there is no state for them, and a limit on the
+                gradients' norm does not see them.
+            steps_per_epoch: optimiser steps, which the schedule counts by.
+        """
+        own: dict[Hashable, optax.GradientTransformation] = {
+            group.name: self._optimise(group, steps_per_epoch) for group in self.groups
+        }
+        groups = optax.multi_transform(own, self.assign(trained))
+        if self.clip_norm is None:
+            return groups
+        return optax.chain(optax.clip_by_global_norm(self.clip_norm), groups)
+
+    def rate(self, group: Group, step: int, steps_per_epoch: int) -> float:
+        """Returns a group's learning rate at an optimiser step of the phase, from 0.
+
+        What a plateau has lowered it by is not in it.
+        """
+        factor = self.schedule.factor(step, self.epochs, steps_per_epoch)
+        return group.optimizer.learning_rate * float(factor)
+
+    def _optimise(
+        self, group: Group, steps_per_epoch: int
+    ) -> optax.GradientTransformation:
+        schedule, optimizer = self.schedule, group.optimizer
+        if schedule.constant:
+            return optimizer.transformation()
+        length = {"epochs": self.epochs, "steps_per_epoch": steps_per_epoch}
+
+        def rate(step):
+            return optimizer.learning_rate * schedule.factor(step, **length)
+
+        if schedule.name != "one_cycle":
+            return optimizer.transformation(rate=rate)
+        momentum = partial(schedule.momentum, **length)
+        return optimizer.transformation(rate=rate, momentum=momentum)

@@ -1,0 +1,208 @@
+"""How a learning rate changes during a phase, with PyTorch's meaning."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxmed.errors import InputError, unknown
+
+NAMES = ("constant", "cosine", "one_cycle", "step", "exponential", "plateau")
+# torch.optim.lr_scheduler.OneCycleLR's defaults.
+RISE = 0.3
+START, END = 1 / 25, 1 / 25 / 1e4
+LOW_MOMENTUM, HIGH_MOMENTUM = 0.85, 0.95
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """A factor on the learning rate of every group of a phase.
+
+    Attributes:
+        name: "constant"; "cosine", from the rate down to `final` of it (Loshchilov
+            and Hutter, "SGDR", ICLR 2017, one cycle; torch's `CosineAnnealingLR`);
+            "one_cycle" (Smith and Topin, "Super-Convergence", 2018; torch's
+            `OneCycleLR` with its defaults: the rate is the highest of the cycle, and
+            sgd's momentum, or the first beta of the others, goes from 0.95 to 0.85
+            and back, whatever the optimiser says; muon's does not); "step", times
+            `gamma` every `every` epochs (`StepLR`); "exponential", times `gamma`
+            every epoch (`ExponentialLR`); "plateau", times `gamma` when `watch` has
+            not improved for more than `patience` epochs (`ReduceLROnPlateau`).
+        by: "step" or "epoch": when "cosine" and the warm-up move; torch's
+            `scheduler.step()` after every batch, or after every epoch.
+        warmup_epochs: the rate first rises linearly from `warmup_start` of itself for
+            so many epochs, and the schedule takes the rest of the phase; torch's
+            `SequentialLR` of a `LinearLR` and another. At least 0.
+        warmup_start: in (0, 1]; torchvision's reference training has 0.01.
+        final: of "cosine", in [0, 1].
+        every: of "step", epochs, at least 1.
+        gamma: in (0, 1]; "step" and "plateau" take 0.1 if it is not given.
+        watch: of "plateau": a column of the history, such as "val_loss".
+        patience: of "plateau", epochs, at least 0.
+
+    Raises:
+        InputError: an unknown name or a number out of its range.
+    """
+
+    name: str = "constant"
+    by: str = "step"
+    warmup_epochs: float = 0
+    warmup_start: float = 0.01
+    final: float = 0.0
+    every: int = 1
+    gamma: float | None = None
+    watch: str = "val_loss"
+    patience: int = 10
+
+    def __post_init__(self) -> None:
+        if self.name not in NAMES:
+            raise unknown("schedule", self.name, NAMES)
+        if self.by not in ("step", "epoch"):
+            raise unknown("way to count a schedule, by", self.by, ("step", "epoch"))
+        if self.name == "exponential" and self.gamma is None:
+            raise InputError("The exponential schedule needs gamma, the factor a step.")
+        if self.name == "one_cycle" and self.warmup_epochs:
+            raise InputError("one_cycle begins with a warm-up of its own.")
+        gamma = 0.1 if self.gamma is None else self.gamma
+        for field, good, expected in (
+            ("warmup_epochs", self.warmup_epochs >= 0, "at least 0"),
+            ("warmup_start", 0 < self.warmup_start <= 1, "in (0, 1]"),
+            ("final", 0 <= self.final <= 1, "in [0, 1]"),
+            ("every", self.every >= 1, "at least 1"),
+            ("gamma", 0 < gamma <= 1, "in (0, 1]"),
+            ("patience", self.patience >= 0, "at least 0"),
+        ):
+            if not good:
+                got = getattr(self, field)
+                raise InputError(f"schedule: {field} must be {expected}, got {got}.")
+
+    @property
+    def constant(self) -> bool:
+        """Whether the rate is one number, unless the loop lowers it on a plateau."""
+        return self.name in ("constant", "plateau") and not self.warmup_epochs
+
+    def factor(self, step: ArrayLike, epochs: int, steps_per_epoch: int) -> jax.Array:
+        """Returns the factor on the rate at an optimiser step, float32 ().
+
+        Args:
+            step: from 0, counted since the phase began.
+            epochs: of the phase.
+            steps_per_epoch: optimiser steps.
+        """
+        step = jnp.asarray(step, jnp.float32)
+        epoch = jnp.floor(step / steps_per_epoch)
+        if self.name == "one_cycle":
+            rise, fall = _cycle(epochs * steps_per_epoch)
+            return jnp.where(
+                step <= rise,
+                _between(START, 1.0, step / rise),
+                _between(1.0, END, (step - rise) / fall),
+            )
+        unit = steps_per_epoch if self.by == "step" else 1
+        now = step if self.by == "step" else epoch
+        warm, total = self.warmup_epochs * unit, epochs * unit
+        after = jnp.maximum(now - warm, 0)
+        done = after if self.by == "epoch" else jnp.floor(after / steps_per_epoch)
+        if self.name == "cosine":
+            value = _between(1.0, self.final, after / max(total - warm, 1))
+        elif self.name == "step":
+            value = self._gamma ** jnp.floor(done / self.every)
+        elif self.name == "exponential":
+            value = self._gamma**done
+        else:
+            value = jnp.ones(())
+        if not warm:
+            return value
+        rising = self.warmup_start + (1 - self.warmup_start) * now / warm
+        return jnp.where(now < warm, rising, value)
+
+    def momentum(self, step: ArrayLike, epochs: int, steps_per_epoch: int) -> jax.Array:
+        """Returns one_cycle's momentum at a step; the arguments are `factor`'s."""
+        step = jnp.asarray(step, jnp.float32)
+        rise, fall = _cycle(epochs * steps_per_epoch)
+        return jnp.where(
+            step <= rise,
+            _between(HIGH_MOMENTUM, LOW_MOMENTUM, step / rise),
+            _between(LOW_MOMENTUM, HIGH_MOMENTUM, (step - rise) / fall),
+        )
+
+    def plateau_factor(
+        self, values: Sequence[float], *, higher_is_better: bool
+    ) -> float:
+        """Returns the factor that "plateau" has come to, and 1 for the others.
+
+        As torch's `ReduceLROnPlateau` with its relative threshold of 1e-4.
+
+        Args:
+            values: `watch` after every epoch of the phase so far.
+            higher_is_better: of `watch`.
+        """
+        if self.name != "plateau":
+            return 1.0
+        factor, best, waited = 1.0, None, 0
+        for value in values:
+            margin = 1 + 1e-4 if higher_is_better else 1 - 1e-4
+            bound = None if best is None else best * margin
+            if bound is None or (value > bound if higher_is_better else value < bound):
+                best, waited = value, 0
+            else:
+                waited += 1
+            if waited > self.patience:
+                factor, waited = factor * self._gamma, 0
+        return factor
+
+    def describe(self) -> str:
+        """Says what it is in a few words: "cosine by step, 5 epochs of warm-up"."""
+        words = {
+            "constant": "constant",
+            "cosine": f"cosine by {self.by}",
+            "one_cycle": "one cycle",
+            "step": f"times {self._gamma:g} every {self.every} epochs",
+            "exponential": f"times {self._gamma:g} every epoch",
+            "plateau": f"times {self._gamma:g} on a plateau of {self.watch}",
+        }[self.name]
+        if self.warmup_epochs:
+            words += f", {self.warmup_epochs:g} epochs of warm-up"
+        return words
+
+    @property
+    def _gamma(self) -> float:
+        return 0.1 if self.gamma is None else self.gamma
+
+
+def as_schedule(value: "str | Mapping[str, Any] | Schedule") -> Schedule:
+    """Makes a schedule of its name, or of a table of `Schedule`'s attributes.
+
+    Raises:
+        InputError: an unknown name or key, or a value out of its range.
+    """
+    if isinstance(value, Schedule):
+        return value
+    table = {"name": value} if isinstance(value, str) else value
+    if not isinstance(table, Mapping):
+        raise InputError(f"schedule must be a name or a table, got {value!r}.")
+    known = {field.name: field.type for field in fields(Schedule)}
+    for key, setting in table.items():
+        if key not in known:
+            raise unknown("key of schedule", key, known)
+        kinds = (str,) if known[key] is str else (int, float)
+        if isinstance(setting, bool) or not isinstance(setting, kinds):
+            expected = "a text" if kinds == (str,) else "a number"
+            raise InputError(f"schedule: {key} must be {expected}, got {setting!r}.")
+    return Schedule(**table)
+
+
+def _cycle(total: int) -> tuple[float, float]:
+    """The steps of one_cycle's rise and of its fall."""
+    rise = RISE * total - 1
+    # Of one or two steps torch's rise is none; the step is taken at the full rate.
+    return max(rise, 1e-6), max(total - 1 - rise, 1e-6)
+
+
+def _between(start: float, end: float, share: ArrayLike) -> jax.Array:
+    """Goes from `start` to `end` along half a cosine as `share` goes from 0 to 1."""
+    return end + (start - end) / 2 * (1 + jnp.cos(math.pi * jnp.clip(share, 0, 1)))

@@ -1,0 +1,113 @@
+"""What every preset takes beside options of its own."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, TypedDict
+
+from jaxmed.errors import unknown
+from jaxmed.models.classifier import Classifier
+from jaxmed.models.normalization import norm_paths
+from jaxmed.strategies.optimizer import Optimizer
+from jaxmed.strategies.phase import Group, Phase
+from jaxmed.strategies.schedule import as_schedule
+
+NORM_POLICIES = ("trained", "eval", "train")
+_OPTIMIZER = {field.name for field in fields(Optimizer)}
+
+
+class Settings(TypedDict, total=False):
+    """Settings of all phases of a preset; what is not given keeps its default.
+
+    Attributes:
+        optimizer: see `Optimizer.name`.
+        weight_decay, momentum, nesterov, decay_bias_and_norm: see `Optimizer`.
+        schedule: a `Schedule`, its name, or a table of its attributes.
+        clip_norm, patience, restore_best: see `Phase`.
+        batch_norm: which BatchNorm layers use and update batch statistics: "trained",
+            those whose parameters are trained; "eval", none, as in a program that
+            calls `model.eval()`; "train", all, as in one that calls `model.train()`
+            and so lets the statistics of frozen layers drift.
+    """
+
+    optimizer: str
+    weight_decay: float
+    momentum: float
+    nesterov: bool
+    decay_bias_and_norm: bool
+    schedule: Any
+    clip_norm: float
+    patience: int
+    restore_best: bool
+    batch_norm: str
+
+
+Rates = Mapping[str, tuple[tuple[str, ...], float]]
+
+
+def make_phase(
+    model: Classifier,
+    name: str,
+    epochs: int,
+    rates: Rates,
+    settings: Settings,
+    pulled: tuple[str, ...] = (),
+    pull_to_start: float = 0.0,
+) -> Phase:
+    """Makes a phase of groups that differ in their rates.
+
+    Args:
+        model: what is trained.
+        name, epochs: the phase's.
+        rates: the patterns and the learning rate of every group, by its name.
+        settings: of the phase and of every group's optimiser.
+        pulled: names of groups that are pulled to the weights the phase starts from,
+            in place of their weight decay.
+        pull_to_start: how strongly; see `Optimizer`.
+
+    Raises:
+        InputError: a setting has an unknown name or a value out of its range.
+    """
+    given: dict[str, Any] = dict(settings)
+    policy = given.pop("batch_norm", "trained")
+    if policy not in NORM_POLICIES:
+        raise unknown("batch_norm", str(policy), NORM_POLICIES)
+    schedule = as_schedule(given.pop("schedule", "constant"))
+    common = {key: given.pop(key) for key in list(given) if key in _OPTIMIZER}
+    if "optimizer" in given:
+        common["name"] = given.pop("optimizer")
+    groups = []
+    for group, (patterns, rate) in rates.items():
+        own: dict[str, Any] = {"learning_rate": rate}
+        if group in pulled:
+            own |= {"weight_decay": 0.0, "pull_to_start": pull_to_start}
+        optimizer = Optimizer(**common | own)
+        groups.append(Group(name=group, patterns=patterns, optimizer=optimizer))
+    phase = Phase(
+        name=name, epochs=epochs, groups=tuple(groups), schedule=schedule, **given
+    )
+    return _with_policy(phase, model, policy)
+
+
+def stage_rates(model: Classifier, rates: Mapping[str, float]) -> Rates:
+    """Makes a group of every stage that has a rate, from the image up."""
+    return {
+        stage: (patterns, rates[stage])
+        for stage, patterns in model.stages.items()
+        if stage in rates
+    }
+
+
+def backbone_stages(model: Classifier) -> list[str]:
+    """Returns the names of the stages but the head, from the image up."""
+    return [name for name in model.stages if name != "head"]
+
+
+def _with_policy(phase: Phase, model: Classifier, policy: str) -> Phase:
+    from dataclasses import replace
+
+    norms = norm_paths(model)
+    if policy == "train" and norms:
+        return replace(phase, drifting=("backbone",))
+    if policy == "eval" and phase.training_norms(model):
+        return replace(phase, still=("backbone",))
+    return phase

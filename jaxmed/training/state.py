@@ -1,0 +1,139 @@
+"""What a training step works on: its plan and state, frozen weights and images."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.typing import ArrayLike
+
+from jaxmed.data.preprocess import Preprocessing
+from jaxmed.models.classifier import Classifier
+from jaxmed.models.normalization import set_training_norms
+from jaxmed.models.parameters import Arrays, split
+from jaxmed.strategies import Phase
+from jaxmed.training.mixing import NO_MIXING, Mixing
+from jaxmed.training.objective import CROSS_ENTROPY, Loss
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepPlan:
+    """What decides a training step beside the model; hashable.
+
+    Attributes:
+        phase: gives the optimiser.
+        preprocessing: uint8 images to network input.
+        task: see `jaxmed.data.dataset.Task`.
+        loss: what is minimised.
+        mixing: mixup and cutmix.
+        accumulate: batches whose gradients make one optimiser step, at least 1. They
+            add up to the gradient of one batch of all their images; BatchNorm sees
+            them one by one.
+        ema: the decay of an exponential moving average of the weights, in [0, 1); 0
+            means none. With d it is d times itself plus 1 - d times the weights after
+            every step, statistics included, as timm's ModelEmaV2.
+        steps_per_epoch: optimiser steps, which schedules count by.
+    """
+
+    phase: Phase
+    preprocessing: Preprocessing
+    task: str
+    loss: Loss = CROSS_ENTROPY
+    mixing: Mixing = NO_MIXING
+    accumulate: int = 1
+    ema: float = 0.0
+    steps_per_epoch: int = 1
+
+
+class TrainState(NamedTuple):
+    """What a training step changes.
+
+    Attributes:
+        params: the trained parameters, by path.
+        stats: the running statistics of BatchNorm layers in training mode, by path.
+        optimizer: the optimiser's state; it knows the trained parameters only.
+        step: optimiser steps done since the phase began, int32 ().
+        totals: sums over images since they were last reset: "loss", the "weight" in
+            it, "hits" and "images", float32 () each.
+        average: the moving average of `params` and `stats`, by path; empty without.
+    """
+
+    params: Arrays
+    stats: Arrays
+    optimizer: optax.OptState
+    step: jax.Array
+    totals: Arrays
+    average: Arrays
+
+
+class Frozen(NamedTuple):
+    """What a training step reads and never changes: the other weights, by path."""
+
+    params: Arrays
+    stats: Arrays
+
+
+class Images(NamedTuple):
+    """A split on the devices: uint8 (n, h, w, c), and int32 labels (n,) or (n, k)."""
+
+    images: ArrayLike
+    labels: ArrayLike
+
+
+def zero_totals() -> Arrays:
+    """Returns the totals of no image."""
+    return {name: jnp.zeros(()) for name in ("loss", "weight", "hits", "images")}
+
+
+def begin_phase(model: Classifier, plan: StepPlan) -> tuple[Any, TrainState, Frozen]:
+    """Divides a model into what a phase trains and what it leaves alone.
+
+    Args:
+        model: its BatchNorm layers are put in the phase's modes.
+        plan: says what is trained, and whether an average is kept.
+
+    Returns:
+        The model's definition, the state to begin with, and the frozen weights.
+    """
+    norms = plan.phase.training_norms(model)
+    set_training_norms(model, norms)
+    definition, params, stats = split(model)
+    trained = plan.phase.assign(params)
+    live_params = {path: params[path] for path in trained}
+    live_stats = {
+        path: array for path, array in stats.items() if path.rpartition(".")[0] in norms
+    }
+    optimizer = plan.phase.transformation(trained, plan.steps_per_epoch)
+    state = TrainState(
+        params=live_params,
+        stats=live_stats,
+        optimizer=optimizer.init(live_params),
+        step=jnp.zeros((), jnp.int32),
+        totals=zero_totals(),
+        average=live_params | live_stats if plan.ema else {},
+    )
+    frozen = Frozen(
+        {path: array for path, array in params.items() if path not in live_params},
+        {path: array for path, array in stats.items() if path not in live_stats},
+    )
+    return definition, state, frozen
+
+
+def all_weights(state: TrainState, frozen: Frozen) -> Arrays:
+    """Returns what is validated and saved, by path: the average, where there is one."""
+    live = state.average or state.params | state.stats
+    return live | frozen.params | frozen.stats
+
+
+def beside_weights(state: TrainState) -> tuple:
+    """Returns what a checkpoint needs beside `all_weights` to go on, a pytree."""
+    live = (state.params, state.stats) if state.average else ()
+    return state.optimizer, state.step, live
+
+
+def restore(state: TrainState, saved: tuple) -> TrainState:
+    """Puts back what `beside_weights` gave; the weights are in the state already."""
+    optimizer, step, live = saved
+    params, stats = live or (state.params, state.stats)
+    return state._replace(optimizer=optimizer, step=step, params=params, stats=stats)
