@@ -16,7 +16,7 @@ from jaxmed.models.normalization import set_training_norms
 from jaxmed.models.parameters import load, merge, split, stats_of
 from jaxmed.models.zoo import create_model
 from jaxmed.strategies import create_strategy
-from jaxmed.training.objective import image_losses
+from jaxmed.training.objective import Loss
 from jaxmed.training.sharding import data_mesh, replicate, to_host
 from jaxmed.training.step import Images, begin_phase, compiled_train_step
 
@@ -57,7 +57,7 @@ def by_pmap(model, phase, data, order):
     def step(params, stats, state, images, labels):
         def objective(params):
             model = merge(definition, params, stats)
-            losses = image_losses(model(prepare(images)), labels, "multiclass")
+            losses, _ = Loss()(model(prepare(images)), labels, "multiclass")
             return losses.mean(), stats_of(model)
 
         gradients, stats = jax.grad(objective, has_aux=True)(params)
