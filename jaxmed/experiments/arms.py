@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxmed.errors import InputError, unknown
-from jaxmed.experiments.config import ExperimentConfig
+from jaxmed.experiments.config import ExperimentConfig, TrainConfig
 from jaxmed.experiments.weights import Start, check_weights, load_start
 
 if TYPE_CHECKING:
@@ -48,8 +48,9 @@ def check_arm(config: ExperimentConfig, arm: str) -> None:
     """Checks what can be checked without images and without weights.
 
     Raises:
-        InputError: an unknown backbone, strategy, option or form of weights, or an
-            option of another type. The sentence begins with the arm's name.
+        InputError: an unknown backbone, strategy, option or form of weights, an
+            option of another type, or settings that contradict each other. The
+            sentence begins with the arm's name.
     """
     from jaxmed.models.zoo import ARCHITECTURES
 
@@ -58,6 +59,7 @@ def check_arm(config: ExperimentConfig, arm: str) -> None:
             raise unknown("backbone", config.model.backbone, ARCHITECTURES)
         check_weights(config.model.weights)
         _check_options(config.train.strategy, config.train.options)
+        _check_loss(config.train)
 
 
 def prepare_arm(
@@ -134,6 +136,21 @@ def naming(arm: str) -> Iterator[None]:
         yield
     except InputError as error:
         raise InputError(f"Arm {arm}: {error}") from error
+
+
+def _check_loss(train: TrainConfig) -> None:
+    if train.loss != "focal" and train.focal_gamma != TrainConfig.focal_gamma:
+        raise InputError(
+            f"train.focal_gamma is {train.focal_gamma}, and train.loss is "
+            f"{train.loss}, which has no gamma. Set train.loss to focal, or leave "
+            "train.focal_gamma out."
+        )
+    for name in ("mixup", "cutmix"):
+        if getattr(train, name) > 0 and train.batch_size == 1:
+            raise InputError(
+                f"train.{name} mixes the images of a batch, and train.batch_size is "
+                "1. Use larger batches."
+            )
 
 
 def _check_options(strategy: str, options: Mapping[str, Any]) -> None:

@@ -97,6 +97,37 @@ class TrainConfig:
         },
     )
     batch_size: int = setting("images per step", 32, low=1)
+    loss: str = setting(
+        "cross_entropy (of a softmax; of sigmoids if multi-label or a single logit) or "
+        "focal (which counts images less the surer they are right)",
+        "cross_entropy",
+        choices=("cross_entropy", "focal"),
+    )
+    focal_gamma: float = setting(
+        "of the focal loss: how much less, 0 for not at all", 2.0, low=0
+    )
+    label_smoothing: float = setting(
+        "share of each target spread evenly over the classes, in [0, 1)",
+        0.0,
+        low=0,
+        below=1,
+    )
+    class_weights: str = setting(
+        "none; or balanced: N / (K n_c) for each of K classes, n_c of N training "
+        "images; negatives / positives per label if multi-label or a single logit",
+        "none",
+        choices=("none", "balanced"),
+    )
+    mixup: float = setting(
+        "alpha of MixUp, whose share is drawn from Beta(alpha, alpha); 0 for none",
+        0.0,
+        low=0,
+    )
+    cutmix: float = setting(
+        "alpha of CutMix, 0 for none; with mixup, each batch takes one of the two",
+        0.0,
+        low=0,
+    )
     select: str = setting(
         "validation metric that chooses the best epoch",
         "val_auroc",

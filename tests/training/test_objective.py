@@ -2,16 +2,14 @@
 
 import jax
 import numpy as np
+import optax
 import pytest
 import torch
 from torch.nn import functional
+from torchvision.ops import sigmoid_focal_loss
 
-from jaxmed.training.objective import (
-    image_hits,
-    image_losses,
-    mean_loss,
-    probabilities,
-)
+from jaxmed.errors import InputError
+from jaxmed.training.objective import Loss, image_hits, mean_loss, probabilities
 
 LOGITS = (np.random.default_rng(0).normal(size=(12, 5)) * 20).astype(np.float32)
 LABELS = np.random.default_rng(1).integers(0, 5, 12).astype(np.int32)
@@ -30,7 +28,7 @@ def test_losses_are_torchs(task):
         labels = LABELS
         target = torch.from_numpy(LABELS).long()
         expected = functional.cross_entropy(logits, target, reduction="none")
-    losses = image_losses(LOGITS, labels, task)
+    losses, _ = Loss()(LOGITS, labels, task)
     np.testing.assert_allclose(losses, expected, rtol=1e-5, atol=1e-6)
     assert mean_loss(LOGITS, labels, task) == pytest.approx(
         float(expected.double().mean()), rel=1e-6
@@ -47,7 +45,7 @@ def test_a_single_logit_has_torchs_loss():
     expected = functional.binary_cross_entropy_with_logits(
         logits, target, reduction="none"
     )
-    losses = image_losses(SINGLE, BINARY, "binary")
+    losses, _ = Loss()(SINGLE, BINARY, "binary")
     np.testing.assert_allclose(losses, expected, rtol=1e-5, atol=1e-6)
     loss = torch.nn.BCEWithLogitsLoss()(logits.double(), target.double())
     assert mean_loss(SINGLE, BINARY, "binary") == pytest.approx(float(loss), rel=1e-12)
@@ -57,7 +55,7 @@ def test_a_single_logit_has_torchs_gradient():
     logits = torch.from_numpy(SINGLE[:, 0].copy()).requires_grad_()
     target = torch.from_numpy(BINARY).float()
     torch.nn.BCEWithLogitsLoss()(logits, target).backward()
-    ours = jax.grad(lambda z: image_losses(z, BINARY, "binary").mean())(SINGLE)
+    ours = jax.grad(lambda z: Loss()(z, BINARY, "binary")[0].mean())(SINGLE)
     assert logits.grad is not None
     np.testing.assert_allclose(ours[:, 0], logits.grad, rtol=1e-5, atol=1e-7)
 
@@ -72,8 +70,8 @@ def test_a_single_logit_is_two_of_which_the_first_is_zero():
     )
     np.testing.assert_allclose(probs, probabilities(two, "binary"), rtol=1e-6)
     np.testing.assert_allclose(
-        image_losses(SINGLE, BINARY, "binary"),
-        image_losses(two, BINARY, "binary"),
+        Loss()(SINGLE, BINARY, "binary")[0],
+        Loss()(two, BINARY, "binary")[0],
         rtol=1e-5,
         atol=1e-6,
     )
@@ -100,3 +98,167 @@ def test_hits():
     np.testing.assert_array_equal(hits, LOGITS.argmax(1) == LABELS)
     hits = image_hits(LOGITS, MARKS, "multilabel")
     np.testing.assert_allclose(hits, ((LOGITS >= 0) == MARKS).mean(1), rtol=1e-6)
+
+
+# Moderate logits, on which torch's single precision is good to 1e-6.
+MODEST = (np.random.default_rng(3).normal(size=(12, 5)) * 3).astype(np.float32)
+CLASS_WEIGHTS = (0.5, 2.0, 1.0, 0.25, 4.0)
+
+
+def batch_loss(loss, logits, labels, task, mask=1.0):
+    """The loss of a batch as the training step makes it."""
+    losses, weights = loss(logits, labels, task)
+    return (losses * mask).sum() / (weights * mask).sum()
+
+
+def agree(loss, labels, task, oracle, targets, logits=MODEST):
+    """Compares value and gradient with torch's, and the mean on the host."""
+    wide = torch.from_numpy(logits).requires_grad_()
+    expected = oracle(wide, torch.from_numpy(targets))
+    expected.backward()
+    assert wide.grad is not None
+    value, slope = jax.value_and_grad(
+        jax.jit(lambda z: batch_loss(loss, z, labels, task))
+    )(logits)
+    np.testing.assert_allclose(value, expected.detach(), rtol=1e-6)
+    np.testing.assert_allclose(slope, wide.grad, rtol=1e-5, atol=1e-7)
+    exact = oracle(torch.from_numpy(logits).double(), torch.from_numpy(targets))
+    assert mean_loss(logits, labels, task, loss) == pytest.approx(
+        exact.item(), rel=1e-7
+    )
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("weights", [(), CLASS_WEIGHTS])
+def test_class_weights_and_smoothing_are_torchs(weights, smoothing):
+    def oracle(logits, target):
+        weight = torch.tensor(weights).to(logits) if weights else None
+        return functional.cross_entropy(
+            logits, target, weight, label_smoothing=smoothing
+        )
+
+    loss = Loss(class_weights=weights, label_smoothing=smoothing)
+    agree(loss, LABELS, "multiclass", oracle, LABELS.astype(np.int64))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize(("task", "columns"), [("multilabel", 5), ("binary", 1)])
+def test_positive_weights_and_smoothing_of_sigmoids_are_torchs(
+    task, columns, smoothing
+):
+    weights = CLASS_WEIGHTS[:columns]
+    labels = BINARY if task == "binary" else MARKS
+
+    def oracle(logits, marks):
+        targets = marks * (1 - smoothing) + smoothing / 2
+        return functional.binary_cross_entropy_with_logits(
+            logits, targets.to(logits), pos_weight=torch.tensor(weights).to(logits)
+        )
+
+    loss = Loss(positive_weights=weights, label_smoothing=smoothing)
+    marks = labels.reshape(12, columns)
+    agree(loss, labels, task, oracle, marks, MODEST[:, :columns].copy())
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+@pytest.mark.parametrize("weights", [(), CLASS_WEIGHTS])
+def test_the_focal_loss_of_a_softmax_is_the_papers(weights, gamma):
+    def oracle(logits, target):
+        p_t = logits.softmax(1)[torch.arange(12), target]
+        alpha_t = torch.tensor(weights or (1.0,) * 5).to(logits)[target]
+        losses = -alpha_t * (1 - p_t) ** gamma * p_t.log()
+        return losses.sum() / alpha_t.sum()
+
+    loss = Loss(name="focal", focal_gamma=gamma, class_weights=weights)
+    agree(loss, LABELS, "multiclass", oracle, LABELS.astype(np.int64))
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+@pytest.mark.parametrize(("task", "columns"), [("multilabel", 5), ("binary", 1)])
+def test_the_focal_loss_of_sigmoids_is_torchvisions(task, columns, gamma):
+    labels = BINARY if task == "binary" else MARKS
+
+    def oracle(logits, marks):
+        return sigmoid_focal_loss(
+            logits, marks.to(logits), alpha=-1, gamma=gamma, reduction="mean"
+        )
+
+    loss = Loss(name="focal", focal_gamma=gamma)
+    marks = labels.reshape(12, columns)
+    agree(loss, labels, task, oracle, marks, MODEST[:, :columns].copy())
+
+
+def test_the_weights_of_focal_positives_are_torchvisions_alpha():
+    loss = Loss(name="focal", positive_weights=(3.0,) * 5)
+    logits, marks = torch.from_numpy(MODEST), torch.from_numpy(MARKS).float()
+    # Alpha 3/4 for positives and 1/4 for negatives is 3 and 1, divided by 4.
+    expected = 4 * sigmoid_focal_loss(logits, marks, alpha=0.75, gamma=2).mean(1)
+    losses, weights = loss(MODEST, MARKS, "multilabel")
+    np.testing.assert_allclose(losses, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(weights, 1)
+
+
+def test_padding_does_not_count():
+    mask = np.array([1] * 7 + [0] * 5, np.float32)
+    loss = Loss(class_weights=CLASS_WEIGHTS, label_smoothing=0.1)
+    masked = batch_loss(loss, MODEST, LABELS, "multiclass", mask)
+    alone = batch_loss(loss, MODEST[:7], LABELS[:7], "multiclass")
+    np.testing.assert_allclose(masked, alone, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "focal"])
+@pytest.mark.parametrize("gamma", [0.5, 2.0])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize(
+    ("task", "columns"), [("multiclass", 5), ("multilabel", 5), ("binary", 1)]
+)
+def test_extreme_logits_have_finite_losses_and_gradients(
+    task, columns, smoothing, gamma, name
+):
+    loss = Loss(name=name, focal_gamma=gamma, label_smoothing=smoothing)
+    signs = np.random.default_rng(4).choice([-100, 0, 100], (12, columns))
+    labels = {"multiclass": LABELS, "multilabel": MARKS, "binary": BINARY}[task]
+    value, slope = jax.value_and_grad(batch_loss, argnums=1)(
+        loss, signs.astype(np.float32), labels, task
+    )
+    assert np.isfinite(value)
+    assert np.isfinite(slope).all()
+    assert value == pytest.approx(mean_loss(signs, labels, task, loss), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("task", "columns"), [("multiclass", 5), ("multilabel", 5), ("binary", 1)]
+)
+def test_the_default_is_optaxs_to_the_bit(task, columns):
+    labels = {"multiclass": LABELS, "multilabel": MARKS, "binary": BINARY}[task]
+
+    def plain(logits):
+        if task == "multiclass":
+            return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        marks = labels.reshape(12, columns)
+        return optax.sigmoid_binary_cross_entropy(logits, marks).mean(axis=-1)
+
+    logits = LOGITS[:, :columns]
+    np.testing.assert_array_equal(Loss()(logits, labels, task)[0], plain(logits))
+
+
+def test_a_loss_is_a_static_argument():
+    same = Loss(name="focal", class_weights=(1.0, 2.0))
+    assert hash(same) == hash(Loss(name="focal", class_weights=(1.0, 2.0)))
+    assert same != Loss(name="focal", class_weights=(1.0, 3.0))
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"name": "focall"}, "Did you mean 'focal'?"),
+        ({"label_smoothing": 1.0}, "label_smoothing must be in"),
+        ({"focal_gamma": float("nan")}, "focal_gamma must be at least 0, got nan"),
+        ({"class_weights": (1.0, 0.0)}, "class_weights must be above 0, got 0.0"),
+        ({"class_weights": (1.0,)}, "each of 5 logits, got 1"),
+        ({"positive_weights": (1.0,) * 5}, "takes class_weights, not positive_weights"),
+    ],
+)
+def test_a_loss_that_cannot_be_is_refused(settings, expected):
+    with pytest.raises(InputError, match=expected):
+        Loss(**settings)(LOGITS, LABELS, "multiclass")
