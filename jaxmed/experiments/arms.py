@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxmed.errors import InputError, unknown
-from jaxmed.experiments.config import ExperimentConfig
+from jaxmed.experiments.config import ExperimentConfig, ModelConfig
 from jaxmed.experiments.weights import Start, check_weights, load_start
 
 if TYPE_CHECKING:
@@ -48,8 +48,9 @@ def check_arm(config: ExperimentConfig, arm: str) -> None:
     """Checks what can be checked without images and without weights.
 
     Raises:
-        InputError: an unknown backbone, strategy, option or form of weights, or an
-            option of another type. The sentence begins with the arm's name.
+        InputError: an unknown backbone, strategy, option or form of weights, an option
+            of another type, or a scale of other channels than the network's. The
+            sentence begins with the arm's name.
     """
     from jaxmed.models.zoo import ARCHITECTURES
 
@@ -57,6 +58,7 @@ def check_arm(config: ExperimentConfig, arm: str) -> None:
         if config.model.backbone not in ARCHITECTURES:
             raise unknown("backbone", config.model.backbone, ARCHITECTURES)
         check_weights(config.model.weights)
+        _check_scale(config.model)
         _check_options(config.train.strategy, config.train.options)
 
 
@@ -94,6 +96,8 @@ def prepare_arm(
         seed=seed,
     )
     start = load_start(model, config.model.weights, out)
+    model.mean = config.model.mean or model.mean
+    model.std = config.model.std or model.std
     strategy = create_strategy(config.train.strategy, model, **config.train.options)
     return Prepared(
         model=model,
@@ -134,6 +138,15 @@ def naming(arm: str) -> Iterator[None]:
         yield
     except InputError as error:
         raise InputError(f"Arm {arm}: {error}") from error
+
+
+def _check_scale(model: ModelConfig) -> None:
+    for name, numbers in (("mean", model.mean), ("std", model.std)):
+        if len(numbers) not in (0, model.in_channels):
+            raise InputError(
+                f"model.{name} needs a number for each channel, of which "
+                f"model.in_channels has {model.in_channels}; got {len(numbers)}."
+            )
 
 
 def _check_options(strategy: str, options: Mapping[str, Any]) -> None:
