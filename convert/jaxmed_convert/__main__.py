@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from jaxmed.errors import InputError
 from jaxmed.progress import progress
 from jaxmed_convert.checkpoints import read_checkpoint, require_torch
-from jaxmed_convert.published import PUBLISHED, published, resolve
+from jaxmed_convert.published import PUBLISHED, pool_of, published, resolve
 
 # verify compares several networks at this size too: no multiple of anything, which is
 # where paddings and poolings differ.
@@ -92,7 +92,11 @@ def _torchvision(options: argparse.Namespace) -> int:
     from jaxmed_convert.starting_weights import prepare
 
     weights = resolve(options.name, options.weights)
-    return _say(prepare(options.name, weights, cache=options.cache, url=options.url))
+    pool = pool_of(options.name, weights)
+    if pool != "own":
+        print(f'{weights} is no classifier: it is for models with pool="{pool}".')
+    given = {"cache": options.cache, "url": options.url}
+    return _say(prepare(options.name, weights, pool=pool, **given))
 
 
 def _file(options: argparse.Namespace) -> int:
@@ -141,11 +145,11 @@ def _verify_one(name: str, options: argparse.Namespace) -> "list[Row]":
     from jaxmed_convert.verify import compare
 
     logits = []
-    reference = _reference(name, options)
+    reference, pool = _reference(name, options)
     for size in options.image_size or [published(name).image_size]:
         table = _table("module", "class", "output")
         table.title = f"{name}, {size} px"
-        rows = compare(name, reference, image_size=size, seed=options.seed)
+        rows = compare(name, reference, image_size=size, seed=options.seed, pool=pool)
         for row in rows:
             shape = "×".join(map(str, row.shape))
             table.add_row(row.name, row.kind, shape, *_numbers(row))
@@ -162,8 +166,10 @@ def _verify_several(names: "Sequence[str]", options: argparse.Namespace) -> "lis
     with progress("Comparing", len(names)) as advance:
         for name in names:
             sizes = options.image_size or [published(name).image_size, OTHER_SIZE]
-            reference = _reference(name, options)
-            rows = compare_logits(name, reference, image_sizes=sizes, seed=options.seed)
+            reference, pool = _reference(name, options)
+            rows = compare_logits(
+                name, reference, image_sizes=sizes, seed=options.seed, pool=pool
+            )
             for size, row in zip(sizes, rows, strict=True):
                 first = size == sizes[0]
                 table.add_row(name if first else "", f"{size} px", *_numbers(row))
@@ -175,13 +181,17 @@ def _verify_several(names: "Sequence[str]", options: argparse.Namespace) -> "lis
 
 
 def _reference(name: str, options: argparse.Namespace):
-    from jaxmed_convert import verify
+    """Returns torchvision's model, and how it and ours pool."""
+    from jaxmed_convert import references
     from jaxmed_convert.starting_weights import source_file
 
     if options.weights == "none":
-        return verify.random_reference(name, seed=options.seed)
+        return references.random_reference(name, seed=options.seed), "own"
     path = source_file(name, options.weights, cache=options.cache)
-    return verify.loaded_reference(name, read_checkpoint(path).tensors)
+    tensors, pool = read_checkpoint(path).tensors, pool_of(name, options.weights)
+    if pool == "own":
+        return references.loaded_reference(name, tensors), pool
+    return references.averaged_reference(name, tensors, seed=options.seed), pool
 
 
 def _table(*columns: str) -> "Table":
@@ -213,7 +223,7 @@ def _list(_options: argparse.Namespace) -> int:
                 name if first else "",
                 f"{row.parameters:,}" if first else "",
                 weights + ("*" if weights == default else ""),
-                f"{top1:.2f} %",
+                "-" if top1 is None else f"{top1:.2f} %",
                 f"{row.image_size} px",
             )
     _print(table)

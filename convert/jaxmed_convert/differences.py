@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from jaxmed.errors import InputError
+from jaxmed.models import vgg
 from jaxmed.models.classifier import Classifier
 from jaxmed_convert.fitting import CLOSE, best_fit, fit
 from jaxmed_convert.rules import Target, head_module
@@ -84,14 +85,24 @@ class Differences:
                     f"They fit {best} best: {share:.0%} of its backbone's tensors "
                     "are there with the right shape."
                 )
+        hidden = architecture in vgg.CONFIGURATIONS and pool == "own"
+        if hidden and _begin(self.not_finite, "classifier."):
+            return (
+                "Only the classifier is not finite: jaxmed_convert.initialize takes "
+                'the rest for a model with pool="average".'
+            )
         head = head_module(architecture, pool) + "."
         wrong = self._missing + self._unexpected + self._misshaped
-        if wrong and all(name.startswith(head) for name in wrong):
+        if _begin(wrong, head):
             return (
                 "Only the head differs: build the model with the same head and number "
                 "of classes, or take the backbone alone with jaxmed_convert.initialize."
             )
         return ""
+
+
+def _begin(names: Sequence[str], start: str) -> bool:
+    return bool(names) and all(name.startswith(start) for name in names)
 
 
 def _part(kind: str, names: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ torchvision: they are needed only where torch is there to read the files.
 from typing import NamedTuple
 
 from jaxmed.errors import InputError, unknown
+from jaxmed.scale import Scale, scale_of
 
 
 class Published(NamedTuple):
@@ -16,16 +17,20 @@ class Published(NamedTuple):
         parameters: how many, with the head for 1000 classes.
         image_size: side in pixels of the images it was evaluated on.
         top1: ImageNet top-1 accuracy in percent, by the weights' name in torchvision's
-            enum. The last one is the default.
+            enum. The last one that has any is the default. None is for weights that
+            are no classifier: the tensors after their last map are NaN.
     """
 
     parameters: int
     image_size: int
-    top1: dict[str, float]
+    top1: dict[str, float | None]
 
 
-def _v1_and_v2(v1: float, v2: float) -> dict[str, float]:
+def _v1_and_v2(v1: float, v2: float) -> dict[str, float | None]:
     return {"IMAGENET1K_V1": v1, "IMAGENET1K_V2": v2}
+
+
+FEATURES = "IMAGENET1K_FEATURES"
 
 
 PUBLISHED = {
@@ -41,9 +46,7 @@ PUBLISHED = {
     "wide_resnet101_2": Published(126_886_696, 224, _v1_and_v2(78.848, 82.51)),
     "vgg11": Published(132_863_336, 224, {"IMAGENET1K_V1": 69.02}),
     "vgg13": Published(133_047_848, 224, {"IMAGENET1K_V1": 69.928}),
-    # torchvision also has IMAGENET1K_FEATURES for vgg16. It is left out: it is no
-    # classifier (its last layers are NaN), and it wants images of another scale.
-    "vgg16": Published(138_357_544, 224, {"IMAGENET1K_V1": 71.592}),
+    "vgg16": Published(138_357_544, 224, {"IMAGENET1K_V1": 71.592, FEATURES: None}),
     "vgg19": Published(143_667_240, 224, {"IMAGENET1K_V1": 72.376}),
     "vgg11_bn": Published(132_868_840, 224, {"IMAGENET1K_V1": 70.37}),
     "vgg13_bn": Published(133_053_736, 224, {"IMAGENET1K_V1": 71.586}),
@@ -64,7 +67,6 @@ PUBLISHED = {
     "efficientnet_b7": Published(66_347_960, 600, {"IMAGENET1K_V1": 84.122}),
     "efficientnet_v2_s": Published(21_458_488, 384, {"IMAGENET1K_V1": 84.228}),
     "efficientnet_v2_m": Published(54_139_356, 480, {"IMAGENET1K_V1": 85.112}),
-    # Its images are scaled to [-1, 1]: mean and deviation 0.5 in every channel.
     "efficientnet_v2_l": Published(118_515_272, 480, {"IMAGENET1K_V1": 85.808}),
     "convnext_tiny": Published(28_589_128, 224, {"IMAGENET1K_V1": 82.52}),
     "convnext_small": Published(50_223_688, 224, {"IMAGENET1K_V1": 83.616}),
@@ -72,6 +74,12 @@ PUBLISHED = {
     "convnext_large": Published(197_767_336, 224, {"IMAGENET1K_V1": 84.414}),
     # With the auxiliary head, which is left out here: 3,326,696 of them.
     "inception_v3": Published(27_161_264, 299, {"IMAGENET1K_V1": 77.294}),
+}
+
+# Of weights that want another scale than the default ones of their architecture. These
+# want images from 0 to 255 with the mean taken off, as Caffe's networks do.
+SCALES = {
+    ("vgg16", FEATURES): Scale((0.48235, 0.45882, 0.40784), (1 / 255, 1 / 255, 1 / 255))
 }
 
 
@@ -99,12 +107,40 @@ def resolve(architecture: str, weights: str) -> str:
     Raises:
         InputError: an unknown name.
     """
-    names = list(published(architecture).top1)
+    names = published(architecture).top1
     if weights == "imagenet":
-        return names[-1]
+        return [name for name, top1 in names.items() if top1 is not None][-1]
     if weights not in names:
         raise unknown(f"weights for {architecture}", weights, ["imagenet", *names])
     return weights
+
+
+def scale(architecture: str, weights: str) -> Scale:
+    """Returns what weights of torchvision's enum want of RGB images."""
+    return SCALES.get((architecture, weights), scale_of(architecture))
+
+
+def pool_of(architecture: str, weights: str) -> str:
+    """Returns how a model must pool to hold all it needs of torchvision's weights.
+
+    Args:
+        architecture: torchvision's name.
+        weights: as in a recipe.
+
+    Returns:
+        "average" if the weights are no classifier, "own" otherwise.
+    """
+    return "average" if published(architecture).top1.get(weights, 0) is None else "own"
+
+
+def check_pool(architecture: str, weights: str, pool: str) -> None:
+    """Raises an `InputError` if a model that pools so needs what the weights lack."""
+    if pool == "own" != pool_of(architecture, weights):
+        raise InputError(
+            f"{architecture} {weights} is no classifier: in the file its hidden layers "
+            'are NaN. Build the model with pool="average" (in a recipe, model.pool = '
+            '"average").'
+        )
 
 
 def address(architecture: str, weights: str) -> str:

@@ -14,12 +14,13 @@ from jaxmed.models import parameters
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.zoo import ARCHITECTURES
 from jaxmed.progress import progress
+from jaxmed.scale import Scale
 from jaxmed_convert import store
 from jaxmed_convert.checkpoints import check_file, hash_file, read_checkpoint
 from jaxmed_convert.conversion import convert
 from jaxmed_convert.downloads import download
 from jaxmed_convert.outlines import backbone_targets, outline
-from jaxmed_convert.published import address, resolve
+from jaxmed_convert.published import address, check_pool, resolve, scale
 from jaxmed_convert.rules import COUNTER, SWITCHES, head_module
 from jaxmed_convert.selection import select
 from jaxmed_convert.stem import GREY, adapt_stem
@@ -54,18 +55,21 @@ def initialize(
 
     Args:
         model: its backbone is changed in place. If it takes other images than RGB,
-            the first convolution is adapted; see `adapt_stem`.
+            the first convolution is adapted; see `adapt_stem`. Its `mean` and `std`
+            become what torchvision's weights want; those of a file are not known, and
+            leave them as they are.
         weights: "imagenet" (torchvision's default for the architecture), a name in
-            torchvision's enum ("IMAGENET1K_V1"), or "file:PATH" with a `.pth`, `.pt`
-            or `.safetensors` file of the same architecture. Its head may have any
-            shape: it is not used. Of a VGG with `pool="average"` nothing of
+            torchvision's enum ("IMAGENET1K_V1"), or "file:PATH" with a `.pth`, `.pt`,
+            `.ckpt` or `.safetensors` file of the same architecture. Its head may have
+            any shape: it is not used. Of a VGG with `pool="average"` nothing of
             torchvision's "classifier" is.
         cache: see `jaxmed.cache.cache_folder`.
         grey: "mean" or "sum": what a stem for one channel is of the RGB stem.
 
     Raises:
-        InputError: unknown weights or `grey`, a failed download, or a file that
-            cannot be read or does not fit.
+        InputError: unknown weights or `grey`, weights without the classifier that the
+            model's own pooling needs, a failed download, or a file that cannot be read
+            or does not fit.
     """
     if grey not in GREY:
         raise unknown("stem for grey images", grey, GREY)
@@ -94,6 +98,11 @@ def initialize(
         how = "on, as torchvision has it with" if arrays[path] else "off, as without"
         sentences.append(f"{path} is {how} torchvision's own weights.")
     parameters.load(model, own | arrays)
+    if prepared.scale is not None:
+        mean, std = prepared.scale.for_channels(model.in_channels)
+        if (mean, std) != (model.mean, model.std):
+            sentences.append(f"Images are normalised by mean {mean} and std {std}.")
+        model.mean, model.std = mean, std
     return StartingWeights(
         name=prepared.name,
         fingerprint=prepared.stored.sha256,
@@ -109,12 +118,14 @@ class Prepared:
         name: as in `StartingWeights`.
         path: the file in the cache folder.
         stored: its content.
+        scale: what the weights want of RGB images; None if nothing is known of that.
         notes: sentences about the conversion; none if it was not needed.
     """
 
     name: str
     path: Path
     stored: store.Stored
+    scale: Scale | None
     notes: tuple[str, ...] = ()
 
 
@@ -141,23 +152,26 @@ def prepare(
         InputError: as for `initialize`.
     """
     source = _locate(architecture, weights)
+    if source.file is None:
+        check_pool(architecture, source.key, pool)
     variant = architecture if pool == "own" else f"{architecture}-{pool}"
     path = cache_folder(cache) / "weights" / f"{variant}-{source.key}.safetensors"
     if paths is None:
         wanted = backbone_targets(outline(architecture, pool))
         paths = {target.path for target in wanted.values()}
         paths |= set(SWITCHES.get(architecture, ()))
-    stored = _cached(path, paths)
-    if stored is not None:
-        return Prepared(name=source.name, path=path, stored=stored)
-    file, origin = _obtain(architecture, source, cache, url)
-    with progress(f"Converting {source.name}", total=2) as advance:
-        model, published = outline(architecture, pool), source.file is None
-        stored, notes = _converted(model, file, origin, published=published)
-        advance(1)
-        store.write(path, stored)
-        advance(1)
-    return Prepared(name=source.name, path=path, stored=stored, notes=notes)
+    stored, notes = _cached(path, paths), ()
+    if stored is None:
+        file, origin = _obtain(architecture, source, cache, url)
+        with progress(f"Converting {source.name}", total=2) as advance:
+            model, published = outline(architecture, pool), source.file is None
+            stored, notes = _converted(model, file, origin, published=published)
+            advance(1)
+            store.write(path, stored)
+            advance(1)
+    return Prepared(
+        name=source.name, path=path, stored=stored, scale=source.scale, notes=notes
+    )
 
 
 def source_file(architecture: str, weights: str, *, cache: Path | None = None) -> Path:
@@ -177,6 +191,7 @@ class _Source(NamedTuple):
     name: str  # for people
     key: str  # what the converted file's name ends in
     file: Path | None  # None for weights that torchvision publishes
+    scale: Scale | None  # None for a file
 
 
 def _locate(architecture: str, weights: str) -> _Source:
@@ -185,9 +200,9 @@ def _locate(architecture: str, weights: str) -> _Source:
     if weights.startswith("file:"):
         file = Path(weights.removeprefix("file:")).expanduser()
         check_file(file)
-        return _Source(weights, hash_file(file)[:16], file)
+        return _Source(weights, hash_file(file)[:16], file, None)
     key = resolve(architecture, weights)
-    return _Source(f"{architecture} {key}", key, None)
+    return _Source(f"{architecture} {key}", key, None, scale(architecture, key))
 
 
 def _obtain(

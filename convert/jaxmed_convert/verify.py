@@ -1,23 +1,19 @@
 """Proof that a converted model computes what torchvision's computes."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import torch
 from flax import nnx
-from torchvision.models import get_model
 
-from jaxmed.errors import InputError
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import dotted
 from jaxmed.models.zoo import create_model
 from jaxmed_convert.conversion import from_torch
-from jaxmed_convert.published import published
-from jaxmed_convert.rules import LEFT_OUT, head_module, module_name
-from jaxmed_convert.selection import select
+from jaxmed_convert.rules import head_module, module_name
 
 TOLERANCE = 1e-4
 BATCH = 2
@@ -45,100 +41,13 @@ class Row(NamedTuple):
     relative: float
 
 
-def torch_model(architecture: str, **options: Any) -> torch.nn.Module:
-    """Builds torchvision's model without pretrained weights, and without what we leave
-    out of it."""
-    if architecture in LEFT_OUT:
-        # Inception's own initial weights are said to be slow, and warned about.
-        options = {"aux_logits": False, "init_weights": False} | options
-    return get_model(architecture, weights=None, **options)
-
-
-def random_reference(
-    architecture: str, *, num_classes: int = 1000, seed: int = 0
-) -> torch.nn.Module:
-    """Builds torchvision's model with random weights and BatchNorm statistics.
-
-    Biases that start at zero are drawn too: a network that ignored them would agree.
-
-    The statistics are those of random images, pushed away at random layer by layer:
-    each layer's are of what comes out of the layers before it with their own, pushed
-    statistics. Otherwise the pushes would add up, and the numbers of a deep network
-    grow without bound.
-    """
-    size = published(architecture).image_size
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(seed)
-        model = torch_model(architecture, num_classes=num_classes).eval()
-        for module in model.modules():
-            if isinstance(module, torch.nn.LayerNorm):
-                module.weight.uniform_(0.5, 1.5)
-            scale = getattr(module, "layer_scale", None)
-            if isinstance(scale, torch.nn.Parameter):
-                # It begins at 1e-6, with which nothing of ConvNeXt's blocks would show.
-                scale.uniform_(0.5, 1.5)
-            bias = getattr(module, "bias", None)
-            if isinstance(bias, torch.nn.Parameter) and not bias.any():
-                bias.normal_(0, 0.2)
-        norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
-        hooks = [norm.register_forward_pre_hook(_settle) for norm in norms]
-        if norms:
-            # On smaller images most pixels are near a border, where zeros are padded:
-            # within large ones nothing would be as these statistics say.
-            model(torch.randn(4, 3, size, size))
-        for hook in hooks:
-            hook.remove()
-    return model
-
-
-def _settle(norm: torch.nn.Module, inputs: tuple[torch.Tensor]) -> None:
-    """Draws a BatchNorm's numbers, fitting what is about to go into it.
-
-    The pushes are as large as the spread of the input. Around smaller ones a deep
-    network of random weights is chaotic: every ReLU magnifies the difference between
-    two inputs, and so the rounding of the first layers. A channel that hardly varies
-    would magnify what little it does, so its variance is taken to be larger.
-    """
-    assert isinstance(norm, torch.nn.BatchNorm2d)
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    var, mean = torch.var_mean(inputs[0], dim=(0, 2, 3))
-    var.clamp_(min=0.1 * float(var.mean()))
-    norm.running_mean.copy_(mean + var.sqrt() * torch.randn_like(mean))
-    norm.running_var.copy_(var * torch.empty_like(var).uniform_(0.5, 2))
-    norm.weight.uniform_(0.5, 1.5)
-    norm.bias.normal_(0, 0.5)
-
-
-def loaded_reference(
-    architecture: str, state_dict: Mapping[str, Any]
-) -> torch.nn.Module:
-    """Builds torchvision's model with the given weights and a linear head.
-
-    Raises:
-        InputError: the weights do not fit.
-    """
-    published(architecture)
-    state_dict = select(state_dict, architecture).tensors
-    last = f"{head_module(architecture)}.weight"
-    if last not in state_dict:
-        raise InputError(f"These weights have no linear head: {last} is missing.")
-    classes = len(state_dict[last])
-    # For its error, which says more than torch's.
-    from_torch(create_model(architecture, num_classes=classes), state_dict)
-    model = torch_model(architecture, num_classes=classes)
-    for name, tensor in model.state_dict().items():
-        if name in state_dict:
-            # NumPy may hold bfloat16, which torch does not take from it.
-            value = state_dict[name]
-            known = isinstance(value, torch.Tensor)
-            array = value if known else torch.from_numpy(value.astype(np.float64))
-            tensor.copy_(array)
-    return model.eval()
-
-
 def compare(
-    architecture: str, reference: torch.nn.Module, *, image_size: int, seed: int = 0
+    architecture: str,
+    reference: torch.nn.Module,
+    *,
+    image_size: int,
+    seed: int = 0,
+    pool: str = "own",
 ) -> list[Row]:
     """Runs torch's model and the one converted from it on the same random images.
 
@@ -147,14 +56,15 @@ def compare(
         reference: torchvision's model in eval mode, with a linear head.
         image_size: side of the images in pixels.
         seed: of the images.
+        pool: how the reference pools: "average" for an `averaged_reference`.
 
     Returns:
         A row for every module that has the same name on both sides, in the order
         they run. The last one's output is the logits.
     """
-    model = _converted(architecture, reference)
+    model = _converted(architecture, reference, pool)
     images = _images(image_size, seed)
-    expected = torch_outputs(reference, images, head_module(architecture))
+    expected = torch_outputs(reference, images, head_module(architecture, pool))
     rows = []
     for name, (kind, output) in jax_outputs(model, images).items():
         if name in expected:
@@ -168,17 +78,18 @@ def compare_logits(
     *,
     image_sizes: Sequence[int],
     seed: int = 0,
+    pool: str = "own",
 ) -> list[Row]:
     """Compares the logits alone, which takes less time and memory than `compare`.
 
     Args:
-        architecture, reference, seed: as for `compare`.
+        architecture, reference, seed, pool: as for `compare`.
         image_sizes: sides of the images in pixels.
 
     Returns:
         A row for each size.
     """
-    model = _converted(architecture, reference)
+    model = _converted(architecture, reference, pool)
     run = nnx.jit(lambda model, images: model(images))
     rows = []
     for image_size in image_sizes:
@@ -187,15 +98,17 @@ def compare_logits(
             expected = reference(_channels_first(images)).numpy()
         with jax.default_matmul_precision("highest"):
             logits = np.asarray(run(model, images))
-        rows.append(_row(head_module(architecture), "logits", logits, expected))
+        rows.append(_row(head_module(architecture, pool), "logits", logits, expected))
     return rows
 
 
-def _converted(architecture: str, reference: torch.nn.Module) -> Classifier:
+def _converted(architecture: str, reference: torch.nn.Module, pool: str) -> Classifier:
     state_dict = reference.state_dict()
-    classes = len(state_dict[f"{head_module(architecture)}.weight"])
+    classes = len(state_dict[f"{head_module(architecture, pool)}.weight"])
     # Without numbers until here: drawing those it would start with takes seconds.
-    model = nnx.eval_shape(lambda: create_model(architecture, num_classes=classes))
+    model = nnx.eval_shape(
+        lambda: create_model(architecture, num_classes=classes, pool=pool)
+    )
     from_torch(model, state_dict)
     return model
 

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxmed.errors import InputError
+from jaxmed.scale import IMAGENET
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+IMAGENET_MEAN, IMAGENET_STD = IMAGENET
 
 
 @dataclass(frozen=True, kw_only=True)

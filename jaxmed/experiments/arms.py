@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxmed.errors import InputError, unknown
-from jaxmed.experiments.config import ExperimentConfig, TrainConfig
+from jaxmed.experiments.config import ExperimentConfig, ModelConfig, TrainConfig
 from jaxmed.experiments.weights import Start, check_weights, load_start
 
 if TYPE_CHECKING:
@@ -49,7 +49,8 @@ def check_arm(config: ExperimentConfig, arm: str) -> None:
 
     Raises:
         InputError: an unknown backbone, strategy, option or form of weights, an
-            option of another type, or settings that contradict each other. The
+            option of another type, a scale of other channels than the network's, or
+            settings of the loss that contradict each other. The
             sentence begins with the arm's name.
     """
     from jaxmed.models.zoo import ARCHITECTURES
@@ -58,6 +59,7 @@ def check_arm(config: ExperimentConfig, arm: str) -> None:
         if config.model.backbone not in ARCHITECTURES:
             raise unknown("backbone", config.model.backbone, ARCHITECTURES)
         check_weights(config.model.weights)
+        _check_scale(config.model)
         _check_options(config.train.strategy, config.train.options)
         _check_loss(config.train)
 
@@ -96,6 +98,8 @@ def prepare_arm(
         seed=seed,
     )
     start = load_start(model, config.model.weights, out)
+    model.mean = config.model.mean or model.mean
+    model.std = config.model.std or model.std
     strategy = create_strategy(config.train.strategy, model, **config.train.options)
     return Prepared(
         model=model,
@@ -150,6 +154,15 @@ def _check_loss(train: TrainConfig) -> None:
             raise InputError(
                 f"train.{name} mixes the images of a batch, and train.batch_size is "
                 "1. Use larger batches."
+            )
+
+
+def _check_scale(model: ModelConfig) -> None:
+    for name, numbers in (("mean", model.mean), ("std", model.std)):
+        if len(numbers) not in (0, model.in_channels):
+            raise InputError(
+                f"model.{name} needs a number for each channel, of which "
+                f"model.in_channels has {model.in_channels}; got {len(numbers)}."
             )
 
 

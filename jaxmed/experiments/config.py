@@ -74,9 +74,20 @@ class ModelConfig:
     )
     weights: str = setting(
         "starting weights: none (random), imagenet (torchvision's default), "
-        "IMAGENET1K_V1 or IMAGENET1K_V2, file:PATH (.pth, .pt, .safetensors), or "
-        "run:FOLDER of a finished run (looked for below --out, then from here)",
+        "IMAGENET1K_V1, IMAGENET1K_V2 or IMAGENET1K_FEATURES (vgg16 with pool "
+        "average), file:PATH (.pth, .pt, .ckpt, .safetensors), or run:FOLDER of a "
+        "finished run (looked for below --out, then from here)",
         "none",
+    )
+    mean: tuple[float, ...] = setting(
+        "subtracted from images in [0, 1], a number per channel; empty for what the "
+        "weights want: with file:PATH what torchvision's want, for a file does not say",
+        (),
+        low=0,
+        high=1,
+    )
+    std: tuple[float, ...] = setting(
+        "what they are then divided by, in the same way", (), low=1e-3, high=1
     )
 
 

@@ -2,34 +2,31 @@
 
 import platform
 import subprocess
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jaxmed.data.dataset import Dataset
-    from jaxmed.experiments.weights import Start
-    from jaxmed.models.classifier import Classifier
-    from jaxmed.strategies import Strategy
+    from jaxmed.experiments.arms import Prepared
 
 PACKAGES = ("jaxmed", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
-def describe_environment(
-    data: "Dataset", model: "Classifier", start: "Start", strategy: "Strategy"
-) -> dict[str, Any]:
+def describe_environment(data: "Dataset", prepared: "Prepared") -> dict[str, Any]:
     """Returns versions, devices, fingerprints and counts, as environment.json has them.
 
     Args:
         data: its fingerprint and sizes are recorded.
-        model: its parameters are counted.
-        start: the weights it started from.
-        strategy: its phases and groups are recorded.
+        prepared: so are where its weights came from, its preprocessing, how many
+            parameters its model has, and the phases and groups of its strategy.
     """
     import jax
 
     from jaxmed.models.parameters import split
 
+    model, start = prepared.model, prepared.start
     total = sum(array.size for array in split(model).params.values())
     return {
         **{name: metadata.version(name) for name in PACKAGES},
@@ -45,7 +42,8 @@ def describe_environment(
             "sizes": {n: len(getattr(data, n).ids) for n in ("train", "val", "test")},
         },
         "weights": {"name": start.name, "fingerprint": start.fingerprint},
-        "parameters": {"total": total, "phases": strategy.summary(model)},
+        "preprocessing": asdict(prepared.preprocessing),
+        "parameters": {"total": total, "phases": prepared.strategy.summary(model)},
     }
 
 

@@ -114,6 +114,12 @@ def _check_fit(
                 f"weights {model.weights!r} will be of a {earlier.model.backbone}, and "
                 f"model.backbone is {model.backbone}; they must be the same."
             )
+        if earlier.model.in_channels != model.in_channels:
+            raise InputError(
+                f"weights {model.weights!r} will be for {earlier.model.in_channels} "
+                f"channels, and model.in_channels is {model.in_channels}; they must be "
+                "the same."
+            )
         config = replace(config, model=replace(model, weights="none"))
     seed = config.train.seeds[0]
     prepare_arm(config, datasets[config.data], seed=seed, out=out)

@@ -14,10 +14,11 @@ from jaxmed.experiments.toml import format_toml, read_toml
 from jaxmed.files import UNFINISHED, write_text
 
 CONFIG = "config.toml"
+ENVIRONMENT = "environment.json"
 # A run is finished when all of these are there.
 FILES = (
     CONFIG,
-    "environment.json",
+    ENVIRONMENT,
     "history.csv",
     "predictions.csv",
     "cams/cams.json",

@@ -73,11 +73,11 @@ def _check(declared: Field, value: Any, where: str, key: str) -> Any:
         for one in value:
             _check_type(item, one, where, f"each of {key}")
             _check_range(declared, one, where, f"each of {key}")
-        if len(set(value)) < len(value):
+        if item is not float and len(set(value)) < len(value):
             raise InputError(f"{where}: {key} names something twice: {value}.")
         if item is int and not value:
             raise InputError(f"{where}: {key} is empty; give at least one.")
-        return tuple(value)
+        return tuple(map(item, value))
     _check_type(get_origin(kind) or kind, value, where, key)
     _check_range(declared, value, where, key)
     return float(value) if kind is float else value

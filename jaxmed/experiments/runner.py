@@ -9,6 +9,7 @@ from jaxmed.experiments.arms import Prepared, naming, prepare_arm
 from jaxmed.experiments.cams import write_cams
 from jaxmed.experiments.environment import describe_environment
 from jaxmed.experiments.folders import (
+    ENVIRONMENT,
     run_folder,
     write_config,
     write_history,
@@ -19,8 +20,6 @@ from jaxmed.files import remove_unfinished
 
 if TYPE_CHECKING:
     from jaxmed.data.dataset import Dataset
-
-ENVIRONMENT = "environment.json"
 
 
 def train_run(
@@ -48,9 +47,8 @@ def train_run(
     remove_unfinished(folder)
     with naming(arm):
         prepared = prepare_arm(config, data, seed=seed, out=out)
-        environment = describe_environment(
-            data, prepared.model, prepared.start, prepared.strategy
-        ) | {"arms": list(recipe.order)}
+        environment = describe_environment(data, prepared)
+        environment |= {"arms": list(recipe.order)}
         _check_unchanged(folder, environment)
         print(prepared.start.note)
         print(prepared.strategy.describe(prepared.model), flush=True)

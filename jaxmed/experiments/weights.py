@@ -1,6 +1,7 @@
 """The weights a run starts from."""
 
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxmed.errors import InputError, unknown
-from jaxmed.experiments.folders import CONFIG, is_finished
+from jaxmed.experiments.folders import CONFIG, ENVIRONMENT, is_finished
 from jaxmed.experiments.toml import read_toml
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 RUN = "run:"
 FILE = "file:"
-NAMES = ("none", "imagenet", "IMAGENET1K_V1", "IMAGENET1K_V2")
+NAMES = ("none", "imagenet", "IMAGENET1K_V1", "IMAGENET1K_V2", "IMAGENET1K_FEATURES")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +51,8 @@ def load_start(model: "Classifier", weights: str, out: Path) -> Start:
     """Fills a fresh model's backbone; its head stays as it is.
 
     Args:
-        model: changed in place.
+        model: changed in place, its `mean` and `std` too, where it is known what the
+            weights want.
         weights: see `ModelConfig.weights`.
         out: the folder where `run:` is looked for first.
 
@@ -93,12 +95,17 @@ def _from_run(model: "Classifier", weights: str, folder: Path) -> Start:
     from jaxmed.models import parameters
     from jaxmed.training.checkpoint import load_best_weights
 
-    table = read_toml(folder / CONFIG)
-    backbone = table.get("model", {}).get("backbone")
+    table = read_toml(folder / CONFIG).get("model", {})
+    backbone, channels = table.get("backbone"), table.get("in_channels")
     if backbone != model.architecture:
         raise InputError(
             f"weights {weights!r}: {folder} trained a {backbone}, and model.backbone "
             f"is {model.architecture}; they must be the same."
+        )
+    if channels != model.in_channels:
+        raise InputError(
+            f"weights {weights!r}: {folder} trained on {channels} channels, and "
+            f"model.in_channels is {model.in_channels}; they must be the same."
         )
     arrays, progress = load_best_weights(folder / "checkpoints")
     loaded = {p: array for p, array in arrays.items() if p.startswith("backbone.")}
@@ -110,6 +117,10 @@ def _from_run(model: "Classifier", weights: str, folder: Path) -> Start:
             "same."
         )
     parameters.load(model, own | loaded)
+    environment = json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))
+    # Runs that did not record it had what the model has now: the architecture's.
+    if scale := environment.get("preprocessing"):
+        model.mean, model.std = tuple(scale["mean"]), tuple(scale["std"])
     epoch = progress["best"]["epoch"]
     return Start(
         name=weights,

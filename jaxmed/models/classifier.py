@@ -7,6 +7,7 @@ from flax import nnx
 
 from jaxmed.models.backbone import Backbone
 from jaxmed.models.initializers import uniform
+from jaxmed.scale import scale_of
 
 HEADS = ("linear", "dropout", "hidden")
 
@@ -70,6 +71,9 @@ class Classifier(nnx.Module):
         head: pooled features to logits.
         pool: how the backbone pools: "own" or "average"; see `create_model`.
         in_channels: channels of the images.
+        mean, std: what the images are normalised by, a number per channel; see
+            `jaxmed.scale.Scale`. At first what torchvision's default weights of the
+            architecture want; whoever loads weights sets what those want.
     """
 
     def __init__(
@@ -84,6 +88,7 @@ class Classifier(nnx.Module):
         self.architecture = architecture
         self.pool = pool
         self.in_channels = in_channels
+        self.mean, self.std = scale_of(architecture).for_channels(in_channels)
         self.backbone = backbone
         self.head = head
 
@@ -123,7 +128,7 @@ class Classifier(nnx.Module):
         """Computes logits.
 
         Args:
-            images: float32 (n, h, w, in_channels), normalised.
+            images: float32 (n, h, w, in_channels), normalised by `mean` and `std`.
             mask: float (n,), 1 for images and 0 for padding that BatchNorm's batch
                 statistics must not see; None means all are images.
             rngs: turns dropout and stochastic depth on and gives their random stream

@@ -29,8 +29,8 @@ class TransformInput(nnx.Module):
     torchvision does so with its pretrained weights, which were trained on such images,
     and not with fresh ones. So does jaxmed: `jaxmed_convert.initialize` switches it on
     with torchvision's weights. For a checkpoint of your own from a torchvision model
-    that had it on, say `model.backbone.transform_input.on[...] = 1`: nothing in the
-    file tells.
+    that had it on, say `model.backbone.transform_input.on[...] = 1`, or normalise its
+    images by means and deviations of 0.5 instead: nothing in the file tells.
 
     Attributes:
         on: 1 or 0, float32 (). It is among the statistics, which no optimiser changes,

@@ -11,8 +11,8 @@ from jaxmed.models.parameters import split
 from jaxmed.models.zoo import create_model
 from jaxmed_convert import from_torch, to_torch
 from jaxmed_convert.outlines import outline
+from jaxmed_convert.references import random_reference
 from jaxmed_convert.rules import counters, targets
-from jaxmed_convert.verify import random_reference
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,9 @@ from jaxmed.models.parameters import split
 from jaxmed.models.zoo import create_model
 from jaxmed_convert import from_torch, initialize, to_torch
 from jaxmed_convert.fitting import fit
+from jaxmed_convert.references import random_reference
 from jaxmed_convert.starting_weights import prepare
-from jaxmed_convert.verify import TOLERANCE, random_reference
+from jaxmed_convert.verify import TOLERANCE
 
 SWITCH = "backbone.transform_input.on"
 

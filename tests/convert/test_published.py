@@ -1,5 +1,7 @@
 """The table of published weights against torchvision's enums."""
 
+import math
+
 import pytest
 import torch
 from torchvision.models import get_model_weights
@@ -7,23 +9,45 @@ from torchvision.models import get_model_weights
 from jaxmed.errors import InputError
 from jaxmed.models.zoo import ARCHITECTURES
 from jaxmed_convert.downloads import promised_hash
-from jaxmed_convert.published import PUBLISHED, address, published, resolve
+from jaxmed_convert.published import (
+    PUBLISHED,
+    address,
+    pool_of,
+    published,
+    resolve,
+    scale,
+)
 
 
 @pytest.mark.parametrize("architecture", PUBLISHED)
 def test_the_table_is_torchvisions(architecture):
     row = PUBLISHED[architecture]
     enum = get_model_weights(architecture)
-    # vgg16's IMAGENET1K_FEATURES has no accuracy; published.py says why it is not here.
-    enum_names = [m.name for m in enum if m.name != "IMAGENET1K_FEATURES"]
-    assert list(row.top1) == enum_names
+    assert list(row.top1) == [member.name for member in enum]
     assert resolve(architecture, "imagenet") == enum["DEFAULT"].name
-    for member in (enum[name] for name in enum_names):
+    for member in enum:
+        top1 = member.meta["_metrics"]["ImageNet-1K"]["acc@1"]
+        assert row.top1[member.name] == (None if math.isnan(top1) else top1)
         assert row.parameters == member.meta["num_params"]
-        assert row.top1[member.name] == member.meta["_metrics"]["ImageNet-1K"]["acc@1"]
-        assert row.image_size == member.transforms.keywords["crop_size"]
+        transforms = member.transforms()
+        assert [row.image_size] == transforms.crop_size
+        assert scale(architecture, member.name) == (
+            tuple(transforms.mean),
+            tuple(transforms.std),
+        )
         assert resolve(architecture, member.name) == member.name
         assert address(architecture, member.name) == member.url
+
+
+def test_only_weights_without_accuracy_are_no_classifier():
+    without = [
+        (name, weights)
+        for name, row in PUBLISHED.items()
+        for weights in row.top1
+        if pool_of(name, weights) != "own"
+    ]
+    assert without == [("vgg16", "IMAGENET1K_FEATURES")]
+    assert all(pool_of("vgg16", w) == "own" for w in ("imagenet", "none", "file:a.pth"))
 
 
 def test_every_architecture_but_our_own_is_in_the_table():

@@ -6,8 +6,8 @@ from flax import nnx
 
 from jaxmed.models.zoo import create_model
 from jaxmed_convert.published import PUBLISHED
+from jaxmed_convert.references import torch_model
 from jaxmed_convert.rules import SWITCHES, counters, head_module, targets
-from jaxmed_convert.verify import torch_model
 
 
 def _torch_head(kind: str, features: int, classes: int) -> torch.nn.Module:

@@ -9,12 +9,8 @@ from jaxmed.models.zoo import create_model
 from jaxmed_convert import from_torch
 from jaxmed_convert.checkpoints import read_checkpoint
 from jaxmed_convert.published import PUBLISHED, published
-from jaxmed_convert.verify import (
-    TOLERANCE,
-    compare,
-    loaded_reference,
-    random_reference,
-)
+from jaxmed_convert.references import loaded_reference, random_reference
+from jaxmed_convert.verify import TOLERANCE, compare
 
 # The smallest of each family and, of ResNets, of each kind of block.
 USUAL = [

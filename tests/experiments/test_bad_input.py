@@ -71,6 +71,10 @@ def refused(tmp_path, capsys, monkeypatch):
         (("--model.dropout", "true"), "must be a number, got True"),
         (("--model.pool", "max"), "must be one of own, average; got 'max'"),
         (("--model.weights", "IMAGENET1K_V3"), "Did you mean 'IMAGENET1K_V"),
+        (("--model.mean", "0.5,0.5"), "a number for each channel, of which"),
+        (("--model.mean", "0.5,124,0.5"), "each of model.mean must be at most 1"),
+        (("--model.std", "1,0,1"), "each of model.std must be at least 0.001"),
+        (("--model.std", "half"), "each of model.std must be a number, got 'half'"),
         (("--model.weights", "file:nowhere.pth"), "nowhere.pth"),
         (("--model.weights", "run:nowhere"), "there is no run there"),
         (("--model.weights", "run:"), "a path must follow 'run:'"),
@@ -97,6 +101,15 @@ def refused(tmp_path, capsys, monkeypatch):
 )
 def test_bad_flags(recipe, refused, flags, expected):
     assert expected in refused(recipe, *flags)
+
+
+def test_weights_without_the_classifier_that_the_model_needs(
+    recipe, refused, monkeypatch
+):
+    monkeypatch.setattr("jaxmed.models.vgg.WIDTHS", (4, 4, 4, 4, 8))
+    monkeypatch.setattr("jaxmed.models.vgg.HIDDEN", 8)
+    flags = ("--model.backbone", "vgg16", "--model.weights", "IMAGENET1K_FEATURES")
+    assert 'in a recipe, model.pool = "average"' in refused(recipe, *flags)
 
 
 def test_unknown_recipe(refused):

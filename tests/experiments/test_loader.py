@@ -23,8 +23,11 @@ def test_tables_that_are_left_out_take_their_defaults():
 
 def test_values_take_the_type_of_their_field():
     tables = {"model": {"dropout": 0}, "train": {"seeds": [2, 1]}}
+    tables["model"]["std"] = [1, 1, 0.5]
     config = build_config(BASE | tables, "mine.toml")
     assert isinstance(config.model.dropout, float)
+    assert config.model.std == (1.0, 1.0, 0.5)
+    assert all(isinstance(number, float) for number in config.model.std)
     assert config.train.seeds == (2, 1)
 
 

@@ -101,6 +101,12 @@ def test_every_file_of_the_run_folder_is_there(finished, run_name):
     assert len(environment["data"]["fingerprint"]) == 64
     assert environment["parameters"]["total"] == 309_843
     assert environment["arms"] == ["full", "again"]
+    assert environment["preprocessing"] == {
+        "image_size": 96,
+        "channels": 3,
+        "mean": [0.485, 0.456, 0.406],
+        "std": [0.229, 0.224, 0.225],
+    }
     assert environment["seconds"] > 0
 
     history = list(csv.DictReader(read_lines(folder / "history.csv")))

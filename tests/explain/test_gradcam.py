@@ -20,7 +20,7 @@ from jaxmed.explain.gradcam import grad_cam
 from jaxmed.models.normalization import norm_paths, set_training_norms
 from jaxmed.models.zoo import create_model
 from jaxmed_convert import from_torch
-from jaxmed_convert.verify import random_reference
+from jaxmed_convert.references import random_reference
 
 CLASSES = 5
 

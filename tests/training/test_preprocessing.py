@@ -1,5 +1,7 @@
 """What models get unless told otherwise, against torchvision's own transforms."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -12,11 +14,9 @@ from jaxmed.training.preprocessing import preprocessing_of
 
 
 def empty(architecture, in_channels=3):
-    """A model's name and channels, without the rest of it."""
-    model = Classifier.__new__(Classifier)
-    object.__setattr__(model, "architecture", architecture)
-    object.__setattr__(model, "in_channels", in_channels)
-    return model
+    """A model's name, channels and scale, without the rest of it."""
+    nothing: Any = None
+    return Classifier(architecture, nothing, nothing, in_channels=in_channels)
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,18 @@ def test_normalisation_is_that_of_torchvisions_weights(name):
     ours = preprocessing_of(empty(name), 32)
     assert ours.mean == tuple(theirs.mean)
     assert ours.std == tuple(theirs.std)
+
+
+def test_normalisation_is_the_models_own_where_it_was_set():
+    model = empty("resnet18")
+    model.mean, model.std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
+    ours = preprocessing_of(model, 32)
+    image = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
+    expected = torchvision.transforms.functional.normalize(
+        torchvision.transforms.functional.to_tensor(image[0]), model.mean, model.std
+    )
+    ours_first = np.asarray(ours(image))[0].transpose(2, 0, 1)
+    np.testing.assert_allclose(ours_first, expected, atol=1e-6)
 
 
 def test_grey_models_get_one_channel():

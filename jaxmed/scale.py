@@ -1,0 +1,41 @@
+"""What the channels of images are normalised by.
+
+Data are normalised by it, and models carry what their weights want. The two know
+nothing of each other, so it is here.
+"""
+
+from typing import NamedTuple
+
+
+class Scale(NamedTuple):
+    """The mean and the deviation of every channel, of images scaled to [0, 1].
+
+    A network gets `(image - mean) / std`.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def for_channels(self, channels: int) -> "Scale":
+        """Returns what this scale of RGB is for images with other channels.
+
+        A single grey channel is scaled as red is. Of any other number every channel
+        has the mean of the three, for nothing says which of them is which.
+        """
+        if channels == 3:
+            return self
+        if channels == 1:
+            return Scale(self.mean[:1], self.std[:1])
+        mean, std = (sum(numbers) / 3 for numbers in self)
+        return Scale((mean,) * channels, (std,) * channels)
+
+
+IMAGENET = Scale((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+# Where torchvision's default weights were trained on images of another scale: here
+# from -1 to 1.
+OTHERS = {"efficientnet_v2_l": Scale((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))}
+
+
+def scale_of(architecture: str) -> Scale:
+    """Returns what torchvision's default weights of an architecture want of RGB."""
+    return OTHERS.get(architecture, IMAGENET)
