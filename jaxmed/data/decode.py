@@ -1,6 +1,7 @@
 """Image files to uint8 arrays: JPEG, PNG, TIFF, BMP and WebP."""
 
 import io
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -59,6 +60,9 @@ def decode(path: Path, image_size: int | None = None) -> np.ndarray:
             _check_header(image)
             ImageOps.exif_transpose(image, in_place=True)
             reduced = _reduce(image)
+            if image_size is not None and max(reduced.size) > image_size:
+                reduced = _squash(reduced, image_size)
+            return _to_array(reduced)
     except UnusableImage:
         raise
     except Image.DecompressionBombError as error:
@@ -68,9 +72,6 @@ def decode(path: Path, image_size: int | None = None) -> np.ndarray:
     except Exception as error:
         # On damaged bytes Pillow raises whatever its parsers stumble over.
         raise UnusableImage(f"damaged or cut off: {error}") from error
-    if image_size is not None and max(reduced.size) > image_size:
-        reduced = _squash(reduced, image_size)
-    return _to_array(reduced)
 
 
 def read_images(
@@ -107,7 +108,9 @@ def read_images(
         shape = (image_size, image_size)
     shape = (*shape, max(image.shape[2] for image in images))
     # From the end: memory is freed as it is filled, and never held twice.
-    stacked = {split: _pop(images, len(files[split]), shape) for split in [*files][::-1]}
+    stacked = {
+        split: _pop(images, len(files[split]), shape) for split in [*files][::-1]
+    }
     return {split: stacked[split] for split in files}
 
 
@@ -139,7 +142,8 @@ def _decode_all(
         except UnusableImage as error:
             return f"{name} ({error})"
 
-    pool = ThreadPoolExecutor()
+    # Pillow decodes and resizes outside Python's lock; more threads only contend.
+    pool = ThreadPoolExecutor(os.cpu_count())
     try:
         with (
             warnings.catch_warnings(),
@@ -183,9 +187,11 @@ def _too_large() -> str:
 
 def _reduce(image: Image.Image) -> Image.Image:
     """Returns an image of mode L or RGB."""
+    if image.mode in ("L", "RGB"):
+        return image
     if image.mode.startswith("I;16"):
         return Image.fromarray(_scale_16_bit(image))
-    if image.mode in ("1", "L", "LA", "La"):
+    if image.mode in ("1", "LA", "La"):
         return image.convert("L")
     if image.mode in ("P", "PA"):
         # Straight to RGB, Pillow warns of transparent palettes.
@@ -214,9 +220,11 @@ def _to_array(image: Image.Image) -> np.ndarray:
     pixels = np.asarray(image)
     if pixels.ndim == 2:
         return pixels[..., None]
-    grey = (pixels[..., :1] == pixels[..., 1:]).all()
-    # A copy, so that the two other channels can be forgotten.
-    return pixels[..., :1].copy() if grey else pixels
+    red, green, blue = np.moveaxis(pixels, -1, 0)
+    if (red == green).all() and (red == blue).all():
+        # A copy, so that the two other channels can be forgotten.
+        return red[..., None].copy()
+    return pixels
 
 
 def _check_size(

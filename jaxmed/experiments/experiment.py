@@ -114,7 +114,7 @@ def _check_fit(
 
 
 def _load_images(config: DataConfig, datasets: Datasets) -> None:
-    """Loads a data set unless it is there; subsets of one are drawn from one loading."""
+    """Loads a data set unless it is there; subsets of it share one loading."""
     from jaxmed.data import load_dataset
     from jaxmed.data.subset import draw_subset
 
