@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from jaxmed.data.dataset import Dataset, Split
-from jaxmed.data.decode import EXTENSIONS, cannot_use, read_images
+from jaxmed.data.decode import EXTENSIONS
+from jaxmed.data.read import cannot_use, read_images
 from jaxmed.errors import InputError
 
 FOLDERS = {
