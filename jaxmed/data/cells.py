@@ -45,7 +45,9 @@ DRAWINGS = {
 }
 
 
-def load_cells(rest: str, cache: Path | None = None) -> Dataset:
+def load_cells(
+    rest: str, cache: Path | None = None, image_size: int | None = None
+) -> Dataset:
     """Loads `cells` or `cells:source`; draws them the first time.
 
     The drawn arrays are kept in the cache folder under a name that holds the hash of
@@ -54,10 +56,12 @@ def load_cells(rest: str, cache: Path | None = None) -> Dataset:
     Args:
         rest: "" or "source".
         cache: the cache folder; None means the default one.
+        image_size: not used; the drawings keep their size.
 
     Raises:
         InputError: unknown `rest`, or a cache folder that cannot be written to.
     """
+    del image_size
     if rest not in DRAWINGS:
         raise unknown("drawn data set", f"cells:{rest}", ("cells", "cells:source"))
     drawing = DRAWINGS[rest]

@@ -28,6 +28,7 @@ TIMEOUT = 30
 def load_medmnist(
     rest: str,
     cache: Path | None = None,
+    image_size: int | None = None,
     *,
     catalog: Mapping[str, CatalogEntry] | None = None,
 ) -> Dataset:
@@ -37,12 +38,14 @@ def load_medmnist(
         rest: the stem of MedMNIST's file, such as "bloodmnist" or "bloodmnist_224".
         cache: the cache folder; None means the default one. The file is kept in its
             "medmnist" folder, and can be put there by hand.
+        image_size: not used; the images keep their size.
         catalog: the data sets there are; None asks the medmnist package.
 
     Raises:
         InputError: the name or size is unknown, the data set is of volumes, the
             medmnist package is missing, the download fails, or the file is damaged.
     """
+    del image_size
     if catalog is None:
         catalog = read_catalog()
     if not catalog:

@@ -40,7 +40,9 @@ DAMAGE = (
 )
 
 
-def load_npz(rest: str, cache: Path | None = None) -> Dataset:
+def load_npz(
+    rest: str, cache: Path | None = None, image_size: int | None = None
+) -> Dataset:
     """Loads `npz:PATH`.
 
     An npz has no class names. A file whose name starts with that of a MedMNIST set
@@ -50,12 +52,12 @@ def load_npz(rest: str, cache: Path | None = None) -> Dataset:
 
     Args:
         rest: the path of the file.
-        cache: not used; there is nothing to cache.
+        cache, image_size: not used; nothing is cached, nothing resized.
 
     Raises:
         InputError: the file is missing, damaged, or not in the layout.
     """
-    del cache
+    del cache, image_size
     if not rest:
         raise InputError("'npz:' needs the path of a file, as in 'npz:scans.npz'.")
     path = Path(rest).expanduser()

@@ -37,10 +37,20 @@ class DataConfig:
 
     source: str = setting(
         "the images: medmnist:NAME (such as medmnist:bloodmnist_224), npz:PATH in "
-        "MedMNIST's layout, cells or cells:source (drawn by the program)"
+        "MedMNIST's layout, folder:PATH with PATH/{train,val,test}/CLASS/IMAGE, cells "
+        "or cells:source (drawn by the program)"
     )
     image_size: int = setting(
         "side of the square the network sees, in pixels", 224, low=8, high=4096
+    )
+    train_images: int = setting(
+        "training images to keep, every class with its share; 0 for all", 0, low=0
+    )
+    subset_seed: int = setting(
+        "seed that draws them, the same for every arm and training seed",
+        0,
+        low=0,
+        high=2**31 - 1,
     )
 
 

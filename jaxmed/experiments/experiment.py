@@ -1,6 +1,7 @@
 """An experiment: the recipes it needs, then all its arms and seeds, then the report."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -96,14 +97,7 @@ def _check_fit(
     out: Path,
 ) -> None:
     """Loads an arm's images and builds the arm once, to find what does not fit."""
-    from dataclasses import replace
-
-    from jaxmed.data import load_dataset
-
-    if config.data not in datasets:
-        datasets[config.data] = load_dataset(
-            config.data.source, image_size=config.data.image_size
-        )
+    _load_images(config.data, datasets)
     check_selection(config, datasets[config.data])
     model = config.model
     earlier = planned.get(out / model.weights.removeprefix(RUN))
@@ -123,3 +117,23 @@ def _check_fit(
         config = replace(config, model=replace(model, weights="none"))
     seed = config.train.seeds[0]
     prepare_arm(config, datasets[config.data], seed=seed, out=out)
+
+
+def _load_images(config: DataConfig, datasets: Datasets) -> None:
+    """Loads a data set unless it is there; subsets of it share one loading."""
+    from jaxmed.data import load_dataset
+    from jaxmed.data.subset import draw_subset
+
+    if config in datasets:
+        return
+    whole = replace(config, train_images=0, subset_seed=0)
+    if whole not in datasets:
+        datasets[whole] = load_dataset(config.source, image_size=config.image_size)
+    data = datasets[whole]
+    datasets[config] = draw_subset(data, config.train_images, config.subset_seed)
+    if config.train_images:
+        print(
+            f"{config.source}: {config.train_images:,} of {len(data.train):,} training "
+            f"images, drawn with seed {config.subset_seed}",
+            flush=True,
+        )

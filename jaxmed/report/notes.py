@@ -4,15 +4,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from jaxmed.report.records import Arm
+from jaxmed.report.records import Arm, RunRecord
 
 
 def facts(arms: Sequence[Arm], when: str) -> list[tuple[str, str]]:
     """Terms and texts for the head of the page: data, arms, device, time."""
     run = arms[0].first
     data = run.environment.get("data", {})
-    sizes = data.get("sizes") or {s: len(p.ids) for s, p in run.predictions.items()}
-    counts = ", ".join(f"{split} {size:,}" for split, size in sizes.items())
     classes = ", ".join(run.class_names[:12])
     if len(run.class_names) > 12:
         classes += f", … ({len(run.class_names)} in all)"
@@ -20,7 +18,7 @@ def facts(arms: Sequence[Arm], when: str) -> list[tuple[str, str]]:
         classes += f" (positive: {run.metrics['positive_class']})"
     found = [
         ("Data", str(data.get("source", "not recorded"))),
-        ("Images", counts),
+        ("Images", _each(arms, _sizes)),
         ("Arms and seeds", "; ".join(map(_seeds, arms))),
         ("Starting weights", _each(arms, _weights)),
         ("Device", _each(arms, _devices)),
@@ -87,21 +85,27 @@ def _seeds(arm: Arm) -> str:
 
 def _each(arms: Sequence[Arm], describe) -> str:
     """One text if all arms share it, one per arm otherwise."""
-    texts = [describe(arm.first.environment) for arm in arms]
+    texts = [describe(arm.first) for arm in arms]
     if len(set(texts)) == 1:
         return texts[0]
     return "; ".join(f"{a.name}: {t}" for a, t in zip(arms, texts, strict=True))
 
 
-def _weights(environment: dict[str, Any]) -> str:
-    weights = environment.get("weights")
+def _sizes(run: RunRecord) -> str:
+    data = run.environment.get("data", {})
+    sizes = data.get("sizes") or {s: len(p.ids) for s, p in run.predictions.items()}
+    return ", ".join(f"{split} {size:,}" for split, size in sizes.items())
+
+
+def _weights(run: RunRecord) -> str:
+    weights = run.environment.get("weights")
     if isinstance(weights, dict):
         return str(weights.get("name", "not recorded"))
     return str(weights) if weights else "not recorded"
 
 
-def _devices(environment: dict[str, Any]) -> str:
-    devices = environment.get("devices")
+def _devices(run: RunRecord) -> str:
+    devices = run.environment.get("devices")
     if isinstance(devices, str):
         return devices
     return _counted(map(_device, devices or ())) or "not recorded"

@@ -229,6 +229,24 @@ def test_report_is_rebuilt_from_the_stored_files(finished, capsys):
         assert (experiment / "report.html").read_bytes() == page
 
 
+def test_few_training_images_are_the_same_for_every_seed(finished, tmp_path, capsys):
+    out = tmp_path / "out"
+    flags = ("--data.train-images", "12", "--train.seeds", "0,1", "--arms", "full")
+    flags += ("--train.options.epochs", "1", "--out", str(out))
+    assert main(["run", str(finished / "channels.toml"), *flags]) == 0
+    said = capsys.readouterr().out
+    assert said.count(": 12 of 48 training images, drawn with seed 0\n") == 1
+    data = [
+        json.loads((out / f"channels/full/seed-{seed}/environment.json").read_text())
+        for seed in (0, 1)
+    ]
+    assert data[0]["data"] == data[1]["data"]
+    assert data[0]["data"]["sizes"] == {"train": 12, "val": 18, "test": 15}
+    whole = finished / "out/channels/full/seed-0/environment.json"
+    before = json.loads(whole.read_text())["data"]["fingerprint"]
+    assert data[0]["data"]["fingerprint"] != before
+
+
 def test_another_seed_is_added_beside_the_first(finished, capsys):
     flags = ("--arms", "again", "--train.seeds", "0,1")
     assert run(finished, *flags) == 0

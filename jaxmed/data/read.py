@@ -1,0 +1,134 @@
+"""Many image files at once, brought to one shape."""
+
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from jaxmed.data.decode import UnusableImage, decode, squash
+from jaxmed.errors import InputError
+from jaxmed.progress import progress
+
+# How many bad files one sentence names.
+SHOWN = 10
+
+
+def read_images(
+    root: Path,
+    files: Mapping[str, Sequence[str]],
+    *,
+    where: str,
+    image_size: int | None = None,
+) -> dict[str, np.ndarray]:
+    """Decodes many files in parallel and brings them to one shape.
+
+    Images larger than `image_size`, and all images if their sizes differ, become
+    squares of it while decoding; no more than that is held in memory.
+
+    Args:
+        root: the folder that paths start from.
+        files: paths below `root`, with forward slashes, by split. None is empty.
+        where: the start of a sentence, such as "folder:scans".
+        image_size: side of the square, in pixels, that images may be brought to.
+
+    Returns:
+        By split, uint8 (n, h, w, c): c is 1 if all images of all splits are grey,
+        else 3.
+
+    Raises:
+        InputError: files that cannot be used, all in one sentence; or different sizes
+            without an `image_size`.
+    """
+    names = [name for group in files.values() for name in group]
+    images = _decode_all(root, names, where, image_size)
+    height, width = images[0].shape[:2]
+    if any(image.shape[:2] != (height, width) for image in images):
+        assert image_size is not None, "_decode_all has refused them"
+        height = width = image_size
+    shape = (height, width, max(image.shape[2] for image in images))
+    # From the end: memory is freed as it is filled, and never held twice.
+    stacked = {
+        split: _pop(images, len(files[split]), shape) for split in [*files][::-1]
+    }
+    return {split: stacked[split] for split in files}
+
+
+def cannot_use(where: str, bad: Sequence[str], total: int) -> InputError:
+    """Returns the error, to be raised by the caller, for files that cannot be used.
+
+    Args:
+        where: the start of the sentence, such as "folder:scans".
+        bad: a file with its reason in parentheses each.
+        total: how many files there are.
+    """
+    shown = ", ".join(bad[:SHOWN])
+    more = f", and {len(bad) - SHOWN:,} more" if len(bad) > SHOWN else ""
+    return InputError(
+        f"{where}: {len(bad):,} of {total:,} images cannot be used: {shown}{more}. "
+        "Replace or remove them."
+    )
+
+
+def _decode_all(
+    root: Path, names: Sequence[str], where: str, image_size: int | None
+) -> list[np.ndarray]:
+    images: list[np.ndarray] = []
+    bad: list[str] = []
+
+    def attempt(name: str) -> np.ndarray | str:
+        try:
+            return decode(root / name, image_size)
+        except UnusableImage as error:
+            return f"{name} ({error})"
+
+    # Pillow decodes and resizes outside Python's lock; more threads only contend.
+    pool = ThreadPoolExecutor(os.cpu_count())
+    try:
+        with (
+            warnings.catch_warnings(),
+            progress(f"Decoding {where}", len(names), unit="images") as advance,
+        ):
+            # About unknown tags and large images, without the file's name.
+            warnings.simplefilter("ignore")
+            for name, found in zip(names, pool.map(attempt, names), strict=True):
+                if isinstance(found, str):
+                    bad.append(found)
+                else:
+                    images.append(found)
+                    if image_size is None and not bad:
+                        _check_size(found, images[0], (name, names[0]), where)
+                advance(1)
+    finally:
+        pool.shutdown(cancel_futures=True)
+    if bad:
+        raise cannot_use(where, bad, len(names))
+    return images
+
+
+def _check_size(
+    image: np.ndarray, first: np.ndarray, names: tuple[str, str], where: str
+) -> None:
+    if image.shape[:2] == first.shape[:2]:
+        return
+    (height, width), (first_height, first_width) = image.shape[:2], first.shape[:2]
+    raise InputError(
+        f"{where}: the images have different sizes ({names[1]} is {first_width} x "
+        f"{first_height} pixels, {names[0]} {width} x {height}). Give image_size, the "
+        "side of the square to bring them to."
+    )
+
+
+def _pop(
+    images: list[np.ndarray], count: int, shape: tuple[int, int, int]
+) -> np.ndarray:
+    """Moves the last images of a list into an array, at one size."""
+    stacked = np.empty((count, *shape), np.uint8)
+    for i in reversed(range(count)):
+        image = images.pop()
+        if image.shape[:2] != shape[:2]:
+            image = squash(image, shape[0])
+        stacked[i] = image
+    return stacked

@@ -1,0 +1,87 @@
+"""Learning from few images: a part of the training split."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from jaxmed.data.dataset import Dataset, Split
+from jaxmed.errors import InputError
+
+
+def draw_subset(data: Dataset, train_images: int, seed: int = 0) -> Dataset:
+    """Keeps that many training images; validation and test stay whole.
+
+    Classes keep their shares, by largest remainders, and at least one image each. In
+    a multilabel task, where images have no one class, the draw is plain. With one
+    seed a smaller subset lies within a larger one, but for the rounding of shares.
+
+    Args:
+        data: the whole data set.
+        train_images: how many to keep; 0 means all.
+        seed: of the draw, at least 0.
+
+    Returns:
+        The data set with those training images, in the order they had.
+
+    Raises:
+        InputError: more images than there are, or fewer than there are classes.
+    """
+    if train_images == 0:
+        return data
+    count = len(data.train)
+    if not 0 < train_images <= count:
+        raise InputError(
+            f"train_images must be from 1 to {count:,}, the training images of "
+            f"{data.source}, or 0 for all of them; got {train_images:,}."
+        )
+    if data.task == "multilabel":
+        chosen = np.random.default_rng(seed).permutation(count)[:train_images]
+    else:
+        chosen = _draw_by_class(data, train_images, seed)
+    chosen = np.sort(chosen)
+    train = Split(
+        images=data.train.images[chosen],
+        labels=data.train.labels[chosen],
+        ids=tuple(data.train.ids[i] for i in chosen),
+    )
+    return replace(data, train=train)
+
+
+def share_out(total: int, counts: np.ndarray) -> np.ndarray:
+    """Shares out a number among classes: largest remainders, at least one each.
+
+    Args:
+        total: from the number of classes to the sum of `counts`.
+        counts: int (k,), how many each class has, at least 1.
+
+    Returns:
+        int (k,), at most `counts`, with the sum `total`.
+    """
+    whole = counts.sum()
+    # In integers, in which equal remainders are equal: the first class then wins.
+    quotas = total * counts.astype(np.int64)
+    shares = np.maximum(quotas // whole, 1)
+    while (over := shares.sum() - total) != 0:
+        lacking = quotas - shares * whole
+        if over < 0:
+            shares[np.argmax(lacking)] += 1
+        else:
+            # The one image of a rare class is paid for by the others.
+            shares[np.argmin(np.where(shares > 1, lacking, quotas.sum()))] -= 1
+    return shares
+
+
+def _draw_by_class(data: Dataset, train_images: int, seed: int) -> np.ndarray:
+    present, counts = np.unique(data.train.labels, return_counts=True)
+    if train_images < len(present):
+        raise InputError(
+            f"train_images must be at least {len(present)}, one for each class in the "
+            f"training images of {data.source}; got {train_images}."
+        )
+    drawn = []
+    for label, share in zip(present, share_out(train_images, counts), strict=True):
+        members = np.flatnonzero(data.train.labels == label)
+        # A stream per class: no class's draw depends on the others' shares.
+        rng = np.random.default_rng([seed, label])
+        drawn.append(rng.permutation(members)[:share])
+    return np.concatenate(drawn)
