@@ -8,7 +8,7 @@ from matplotlib.colors import LogNorm
 
 from jaxmed.progress import Advance
 from jaxmed.report.confusion import draw_confusion
-from jaxmed.report.curves import Ranges, draw_curves, varying_rates
+from jaxmed.report.curves import Ranges, draw_curves
 from jaxmed.report.phases import describe_phases, read_phases
 from jaxmed.report.pictures import cam_shots, figure_shot
 from jaxmed.report.published import Expected, published_curves
@@ -55,7 +55,7 @@ def arm_section(
         _keep(run.folder / "figures", figures)
         advance(1)
     run, name = arm.first, arm.name
-    rates = " Below them, the learning rates." if varying_rates(run.history) else ""
+    rates = " Below them, the learning rates." if limits[2] else ""
     alts = {
         "stages": describe_phases(name, read_phases(run)),
         "curves": f"Training curves of {name}: loss, accuracy and AUROC by epoch."

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from jaxmed.report.records import Row, RunRecord
 from jaxmed.report.style import (
@@ -19,12 +19,13 @@ from jaxmed.report.style import (
     legend_below,
     marker,
     new_figure,
+    spell_rate,
     styled,
 )
 
 Limits = tuple[float, float]
-Ranges = tuple[Limits, Limits, Limits]
-"""Of the loss, of the scores, and of the learning rates."""
+Ranges = tuple[Limits, Limits, Limits | None]
+"""Of the loss, of the scores, and of the learning rates if these are shown."""
 
 RATE = "lr_"
 """How columns of learning rates begin; the group's name follows."""
@@ -46,35 +47,33 @@ RATE_COLORS = (INK, *COLORS[3:6])
 
 
 def common_limits(runs: Sequence[RunRecord]) -> Ranges:
-    """Ranges that hold the curves of all `runs`."""
+    """Ranges that hold the curves of all `runs`.
+
+    Learning rates are shown, of all runs, if any changes within a phase; else the
+    tables have them.
+    """
     rows = [row for run in runs for row in run.history]
     losses = _finite(rows, [column for column, *_ in LOSSES])
     scores = _finite(rows, [column for column, *_ in SCORES])
     top = max(losses, default=1.0)
     low = min(scores, default=0.0)
-    columns = [column for row in rows for column in row.values if _is_rate(column)]
-    rates = [rate for rate in _finite(rows, dict.fromkeys(columns)) if rate > 0]
+    limits = (0.0, top * 1.06), (max(0.0, low - 0.05), 1.01)
+    if not any(map(rates_vary, runs)):
+        return *limits, None
+    rates = [rate for rate in _finite(rows, _rate_columns(rows)) if rate > 0]
     high = max(rates, default=1.0)
-    least = max(min(rates, default=0.1), high / 10**DECADES)
-    return (0.0, top * 1.06), (max(0.0, low - 0.05), 1.01), (least / 1.6, high * 1.6)
+    least = max(min(rates, default=1.0), high / 10**DECADES)
+    return *limits, (least / 1.6, high * 1.6)
 
 
-def varying_rates(history: Sequence[Row]) -> dict[str, np.ndarray]:
-    """The learning rate of each group by epoch, if a schedule changes any.
-
-    Returns:
-        Rates by group, nan where a phase does not train it; empty if every rate is
-        constant within every phase.
-    """
-    columns = dict.fromkeys(c for row in history for c in row.values if _is_rate(c))
-    varies = any(
-        len(set(_finite(list(rows), [column]))) > 1
-        for column in columns
-        for _, rows in groupby(history, key=lambda row: row.phase)
+def rates_vary(run: RunRecord) -> bool:
+    """Says whether any learning rate changes within a phase."""
+    phases = groupby(run.history, key=lambda row: row.phase)
+    return any(
+        len(set(_finite(rows, [column]))) > 1
+        for rows in (list(group) for _, group in phases)
+        for column in _rate_columns(rows)
     )
-    if not varies:
-        return {}
-    return {c[len(RATE) :]: np.array([row[c] for row in history]) for c in columns}
 
 
 @styled
@@ -90,11 +89,8 @@ def draw_curves(
         limits: from `common_limits`, so that arms side by side can be compared.
         published: published values by epoch, by column; drawn as hollow circles.
     """
-    rates = varying_rates(run.history)
-    ratios = (3, 3, 2) if rates else (1, 1)
-    figure, panels = new_figure(
-        7.2 if rates else 5.2, len(ratios), sharex=True, height_ratios=ratios
-    )
+    height, ratios = (7.2, (3, 3, 2)) if limits[2] else (5.2, (1, 1))
+    figure, panels = new_figure(height, len(ratios), sharex=True, height_ratios=ratios)
     loss, score = panels[:2]
     epochs = np.arange(1, len(run.history) + 1)
     for axes, lines in ((loss, LOSSES), (score, SCORES)):
@@ -113,8 +109,8 @@ def draw_curves(
             score.plot(x, values, "o", color=color, mfc="none", ms=7, label=name)
     loss.set(ylabel="loss", ylim=limits[0])
     score.set(ylabel="accuracy, AUROC", ylim=limits[1])
-    for axes in panels[2:]:
-        _draw_rates(axes, epochs, rates, limits[2])
+    if limits[2]:
+        _draw_rates(panels[2], run.history, limits[2])
     panels[-1].set_xlabel("epoch")
     score.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     score.set_xlim(0.5, len(epochs) + 0.5)
@@ -125,22 +121,24 @@ def draw_curves(
     return figure
 
 
-def _draw_rates(
-    axes: Axes, epochs: np.ndarray, rates: Mapping[str, np.ndarray], limits: Limits
-) -> None:
+def _draw_rates(axes: Axes, history: Sequence[Row], limits: Limits) -> None:
     axes.set(yscale="log", ylim=limits, ylabel="learning rate")
+    axes.yaxis.set_major_formatter(lambda rate, _: spell_rate(rate))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    columns = _rate_columns(history)
     # The first are the widest, so that those of equal rates show below the others.
-    widths = np.linspace(1.2 + 1.4 * min(3, len(rates) - 1), 1.2, len(rates))
-    for index, (group, values) in enumerate(rates.items()):
+    widths = np.linspace(1.2 + 1.2 * min(3, len(columns) - 1), 1.2, len(columns))
+    for index, column in enumerate(columns):
+        values = np.array([row[column] for row in history])
         axes.plot(
-            epochs,
+            np.arange(1, len(history) + 1),
             # A logarithm has no place for zero.
             np.where(values > 0, values, np.nan),
             color=RATE_COLORS[index % len(RATE_COLORS)],
             linewidth=widths[index],
             marker=marker(index),
-            markersize=3 + widths[index],
-            label=f"rate of {label(group, 16)}",
+            markersize=2.5 + widths[index],
+            label=f"rate of {label(column.removeprefix(RATE), 16)}",
         )
 
 
@@ -173,8 +171,9 @@ def _mark_chosen(axes: Sequence[Axes], run: RunRecord) -> None:
         one.axvline(run.best_row + 1, **band, label=None if index else "chosen epoch")
 
 
-def _is_rate(column: str) -> bool:
-    return column.startswith(RATE)
+def _rate_columns(rows: Sequence[Row]) -> list[str]:
+    columns = dict.fromkeys(column for row in rows for column in row.values)
+    return [column for column in columns if column.startswith(RATE)]
 
 
 def _finite(rows: Sequence[Row], columns: Iterable[str]) -> list[float]:

@@ -108,9 +108,7 @@ def _context(
     samples = folder / "samples.png"
     with progress("Drawing the report", len(runs) + 1, unit="runs") as advance:
         sections = [
-            arm_section(
-                index, arm, limits, scale, expected, CAMS // len(arms), advance
-            )
+            arm_section(index, arm, limits, scale, expected, CAMS // len(arms), advance)
             for index, arm in enumerate(arms)
         ]
         comparison = Comparison(arms)

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from jaxmed.report.curves import varying_rates
+from jaxmed.report.curves import rates_vary
 from jaxmed.report.phases import read_phases
 from jaxmed.report.records import Arm
 
@@ -103,7 +103,7 @@ def _stages(arms: Sequence[Arm]) -> str:
 
 
 def _rates(arms: Sequence[Arm]) -> str:
-    if not any(varying_rates(arm.first.history) for arm in arms):
+    if not any(rates_vary(run) for arm in arms for run in arm.runs):
         return ""
     return " The lowest panel has the learning rate of each group of parameters."
 
@@ -113,8 +113,8 @@ def _statistics(arms: Sequence[Arm]) -> str:
     text = []
     if found := _phases_with(arms, "drifting"):
         text.append(
-            f"In {found} the statistics of frozen BatchNorm layers drift, as in programs "
-            "that call model.train(), so that frozen features change all the same."
+            f"In {found} the statistics of frozen BatchNorm layers drift, as in "
+            "programs that call model.train(); frozen features change with them."
         )
     if found := _phases_with(arms, "still"):
         text.append(

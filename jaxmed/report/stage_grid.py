@@ -11,8 +11,8 @@ from jaxmed.report.style import WIDTH, label, spell_rate, text_width
 
 # In points, as all that follows.
 PAGE = WIDTH * 72
-MARGIN, GAP, PAD = 8.0, 3.0, 3.5
-LARGE, SMALL = 8.5, 7.5
+MARGIN, GAP, PAD = 3.0, 3.0, 3.5
+LARGE, SMALL = 9.0, 8.0
 LINE = 12.0
 NAME_LENGTH = 16
 
@@ -50,7 +50,7 @@ def make_grid(phases: Sequence[PhaseRecord]) -> Grid:
     sizes = [text_width(spell_size(stage.parameters), SMALL) for stage in firsts]
     texts = [max(map(_room, column)) for column in columns]
     least = [2 * PAD + max(two) for two in zip(sizes, texts, strict=True)]
-    named = [max(l, 2 * PAD + n) for l, n in zip(least, names, strict=True)]
+    named = [max(w, 2 * PAD + n) for w, n in zip(least, names, strict=True)]
     turned_names, turned = sum(named) > room, sum(least) > room
     head, box = 2 * LINE, 2.5 * LINE
     if turned:

@@ -92,7 +92,7 @@ def draw_stages(phases: Sequence[PhaseRecord], scale: LogNorm | None) -> Figure:
     for phase, y in zip(phases, tops, strict=True):
         _draw_phase(axes, phase, y, space, grid, scale)
     if scale:
-        _draw_bar(axes, scale, top)
+        _draw_bar(figure, axes, scale, top)
     for index, mark in enumerate(marks):
         y = legend + (index + 0.3) * LINE
         _draw_mark(axes, MARGIN + BADGE / 2, y, mark)
@@ -194,8 +194,9 @@ def _draw_rates(
         # Turned text is read from below.
         y = top + (parts - 1 - index) * high if turned else top
         # A rate of zero has no place on a logarithmic scale; its box is white.
-        known = scale is not None and rate > 0
-        color = COLORS_OF_RATES(scale(rate)) if known else (1.0, 1.0, 1.0, 1.0)
+        color = (1.0, 1.0, 1.0, 1.0)
+        if scale and rate > 0:
+            color = COLORS_OF_RATES(scale(rate))
         axes.add_patch(Rectangle((x, y), wide, high, facecolor=color, linewidth=0))
         style = {"color": _ink(color), "rotation": 90 if turned else 0}
         _write(axes, x + wide / 2, y + high / 2, spell_rate(rate), **style)
@@ -208,18 +209,18 @@ def _ink(color: tuple[float, ...]) -> str:
     return "white" if luminance < 0.2 else INK
 
 
-def _draw_bar(axes: Axes, scale: LogNorm, top: float) -> None:
+def _draw_bar(figure: Figure, axes: Axes, scale: LogNorm, top: float) -> None:
     _write(axes, MARGIN, top + 4, "learning rate", size=SMALL, ha="left")
-    figure, height = axes.get_figure(root=True), axes.get_ylim()[0]
+    height = axes.get_ylim()[0]
     left = MARGIN + text_width("learning rate", SMALL) + 2 * PAD
     # The figures below the ends of the bar need room, too.
-    width = PAGE - 2 * MARGIN - left
+    width = PAGE - 4 * MARGIN - left
     place = (left / PAGE, 1 - (top + 8) / height, width / PAGE, 8 / height)
     mappable = ScalarMappable(scale, COLORS_OF_RATES)
     bar = figure.colorbar(
         mappable, figure.add_axes(place), orientation="horizontal", label=""
     )
-    low, high = round(math.log10(scale.vmin)), round(math.log10(scale.vmax))
+    low, high = round(math.log10(bar.vmin)), round(math.log10(bar.vmax))
     ticks = [10.0**d for d in range(low, high + 1, 1 + (high - low) // 7)]
     bar.set_ticks(ticks, labels=list(map(spell_rate, ticks)))
     bar.minorticks_off()

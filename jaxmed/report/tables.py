@@ -188,7 +188,7 @@ def groups_table(run: RunRecord) -> Table | None:
     parameters = run.environment.get("parameters")
     if not parameters:
         return None
-    total, rows = parameters.get("total"), []
+    total, rows, blank = parameters.get("total"), [], Cell(text="")
     for phase in parameters.get("phases", ()):
         head = [word(phase.get("name", "")), count(phase.get("epochs"))]
         for group in phase.get("groups", ()):
@@ -207,7 +207,7 @@ def groups_table(run: RunRecord) -> Table | None:
             )
         rows.append(_trainable(phase, total))
         rows += [
-            (head[0], word(""), word(name), word(words), *(word(""),) * 3)
+            (head[0], blank, word(name), word(words), blank, blank, blank)
             for name, words in _remarks(phase)
         ]
     head = ("phase", "epochs", "group", "pattern", "parameters", "optimiser", "rate")
