@@ -76,7 +76,7 @@ def draw_stages(phases: Sequence[PhaseRecord], scale: LogNorm | None) -> Figure:
     grid = make_grid(phases)
     shown = "".join(_marks(stage) for phase in phases for stage in phase.stages)
     marks = [mark for mark in MEANINGS if mark in shown]
-    tops, top = [], LINE + PAD + grid.head + PAD
+    tops, top = [], LINE + PAD + grid.head + 2 * PAD
     space = BADGE if marks else PAD
     for phase in phases:
         tops.append(top)
@@ -220,7 +220,7 @@ def _draw_bar(figure: Figure, axes: Axes, scale: LogNorm, top: float) -> None:
     bar = figure.colorbar(
         mappable, figure.add_axes(place), orientation="horizontal", label=""
     )
-    low, high = round(math.log10(bar.vmin)), round(math.log10(bar.vmax))
+    low, high = (round(math.log10(end)) for end in bar.ax.get_xlim())
     ticks = [10.0**d for d in range(low, high + 1, 1 + (high - low) // 7)]
     bar.set_ticks(ticks, labels=list(map(spell_rate, ticks)))
     bar.minorticks_off()
