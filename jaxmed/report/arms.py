@@ -4,13 +4,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.colors import LogNorm
+
 from jaxmed.progress import Advance
 from jaxmed.report.confusion import draw_confusion
-from jaxmed.report.curves import Limits, draw_curves
+from jaxmed.report.curves import Ranges, draw_curves
+from jaxmed.report.phases import describe_phases, read_phases
 from jaxmed.report.pictures import cam_shots, figure_shot
 from jaxmed.report.published import Expected, published_curves
 from jaxmed.report.records import Arm, RunRecord
 from jaxmed.report.roc import draw_binary_roc, draw_class_roc
+from jaxmed.report.stages import draw_stages
 from jaxmed.report.style import color, png
 from jaxmed.report.tables import (
     class_table,
@@ -24,7 +28,8 @@ from jaxmed.report.tables import (
 def arm_section(
     index: int,
     arm: Arm,
-    limits: tuple[Limits, Limits],
+    limits: Ranges,
+    scale: LogNorm | None,
     expected: Sequence[Expected],
     maps: int,
     advance: Advance,
@@ -35,6 +40,7 @@ def arm_section(
         index: the arm's number, which gives its colour.
         arm: the arm; its lowest seed is the one shown.
         limits: common ranges of the training curves.
+        scale: common scale of the learning rates' colours.
         expected: published numbers.
         maps: the largest number of class-activation maps to show.
         advance: told of every run drawn.
@@ -44,12 +50,16 @@ def arm_section(
     """
     figures = {}
     for run in reversed(arm.runs):
-        figures = _draw_run(run, limits, published_curves(arm.name, expected))
+        published = published_curves(arm.name, expected)
+        figures = _draw_run(run, limits, scale, published)
         _keep(run.folder / "figures", figures)
         advance(1)
     run, name = arm.first, arm.name
+    rates = " Below them, the learning rates." if limits[2] else ""
     alts = {
-        "curves": f"Training curves of {name}: loss, accuracy and AUROC by epoch.",
+        "stages": describe_phases(name, read_phases(run)),
+        "curves": f"Training curves of {name}: loss, accuracy and AUROC by epoch."
+        f"{rates}",
         "roc": f"ROC curves of {name} on the test split, one class against the rest.",
         "confusion": f"Confusion matrix of {name} on the test split.",
     }
@@ -77,8 +87,10 @@ def arm_section(
     }
 
 
-def _draw_run(run: RunRecord, limits, published) -> dict[str, bytes]:
+def _draw_run(run: RunRecord, limits, scale, published) -> dict[str, bytes]:
     figures = {}
+    if phases := read_phases(run):
+        figures["stages"] = png(draw_stages(phases, scale))
     if run.history:
         figures["curves"] = png(draw_curves(run, limits, published))
     if run.task == "binary":

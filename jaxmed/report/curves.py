@@ -1,14 +1,14 @@
-"""Training curves: loss, accuracy and AUROC over epochs, phases and chosen epoch."""
+"""Training curves: loss, scores and learning rates over epochs and phases."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from jaxmed.report.records import Row, RunRecord
 from jaxmed.report.style import (
@@ -17,11 +17,20 @@ from jaxmed.report.style import (
     INK,
     label,
     legend_below,
+    marker,
     new_figure,
+    spell_rate,
     styled,
 )
 
 Limits = tuple[float, float]
+Ranges = tuple[Limits, Limits, Limits | None]
+"""Of the loss, of the scores, and of the learning rates if these are shown."""
+
+RATE = "lr_"
+"""How columns of learning rates begin; the group's name follows."""
+DECADES = 6
+"""A rate that falls to nothing must not press all others together."""
 
 # Train is always dashed and val solid, whatever the quantity.
 LOSSES = (
@@ -33,22 +42,44 @@ SCORES = (
     ("val_accuracy", "val accuracy", COLORS[1], "-"),
     ("val_auroc", "val AUROC", COLORS[2], "-"),
 )
+# None of those above, which stand for something else.
+RATE_COLORS = (INK, *COLORS[3:6])
 
 
-def common_limits(runs: Sequence[RunRecord]) -> tuple[Limits, Limits]:
-    """Ranges of the loss and of the scores that hold the curves of all `runs`."""
+def common_limits(runs: Sequence[RunRecord]) -> Ranges:
+    """Ranges that hold the curves of all `runs`.
+
+    Learning rates are shown, of all runs, if any changes within a phase; else the
+    tables have them.
+    """
     rows = [row for run in runs for row in run.history]
     losses = _finite(rows, [column for column, *_ in LOSSES])
     scores = _finite(rows, [column for column, *_ in SCORES])
     top = max(losses, default=1.0)
     low = min(scores, default=0.0)
-    return (0.0, top * 1.06), (max(0.0, low - 0.05), 1.01)
+    limits = (0.0, top * 1.06), (max(0.0, low - 0.05), 1.01)
+    if not any(map(rates_vary, runs)):
+        return *limits, None
+    rates = [rate for rate in _finite(rows, _rate_columns(rows)) if rate > 0]
+    high = max(rates, default=1.0)
+    least = max(min(rates, default=1.0), high / 10**DECADES)
+    return *limits, (least / 1.6, high * 1.6)
+
+
+def rates_vary(run: RunRecord) -> bool:
+    """Says whether any learning rate changes within a phase."""
+    phases = groupby(run.history, key=lambda row: row.phase)
+    return any(
+        len(set(_finite(rows, [column]))) > 1
+        for rows in (list(group) for _, group in phases)
+        for column in _rate_columns(rows)
+    )
 
 
 @styled
 def draw_curves(
     run: RunRecord,
-    limits: tuple[Limits, Limits],
+    limits: Ranges,
     published: Mapping[str, Sequence[float]] | None = None,
 ) -> Figure:
     """Draws one run's history.
@@ -58,7 +89,9 @@ def draw_curves(
         limits: from `common_limits`, so that arms side by side can be compared.
         published: published values by epoch, by column; drawn as hollow circles.
     """
-    figure, (loss, score) = new_figure(5.2, rows=2, sharex=True)
+    height, ratios = (7.2, (3, 3, 2)) if limits[2] else (5.2, (1, 1))
+    figure, panels = new_figure(height, len(ratios), sharex=True, height_ratios=ratios)
+    loss, score = panels[:2]
     epochs = np.arange(1, len(run.history) + 1)
     for axes, lines in ((loss, LOSSES), (score, SCORES)):
         for column, name, color, style in lines:
@@ -75,14 +108,38 @@ def draw_curves(
             x = np.arange(1, len(values) + 1)
             score.plot(x, values, "o", color=color, mfc="none", ms=7, label=name)
     loss.set(ylabel="loss", ylim=limits[0])
-    score.set(ylabel="accuracy, AUROC", ylim=limits[1], xlabel="epoch")
+    score.set(ylabel="accuracy, AUROC", ylim=limits[1])
+    if limits[2]:
+        _draw_rates(panels[2], run.history, limits[2])
+    panels[-1].set_xlabel("epoch")
     score.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     score.set_xlim(0.5, len(epochs) + 0.5)
-    _mark_phases((loss, score), run.history)
-    _mark_chosen((loss, score), run)
+    _mark_phases(panels, run.history)
+    _mark_chosen(panels, run)
     # Below, since no corner is free in every run.
-    legend_below(figure, (loss, score), columns=2)
+    legend_below(figure, panels, columns=2)
     return figure
+
+
+def _draw_rates(axes: Axes, history: Sequence[Row], limits: Limits) -> None:
+    axes.set(yscale="log", ylim=limits, ylabel="learning rate")
+    axes.yaxis.set_major_formatter(lambda rate, _: spell_rate(rate))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    columns = _rate_columns(history)
+    # The first are the widest, so that those of equal rates show below the others.
+    widths = np.linspace(1.2 + 1.2 * min(3, len(columns) - 1), 1.2, len(columns))
+    for index, column in enumerate(columns):
+        values = np.array([row[column] for row in history])
+        axes.plot(
+            np.arange(1, len(history) + 1),
+            # A logarithm has no place for zero.
+            np.where(values > 0, values, np.nan),
+            color=RATE_COLORS[index % len(RATE_COLORS)],
+            linewidth=widths[index],
+            marker=marker(index),
+            markersize=2.5 + widths[index],
+            label=f"rate of {label(column.removeprefix(RATE), 16)}",
+        )
 
 
 def _mark_phases(axes: Sequence[Axes], history: Sequence[Row]) -> None:
@@ -110,10 +167,15 @@ def _mark_chosen(axes: Sequence[Axes], run: RunRecord) -> None:
     if run.best_row is None:
         return
     band: dict[str, Any] = {"color": GREY, "linewidth": 5, "alpha": 0.25, "zorder": 0}
-    for one, name in zip(axes, ("chosen epoch", None), strict=True):
-        one.axvline(run.best_row + 1, **band, label=name)
+    for index, one in enumerate(axes):
+        one.axvline(run.best_row + 1, **band, label=None if index else "chosen epoch")
 
 
-def _finite(rows: Sequence[Row], columns: Sequence[str]) -> list[float]:
+def _rate_columns(rows: Sequence[Row]) -> list[str]:
+    columns = dict.fromkeys(column for row in rows for column in row.values)
+    return [column for column in columns if column.startswith(RATE)]
+
+
+def _finite(rows: Sequence[Row], columns: Iterable[str]) -> list[float]:
     values = [row[column] for row in rows for column in columns]
     return [value for value in values if math.isfinite(value)]

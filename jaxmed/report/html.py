@@ -20,6 +20,7 @@ from jaxmed.report.pictures import CAMS, Shot, figure_shot, samples_shot
 from jaxmed.report.published import Expected, published_table
 from jaxmed.report.records import Arm, read_experiment
 from jaxmed.report.roc import NAMED_CLASSES, draw_binary_roc
+from jaxmed.report.stages import rate_scale
 from jaxmed.report.style import png
 from jaxmed.report.summary import (
     class_lines,
@@ -101,13 +102,13 @@ def _style() -> str:
 def _context(
     folder: Path, arms: Sequence[Arm], expected: Sequence[Expected]
 ) -> dict[str, Any]:
-    limits = common_limits([run for arm in arms for run in arm.runs])
+    runs = [run for arm in arms for run in arm.runs]
+    limits, scale = common_limits(runs), rate_scale(runs)
     binary = arms[0].first.task == "binary"
     samples = folder / "samples.png"
-    steps = sum(len(arm.runs) for arm in arms) + 1
-    with progress("Drawing the report", steps, unit="runs") as advance:
+    with progress("Drawing the report", len(runs) + 1, unit="runs") as advance:
         sections = [
-            arm_section(index, arm, limits, expected, CAMS // len(arms), advance)
+            arm_section(index, arm, limits, scale, expected, CAMS // len(arms), advance)
             for index, arm in enumerate(arms)
         ]
         comparison = Comparison(arms)
@@ -125,6 +126,7 @@ def _context(
         "samples": samples_shot(samples) if samples.exists() else None,
         "arms": sections,
         "by_class": by_class,
+        "staged": any(section["stages"] for section in sections),
         "trained": any(section["curves"] for section in sections),
         "joint_roc": joint_roc,
         "thresholds": threshold_table(arms) if binary else None,
@@ -180,7 +182,7 @@ def _contents(context: dict[str, Any]) -> list[tuple[str, str]]:
     sections = (
         ("results", "Results", True),
         ("images", "Images", context["samples"]),
-        ("training", "Training", context["trained"]),
+        ("training", "Training", context["staged"] or context["trained"]),
         ("discrimination", "ROC and confusion", True),
         ("classes", "Classes", True),
         ("calibration", "Calibration", True),

@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from jaxmed.report.curves import rates_vary
+from jaxmed.report.phases import read_phases
 from jaxmed.report.records import Arm, RunRecord
 
 
@@ -65,9 +67,10 @@ def section_notes(arms: Sequence[Arm]) -> dict[str, str]:
         confusion = ""
     return {
         "results": results,
+        "stages": _stages(arms),
         "training": "Dashed lines are the training split, solid ones the validation "
         "split. A dashed upright marks where a phase ends, a grey band the epoch whose "
-        f"weights were kept.{shown} All arms share their axes.",
+        f"weights were kept.{_rates(arms)}{shown} All arms share their axes.",
         "discrimination": roc + confusion + shown,
         "classes": f"Test split, with 95 % intervals below each value.{shown}",
         "calibration": "How far predicted probabilities are from observed frequencies, "
@@ -76,7 +79,58 @@ def section_notes(arms: Sequence[Arm]) -> dict[str, str]:
         "maps": "Test images beside the class-activation map (Grad-CAM) of the "
         "predicted class, with the probability of that class. A map shows where "
         f"the evidence came from, not why it counts.{shown}",
+        "protocol": _statistics(arms),
     }
+
+
+def _stages(arms: Sequence[Arm]) -> str:
+    phases = [phase for arm in arms for phase in read_phases(arm.first)]
+    text = (
+        "What each phase trains: a box is a stage of the network, wider the more "
+        "parameters it has, and its colour the learning rate, on a scale that all arms "
+        "share."
+    )
+    if any(phase.schedule for phase in phases):
+        text += " Where the rate follows a schedule, its highest value is shown."
+    if any(stage.partial for phase in phases for stage in phase.stages):
+        text += (
+            " A box with a grey half is trained in part: the half has the share of its "
+            "parameters that is."
+        )
+    return text
+
+
+def _rates(arms: Sequence[Arm]) -> str:
+    if not any(rates_vary(run) for arm in arms for run in arm.runs):
+        return ""
+    return " The lowest panel has the learning rate of each group of parameters."
+
+
+def _statistics(arms: Sequence[Arm]) -> str:
+    """What was unusual about BatchNorm's statistics, and in which arms and phases."""
+    text = []
+    if found := _phases_with(arms, "drifting"):
+        text.append(
+            f"In {found} the statistics of frozen BatchNorm layers drift, as in "
+            "programs that call model.train(); frozen features change with them."
+        )
+    if found := _phases_with(arms, "still"):
+        text.append(
+            f"In {found} BatchNorm layers that are trained keep the statistics that "
+            "they started with."
+        )
+    return " ".join(text)
+
+
+def _phases_with(arms: Sequence[Arm], entry: str) -> str:
+    """Says which phases have the entry: "two_phase (phase head), full (phase all)"."""
+    found = []
+    for arm in arms:
+        phases = (arm.first.environment.get("parameters") or {}).get("phases") or ()
+        names = [str(phase.get("name", "")) for phase in phases if phase.get(entry)]
+        if names:
+            found.append(f"{arm.name} (phase {', '.join(names)})")
+    return ", ".join(found)
 
 
 def _seeds(arm: Arm) -> str:

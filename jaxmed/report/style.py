@@ -15,6 +15,8 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextPath
 
 # Okabe and Ito's colour-blind-safe palette (https://jfly.uni-koeln.de/color/), without
 # its yellow, which is too light for a line on white, and with grey for its black,
@@ -30,6 +32,9 @@ COLORS = (
 )
 DASHES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
+MISSING = "Glyph .* missing from"
+"""Matplotlib's warning of a name in a script that the font lacks. It is drawn as boxes;
+the page's own text has it right."""
 INK, GREY, FAINT = "#1c2530", "#6b7683", "#d9dee4"
 
 WIDTH = 4.4
@@ -91,9 +96,7 @@ def png(figure: Figure) -> bytes:
     """Draws a figure and returns it as a PNG file."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        # A class name in a script that the font lacks is drawn as boxes; the page's
-        # own text has it right.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        warnings.filterwarnings("ignore", message=MISSING)
         figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     return buffer.getvalue()
 
@@ -128,3 +131,21 @@ def spell(value: float | None, digits: int = 3, sign: bool = False) -> str:
     if value is None or value != value:
         return "–"
     return f"{value:{'+' if sign else ''}.{digits}f}".replace("-", "−")
+
+
+def spell_rate(value: float | None) -> str:
+    """A learning rate in short form: "1e-4", "2.5e-5", "0.1", or a dash for none."""
+    if value is None or value != value:
+        return "–"
+    if value == 0 or value >= 0.1:
+        return f"{value:.3g}"
+    digits, exponent = f"{value:.2e}".split("e")
+    return f"{digits.rstrip('0').rstrip('.')}e{int(exponent)}"
+
+
+def text_width(text: str, size: float, weight: str = "normal") -> float:
+    """How wide a line of text is drawn, in points."""
+    font = FontProperties(family=TYPE["font.family"], weight=weight, size=size)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=MISSING)
+        return TextPath((0, 0), text, prop=font).get_extents().width if text else 0.0

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jaxmed.report.records import Arm, RunRecord
-from jaxmed.report.style import spell
+from jaxmed.report.style import spell, spell_rate
 
 TITLES = {
     "auroc": "AUROC",
@@ -79,8 +79,8 @@ def count(value: int | None) -> Cell:
 
 
 def rate(value: float | None) -> Cell:
-    """A cell of a learning rate: 1e-05."""
-    return Cell(text="–" if value is None else f"{value:g}", exact=value)
+    """A cell of a learning rate: 1e-5."""
+    return Cell(text=spell_rate(value), exact=value)
 
 
 def estimate(found: Mapping[str, Any] | float | None, sign: bool = False) -> Cell:
@@ -188,7 +188,7 @@ def groups_table(run: RunRecord) -> Table | None:
     parameters = run.environment.get("parameters")
     if not parameters:
         return None
-    total, rows = parameters.get("total"), []
+    total, rows, blank = parameters.get("total"), [], Cell(text="")
     for phase in parameters.get("phases", ()):
         head = [word(phase.get("name", "")), count(phase.get("epochs"))]
         for group in phase.get("groups", ()):
@@ -206,12 +206,21 @@ def groups_table(run: RunRecord) -> Table | None:
                 )
             )
         rows.append(_trainable(phase, total))
-        if drifting := phase.get("drifting"):
-            words = f"frozen BatchNorm statistics drift: {', '.join(drifting)}"
-            blanks = (word(""),) * 3
-            rows.append((head[0], word(""), word("drifting"), word(words), *blanks))
+        rows += [
+            (head[0], blank, word(name), word(words), blank, blank, blank)
+            for name, words in _remarks(phase)
+        ]
     head = ("phase", "epochs", "group", "pattern", "parameters", "optimiser", "rate")
     return Table(caption="Groups of parameters, by phase", head=head, rows=tuple(rows))
+
+
+def _remarks(phase: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    if schedule := phase.get("schedule"):
+        yield "schedule", str(schedule)
+    if drifting := phase.get("drifting"):
+        yield "drifting", f"frozen BatchNorm statistics drift: {', '.join(drifting)}"
+    if still := phase.get("still"):
+        yield "still", f"trained, but BatchNorm statistics stay: {', '.join(still)}"
 
 
 def _trainable(phase: Mapping[str, Any], total: int | None) -> tuple[Cell, ...]:

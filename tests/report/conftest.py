@@ -63,6 +63,7 @@ def write_run(
     n: int = 160,
     bare: bool = False,
     one_class: bool = False,
+    staged: bool = False,
 ) -> None:
     """Writes a run's folder.
 
@@ -74,6 +75,7 @@ def write_run(
         n: images per split.
         bare: metrics and predictions only.
         one_class: the test split holds no other class than the first.
+        staged: with records of every stage and with a schedule; older runs have none.
     """
     seed = int(folder.name.removeprefix("seed-"))
     folder.mkdir(parents=True)
@@ -86,14 +88,18 @@ def write_run(
     if bare:
         return
     phases = ["head"] * 3 + ["all"] * 5 if skill > 1 else ["all"] * 8
-    _write_history(folder / "history.csv", phases, skill)
+    _write_history(folder / "history.csv", phases, skill, staged)
     environment = _environment(names, task, phases, n)
+    if staged:
+        _add_stages(environment["parameters"]["phases"])
     (folder / "environment.json").write_text(json.dumps(environment))
     (folder / "config.toml").write_text('[data]\nsource = "npz:PATH"\n')
     _write_cams(folder, splits[1])
 
 
-def _write_history(path: Path, phases: Sequence[str], skill: float) -> None:
+def _write_history(
+    path: Path, phases: Sequence[str], skill: float, staged: bool
+) -> None:
     rows, within = [], 0
     for index, phase in enumerate(phases):
         within = within + 1 if index and phases[index - 1] == phase else 1
@@ -102,7 +108,9 @@ def _write_history(path: Path, phases: Sequence[str], skill: float) -> None:
         row |= {"train_loss": 0.7 - 0.6 * fit, "train_accuracy": 0.5 + 0.49 * fit}
         row |= {"val_loss": 0.75 - 0.55 * fit + 0.01 * (index % 3)}
         row |= {"val_accuracy": 0.5 + 0.46 * fit, "val_auroc": 0.6 + 0.39 * fit}
-        row |= {"lr_head": 1e-3, "lr_backbone": "" if phase == "head" else 1e-5}
+        part = 1 / within if staged and phase == "all" else 1
+        row |= {"lr_head": 1e-3 * part}
+        row |= {"lr_backbone": "" if phase == "head" else 1e-5 * part}
         rows.append(row | {"seconds": 21.5, "images_per_second": 219.0})
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
@@ -141,6 +149,26 @@ def _environment(names, task, phases, n) -> dict:
     }
 
 
+def _add_stages(phases: list[dict]) -> None:
+    """Adds what newer runs record: in both phases, layer1's norms are unusual."""
+    sizes = {"stem": 9536, "layer1": 147_968, "layer2": 525_568, "layer3": 2_099_712}
+    sizes |= {"layer4": 8_393_728, "head": 1026}
+    for phase, backbone in zip(phases, (0.0, 1e-5), strict=True):
+        phase["schedule"] = "cosine by step" if backbone else "constant"
+        phase["drifting"] = [] if backbone else ["backbone.layer1"]
+        phase["still"] = ["backbone.layer1"] if backbone else []
+        phase["stages"] = []
+        for name, size in sizes.items():
+            rate = 1e-3 if name == "head" else backbone
+            norms = {"frozen": 0, "updating": 0, "drifting": 0}
+            unusual = "frozen" if backbone else "drifting"
+            usual = "updating" if backbone else "frozen"
+            norms[unusual if name == "layer1" else usual] = 0 if name == "head" else 4
+            stage = {"name": name, "parameters": size, "trained": size if rate else 0}
+            stage |= {"rates": [rate, rate] if rate else [], "norms": norms}
+            phase["stages"].append(stage)
+
+
 def _write_cams(folder: Path, test: Predictions) -> None:
     (folder / "cams").mkdir()
     entries = []
@@ -168,12 +196,13 @@ def _write_cams(folder: Path, test: Predictions) -> None:
 
 @pytest.fixture(scope="session")
 def binary_folder(tmp_path_factory) -> Path:
-    """Two arms with two seeds each; the first arm is `scratch`."""
+    """Two arms with two seeds each: `scratch`, as older runs, and `two_phase`."""
     folder = tmp_path_factory.mktemp("binary")
     for arm, skill in (("scratch", 0.9), ("two_phase", 2.2)):
         for seed in (0, 1):
             run = folder / arm / f"seed-{seed}"
-            write_run(run, ("normal", "pneumonia"), skill=skill, task="binary")
+            names, staged = ("normal", "pneumonia"), arm == "two_phase"
+            write_run(run, names, skill=skill, task="binary", staged=staged)
     Image.new("RGB", (640, 320), "#446688").save(folder / "samples.png")
     return folder
 

@@ -62,3 +62,8 @@ def test_drifting_statistics_are_said(tmp_path: Path, write_experiment):
     (run / "environment.json").write_text(json.dumps(parameters))
     html = build_report(tmp_path, title="drift").read_text()
     assert "frozen BatchNorm statistics drift: backbone" in html
+    assert (
+        "In a (phase head) the statistics of frozen BatchNorm layers drift, as in "
+        "programs that call model.train()" in html
+    )
+    assert "What each phase trains" not in html
