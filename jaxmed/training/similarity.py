@@ -34,8 +34,8 @@ from jaxmed.training.batches import batches
 #   uniform noise                             0.67  (0.56)
 #   BreastMNIST, 28 pixels, enlarged          0.94  (0.42)
 #   PneumoniaMNIST, 28 pixels, enlarged       1.18  (0.53)
-# The X-rays of the two diagnoses are 0.01 apart. The measure sees sharpness and contrast
-# more than what is shown: small images that are enlarged lie behind noise.
+# The X-rays of the two diagnoses are 0.01 apart. The measure sees sharpness and
+# contrast more than what is shown: small images that are enlarged lie behind noise.
 SIMILAR = 0.1
 # Stages from the image up whose layers are compared: a ResNet's stem, layer1, layer2.
 EARLY = 3
