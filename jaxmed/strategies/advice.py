@@ -14,8 +14,8 @@ SAITO = "Saito and Rehmsmeier 2015"
 YOSINSKI = "Yosinski et al. 2014"
 
 TITLES = {
-    BUDA: "Buda, Maki and Mazurowski, A Systematic Study of the Class Imbalance Problem "
-    "in Convolutional Neural Networks, Neural Networks 2018",
+    BUDA: "Buda, Maki and Mazurowski, A Systematic Study of the Class Imbalance "
+    "Problem in Convolutional Neural Networks, Neural Networks 2018",
     HOWARD: "Howard and Ruder, Universal Language Model Fine-tuning for Text "
     "Classification, ACL 2018",
     KORNBLITH: "Kornblith, Shlens and Le, Do Better ImageNet Models Transfer Better?, "
@@ -26,10 +26,11 @@ TITLES = {
     "for Effective Transfer Learning, Radiology: Artificial Intelligence 2022",
     RAGHU: "Raghu et al., Transfusion: Understanding Transfer Learning for Medical "
     "Imaging, NeurIPS 2019",
-    SAITO: "Saito and Rehmsmeier, The Precision-Recall Plot Is More Informative than the "
-    "ROC Plot When Evaluating Binary Classifiers on Imbalanced Datasets, PLoS ONE 2015",
-    YOSINSKI: "Yosinski et al., How Transferable Are Features in Deep Neural Networks?, "
-    "NeurIPS 2014",
+    SAITO: "Saito and Rehmsmeier, The Precision-Recall Plot Is More Informative than "
+    "the ROC Plot When Evaluating Binary Classifiers on Imbalanced Datasets, PLoS ONE "
+    "2015",
+    YOSINSKI: "Yosinski et al., How Transferable Are Features in Deep Neural "
+    "Networks?, NeurIPS 2014",
 }
 
 

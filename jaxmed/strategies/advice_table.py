@@ -73,7 +73,7 @@ LITTLE = Reason(
 OVERFITTING = Reason(
     text="Under 1,000 images a network that is trained as a whole can learn them by "
     "heart. Watch training and validation loss part, run several seeds, and do not "
-    "read much into small differences: the validation images are few as well."
+    "read much into small differences."
 )
 SMALL_AND_DIFFERENT = Reason(
     text="Few images that differ from the pretraining's are the hardest case: the "

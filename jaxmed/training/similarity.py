@@ -183,9 +183,9 @@ def _sums(
     model = merge(definition, params, stats)
     set_training_norms(model, ())
     observers = {}
-    for path, norm in list(nnx.iter_modules(model)):
-        if dotted(path) in paths:
-            observers[dotted(path)] = _Observer(norm)
+    for path, module in list(nnx.iter_modules(model)):
+        if isinstance(module, BatchNorm) and dotted(path) in paths:
+            observers[dotted(path)] = _Observer(module)
             _replace(model, path, observers[dotted(path)])
     model.features(preprocessing(images), mask=mask)
     return {
