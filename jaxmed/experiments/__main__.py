@@ -11,9 +11,9 @@ from jaxmed.errors import InputError
 from jaxmed.experiments.flags import take_overrides
 
 # A command is a module with HELP, add_arguments and execute, and a line here.
-COMMANDS = ("list", "run", "report")
+COMMANDS = ("list", "advise", "run", "report")
 # Commands that take the fields of the configuration as flags.
-CONFIGURABLE = ("run",)
+CONFIGURABLE = ("run", "advise")
 # What a shell reports for a program that SIGINT ended.
 INTERRUPTED = 130
 

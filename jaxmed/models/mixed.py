@@ -39,7 +39,7 @@ class ConvNorm(nnx.Module):
             out_channels,
             size,
             strides=stride,
-            padding=[(p, p) for p in padding],
+            padding=tuple((p, p) for p in padding),
             use_bias=False,
             kernel_init=_initial,
             rngs=rngs,

@@ -11,7 +11,7 @@ from torchvision.models import resnet18
 
 from jaxmed.errors import InputError
 from jaxmed.models.parameters import dotted, split
-from jaxmed.models.zoo import ARCHITECTURES, create_model
+from jaxmed.models.zoo import ARCHITECTURES, FAMILIES, create_model
 
 
 @pytest.mark.parametrize(
@@ -97,6 +97,15 @@ def test_the_stages_come_from_the_image_up():
     model = create_model("resnet10_narrow", num_classes=4)
     stages = ["stem", "layer1", "layer2", "layer3", "layer4", "head"]
     assert list(model.stages) == stages
+
+
+@pytest.mark.parametrize("architecture", [family[0] for family in FAMILIES])
+def test_the_definition_can_be_a_static_argument_of_compiled_code(architecture):
+    model = nnx.eval_shape(lambda: create_model(architecture, num_classes=2))
+    definition, _ = nnx.split(model)
+    again, _ = nnx.split(nnx.eval_shape(lambda: nnx.clone(model)))
+    assert hash(definition) == hash(again)
+    assert definition == again
 
 
 def test_dropout_needs_a_random_stream_and_keeps_the_mean():
