@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from jaxmed.data.preprocess import Preprocessing
     from jaxmed.models.classifier import Classifier
     from jaxmed.strategies import Strategy
+    from jaxmed.training.mixing import Mixing
+    from jaxmed.training.objective import Loss
 
 # By the name in the signature, which is a text if annotations are postponed.
 OPTION_TYPES = {
@@ -36,12 +38,16 @@ class Prepared:
         start: where they came from.
         strategy: made for the model.
         preprocessing: uint8 images to the model's input.
+        loss: made for the data.
+        mixing: mixup and cutmix.
     """
 
     model: "Classifier"
     start: Start
     strategy: "Strategy"
     preprocessing: "Preprocessing"
+    loss: "Loss"
+    mixing: "Mixing"
 
 
 def check_arm(config: ExperimentConfig, arm: str) -> None:
@@ -71,7 +77,7 @@ def prepare_arm(
 
     Args:
         config: of the arm.
-        data: decides the number of classes.
+        data: decides the number of classes and their weights.
         seed: of the model's random weights.
         out: where weights "run:..." are looked for first.
 
@@ -81,6 +87,8 @@ def prepare_arm(
     """
     from jaxmed.models.zoo import create_model
     from jaxmed.strategies import create_strategy
+    from jaxmed.training.balance import make_loss
+    from jaxmed.training.mixing import Mixing
     from jaxmed.training.preprocessing import preprocessing_of
 
     if config.model.single_logit and data.task != "binary":
@@ -100,12 +108,24 @@ def prepare_arm(
     start = load_start(model, config.model.weights, out)
     model.mean = config.model.mean or model.mean
     model.std = config.model.std or model.std
-    strategy = create_strategy(config.train.strategy, model, **config.train.options)
+    train = config.train
+    strategy = create_strategy(train.strategy, model, **train.options)
     return Prepared(
         model=model,
         start=start,
         strategy=strategy,
         preprocessing=preprocessing_of(model, data.image_size),
+        loss=make_loss(
+            train.loss,
+            label_smoothing=train.label_smoothing,
+            focal_gamma=train.focal_gamma,
+            class_weights=train.class_weights,
+            labels=data.train.labels,
+            task=data.task,
+            class_names=data.class_names,
+            single_logit=config.model.single_logit,
+        ),
+        mixing=Mixing(mixup=train.mixup, cutmix=train.cutmix),
     )
 
 
@@ -115,7 +135,7 @@ def check_selection(config: ExperimentConfig, data: "Dataset") -> None:
     Raises:
         InputError: AUROC chooses, and a class has no image in val, or all of them.
     """
-    if config.train.select != "val_auroc":
+    if config.train.select not in ("val_auroc", "val_auprc"):
         return
     indices = np.arange(len(data.class_names))
     labels = data.val.labels
@@ -127,9 +147,9 @@ def check_selection(config: ExperimentConfig, data: "Dataset") -> None:
     ]
     if lacking:
         raise InputError(
-            "train.select is val_auroc, which needs images of every class and of "
-            f"others in the validation split; not so for {', '.join(lacking)}. Use "
-            "val_loss or val_accuracy."
+            f"train.select is {config.train.select}, which needs images of every class "
+            "and of others in the validation split; not so for "
+            f"{', '.join(lacking)}. Use val_loss or val_accuracy."
         )
 
 

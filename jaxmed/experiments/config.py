@@ -106,9 +106,10 @@ class TrainConfig:
     """How the network is trained."""
 
     strategy: str = setting(
-        "what is trained when: frozen, full, two_phase, partial, backbone_and_head, "
-        "discriminative, layerwise_decay, gradual_unfreezing, norm_only, or your own "
-        "as package.module:function",
+        "what is trained when: frozen, full, two_phase, linear_probe_then_finetune, "
+        "partial, backbone_and_head, discriminative, layerwise_decay, "
+        "gradual_unfreezing, norm_only, bias_only, l2_sp, sequence (several of them in "
+        "order), or your own as package.module:function",
         "two_phase",
     )
     options: dict[str, Any] = field(
@@ -117,7 +118,17 @@ class TrainConfig:
             "doc": "keyword arguments of the strategy, such as epochs or learning_rate"
         },
     )
-    batch_size: int = setting("images per step", 32, low=1)
+    batch_size: int = setting("images the network sees at once", 32, low=1)
+    accumulate: int = setting(
+        "batches whose gradients make one optimiser step", 1, low=1
+    )
+    ema: float = setting(
+        "decay of a moving average of the weights, which is then validated and kept; "
+        "0 for none",
+        0.0,
+        low=0,
+        below=1,
+    )
     loss: str = setting(
         "cross_entropy (of a softmax; of sigmoids if multi-label or a single logit) or "
         "focal (which counts images less the surer they are right)",
@@ -152,7 +163,15 @@ class TrainConfig:
     select: str = setting(
         "validation metric that chooses the best epoch",
         "val_auroc",
-        choices=("val_auroc", "val_accuracy", "val_loss"),
+        choices=(
+            "val_auroc",
+            "val_accuracy",
+            "val_loss",
+            "val_auprc",
+            "val_balanced_accuracy",
+            "val_f1",
+            "val_mcc",
+        ),
     )
     seeds: tuple[int, ...] = setting(
         "one run per seed; a seed decides the head's first weights and the order of "

@@ -141,9 +141,10 @@ def create_strategy(name: str, model: Classifier, **options: Any) -> Strategy:
     for option in options:
         if option not in known and not free:
             raise unknown(f"option of strategy {name!r}", option, known)
-    function: Any = find_strategy(name)
+    function = find_strategy(name)
     if inspect.isclass(function):
-        strategy = function(**options)(model)
+        made: Any = function(**options)
+        strategy = made(model)
     else:
         strategy = function(model, **options)
     if not isinstance(strategy, Strategy):

@@ -90,6 +90,9 @@ class Mixing:
         return 1.0 - inside, 1 - inside.sum() / (height * width)
 
 
+NO_MIXING = Mixing()
+
+
 def box(
     share: jax.Array, row: jax.Array, column: jax.Array, height: int, width: int
 ) -> jax.Array:

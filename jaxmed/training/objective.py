@@ -161,11 +161,6 @@ def mean_loss(
     return float(losses.sum() / weights.sum())
 
 
-def image_losses(logits: jax.Array, labels: jax.Array, task: str) -> jax.Array:
-    """Computes the cross-entropy of each image, float32 (n,)."""
-    return CROSS_ENTROPY(logits, labels, task)[0]
-
-
 def image_hits(logits: ArrayLike, labels: ArrayLike, task: str) -> jax.Array:
     """Says per image whether the decision is right: float32 (n,), 0 or 1.
 

@@ -3,7 +3,7 @@
 from dataclasses import fields
 
 from jaxmed.experiments.config import TrainConfig
-from jaxmed.strategies.presets import PRESETS
+from jaxmed.strategies.registry import PRESETS
 
 
 def test_help_names_every_preset():
