@@ -1,0 +1,68 @@
+"""Convolutions of small maps, by matrices on a CPU, against torch."""
+
+import jax
+import numpy as np
+import pytest
+import torch
+from flax import nnx
+
+from jaxmed.models.convolution import convolution
+
+
+def pair(size, stride, groups=1):
+    ours = convolution(6, 4, size, stride=stride, groups=groups, rngs=nnx.Rngs(0))
+    theirs = torch.nn.Conv2d(
+        6, 4, size, stride=stride, padding=size // 2, groups=groups, bias=False
+    )
+    kernel = np.asarray(ours.kernel[...]).transpose(3, 2, 0, 1)
+    theirs.weight.data = torch.from_numpy(kernel.copy())
+    return ours, theirs
+
+
+@pytest.mark.parametrize(
+    ("size", "stride", "shape"),
+    [
+        (3, 1, (1, 1)),
+        (3, 1, (2, 3)),
+        (3, 1, (9, 9)),
+        (3, 2, (7, 5)),
+        (7, 2, (4, 4)),
+        (1, 2, (3, 3)),
+    ],
+)
+def test_values_and_gradients_are_torchs(size, stride, shape):
+    ours, theirs = pair(size, stride)
+    x = np.random.default_rng(0).normal(size=(2, *shape, 6)).astype(np.float32)
+    images = torch.from_numpy(x.transpose(0, 3, 1, 2).copy()).requires_grad_()
+    expected = theirs(images)
+    expected.square().sum().backward()
+    definition, kernel = nnx.split(ours)
+
+    def loss(kernel, x):
+        y = nnx.merge(definition, kernel)(x)
+        return (y**2).sum(), y
+
+    (to_kernel, to_x), y = jax.grad(loss, argnums=(0, 1), has_aux=True)(kernel, x)
+    assert images.grad is not None
+    assert theirs.weight.grad is not None
+    for mine, other in (
+        (np.asarray(y), expected.detach()),
+        (np.asarray(to_x), images.grad),
+        (np.asarray(to_kernel["kernel"][...]).transpose(2, 0, 1, 3), None),
+    ):
+        if other is None:
+            other = theirs.weight.grad.permute(1, 2, 3, 0)
+        else:
+            other = other.permute(0, 2, 3, 1)
+        np.testing.assert_allclose(mine, other.numpy(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="the CPU's slow path")
+@pytest.mark.parametrize(
+    ("size", "groups", "side", "convolves"),
+    [(3, 1, 2, False), (3, 1, 4, False), (3, 1, 5, True), (3, 2, 2, True)],
+)
+def test_small_maps_need_no_convolution(size, groups, side, convolves):
+    ours, _ = pair(size, 1, groups)
+    text = jax.jit(lambda x: ours(x)).lower(np.zeros((1, side, side, 6))).as_text()
+    assert ("stablehlo.convolution" in text) == convolves
