@@ -116,7 +116,7 @@ def advise_arm(recipe: Recipe, arm: str, *, domain: str | None, out: Path) -> st
 
     config = recipe.arms[arm]
     check_arm(config, arm)
-    data = load_dataset(config.data.source, image_size=config.data.image_size)
+    data = load_dataset(**asdict(config.data))
     pretrained = config.model.weights != "none"
     measured = pretrained and domain is None
     weights = config.model.weights if measured else "none"

@@ -27,6 +27,7 @@ LAST_STAGE: dict[str, Any] = {
 }
 SHORT: dict[str, Any] = {"head_epochs": 5, "epochs": 3, "learning_rate": 1e-5}
 TWO_PHASE: dict[str, Any] = {"head_epochs": 3, "epochs": 10, "learning_rate": 1e-5}
+PROBE_FIRST: dict[str, Any] = {"probe_epochs": 10, "epochs": 10, "learning_rate": 1e-5}
 TWO_RATES: dict[str, Any] = {
     "epochs": 10,
     "learning_rate": 1e-4,
@@ -103,7 +104,13 @@ TWO_PHASE_ARM = Alternative(
     arm="two_phase",
     strategy="two_phase",
     options=TWO_PHASE,
-    why="trains the head first, as LP-FT does, in case the fresh head does harm",
+    why="trains the head first, in case the fresh head does harm",
+)
+PROBE_FIRST_ARM = Alternative(
+    arm="probe_first",
+    strategy="linear_probe_then_finetune",
+    options=PROBE_FIRST,
+    why="is LP-FT: the head is trained out before everything is",
 )
 SCRATCH_ARM = Alternative(
     arm="scratch",
@@ -156,7 +163,7 @@ TABLE: dict[tuple[str, str], Advice] = {
                 options={"rates": [1e-5, 1e-5, 1e-4, 1e-4, 1e-3], "epochs": 10},
                 why="gives each stage its own rate, so that general layers move least",
             ),
-            TWO_PHASE_ARM,
+            PROBE_FIRST_ARM,
         ),
     ),
     ("large", "similar"): Advice(

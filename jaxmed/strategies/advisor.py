@@ -107,10 +107,10 @@ def _consider_backbone(
 
 
 CLASS_WEIGHTS = Reason(
-    text="The classes are far from balanced. Compare with class weights or balanced "
-    "sampling in an arm of its own: in their study of CNNs oversampling helped most "
-    "and did not overfit. Both shift the probabilities, so choose the threshold on "
-    "validation, and calibrate.",
+    text="The classes are far from balanced. Compare with class weights "
+    '(train.class_weights = "balanced") in an arm of their own; in their study of CNNs '
+    "the best remedy was to draw the rare classes more often. Both shift the "
+    "probabilities, so choose the threshold on validation, and calibrate.",
     source=BUDA,
 )
 PRECISION_RECALL = Reason(
