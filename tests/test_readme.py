@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 import jaxmed
 from jaxmed.experiments.__main__ import main
-from jaxmed.models.parameters import split
+from jaxmed.models.parameters import split as parameters_of
 from jaxmed.strategies.registry import PRESETS
 from jaxmed_convert import to_torch
 
@@ -93,11 +93,11 @@ def test_your_own_strategy(drawn_images, tmp_path, monkeypatch):
     assert last["learning_rate"] == pytest.approx(3e-5)
     assert phase["schedule"].startswith("cosine")
     model = jaxmed.create_model("resnet10_narrow", num_classes=2)
-    total = sum(array.size for array in split(model).params.values())
+    total = sum(array.size for array in parameters_of(model).params.values())
     convolutions = total - norms["parameters"] - last["parameters"]
     assert convolutions == sum(
         array.size
-        for path, array in split(model).params.items()
+        for path, array in parameters_of(model).params.items()
         if array.ndim == 4 and "layer4" not in path
     )
 
