@@ -1,6 +1,8 @@
 """The README's code is run as it stands, with small images and a small network."""
 
+import json
 import re
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +10,15 @@ import pytest
 from safetensors.torch import save_file
 
 import jaxmed
-from jaxmed.strategies import create_strategy
+from jaxmed.experiments.__main__ import main
+from jaxmed.models.parameters import split as parameters_of
+from jaxmed.strategies.registry import PRESETS
 from jaxmed_convert import to_torch
 
 README = Path(__file__).parents[1] / "README.md"
-BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
+TEXT = README.read_text("utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+RECIPES = re.findall(r"```toml\n(.*?)```", TEXT, re.DOTALL)
 
 
 def replaced(code, **exchanges):
@@ -55,13 +61,75 @@ def test_from_python(drawn_images, tmp_path, monkeypatch, capsys):
     assert "'chosen_on': 'val'" in capsys.readouterr().out
 
 
-def test_your_own_strategy(tmp_path, monkeypatch):
+def run_recipe(path, images, out, *flags):
+    """Runs a recipe on the drawn images with the small network; returns its folder."""
+    small = ("--data.image-size", "32", "--model.backbone", "resnet10_narrow")
+    quick = ("--evaluate.resamples", "100", "--explain.images", "0")
+    drawn = ("--data.source", f"npz:{images}", "--out", str(out))
+    assert main(["run", str(path), *small, *quick, *drawn, *flags]) == 0
+    return out / path.stem / "main" / "seed-0"
+
+
+def phases_of(folder):
+    environment = json.loads((folder / "environment.json").read_text("utf-8"))
+    return environment["parameters"]["phases"]
+
+
+def test_your_own_strategy(drawn_images, tmp_path, monkeypatch):
     code = BLOCKS[1]
-    assert len(code.split("def ")[1].strip().splitlines()) < 15
-    (tmp_path / "readme_module.py").write_text(code, encoding="utf-8")
+    assert len(code.strip().splitlines()) < 15
+    (tmp_path / "my_module.py").write_text(code, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
+    path = tmp_path / "mine.toml"
+    path.write_text("[data]\nsource = 'given below'", encoding="utf-8")
+    (flags,) = re.findall(r"`(--train\.strategy my_module:.*?)`", TEXT)
+    own = (*flags.split(), "--train.options.epochs", "2")
+    folder = run_recipe(path, drawn_images, tmp_path / "out", *own)
+    (phase,) = phases_of(folder)
+    norms, last = phase["groups"]
+    assert (norms["name"], norms["optimizer"]) == ("norms", "adam")
+    assert (last["name"], last["optimizer"]) == ("last", "adamw")
+    assert norms["learning_rate"] == pytest.approx(3e-4)
+    assert last["learning_rate"] == pytest.approx(3e-5)
+    assert phase["schedule"].startswith("cosine")
     model = jaxmed.create_model("resnet10_narrow", num_classes=2)
-    strategy = create_strategy("readme_module:last_stage", model, rate=1e-3)
-    (phase,) = strategy.summary(model)
-    rates = {group["name"]: group["learning_rate"] for group in phase["groups"]}
-    assert rates == {"layer4": 1e-3, "head": 1e-2}
+    total = sum(array.size for array in parameters_of(model).params.values())
+    convolutions = total - norms["parameters"] - last["parameters"]
+    assert convolutions == sum(
+        array.size
+        for path, array in parameters_of(model).params.items()
+        if array.ndim == 4 and "layer4" not in path
+    )
+
+
+def test_the_sequence_runs_and_its_configuration_is_a_recipe(
+    drawn_images, tmp_path, capsys
+):
+    path = tmp_path / "tutorial.toml"
+    path.write_text(f"{RECIPES[1]}\n[data]\nsource = 'given below'", encoding="utf-8")
+    folder = run_recipe(path, drawn_images, tmp_path / "out")
+    head, last = phases_of(folder)
+    assert (head["epochs"], head["schedule"]) == (5, "one cycle")
+    assert [(g["optimizer"], g["learning_rate"]) for g in head["groups"]] == [
+        ("adamw", 2e-3)
+    ]
+    assert (last["epochs"], last["schedule"]) == (10, "cosine by step")
+    assert [(g["name"], g["learning_rate"]) for g in last["groups"]] == [
+        ("layer4", 1e-4),
+        ("head", 5e-4),
+    ]
+    assert {g["optimizer"] for g in last["groups"]} == {"sgd"}
+    assert last["frozen"] == ["stem", "layer1", "layer2", "layer3"]
+
+    written = tomllib.loads((folder / "config.toml").read_text("utf-8"))
+    asked = tomllib.loads(RECIPES[1])["train"]
+    assert {key: written["train"][key] for key in asked} == asked
+    capsys.readouterr()
+    again = ["run", str(folder / "config.toml"), "--out", str(tmp_path / "out")]
+    assert main(again) == 0
+    assert f"Finished already, skipped: {folder}" in capsys.readouterr().out
+
+
+def test_the_table_names_every_preset_once():
+    named = re.findall(r"^\| `(\w+)` \|", TEXT, re.MULTILINE)
+    assert named == list(PRESETS)

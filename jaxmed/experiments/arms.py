@@ -1,10 +1,10 @@
 """An arm made ready: its model with starting weights, and its strategy."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,14 +19,6 @@ if TYPE_CHECKING:
     from jaxmed.strategies import Strategy
     from jaxmed.training.mixing import Mixing
     from jaxmed.training.objective import Loss
-
-# By the name in the signature, which is a text if annotations are postponed.
-OPTION_TYPES = {
-    "bool": ((bool,), "true or false"),
-    "int": ((int,), "a whole number"),
-    "float": ((int, float), "a number"),
-    "str": ((str,), "a text"),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,13 +52,14 @@ def check_arm(config: ExperimentConfig, arm: str) -> None:
             sentence begins with the arm's name.
     """
     from jaxmed.models.zoo import ARCHITECTURES
+    from jaxmed.strategies.registry import check_options
 
     with naming(arm):
         if config.model.backbone not in ARCHITECTURES:
             raise unknown("backbone", config.model.backbone, ARCHITECTURES)
         check_weights(config.model.weights)
         _check_scale(config.model)
-        _check_options(config.train.strategy, config.train.options)
+        check_options(config.train.strategy, config.train.options)
         _check_loss(config.train)
 
 
@@ -184,27 +177,3 @@ def _check_scale(model: ModelConfig) -> None:
                 f"model.{name} needs a number for each channel, of which "
                 f"model.in_channels has {model.in_channels}; got {len(numbers)}."
             )
-
-
-def _check_options(strategy: str, options: Mapping[str, Any]) -> None:
-    from jaxmed.strategies import options_of
-
-    known = options_of(strategy).parameters
-    free = any(p.kind is p.VAR_KEYWORD for p in known.values())
-    for name, value in options.items():
-        if name not in known:
-            if free:
-                continue
-            raise unknown(f"option of strategy {strategy!r}", name, known)
-        kind = known[name].annotation
-        types, expected = OPTION_TYPES.get(getattr(kind, "__name__", kind), (None, ""))
-        wrong_bool = isinstance(value, bool) and types != (bool,)
-        if types and (wrong_bool or not isinstance(value, types)):
-            raise InputError(f"train.options.{name} must be {expected}, got {value!r}.")
-    for name, parameter in known.items():
-        needed = parameter.default is parameter.empty and parameter.kind in (
-            parameter.KEYWORD_ONLY,
-            parameter.POSITIONAL_OR_KEYWORD,
-        )
-        if needed and name not in options:
-            raise InputError(f"strategy {strategy!r} needs train.options.{name}.")

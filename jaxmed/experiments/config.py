@@ -108,14 +108,16 @@ class TrainConfig:
     strategy: str = setting(
         "what is trained when: frozen, full, two_phase, linear_probe_then_finetune, "
         "partial, backbone_and_head, discriminative, layerwise_decay, "
-        "gradual_unfreezing, norm_only, bias_only, l2_sp, sequence (several of them in "
-        "order), or your own as package.module:function",
+        "gradual_unfreezing, norm_only, bias_only, l2_sp, sequence, which is several "
+        "of them in order, or your own: package.module:function, or the name that an "
+        "installed package gives it; `list --strategies` tells about them",
         "two_phase",
     )
     options: dict[str, Any] = field(
         default_factory=dict,
         metadata={
-            "doc": "keyword arguments of the strategy, such as epochs or learning_rate"
+            "doc": "of the strategy, such as epochs or learning_rate; "
+            "`list --strategies` shows them"
         },
     )
     batch_size: int = setting("images the network sees at once", 32, low=1)

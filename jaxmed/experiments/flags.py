@@ -134,7 +134,12 @@ def _parse(text: str, declared: Field | None) -> Any:
     if get_origin(kind) is tuple:
         items = [item.strip() for item in text.split(",") if item.strip()]
         return items if kind == tuple[str, ...] else [_toml(item) for item in items]
-    return _toml(text)
+    value = _toml(text)
+    if kind is None and value == text and "," in text:
+        # An option of a strategy, whose type is not known here.
+        items = _toml(f"[{text}]")
+        return items if isinstance(items, list) else text
+    return value
 
 
 def _toml(text: str) -> Any:

@@ -1,4 +1,4 @@
-"""`list`: the recipes that come with jaxmed."""
+"""`list`: the recipes that come with jaxmed, or the strategies and their options."""
 
 import sys
 from typing import Any
@@ -6,20 +6,39 @@ from typing import Any
 from jaxmed.experiments.expectations import Expectation
 from jaxmed.experiments.recipes import load_recipe, recipe_files
 
-HELP = "show the recipes: data set, backbone, arms and published numbers"
+HELP = "show the recipes, or with --strategies the strategies and their options"
 
 
 def add_arguments(parser: Any) -> None:
-    """Declares the command's arguments: none."""
-    del parser
+    """Declares the command's arguments."""
+    parser.add_argument(
+        "--strategies",
+        nargs="?",
+        const="",
+        metavar="NAME",
+        help="show all strategies, their options, settings and schedules; or one",
+    )
 
 
 def execute(arguments: Any) -> None:
     """Carries the command out."""
+    if arguments.strategies is None:
+        _list_recipes()
+        return
+    # Only here: it brings JAX.
+    from jaxmed.experiments import strategies_text
+
+    if arguments.strategies:
+        print(strategies_text.describe_strategy(arguments.strategies))
+    else:
+        print(strategies_text.describe_strategies())
+
+
+def _list_recipes() -> None:
+    """Prints data set, backbone, arms and published numbers of every recipe."""
     from rich.console import Console
     from rich.table import Table
 
-    del arguments
     table = Table(box=None, pad_edge=False, padding=(0, 3, 1, 0))
     for heading in ("recipe", "data", "backbone", "arms", "published"):
         table.add_column(heading, overflow="fold")

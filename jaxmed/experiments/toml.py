@@ -70,6 +70,9 @@ def _value(value: Any) -> str:
         return repr(value)
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_value, value)) + "]"
+    if isinstance(value, Mapping):
+        pairs = (f"{_key(key)} = {_value(inner)}" for key, inner in value.items())
+        return "{" + ", ".join(pairs) + "}"
     assert isinstance(value, str), f"no TOML for {value!r}"
     return _text(value)
 

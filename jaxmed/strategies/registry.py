@@ -4,6 +4,11 @@ A strategy is a function of the model and of options with defaults that returns 
 `Strategy`; or a class whose options are its constructor's and whose instances are
 called with the model. It is named by one of `PRESETS`, by an entry point of the group
 "jaxmed.strategies" that an installed package has, or as "package.module:function".
+
+What is wrong with a name or an option is an `InputError`, a sentence. An error in the
+code behind a name is its author's to find, so it comes out as it is, with its
+traceback: one raised by the function, or while its module is imported, a module that
+it wants and that is not there included.
 """
 
 import importlib
@@ -11,10 +16,11 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata
-from typing import Any, Unpack, get_args, get_origin, get_type_hints
+from typing import Any
 
 from jaxmed.errors import InputError, unknown
 from jaxmed.models.classifier import Classifier
+from jaxmed.strategies.options import fits, read_options, spell
 from jaxmed.strategies.presets import (
     backbone_and_head,
     frozen,
@@ -24,7 +30,6 @@ from jaxmed.strategies.presets import (
     two_phase,
 )
 from jaxmed.strategies.selective import bias_only, norm_only
-from jaxmed.strategies.settings import Settings
 from jaxmed.strategies.staged import (
     discriminative,
     gradual_unfreezing,
@@ -44,16 +49,21 @@ def sequence(model: Classifier, *, phases: Sequence[Mapping[str, Any]]) -> Strat
         phases: a table for each: "strategy", its name, and its options.
 
     Raises:
-        InputError: there is none, or one of them is not right.
+        InputError: there is none, or one of them is not right; the sentence begins
+            with its number.
     """
     if not phases:
         raise InputError("A sequence needs at least one strategy in `phases`.")
     parts = []
     for number, table in enumerate(phases, start=1):
         options = dict(table)
-        if "strategy" not in options:
+        name = options.pop("strategy", None)
+        if not isinstance(name, str):
             raise InputError(f"Part {number} of the sequence names no strategy.")
-        parts.append(create_strategy(options.pop("strategy"), model, **options).phases)
+        try:
+            parts.append(create_strategy(name, model, **options).phases)
+        except InputError as error:
+            raise InputError(f"Part {number} of the sequence: {error}") from error
     joined = [phase for part in parts for phase in part]
     names = [phase.name for phase in joined]
     for at, name in enumerate(names):
@@ -86,42 +96,74 @@ PRESETS: dict[str, Callable[..., Strategy]] = {
 def find_strategy(name: str) -> Callable[..., Any]:
     """Returns the function or class behind a strategy's name.
 
+    A preset goes before an entry point of the same name.
+
     Raises:
         InputError: there is no such preset, entry point, module or function.
     """
     if name in PRESETS:
         return PRESETS[name]
     if ":" in name:
-        return _load(name, metadata.EntryPoint(name, name, ENTRY_POINTS))
-    installed = metadata.entry_points(group=ENTRY_POINTS)
-    if name not in installed.names:
-        raise unknown("strategy", name, [*PRESETS, *sorted(installed.names)])
-    return _load(name, installed[name])
+        return _load(name, name)
+    installed = installed_strategies()
+    if name in installed:
+        return _load(name, installed[name].value)
+    if "." in name:
+        raise InputError(
+            f"Unknown strategy {name!r}. A strategy of your own is named "
+            "package.module:function, with a colon."
+        )
+    raise unknown("strategy", name, [*PRESETS, *installed])
+
+
+def installed_strategies() -> dict[str, metadata.EntryPoint]:
+    """Returns the entry points that installed packages have, by name, sorted."""
+    points = metadata.entry_points(group=ENTRY_POINTS)
+    return {name: points[name] for name in sorted(points.names)}
 
 
 def options_of(name: str) -> inspect.Signature:
     """Returns the options of a strategy: its signature without the model.
 
     Where it takes `**settings: Unpack[Settings]`, every setting is one, with None as
-    its default.
+    its default, which stands for not given.
 
     Raises:
         InputError: there is no such strategy.
     """
-    function = find_strategy(name)
-    parameters = list(inspect.signature(function).parameters.values())
-    if not inspect.isclass(function):
-        parameters = parameters[1:]
-    if parameters and _are_settings(parameters[-1]):
-        known = {parameter.name for parameter in parameters[:-1]}
-        parameters[-1:] = [
-            inspect.Parameter(
-                key, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind
+    return read_options(find_strategy(name))
+
+
+def check_options(name: str, options: Mapping[str, Any]) -> None:
+    """Checks what can be checked of options without a model.
+
+    Raises:
+        InputError: there is no such strategy, an option is unknown, missing or of
+            another type than annotated.
+    """
+    known = options_of(name).parameters
+    free = any(p.kind is p.VAR_KEYWORD for p in known.values())
+    named = {
+        key: parameter
+        for key, parameter in known.items()
+        if parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+    }
+    for option, value in options.items():
+        if option not in named:
+            if free:
+                continue
+            if not named:
+                raise InputError(f"Strategy {name!r} has no options, got {option!r}.")
+            raise unknown(f"option of strategy {name!r}", option, named)
+        kind = named[option].annotation
+        if not fits(kind, value):
+            raise InputError(
+                f"Option {option!r} of strategy {name!r} must be {spell(kind)}, "
+                f"got {value!r}."
             )
-            for key, kind in get_type_hints(Settings).items()
-            if key not in known
-        ]
-    return inspect.Signature(parameters)
+    for option, parameter in named.items():
+        if parameter.default is parameter.empty and option not in options:
+            raise InputError(f"Strategy {name!r} needs the option {option!r}.")
 
 
 def create_strategy(name: str, model: Classifier, **options: Any) -> Strategy:
@@ -133,20 +175,22 @@ def create_strategy(name: str, model: Classifier, **options: Any) -> Strategy:
         **options: the strategy's own; see `options_of`.
 
     Raises:
-        InputError: an unknown name or option, an option's value out of range, groups
-            that do not fit the model, or something else than a strategy came of it.
+        InputError: an unknown name or option, an option's value of another type or
+            out of range, groups that do not fit the model, or something else than a
+            strategy came of it.
     """
-    known = options_of(name).parameters
-    free = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in known.values())
-    for option in options:
-        if option not in known and not free:
-            raise unknown(f"option of strategy {name!r}", option, known)
-    function = find_strategy(name)
-    if inspect.isclass(function):
-        made: Any = function(**options)
+    check_options(name, options)
+    made: Any = find_strategy(name)
+    if inspect.isclass(made):
+        made = made(**options)
+        if not callable(made):
+            raise InputError(
+                f"Strategy {name!r} is a class whose instances cannot be called; give "
+                "it a method __call__(self, model)."
+            )
         strategy = made(model)
     else:
-        strategy = function(model, **options)
+        strategy = made(model, **options)
     if not isinstance(strategy, Strategy):
         raise InputError(
             f"Strategy {name!r} returned a {type(strategy).__name__}; it must return "
@@ -156,23 +200,35 @@ def create_strategy(name: str, model: Classifier, **options: Any) -> Strategy:
     return strategy
 
 
-def _load(name: str, point: metadata.EntryPoint) -> Callable[..., Any]:
-    try:
-        module = importlib.import_module(point.module)
-    except ModuleNotFoundError as error:
-        raise InputError(f"Strategy {name!r}: {error}.") from error
-    function = getattr(module, point.attr, None)
-    if not callable(function):
+def _load(name: str, place: str) -> Callable[..., Any]:
+    """Imports what `place`, "package.module:function", names."""
+    home, _, attribute = place.partition(":")
+    words = attribute.split(".")
+    if not all(word.isidentifier() for word in (*home.split("."), *words)):
         raise InputError(
-            f"Strategy {name!r}: {point.module} has no function {point.attr!r}."
+            f"Strategy {name!r}: {place!r} is not of the form package.module:function."
         )
-    return function
-
-
-def _are_settings(parameter: inspect.Parameter) -> bool:
-    if parameter.kind is not inspect.Parameter.VAR_KEYWORD:
-        return False
-    said = parameter.annotation
-    if isinstance(said, str):
-        return said == "Unpack[Settings]"
-    return get_origin(said) is Unpack and get_args(said) == (Settings,)
+    try:
+        module = importlib.import_module(home)
+    except ModuleNotFoundError as error:
+        # Another module, that this one imports, is its author's to find.
+        if not f"{home}.".startswith(f"{error.name}."):
+            raise
+        raise InputError(
+            f"Strategy {name!r}: {error}. Install its package, run the command in the "
+            "folder it is in, or put that folder into PYTHONPATH."
+        ) from error
+    found: Any = module
+    for word in words:
+        found = getattr(found, word, None)
+    if not callable(found):
+        own = [
+            key
+            for key, value in vars(module).items()
+            if callable(value) and getattr(value, "__module__", None) == home
+        ]
+        raise InputError(
+            f"Strategy {name!r}: module {home} has no function {attribute!r}"
+            f"{', but ' + ', '.join(own) if own else ''}."
+        )
+    return found

@@ -1,7 +1,7 @@
 """What every preset takes beside options of its own."""
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, TypedDict
 
 from jaxmed.errors import unknown
@@ -23,10 +23,10 @@ class Settings(TypedDict, total=False):
         weight_decay, momentum, nesterov, decay_bias_and_norm: see `Optimizer`.
         schedule: a `Schedule`, its name, or a table of its attributes.
         clip_norm, patience, restore_best: see `Phase`.
-        batch_norm: which BatchNorm layers use and update batch statistics: "trained",
-            those whose parameters are trained; "eval", none, as in a program that
-            calls `model.eval()`; "train", all, as in one that calls `model.train()`
-            and so lets the statistics of frozen layers drift.
+        batch_norm: which BatchNorm layers use and update batch statistics: "trained"
+            (the default), those whose parameters are trained; "eval", none, as in a
+            program that calls `model.eval()`; "train", all, as in one that calls
+            `model.train()` and so lets the statistics of frozen layers drift.
     """
 
     optimizer: str
@@ -35,8 +35,8 @@ class Settings(TypedDict, total=False):
     nesterov: bool
     decay_bias_and_norm: bool
     schedule: Any
-    clip_norm: float
-    patience: int
+    clip_norm: float | None
+    patience: int | None
     restore_best: bool
     batch_norm: str
 
@@ -68,6 +68,9 @@ def make_phase(
         InputError: a setting has an unknown name or a value out of its range.
     """
     given: dict[str, Any] = dict(settings)
+    for key in given:
+        if key not in Settings.__annotations__:
+            raise unknown("setting", key, Settings.__annotations__)
     policy = given.pop("batch_norm", "trained")
     if policy not in NORM_POLICIES:
         raise unknown("batch_norm", str(policy), NORM_POLICIES)
@@ -103,8 +106,6 @@ def backbone_stages(model: Classifier) -> list[str]:
 
 
 def _with_policy(phase: Phase, model: Classifier, policy: str) -> Phase:
-    from dataclasses import replace
-
     norms = norm_paths(model)
     if policy == "train" and norms:
         return replace(phase, drifting=("backbone",))

@@ -41,6 +41,23 @@ def test_a_flag_can_be_for_one_arm():
     }
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-4,1e-3", [1e-4, 1e-3]),
+        ("1e-4,", [1e-4]),
+        ("[1e-4, 1e-3]", [1e-4, 1e-3]),
+        ("layer3, layer4", "layer3, layer4"),
+        ("cosine", "cosine"),
+        ("{name = 'step', every = 2}", {"name": "step", "every": 2}),
+        ("[{strategy = 'full'}, {epochs = 2}]", [{"strategy": "full"}, {"epochs": 2}]),
+    ],
+)
+def test_options_are_lists_and_tables_too(text, value):
+    _, overrides = take_overrides(["--train.options.some-thing", text])
+    assert overrides == {"train": {"options": {"some_thing": value}}}
+
+
 def test_a_text_stays_a_text():
     _, overrides = take_overrides(["--data.source", "123", "--name=true"])
     assert overrides == {"data": {"source": "123"}, "name": "true"}

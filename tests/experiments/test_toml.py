@@ -13,6 +13,8 @@ TABLE = {
     "none": [],
     "yes": True,
     "train": {"options": {"a-b": 1, "with space": "x", "1": 2}, "seeds": [0]},
+    "phases": [{"schedule": {"name": "step", "every": 2}, "rates": [0.1]}, {"a": []}],
+    "mixed": [1, {"a b": "x", "inner": [{"deep": True}, 2]}],
     "empty": {},
     "arms": {"x": {}},
     "expect": [{"arm": "x", "value": [0.1, 0.2]}, {"arm": "x", "value": 3.0}],

@@ -93,7 +93,7 @@ NORM = ("scale", "bias")
         ("partial", {"stages": -1}, "got -1"),
         ("partial", {"from_stage": "layer5"}, "Did you mean"),
         ("discriminative", {"rates": [1.0] * 7}, "1 to 6 numbers.*got 7"),
-        ("discriminative", {"rates": ["fast"]}, "learning_rate must be .* got 'fast'"),
+        ("discriminative", {"rates": ["fast"]}, "a list, each a number, got"),
         ("layerwise_decay", {"decay": 0.0}, r"decay must be in \(0, 1\], got 0.0"),
     ],
 )

@@ -1,0 +1,1 @@
+"""A package that a user of jaxmed might have."""
