@@ -4,10 +4,8 @@ import inspect
 import sys
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 
 from jaxmed.errors import InputError
 from jaxmed.models.normalization import norm_paths
@@ -136,9 +134,7 @@ def test_bad_input_is_a_sentence(model, name, options, message):
         create_strategy(name, model, **options)
 
 
-def test_momentum_and_phases_are_checked():
-    with pytest.raises(InputError, match=r"momentum must be in \[0, 1\), got 1"):
-        Optimizer(name="sgd", learning_rate=1, momentum=1)
+def test_phases_have_different_names():
     with pytest.raises(InputError, match="different names"):
         Strategy(name="s", phases=())
     with pytest.raises(InputError, match="different names"):
@@ -169,32 +165,3 @@ def test_options_have_types_and_defaults():
     parameters = options_of("two_phase").parameters
     assert "model" not in parameters
     assert all(p.default is not inspect.Parameter.empty for p in parameters.values())
-
-
-@pytest.mark.parametrize(
-    ("settings", "torch_class"),
-    [
-        ({"name": "sgd", "weight_decay": 0.1}, torch.optim.SGD),
-        ({"name": "sgd", "weight_decay": 0.1, "momentum": 0.9}, torch.optim.SGD),
-        ({"name": "adam", "weight_decay": 0.1}, torch.optim.Adam),
-        ({"name": "adamw", "weight_decay": 0.1}, torch.optim.AdamW),
-    ],
-)
-def test_optimizers_have_torchs_meaning(settings, torch_class):
-    """In double precision: in single, 1 - 0.999 alone is wrong by 5e-5."""
-    start = np.linspace(-1, 1, 7)
-    gradients = np.random.default_rng(0).normal(size=(5, 7))
-    parameter = torch.nn.Parameter(torch.from_numpy(start.copy()))
-    options = {key: value for key, value in settings.items() if key != "name"}
-    theirs = torch_class([parameter], lr=0.1, **options)
-    for gradient in gradients:
-        parameter.grad = torch.from_numpy(gradient)
-        theirs.step()
-    with jax.enable_x64(True):
-        ours = Optimizer(learning_rate=0.1, **settings).transformation()
-        params = jnp.asarray(start)
-        state = ours.init(params)
-        for gradient in gradients:
-            updates, state = ours.update(jnp.asarray(gradient), state, params)
-            params = params + updates
-    np.testing.assert_allclose(params, parameter.detach(), rtol=1e-12)
