@@ -50,9 +50,9 @@ def sequence(model: Classifier, *, phases: Sequence[Mapping[str, Any]]) -> Strat
         raise InputError("A sequence needs at least one strategy in `phases`.")
     parts = []
     for number, table in enumerate(phases, start=1):
-        options = dict(table)
-        if "strategy" not in options:
+        if not isinstance(table, Mapping) or "strategy" not in table:
             raise InputError(f"Part {number} of the sequence names no strategy.")
+        options = dict(table)
         parts.append(create_strategy(options.pop("strategy"), model, **options).phases)
     joined = [phase for part in parts for phase in part]
     names = [phase.name for phase in joined]
@@ -124,7 +124,7 @@ def options_of(name: str) -> inspect.Signature:
     return inspect.Signature(parameters)
 
 
-def create_strategy(name: str, model: Classifier, **options: Any) -> Strategy:
+def create_strategy(name: str, model: Classifier, /, **options: Any) -> Strategy:
     """Builds a strategy by name.
 
     Args:

@@ -1,7 +1,7 @@
 """What every preset takes beside options of its own."""
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, TypedDict
 
 from jaxmed.errors import unknown
@@ -103,11 +103,9 @@ def backbone_stages(model: Classifier) -> list[str]:
 
 
 def _with_policy(phase: Phase, model: Classifier, policy: str) -> Phase:
-    from dataclasses import replace
-
-    norms = norm_paths(model)
-    if policy == "train" and norms:
+    live = phase.training_norms(model)
+    if policy == "train" and live < set(norm_paths(model)):
         return replace(phase, drifting=("backbone",))
-    if policy == "eval" and phase.training_norms(model):
+    if policy == "eval" and live:
         return replace(phase, still=("backbone",))
     return phase

@@ -3,8 +3,6 @@
 import inspect
 import sys
 
-import jax
-import numpy as np
 import pytest
 
 from jaxmed.errors import InputError
@@ -34,45 +32,6 @@ def group(name, *patterns):
 
 def phase(*groups):
     return Phase(name="p", epochs=1, groups=groups)
-
-
-def test_patterns_take_paths_below_them():
-    assigned = phase(group("b", "backbone.*.kernel"), group("h", "head")).assign(PATHS)
-    assert assigned == {"backbone.conv1.kernel": "b", "head.out.kernel": "h"}
-    with pytest.raises(InputError, match=r"no parameter matches 'back' of group 'b'"):
-        phase(group("b", "back")).assign(PATHS)
-
-
-def test_overlaps_and_unused_patterns_are_one_error():
-    overlapping = phase(group("a", "head", "backbone.layer9"), group("b", "*.kernel"))
-    with pytest.raises(InputError) as caught:
-        overlapping.assign(PATHS)
-    message = str(caught.value)
-    assert "'backbone.layer9' of group 'a'" in message
-    assert "head.out.kernel (a, b)" in message
-
-
-def test_frozen_parameters_have_no_optimizer_state(model):
-    params = split(model).params
-    only_head = create_strategy("frozen", model).phases[0]
-    trained = only_head.assign(params)
-    assert set(trained) == {"head.out.kernel", "head.out.bias"}
-    state = only_head.transformation(trained).init({p: params[p] for p in trained})
-    arrays = [np.asarray(leaf).size for leaf in jax.tree.leaves(state)]
-    # Adam: two moments, and counts.
-    assert sum(size for size in arrays if size > 1) == 2 * sum(
-        params[p].size for p in trained
-    )
-    assert only_head.training_norms(model) == frozenset()
-
-
-def test_norms_train_with_their_parameters(model):
-    norms = phase(group("last", "backbone.layer4")).training_norms(model)
-    assert norms == {
-        "backbone.layer4.0.bn1",
-        "backbone.layer4.0.bn2",
-        "backbone.layer4.0.downsample.1",
-    }
 
 
 def test_statistics_drift_where_told(model):
