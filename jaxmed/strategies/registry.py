@@ -8,6 +8,7 @@ called with the model. It is named by one of `PRESETS`, by an entry point of the
 
 import importlib
 import inspect
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata
@@ -56,10 +57,13 @@ def sequence(model: Classifier, *, phases: Sequence[Mapping[str, Any]]) -> Strat
         parts.append(create_strategy(options.pop("strategy"), model, **options).phases)
     joined = [phase for part in parts for phase in part]
     names = [phase.name for phase in joined]
+    taken = set(names)
     for at, name in enumerate(names):
         if names.count(name) > 1:
-            number = names[: at + 1].count(name)
-            joined[at] = replace(joined[at], name=f"{name} {number}")
+            numbered = (f"{name} {number}" for number in itertools.count(1))
+            free = next(name for name in numbered if name not in taken)
+            taken.add(free)
+            joined[at] = replace(joined[at], name=free)
     return Strategy(name="sequence", phases=tuple(joined))
 
 
