@@ -1,7 +1,7 @@
 """Optimisers with PyTorch's meaning, as plain values."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -169,7 +169,10 @@ def _muon(settings, rate, momentum):
     def names(params):
         return jax.tree.map(lambda a: "muon" if _is_kernel(a) else "adamw", params)
 
-    own = {"muon": muon, "adamw": _adamw(settings, rate, None)}
+    own: dict[Hashable, optax.GradientTransformation] = {
+        "muon": muon,
+        "adamw": _adamw(settings, rate, None),
+    }
     return optax.multi_transform(own, names)
 
 
