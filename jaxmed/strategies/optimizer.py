@@ -1,13 +1,14 @@
 """Optimisers with PyTorch's meaning, as plain values."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from optax import contrib
+from jax.typing import ArrayLike
 
 from jaxmed.errors import InputError, unknown
 
@@ -22,10 +23,13 @@ class Optimizer:
     Attributes:
         name: "sgd", "adam" or "adamw" with torch's meaning and betas (0.9, 0.999);
             "lion" (Chen et al., "Symbolic Discovery of Optimization Algorithms",
-            NeurIPS 2023; betas 0.9, 0.99); "lamb" (You et al., "Large Batch
-            Optimization for Deep Learning", ICLR 2020); or "muon" (Jordan et al.,
-            "Muon", 2024: momentum 0.95, orthogonalised, for the kernels of
-            convolutions and linear layers, and adamw for all other parameters).
+            NeurIPS 2023, algorithm 2; betas 0.9, 0.99); "lamb" (You et al., "Large
+            Batch Optimization for Deep Learning", ICLR 2020, algorithm 2 with phi the
+            identity and epsilon 1e-6; where the weights or the step are all 0, their
+            ratio counts as 1); or "muon" (Jordan et al., "Muon", 2024; torch's `Muon`
+            in float32: Nesterov momentum 0.95, orthogonalised, for the kernels of
+            convolutions and linear layers, as matrices from all axes but the last to
+            the last; and adamw for all other parameters).
         learning_rate: at least 0.
         weight_decay: at least 0. As in torch, "sgd" and "adam" add it times the
             weights to the gradient, and the others shrink the weights by it times the
@@ -33,10 +37,11 @@ class Optimizer:
         momentum: of "sgd", in [0, 1); torch's form, without dampening.
         nesterov: of "sgd" with momentum.
         decay_bias_and_norm: False leaves biases, the parameters of normalisation and
-            all others of fewer than two axes out of the decay.
+            all others that are one number a channel (layer scale) out of the decay.
         pull_to_start: at least 0; adds it times the way from the weights that the
             phase began with to the gradient (the L2-SP penalty of Li et al., ICML
-            2018, eq. 3).
+            2018, eq. 3: with alpha, alpha / 2 times the squared distance). Like the
+            decay it is no part of a gradient whose norm is limited.
         make: an optimiser of your own in place of a named one: a function of the
             learning rate, a number or an optax schedule, that returns an optax
             transformation. `name` is then its label.
@@ -94,7 +99,12 @@ class Optimizer:
         """Returns what says of every parameter whether it decays; None for all."""
         if self.decay_bias_and_norm:
             return None
-        return lambda params: jax.tree.map(lambda array: jnp.ndim(array) > 1, params)
+        return lambda params: jax.tree.map(_is_kernel, params)
+
+
+def _is_kernel(array: ArrayLike) -> bool:
+    """Whether outputs, on the last axis, have more than one number each."""
+    return math.prod(jnp.shape(array)[:-1]) > 1
 
 
 def _pull_to_start(strength: float) -> optax.GradientTransformation:
@@ -147,25 +157,39 @@ def _lamb(settings, rate, momentum):
 
 def _muon(settings, rate, momentum):
     del momentum
-    return contrib.muon(
-        rate,
-        weight_decay=settings.weight_decay,
-        weight_decay_mask=settings.mask(),
-        adam_weight_decay=settings.weight_decay if settings.decay_bias_and_norm else 0,
-        muon_weight_dimension_numbers=_as_matrices,
+    # Not optax's: its momentum is corrected for its start, which turns the first
+    # steps, and its adamw for the other parameters has Nesterov momentum.
+    muon = optax.chain(
+        optax.trace(0.95, nesterov=True),
+        optax.stateless(lambda updates, _: jax.tree.map(_orthogonalise, updates)),
+        _coupled(settings),
+        optax.scale_by_learning_rate(rate),
     )
 
+    def names(params):
+        return jax.tree.map(lambda a: "muon" if _is_kernel(a) else "adamw", params)
 
-def _as_matrices(params):
-    """Kernels (..., in, out) as matrices from all axes but the last to the last."""
+    own: dict[Hashable, optax.GradientTransformation] = {
+        "muon": muon,
+        "adamw": _adamw(settings, rate, None),
+    }
+    return optax.multi_transform(own, names)
 
-    def numbers(array):
-        axes = jnp.ndim(array)
-        if axes < 2:
-            return None
-        return contrib.MuonDimensionNumbers(tuple(range(axes - 1)), axes - 1)
 
-    return jax.tree.map(numbers, params)
+def _orthogonalise(update: jax.Array) -> jax.Array:
+    """Brings a matrix's singular values near 1 with five Newton-Schulz steps.
+
+    Jordan et al.'s; the result is scaled by sqrt(max(1, outputs / inputs)).
+    """
+    matrix = update.reshape(-1, update.shape[-1])
+    inputs, outputs = matrix.shape
+    x = matrix.T if inputs > outputs else matrix
+    x = x / jnp.maximum(jnp.linalg.norm(x), 1e-7)
+    for _ in range(5):
+        gram = x @ x.T
+        x = 3.4445 * x + (-4.775 * gram + 2.0315 * gram @ gram) @ x
+    x = x.T if inputs > outputs else x
+    return math.sqrt(max(1, outputs / inputs)) * x.reshape(update.shape)
 
 
 _TRANSFORMATIONS: dict[str, Callable[..., optax.GradientTransformation]] = {

@@ -13,6 +13,7 @@ it wants and that is not there included.
 
 import importlib
 import inspect
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata
@@ -56,7 +57,7 @@ def sequence(model: Classifier, *, phases: Sequence[Mapping[str, Any]]) -> Strat
         raise InputError("A sequence needs at least one strategy in `phases`.")
     parts = []
     for number, table in enumerate(phases, start=1):
-        options = dict(table)
+        options = dict(table) if isinstance(table, Mapping) else {}
         name = options.pop("strategy", None)
         if not isinstance(name, str):
             raise InputError(f"Part {number} of the sequence names no strategy.")
@@ -66,10 +67,13 @@ def sequence(model: Classifier, *, phases: Sequence[Mapping[str, Any]]) -> Strat
             raise InputError(f"Part {number} of the sequence: {error}") from error
     joined = [phase for part in parts for phase in part]
     names = [phase.name for phase in joined]
+    taken = set(names)
     for at, name in enumerate(names):
         if names.count(name) > 1:
-            number = names[: at + 1].count(name)
-            joined[at] = replace(joined[at], name=f"{name} {number}")
+            numbered = (f"{name} {number}" for number in itertools.count(1))
+            free = next(name for name in numbered if name not in taken)
+            taken.add(free)
+            joined[at] = replace(joined[at], name=free)
     return Strategy(name="sequence", phases=tuple(joined))
 
 
@@ -166,7 +170,7 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
             raise InputError(f"Strategy {name!r} needs the option {option!r}.")
 
 
-def create_strategy(name: str, model: Classifier, **options: Any) -> Strategy:
+def create_strategy(name: str, model: Classifier, /, **options: Any) -> Strategy:
     """Builds a strategy by name.
 
     Args:

@@ -15,7 +15,7 @@ NAMES = ("constant", "cosine", "one_cycle", "step", "exponential", "plateau")
 # torch.optim.lr_scheduler.OneCycleLR's defaults.
 RISE = 0.3
 START, END = 1 / 25, 1 / 25 / 1e4
-LOW_MOMENTUM, HIGH_MOMENTUM = 0.85, 0.95
+MOMENTUM = 0.95, 0.85, 0.95
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,15 +28,18 @@ class Schedule:
             "one_cycle" (Smith and Topin, "Super-Convergence", 2018; torch's
             `OneCycleLR` with its defaults: the rate is the highest of the cycle, and
             sgd's momentum, or the first beta of the others, goes from 0.95 to 0.85
-            and back, whatever the optimiser says; muon's does not); "step", times
-            `gamma` every `every` epochs (`StepLR`); "exponential", times `gamma`
-            every epoch (`ExponentialLR`); "plateau", times `gamma` when `watch` has
-            not improved for more than `patience` epochs (`ReduceLROnPlateau`).
+            and back, whatever the optimiser says; muon's does not, nor that of an
+            optimiser of your own); "step", times `gamma` every `every` epochs
+            (`StepLR`); "exponential", times `gamma` every epoch (`ExponentialLR`);
+            "plateau", times `gamma` when `watch` has not improved for more than
+            `patience` epochs (`ReduceLROnPlateau`).
         by: "step" or "epoch": when "cosine" and the warm-up move; torch's
             `scheduler.step()` after every batch, or after every epoch.
         warmup_epochs: the rate first rises linearly from `warmup_start` of itself for
-            so many epochs, and the schedule takes the rest of the phase; torch's
-            `SequentialLR` of a `LinearLR` and another. At least 0.
+            so many epochs, and the schedule takes the rest of the phase, with its
+            epochs counted from there; torch's `SequentialLR` of a `LinearLR` and
+            another. At least 0; by "step" it is rounded to whole steps, by "epoch" it
+            must be whole.
         warmup_start: in (0, 1]; torchvision's reference training has 0.01.
         final: of "cosine", in [0, 1].
         every: of "step", epochs, at least 1.
@@ -64,21 +67,28 @@ class Schedule:
         if self.by not in ("step", "epoch"):
             raise unknown("way to count a schedule, by", self.by, ("step", "epoch"))
         if self.name == "exponential" and self.gamma is None:
-            raise InputError("The exponential schedule needs gamma, the factor a step.")
+            raise InputError("The exponential schedule needs gamma, its factor.")
         if self.name == "one_cycle" and self.warmup_epochs:
             raise InputError("one_cycle begins with a warm-up of its own.")
         gamma = 0.1 if self.gamma is None else self.gamma
         for field, good, expected in (
-            ("warmup_epochs", self.warmup_epochs >= 0, "at least 0"),
+            ("warmup_epochs", 0 <= self.warmup_epochs < math.inf, "at least 0"),
             ("warmup_start", 0 < self.warmup_start <= 1, "in (0, 1]"),
             ("final", 0 <= self.final <= 1, "in [0, 1]"),
             ("every", self.every >= 1, "at least 1"),
             ("gamma", 0 < gamma <= 1, "in (0, 1]"),
             ("patience", self.patience >= 0, "at least 0"),
+            ("every", not self.every % 1, "whole"),
+            ("patience", not self.patience % 1, "whole"),
         ):
             if not good:
                 got = getattr(self, field)
                 raise InputError(f"schedule: {field} must be {expected}, got {got}.")
+        if self.by == "epoch" and self.warmup_epochs % 1:
+            raise InputError(
+                f"schedule: {self.warmup_epochs:g} epochs of warm-up can only be "
+                'counted by "step".'
+            )
 
     @property
     def constant(self) -> bool:
@@ -89,30 +99,24 @@ class Schedule:
         """Returns the factor on the rate at an optimiser step, float32 ().
 
         Args:
-            step: from 0, counted since the phase began.
+            step: an integer from 0, counted since the phase began.
             epochs: of the phase.
             steps_per_epoch: optimiser steps.
         """
-        step = jnp.asarray(step, jnp.float32)
-        epoch = jnp.floor(step / steps_per_epoch)
+        step = jnp.asarray(step)
         if self.name == "one_cycle":
-            rise, fall = _cycle(epochs * steps_per_epoch)
-            return jnp.where(
-                step <= rise,
-                _between(START, 1.0, step / rise),
-                _between(1.0, END, (step - rise) / fall),
-            )
+            return _one_cycle(step, epochs * steps_per_epoch, START, 1.0, END)
         unit = steps_per_epoch if self.by == "step" else 1
-        now = step if self.by == "step" else epoch
-        warm, total = self.warmup_epochs * unit, epochs * unit
+        now = step if self.by == "step" else step // steps_per_epoch
+        warm, total = round(self.warmup_epochs * unit), epochs * unit
         after = jnp.maximum(now - warm, 0)
-        done = after if self.by == "epoch" else jnp.floor(after / steps_per_epoch)
         if self.name == "cosine":
-            value = _between(1.0, self.final, after / max(total - warm, 1))
+            left = (total - warm - after) / max(total - warm, 1)
+            value = _between(1.0, self.final, left)
         elif self.name == "step":
-            value = self._gamma ** jnp.floor(done / self.every)
+            value = self._gamma ** (after // unit // self.every)
         elif self.name == "exponential":
-            value = self._gamma**done
+            value = self._gamma ** (after // unit)
         else:
             value = jnp.ones(())
         if not warm:
@@ -122,20 +126,16 @@ class Schedule:
 
     def momentum(self, step: ArrayLike, epochs: int, steps_per_epoch: int) -> jax.Array:
         """Returns one_cycle's momentum at a step; the arguments are `factor`'s."""
-        step = jnp.asarray(step, jnp.float32)
-        rise, fall = _cycle(epochs * steps_per_epoch)
-        return jnp.where(
-            step <= rise,
-            _between(HIGH_MOMENTUM, LOW_MOMENTUM, step / rise),
-            _between(LOW_MOMENTUM, HIGH_MOMENTUM, (step - rise) / fall),
-        )
+        total = epochs * steps_per_epoch
+        return _one_cycle(jnp.asarray(step), total, *MOMENTUM)
 
     def plateau_factor(
         self, values: Sequence[float], *, higher_is_better: bool
     ) -> float:
         """Returns the factor that "plateau" has come to, and 1 for the others.
 
-        As torch's `ReduceLROnPlateau` with its relative threshold of 1e-4.
+        As torch's `ReduceLROnPlateau` with its relative threshold of 1e-4, but
+        without its `eps`, below which a rate no longer falls.
 
         Args:
             values: `watch` after every epoch of the phase so far.
@@ -143,11 +143,11 @@ class Schedule:
         """
         if self.name != "plateau":
             return 1.0
-        factor, best, waited = 1.0, None, 0
+        factor, waited = 1.0, 0
+        best = -math.inf if higher_is_better else math.inf
         for value in values:
-            margin = 1 + 1e-4 if higher_is_better else 1 - 1e-4
-            bound = None if best is None else best * margin
-            if bound is None or (value > bound if higher_is_better else value < bound):
+            bound = best * (1 + 1e-4 if higher_is_better else 1 - 1e-4)
+            if value > bound if higher_is_better else value < bound:
                 best, waited = value, 0
             else:
                 waited += 1
@@ -157,16 +157,19 @@ class Schedule:
 
     def describe(self) -> str:
         """Says what it is in a few words: "cosine by step, 5 epochs of warm-up"."""
+        end = f" to {self.final:g} of it" if self.final else ""
         words = {
             "constant": "constant",
-            "cosine": f"cosine by {self.by}",
+            "cosine": f"cosine by {self.by}{end}",
             "one_cycle": "one cycle",
-            "step": f"times {self._gamma:g} every {self.every} epochs",
+            "step": f"times {self._gamma:g} {_every(self.every)}",
             "exponential": f"times {self._gamma:g} every epoch",
-            "plateau": f"times {self._gamma:g} on a plateau of {self.watch}",
+            "plateau": f"times {self._gamma:g} on a plateau of {self.watch}, "
+            f"patience {self.patience}",
         }[self.name]
         if self.warmup_epochs:
-            words += f", {self.warmup_epochs:g} epochs of warm-up"
+            many = "epoch" if self.warmup_epochs == 1 else "epochs"
+            words += f", {self.warmup_epochs:g} {many} of warm-up"
         return words
 
     @property
@@ -196,13 +199,27 @@ def as_schedule(value: "str | Mapping[str, Any] | Schedule") -> Schedule:
     return Schedule(**table)
 
 
-def _cycle(total: int) -> tuple[float, float]:
-    """The steps of one_cycle's rise and of its fall."""
-    rise = RISE * total - 1
-    # Of one or two steps torch's rise is none; the step is taken at the full rate.
-    return max(rise, 1e-6), max(total - 1 - rise, 1e-6)
+def _every(epochs: int) -> str:
+    return "every epoch" if epochs == 1 else f"every {epochs} epochs"
 
 
-def _between(start: float, end: float, share: ArrayLike) -> jax.Array:
-    """Goes from `start` to `end` along half a cosine as `share` goes from 0 to 1."""
-    return end + (start - end) / 2 * (1 + jnp.cos(math.pi * jnp.clip(share, 0, 1)))
+def _one_cycle(
+    step: jax.Array, total: int, start: float, peak: float, end: float
+) -> jax.Array:
+    """What goes from `start` to `peak` and on to `end` in `total` steps."""
+    # Torch's, below 0 for fewer than four steps, which then begin on the way down.
+    top = RISE * total - 1
+    fall = _between(peak, end, (total - 1 - step) / (total - 1 - top))
+    if top <= 0:
+        return fall
+    # The same half cosine, exact at its low end.
+    return jnp.where(step <= top, _between(peak, start, step / top), fall)
+
+
+def _between(start: float, end: float, left: ArrayLike) -> jax.Array:
+    """Goes from `start` to `end` along half a cosine as `left` goes from 1 to 0.
+
+    As a square of sines, exact near the end, where 1 + cos rounds.
+    """
+    sine = jnp.sin(math.pi / 2 * jnp.clip(left, 0, 1))
+    return end + (start - end) * sine**2

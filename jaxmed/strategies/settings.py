@@ -106,9 +106,9 @@ def backbone_stages(model: Classifier) -> list[str]:
 
 
 def _with_policy(phase: Phase, model: Classifier, policy: str) -> Phase:
-    norms = norm_paths(model)
-    if policy == "train" and norms:
+    live = phase.training_norms(model)
+    if policy == "train" and live < set(norm_paths(model)):
         return replace(phase, drifting=("backbone",))
-    if policy == "eval" and phase.training_norms(model):
+    if policy == "eval" and live:
         return replace(phase, still=("backbone",))
     return phase

@@ -45,7 +45,9 @@ def partial(
         from_stage: the first stage to train, by name, in place of a number.
         layers: how many of the backbone's last layers to train, in place of stages. A
             layer is a module with parameters, such as a convolution or a
-            normalisation; Keras' `fine_tune_at` counts layers without parameters too.
+            normalisation. Keras counts layers without parameters, too: what its
+            tutorial's fine_tune_at=100 trains of MobileNetV2, from
+            block_11_depthwise on, is layers=36, from "features.12.conv.1.0" on.
         from_layer: the first layer to train, such as "features.12.conv.1", and all
             that compute after it.
         epochs: passes over the training images.
@@ -57,8 +59,13 @@ def partial(
         InputError: there is no such stage or layer, there are not so many, or more
             than one of the four ways to say which is used.
     """
-    ways = {"from_stage": from_stage, "layers": layers, "from_layer": from_layer}
-    given = [name for name, value in ways.items() if value]
+    ways = {
+        "stages": stages != 1,
+        "from_stage": from_stage,
+        "layers": layers,
+        "from_layer": from_layer,
+    }
+    given = [name for name, is_given in ways.items() if is_given]
     if len(given) > 1:
         raise InputError(f"{' and '.join(given)} exclude each other; give one of them.")
     rates: Rates

@@ -3,6 +3,7 @@
 import pytest
 
 from jaxmed.errors import InputError
+from jaxmed.models.layers import layers_in_order
 from jaxmed.models.normalization import norm_paths
 from jaxmed.models.parameters import split
 from jaxmed.models.zoo import create_model
@@ -86,12 +87,89 @@ def test_norm_only(model):
 NORM = ("scale", "bias")
 
 
+def test_bias_only(model):
+    paths = create_strategy("bias_only", model).phases[0].assign(split(model).params)
+    expected = {f"{norm}.bias" for norm in norm_paths(model)}
+    assert set(paths) == expected | {"head.out.kernel", "head.out.bias"}
+    assert set(rates(create_strategy("bias_only", model))) == {"biases", "head"}
+
+
+def trained_layers(model, **options):
+    """The layers of the backbone that `partial` trains, and their parameters."""
+    phase = create_strategy("partial", model, **options).phases[0]
+    assigned = phase.assign(split(model).params)
+    paths = [path for path, group in assigned.items() if group == "last layers"]
+    assert set(assigned) - set(paths) == {"head.out.kernel", "head.out.bias"}
+    return {path.rpartition(".")[0] for path in paths}, set(paths)
+
+
+def test_partial_trains_the_last_layers(model):
+    order = [path for path in layers_in_order(model) if path.startswith("backbone.")]
+    for count in (1, 4, len(order)):
+        layers, paths = trained_layers(model, layers=count)
+        assert layers == set(order[-count:])
+        assert paths == {
+            p for p in split(model).params if p.rpartition(".")[0] in layers
+        }
+        first = order[-count].removeprefix("backbone.")
+        assert trained_layers(model, from_layer=first) == (layers, paths)
+        assert trained_layers(model, from_layer=order[-count]) == (layers, paths)
+    trained = rates(create_strategy("partial", model, layers=2, learning_rate=0.5))
+    assert trained == {"last layers": 0.5, "head": 1e-3}
+
+
+def test_36_layers_of_mobilenet_are_what_keras_tutorial_fine_tunes():
+    """From block_11_depthwise on: the tutorial prints 56 variables, two of its head."""
+    model = create_model("mobilenet_v2", num_classes=2)
+    layers, paths = trained_layers(model, layers=36)
+    assert (layers, paths) == trained_layers(model, from_layer="features.12.conv.1.0")
+    assert (len(layers), len(paths)) == (36, 54)
+    blocks = {path.split(".conv.")[0] for path in layers}
+    after = [f"backbone.features.{n}" for n in range(12, 18)]
+    last = {"backbone.features.18.0", "backbone.features.18.1"}
+    assert blocks == {*after, *last}
+    # The first has all but its expansion, a convolution and its normalisation.
+    inside = {path for path in layers if path.startswith("backbone.features.12.")}
+    assert {path.removeprefix("backbone.features.12.conv.") for path in inside} == {
+        "1.0",
+        "1.1",
+        "2",
+        "3",
+    }
+
+
+def test_a_layer_scale_is_trained_without_the_layers_of_its_block():
+    model = create_model("convnext_tiny", num_classes=2)
+    block = "backbone.features.7.2"
+    _, paths = trained_layers(model, from_layer="features.7.2")
+    norm = {f"backbone.classifier.0.{part}" for part in NORM}
+    assert paths == {f"{block}.layer_scale", *norm}
+    _, paths = trained_layers(model, from_layer="features.7.2.block.5")
+    linear = {f"{block}.block.5.{part}" for part in ("kernel", "bias")}
+    assert paths == {f"{block}.layer_scale", *norm, *linear}
+
+
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
         ("partial", {"stages": 6}, "from 0 to 5, the stages of resnet10_narrow"),
         ("partial", {"stages": -1}, "got -1"),
         ("partial", {"from_stage": "layer5"}, "Did you mean"),
+        ("partial", {"layers": -1}, "layers must be from 1 to 24.*got -1"),
+        ("partial", {"layers": 99}, "layers must be from 1 to 24.*got 99"),
+        ("partial", {"from_layer": "layer4.0.conv9"}, "Did you mean 'layer4.0.conv"),
+        (
+            "partial",
+            {"layers": 2, "from_stage": "layer4"},
+            "from_stage and layers excl",
+        ),
+        ("partial", {"layers": 2, "stages": 2}, "stages and layers exclude each other"),
+        (
+            "partial",
+            {"layers": 2, "from_layer": "bn1"},
+            "layers and from_layer exclude",
+        ),
+        ("partial", {"stages": 0, "from_stage": "layer4"}, "stages and from_stage"),
         ("discriminative", {"rates": [1.0] * 7}, "1 to 6 numbers.*got 7"),
         ("discriminative", {"rates": ["fast"]}, "a list, each a number, got"),
         ("layerwise_decay", {"decay": 0.0}, r"decay must be in \(0, 1\], got 0.0"),
