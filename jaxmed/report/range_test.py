@@ -80,7 +80,7 @@ def draw_range_tests(panels: Sequence[Panel], title: str) -> Figure:
     figure.suptitle(label(title, 42 * columns), fontweight="bold", fontsize=10)
     figure.supylabel("loss of the batch", fontsize=9)
     place: dict[str, Any] = {"loc": "outside lower center", "borderaxespad": 0.8}
-    figure.legend(kinds.values(), kinds.keys(), ncols=2 * columns, **place)
+    figure.legend(kinds.values(), kinds.keys(), ncols=2 if columns == 1 else 5, **place)
     return figure
 
 
@@ -110,7 +110,7 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
 
 
 def _limits(panel: Panel) -> tuple[float, float]:
-    """Holds all losses up to the lowest; where they diverge they may leave the panel."""
+    """Holds the losses up to the lowest; those that diverge may leave the panel."""
     before = panel.losses[: panel.smoothed.argmin() + 1]
     low, high = panel.losses.min(), before.max()
     span = max(high - low, 0.01 * high)

@@ -123,12 +123,10 @@ def find_learning_rates(
     model = merge(*split(model))
     strategy = as_strategy(strategy, model)
     sweeps = [_sweeps(phase) for phase in strategy.phases]
-    mesh = data_mesh(devices)
+    mesh, rates = data_mesh(devices), np.geomspace(low, high, steps)
     images = replicate(Images(data.train.images, data.train.labels), mesh)
-    batches = _full_batches(
-        len(data.train), steps, batch_size, accumulate, seed=seed, devices=mesh.size
-    )
-    rates = np.geomspace(low, high, steps)
+    order = _endless(len(data.train), steps * batch_size * accumulate, seed)
+    batches = list(windows(order, batch_size, mesh.size, accumulate))
     tests = []
     for number, phase in enumerate(strategy.phases):
         plan = StepPlan(
@@ -171,17 +169,14 @@ def _with_rates_of_one(phase: Phase) -> Phase:
     return replace(phase, groups=groups, schedule=Schedule())
 
 
-def _full_batches(
-    count: int, steps: int, batch_size: int, accumulate: int, *, seed: int, devices: int
-) -> list[Batch]:
-    """Cuts one epoch after the other into `steps` windows, none of them short.
+def _endless(count: int, needed: int, seed: int) -> np.ndarray:
+    """Returns the first images of one epoch after the other.
 
-    A short batch at an epoch's end would be a spike in the loss.
+    Cut as one, they make no short batch, which would be a spike in the loss.
     """
-    needed = steps * batch_size * accumulate
     epochs = range(1, 1 + math.ceil(needed / count))
-    order = np.concatenate([shuffled(count, seed=seed, epoch=e) for e in epochs])
-    return list(windows(order[:needed], batch_size, devices, accumulate))
+    order = [shuffled(count, seed=seed, epoch=epoch) for epoch in epochs]
+    return np.concatenate(order)[:needed]
 
 
 def _prepare(
@@ -193,7 +188,7 @@ def _prepare(
     key: jax.Array,
     mesh: Mesh,
 ) -> Callable[[dict[str, float], str], list[float]]:
-    """Makes a phase's tests: one program for all of them, and each its own state."""
+    """Compiles a phase's step once; each test by it begins anew."""
     definition, start, frozen = begin_phase(model, plan)
     step = partial(
         compiled_train_step(definition, plan, mesh),
@@ -242,8 +237,8 @@ def _judge(
     # The average has little to look back on in the first tenth, as fastai skips.
     seen = slice(steps // 10, count)
     found: dict[str, Any] = {"steepest": None, "valley": None, "note": ""}
-    if count <= steps // 10 or not falls(losses[seen], smoothed[seen]):
-        found["note"] = "The loss falls by no more than it differs between batches."
+    if count <= steps // 10 or not falls(losses[seen], smoothed[seen], steps):
+        found["note"] = "The loss falls by no more than chance."
     else:
         found["steepest"] = steepest(rates[seen], smoothed[seen])
         found["valley"] = valley(rates[seen], smoothed[seen])

@@ -1,14 +1,17 @@
 """Learning rates read off the curve of a range test: functions of arrays alone."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 # fastai's, for tests of so many steps that it looks back on few of them.
 MEMORY = 0.98
+# Standard deviations; of so many values some are two or three from their mean.
+FALL = 4
 
 
-def smooth(losses: Sequence[float], steps: int) -> np.ndarray:
+def smooth(losses: Sequence[float] | np.ndarray, steps: int) -> np.ndarray:
     """Averages losses exponentially, with a bias correction as Adam's.
 
     The average looks back on about a tenth of the test, or 50 steps, fastai's number,
@@ -22,7 +25,7 @@ def smooth(losses: Sequence[float], steps: int) -> np.ndarray:
     Returns:
         float64 (n,).
     """
-    memory = min(MEMORY, 1 - 10 / steps)
+    memory = _memory(steps)
     average, smoothed = 0.0, []
     for count, loss in enumerate(losses, 1):
         average = memory * average + (1 - memory) * loss
@@ -30,19 +33,24 @@ def smooth(losses: Sequence[float], steps: int) -> np.ndarray:
     return np.array(smoothed)
 
 
-def falls(losses: np.ndarray, smoothed: np.ndarray) -> bool:
-    """Tells whether a loss falls by more than it differs from batch to batch.
+def falls(losses: np.ndarray, smoothed: np.ndarray, steps: int) -> bool:
+    """Tells whether a loss falls by more than chance, which differs by batch.
+
+    That is by more than four standard deviations of the smoothed loss, which are
+    those of the loss times the root of (1 - m) / (1 + m) where m is the memory.
 
     Args:
         losses: float (n,), by step.
         smoothed: float (n,), the same smoothed.
+        steps: as of `smooth`.
     """
-    lowest = int(smoothed.argmin())
+    lowest, memory = int(smoothed.argmin()), _memory(steps)
     if lowest < 2:
         return False
     # Of independent values the difference has twice the variance.
-    spread = np.diff(losses[: lowest + 1]).std() / np.sqrt(2)
-    return bool(smoothed[0] - smoothed[lowest] > spread)
+    spread = np.diff(losses[: lowest + 1]).std() / math.sqrt(2)
+    chance = FALL * spread * math.sqrt((1 - memory) / (1 + memory))
+    return bool(smoothed[0] - smoothed[lowest] > chance)
 
 
 def steepest(rates: np.ndarray, losses: np.ndarray) -> float | None:
@@ -61,9 +69,8 @@ def steepest(rates: np.ndarray, losses: np.ndarray) -> float | None:
     lowest = int(losses.argmin())
     if lowest == 0:
         return None
-    before = slice(lowest + 1)
-    slopes = np.gradient(losses[before], np.log(rates[before]))
-    return float(rates[slopes.argmin()])
+    slopes = np.gradient(losses, np.log(rates))
+    return float(rates[slopes[: lowest + 1].argmin()])
 
 
 def valley(rates: np.ndarray, losses: np.ndarray) -> float | None:
@@ -94,3 +101,8 @@ def valley(rates: np.ndarray, losses: np.ndarray) -> float | None:
         return None
     # From the last point back to the first.
     return float(rates[fall[(len(fall) - 1) // 3]])
+
+
+def _memory(steps: int) -> float:
+    """Returns the weight of what was before in the average of each step."""
+    return min(MEMORY, 1 - 10 / steps)
