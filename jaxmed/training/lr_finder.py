@@ -28,18 +28,14 @@ from jaxmed.training.objective import CROSS_ENTROPY, Loss
 from jaxmed.training.preprocessing import preprocessing_of
 from jaxmed.training.rate_suggestion import falls, smooth, steepest, valley
 from jaxmed.training.sharding import Devices, data_mesh, replicate, replicated
-from jaxmed.training.state import (
-    Images,
-    StepPlan,
-    begin_phase,
-    zero_totals,
-)
+from jaxmed.training.state import Images, StepPlan, begin_phase, zero_totals
 from jaxmed.training.step import compiled_train_step
 
 ALL = "all groups"
 # The test ends when the smoothed loss is so many times its lowest, as in fastai.
 DIVERGED = 4.0
 FEWEST_STEPS = 10
+NO_FALL = "No fall beyond chance; larger batches or more steps may show one."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,7 +234,7 @@ def _judge(
     seen = slice(steps // 10, count)
     found: dict[str, Any] = {"steepest": None, "valley": None, "note": ""}
     if count <= steps // 10 or not falls(losses[seen], smoothed[seen], steps):
-        found["note"] = "The loss falls by no more than chance."
+        found["note"] = NO_FALL
     else:
         found["steepest"] = steepest(rates[seen], smoothed[seen])
         found["valley"] = valley(rates[seen], smoothed[seen])

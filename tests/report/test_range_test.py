@@ -40,7 +40,7 @@ def test_a_panel_marks_its_suggestions_and_the_recipes_rate():
     for name, rate in (("steepest", RATES[50]), ("valley", RATES[45])):
         x, y = lines[name].get_data()
         assert np.ravel(x) == [rate]
-        assert np.ravel(y) == pytest.approx(LOSSES[RATES == rate])
+        assert np.ravel(y) == pytest.approx(LOSSES[rate == RATES])
     assert lines["the recipe's rate"].get_xdata() == [1e-3, 1e-3]
     assert said(axes) == ["steepest 3.43e-4, valley 1.52e-4"]
     assert axes.get_title(loc="left") == "all: head"
