@@ -20,7 +20,7 @@ def describe_environment(data: "Dataset", prepared: "Prepared") -> dict[str, Any
     Args:
         data: its fingerprint and sizes are recorded.
         prepared: so are where its weights came from, its preprocessing and loss,
-            how many parameters its model has, and the phases and groups of its strategy.
+            how many parameters its model has, and its strategy's phases and groups.
     """
     import jax
 

@@ -89,7 +89,7 @@ def refused(tmp_path, capsys, monkeypatch):
             ("--train.options.epochs", "1.5"),
             "train.options.epochs must be a whole number, got 1.5.",
         ),
-        (("--train.options.epochs", "0"), "must have at least 1 epoch"),
+        (("--train.options.epochs", "0"), "epochs must be at least 1, got 0"),
         (("--train.options.learning-rate", "-1"), "must be at least 0, got -1"),
         (("--train.options.learning-rate", "fast"), "must be a number, got 'fast'"),
         (("--train.options.optimizer", "adamm"), "Did you mean 'adam'?"),
