@@ -38,7 +38,9 @@ def test_imports_load_neither_torch_nor_tensorflow(code):
     assert not loaded & {"torch", "torchvision", "tensorflow", "medmnist"}
 
 
-@pytest.mark.parametrize("command", ["--help", "run --help", "advise --help", "list"])
+@pytest.mark.parametrize(
+    "command", ["--help", "run --help", "advise --help", "find-lr --help", "list"]
+)
 def test_help_loads_nothing_heavy(command):
     code = (
         "from jaxmed.experiments.__main__ import main\n"

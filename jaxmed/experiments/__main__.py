@@ -11,9 +11,9 @@ from jaxmed.errors import InputError
 from jaxmed.experiments.flags import take_overrides
 
 # A command is a module with HELP, add_arguments and execute, and a line here.
-COMMANDS = ("list", "advise", "run", "report")
+COMMANDS = ("list", "advise", "find-lr", "run", "report")
 # Commands that take the fields of the configuration as flags.
-CONFIGURABLE = ("run", "advise")
+CONFIGURABLE = ("run", "advise", "find-lr")
 # What a shell reports for a program that SIGINT ended.
 INTERRUPTED = 130
 
@@ -36,7 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in COMMANDS:
-        module: Any = import_module(f"jaxmed.experiments.{name}")
+        module: Any = import_module(f"jaxmed.experiments.{name.replace('-', '_')}")
         command = commands.add_parser(
             name,
             help=module.HELP,
@@ -68,7 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"Error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        sentence = "Interrupted. The same command goes on where it stopped."
+        goes_on = " The same command goes on where it stopped."
+        sentence = f"Interrupted.{goes_on if words[:1] == ['run'] else ''}"
         print(f"\n{sentence}", file=sys.stderr)
         return INTERRUPTED
     return 0

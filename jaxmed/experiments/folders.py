@@ -50,15 +50,19 @@ def check_folders(out: Path, recipe: Recipe) -> None:
         InputError: something else is there: a file, another experiment, or a run with
             another configuration.
     """
-    _check_writable(out, "--out must be a folder.")
+    check_writable(out, "--out must be a folder.")
     for arm, config in recipe.arms.items():
         for seed in config.train.seeds:
             folder = run_folder(out, recipe, arm, seed)
             _check_folder(folder, recipe.table(arm, seed))
 
 
-def _check_writable(folder: Path, advice: str) -> None:
-    """Checks that the folder can be made, or written to if it exists."""
+def check_writable(folder: Path, advice: str) -> None:
+    """Checks that the folder can be made, or written to if it exists.
+
+    Raises:
+        InputError: it cannot; behind the reason stands the `advice`.
+    """
     nearest = next(p for p in (folder, *folder.absolute().parents) if p.exists())
     if not nearest.is_dir():
         raise InputError(f"{nearest} is a file. {advice}")
@@ -68,7 +72,7 @@ def _check_writable(folder: Path, advice: str) -> None:
 
 def _check_folder(folder: Path, table: Table) -> None:
     advice = "Give another --out, or delete that folder."
-    _check_writable(folder, "Give another --out.")
+    check_writable(folder, "Give another --out.")
     if not folder.exists():
         return
     if not (folder / CONFIG).is_file():

@@ -83,18 +83,10 @@ def fit(
     """
     if select not in SELECTORS:
         raise unknown("way to choose the best epoch", select, SELECTORS)
-    if batch_size < 1:
-        raise InputError(f"batch_size must be at least 1, got {batch_size}.")
-    if accumulate < 1:
-        raise InputError(f"accumulate must be at least 1, got {accumulate}.")
     if not 0 <= ema < 1:
         raise InputError(f"ema must be in [0, 1), got {ema}.")
-    _check_logits(model, data)
-    if isinstance(strategy, str):
-        strategy = create_strategy(strategy, model)
-    elif not isinstance(strategy, Strategy):
-        strategy = strategy(model)
-    strategy.summary(model)
+    check_batches(model, data, batch_size, accumulate)
+    strategy = as_strategy(strategy, model)
     _check_watched(strategy)
     with open_checkpoints(checkpoints) if checkpoints else nullcontext() as saved:
         loop = Loop(
@@ -116,7 +108,33 @@ def fit(
     return FitResult(history=loop.history, best=loop.best, strategy=strategy)
 
 
-def _check_logits(model: Classifier, data: Dataset) -> None:
+def as_strategy(
+    strategy: str | Strategy | Callable[[Classifier], Strategy], model: Classifier
+) -> Strategy:
+    """Makes a strategy of what `fit` takes, and checks that it fits the model.
+
+    Raises:
+        InputError: there is none of that name, or it does not fit.
+    """
+    if isinstance(strategy, str):
+        strategy = create_strategy(strategy, model)
+    elif not isinstance(strategy, Strategy):
+        strategy = strategy(model)
+    strategy.summary(model)
+    return strategy
+
+
+def check_batches(
+    model: Classifier, data: Dataset, batch_size: int, accumulate: int
+) -> None:
+    """Checks that batches of so many images of `data` can be trained on.
+
+    Raises:
+        InputError: a number below 1, or another number of classes than the model's.
+    """
+    for name, number in (("batch_size", batch_size), ("accumulate", accumulate)):
+        if number < 1:
+            raise InputError(f"{name} must be at least 1, got {number}.")
     logits, classes = model.head.out.out_features, len(data.class_names)
     if logits != classes and not is_single(logits, data.task):
         single = ", or with 1 for a single logit" if data.task == "binary" else ""

@@ -28,10 +28,10 @@ def make_train_step(definition: Any, plan: StepPlan) -> TrainStep:
     Returns:
         A function of the state and, by keyword, the `frozen` weights, the split's
         `images`, the `indices` and `mask` of the batches, both (accumulate, rows), a
-        random `key`, and `scale`, a factor on the learning rates, that returns the
-        next state. The loss is the weighted mean over the images of all batches. The
-        key and the state's step decide dropout, which is off in a backbone that is
-        frozen as a whole, and mixing.
+        random `key`, and `scale`, a factor on the learning rates, one for all or one
+        by path, that returns the next state. The loss is the weighted mean over the
+        images of all batches. The key and the state's step decide dropout, which is
+        off in a backbone that is frozen as a whole, and mixing.
     """
     gradients_of = _gradients(definition, plan)
 
@@ -48,7 +48,11 @@ def make_train_step(definition: Any, plan: StepPlan) -> TrainStep:
         updates, optimizer = transformation.update(
             gradients, state.optimizer, state.params
         )
-        updates = jax.tree.map(lambda update: update * scale, updates)
+        updates = jax.tree.map(
+            lambda factor, below: jax.tree.map(lambda update: update * factor, below),
+            scale,
+            updates,
+        )
         params = cast(Arrays, optax.apply_updates(state.params, updates))
         return TrainState(
             params=params,
