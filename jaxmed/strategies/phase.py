@@ -4,7 +4,7 @@ A phase names groups of parameters, each by patterns over their paths and each w
 optimiser; every other parameter is frozen.
 """
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
@@ -68,6 +68,8 @@ class Phase:
         patience: stop the phase early after so many epochs, at least 1, in which the
             metric that chooses the best one has not improved. None: never.
         restore_best: end the phase with the weights of its best epoch, not its last.
+        frozen: patterns of what is left out of training on purpose. If given, it is an
+            error if a parameter is neither in a group nor among them, or in both.
 
     Raises:
         InputError: a number out of its range.
@@ -82,6 +84,7 @@ class Phase:
     clip_norm: float | None = None
     patience: int | None = None
     restore_best: bool = True
+    frozen: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         for field, good, expected in (
@@ -105,27 +108,35 @@ class Phase:
             The name of the group by path, for the trained parameters only.
 
         Raises:
-            InputError: a pattern takes no parameter, or two groups take the same
-                one.
+            InputError: a pattern takes no parameter, two groups take the same one, or
+                none takes one that `frozen` does not name.
         """
+        claims = [(f"group {g.name!r}", g.patterns) for g in self.groups]
+        if self.frozen is not None:
+            claims.append(("frozen", self.frozen))
         paths = list(paths)
-        taken = {path: [g.name for g in self.groups if g.takes(path)] for path in paths}
-        twice = [f"{path} ({', '.join(n)})" for path, n in taken.items() if len(n) > 1]
-        unused = [
-            f"{pattern!r} of group {group.name!r}"
-            for group in self.groups
-            for pattern in group.patterns
-            if not any(matches(pattern, path) for path in paths)
+        takers = {
+            path: [who for who, own in claims if any(matches(p, path) for p in own)]
+            for path in paths
+        }
+        problems = [
+            ("no parameter matches", _unused(claims, paths)),
+            (
+                "in more than one place:",
+                [f"{p} ({', '.join(w)})" for p, w in takers.items() if len(w) > 1],
+            ),
         ]
-        problems = []
-        if unused:
-            problems.append(f"no parameter matches {', '.join(unused)}")
-        if twice:
-            shown = ", ".join(twice[:5]) + (" and more" if len(twice) > 5 else "")
-            problems.append(f"in more than one group: {shown}")
-        if problems:
-            raise InputError(f"Phase {self.name!r}: {'; '.join(problems)}.")
-        return {path: names[0] for path, names in taken.items() if names}
+        if self.frozen is not None:
+            lost = [path for path, who in takers.items() if not who]
+            problems.append(("neither in a group nor frozen:", lost))
+        found = [f"{what} {_list_some(which)}" for what, which in problems if which]
+        if found:
+            raise InputError(f"Phase {self.name!r}: {'; '.join(found)}.")
+        return self._groups_of(paths)
+
+    def _groups_of(self, paths: Iterable[str]) -> dict[str, str]:
+        found = {path: [g.name for g in self.groups if g.takes(path)] for path in paths}
+        return {path: names[0] for path, names in found.items() if names}
 
     def training_norms(self, model: Classifier) -> frozenset[str]:
         """Returns the paths of the BatchNorm layers that use batch statistics.
@@ -169,7 +180,7 @@ class Phase:
         own: dict[Hashable, optax.GradientTransformation] = {
             group.name: self._optimise(group, steps_per_epoch) for group in self.groups
         }
-        groups = optax.multi_transform(own, self.assign(trained))
+        groups = optax.multi_transform(own, self._groups_of(trained))
         if self.clip_norm is None:
             return groups
         return optax.chain(optax.clip_by_global_norm(self.clip_norm), groups)
@@ -197,3 +208,18 @@ class Phase:
             return optimizer.transformation(rate=rate)
         momentum = partial(schedule.momentum, **length)
         return optimizer.transformation(rate=rate, momentum=momentum)
+
+
+def _unused(claims: Sequence[tuple[str, Sequence[str]]], paths: list[str]) -> list[str]:
+    """Returns the patterns that take no parameter, each with whose it is."""
+    return [
+        f"{pattern!r} of {who}"
+        for who, patterns in claims
+        for pattern in patterns
+        if not any(matches(pattern, path) for path in paths)
+    ]
+
+
+def _list_some(items: Sequence[str], most: int = 5) -> str:
+    more = f" and {len(items) - most} more" if len(items) > most else ""
+    return ", ".join(items[:most]) + more

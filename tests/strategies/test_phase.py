@@ -50,7 +50,21 @@ def test_overlaps_and_unused_patterns_are_one_error():
         overlapping.assign(PATHS)
     message = str(caught.value)
     assert "'backbone.layer9' of group 'a'" in message
-    assert "head.out.kernel (a, b)" in message
+    assert "head.out.kernel (group 'a', group 'b')" in message
+
+
+def test_frozen_patterns_leave_no_parameter_out():
+    """The trap of the stem that stood in no group is an error, if one asks."""
+    head = named("h", "head")
+    every = phase(head, frozen=("backbone",))
+    assert every.assign(PATHS) == {"head.out.kernel": "h"}
+    assert every.transformation(["head.out.kernel"])
+    with pytest.raises(InputError, match=r"frozen: backbone\.bn1\.scale\.$"):
+        phase(head, frozen=("backbone.conv1",)).assign(PATHS)
+    with pytest.raises(InputError, match=r"out\.kernel \(group 'h', frozen\)"):
+        phase(head, frozen=("backbone", "*.kernel")).assign(PATHS)
+    with pytest.raises(InputError, match=r"no parameter matches 'neck' of frozen"):
+        phase(head, frozen=("backbone", "neck")).assign(PATHS)
 
 
 def test_frozen_parameters_have_no_optimizer_state(model):
