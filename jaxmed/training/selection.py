@@ -39,21 +39,35 @@ def _balanced_accuracy(predictions: Predictions) -> float | None:
     return value if isinstance(value, float) else None
 
 
+def _decisions(predictions: Predictions) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Returns labels and decisions, (n,) each: one pair, or one for every label."""
+    labels, decided = predictions.labels, decide(predictions)
+    if predictions.task != "multilabel":
+        return [(labels, decided)]
+    return list(zip(labels.T, decided.T, strict=True))
+
+
 def _f1(predictions: Predictions) -> float | None:
+    """The mean of F1 over the classes, or the labels."""
     from sklearn.metrics import f1_score
 
-    labels, decided = predictions.labels, decide(predictions)
-    return float(f1_score(labels, decided, average="macro", zero_division=0))
+    average: Any = "binary" if predictions.task == "multilabel" else "macro"
+    zero: Any = 0
+    return float(
+        np.mean(
+            [
+                f1_score(*pair, average=average, zero_division=zero)
+                for pair in _decisions(predictions)
+            ]
+        )
+    )
 
 
 def _mcc(predictions: Predictions) -> float | None:
-    """Matthews' correlation of classes; if multi-label the mean over the labels."""
+    """Matthews' correlation; if multi-label the mean over the labels."""
     from sklearn.metrics import matthews_corrcoef
 
-    labels, decided = predictions.labels, decide(predictions)
-    if labels.ndim == 1:
-        labels, decided = labels[:, None], decided[:, None]
-    pairs = list(zip(labels.T, decided.T, strict=True))
+    pairs = _decisions(predictions)
     if any((truth == truth[0]).all() for truth, _ in pairs):
         return None
     return float(np.mean([matthews_corrcoef(*pair) for pair in pairs]))

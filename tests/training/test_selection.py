@@ -100,6 +100,18 @@ def test_scores_are_scikit_learns(task):
         assert list(validation_scores(predictions, select)) == ["val_auroc"]
 
 
+def test_a_single_label_has_the_scores_of_yes_and_no():
+    predictions = draw("multilabel", classes=1)
+    labels, decided = predictions.labels[:, 0], predictions.probs[:, 0] >= 0.5
+    for select, score in (
+        ("val_f1", metrics.f1_score),
+        ("val_mcc", metrics.matthews_corrcoef),
+        ("val_balanced_accuracy", metrics.balanced_accuracy_score),
+    ):
+        value = validation_scores(predictions, select)[select]
+        assert value == pytest.approx(score(labels, decided), abs=1e-12)
+
+
 @pytest.mark.parametrize(
     ("labels", "undefined"),
     [
