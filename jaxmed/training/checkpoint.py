@@ -79,10 +79,19 @@ class Checkpoints:
 
         Args:
             like: a pytree of arrays with its structure, shapes and placement.
+
+        Raises:
+            InputError: what was saved has another structure.
         """
         args = ocp.args.Composite(optimizer=ocp.args.StandardRestore(_abstract(like)))
         epoch = self._manager.latest_step()
-        return self._manager.restore(epoch, args=args)["optimizer"]
+        try:
+            return self._manager.restore(epoch, args=args)["optimizer"]
+        except ValueError as error:
+            raise InputError(
+                "The checkpoints are of a training with other optimisers, or another "
+                "ema, than this one. Use another folder, or the settings of then."
+            ) from error
 
     def load_weights(self, epoch: int | None = None) -> Arrays:
         """Restores parameters and statistics to host memory.

@@ -79,7 +79,7 @@ def fit(
     Raises:
         InputError: an argument out of its range, another number of classes than the
             model's, a strategy that does not fit the model, checkpoints of another
-            model, or a loss that became infinite or not a number.
+            training, or a loss that became infinite or not a number.
     """
     if select not in SELECTORS:
         raise unknown("way to choose the best epoch", select, SELECTORS)

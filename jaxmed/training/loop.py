@@ -25,6 +25,8 @@ from jaxmed.training.objective import Loss, image_hits, mean_loss, probabilities
 from jaxmed.training.predict import as_predictions, compute_logits, eval_parts
 from jaxmed.training.selection import (
     best_row,
+    check_defined,
+    check_history,
     is_over,
     plateau_factor,
     validation_scores,
@@ -104,11 +106,13 @@ class Loop:
         found = self.saved.load_progress() if self.saved else None
         if self.saved is None or found is None:
             return
-        self.history = found["history"]
-        last = self.history[-1]["phase"]
-        phase = next((p for p in self.strategy.phases if p.name == last), None)
-        if phase is None:
-            raise InputError(f"The checkpoints are of another strategy, with {last!r}.")
+        self.history, chosen_by = found["history"], found["best"]["metric"]
+        if chosen_by != self.select:
+            raise InputError(
+                f"The checkpoints chose the best epoch by {chosen_by}, not by "
+                f"{self.select}. Use another folder, or {chosen_by}."
+            )
+        check_history(self.strategy, self.history, self.select)
         try:
             load(self.model, self.saved.load_weights())
         except ValueError as error:
@@ -118,6 +122,8 @@ class Loop:
             ) from error
         for epoch in self._best_epochs():
             self._kept[epoch] = self.saved.load_weights(epoch)
+        last = self.history[-1]["phase"]
+        phase = next(p for p in self.strategy.phases if p.name == last)
         rows = self._rows(phase)
         if is_over(phase, rows, self.select) and phase.restore_best:
             load(self.model, self._kept[best_row(rows, self.select)["epoch"]])
@@ -180,6 +186,7 @@ class Loop:
                 "seconds": time.perf_counter() - started,
                 "images_per_second": count / seconds,
             }
+            check_defined(phase, row, self.select)
             self._keep(row, weights, state)
             rows = self._rows(phase)
         if phase.restore_best:
@@ -234,11 +241,6 @@ class Loop:
 
     def _keep(self, row: dict, weights: Arrays, state: TrainState) -> None:
         """Enters a finished epoch in the history and saves it."""
-        if row[self.select] is None:
-            raise InputError(
-                f"{self.select} is not defined on the validation split, which lacks "
-                "images of some class. Choose the best epoch by val_loss."
-            )
         self.history.append(row)
         best = self._best_epochs()
         for epoch in self._kept.keys() - best:

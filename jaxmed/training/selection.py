@@ -6,9 +6,13 @@ Nothing here sees the test split.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
+from jaxmed.errors import InputError
+from jaxmed.evaluation.metrics import Decisions, decide
 from jaxmed.evaluation.predictions import Predictions
 from jaxmed.evaluation.ranking import Ranking
-from jaxmed.strategies import Phase
+from jaxmed.strategies import Phase, Strategy
 
 Row = Mapping[str, Any]
 
@@ -30,27 +34,51 @@ def _auprc(predictions: Predictions) -> float | None:
     return float(average_precision_score(truth, probs, average="macro"))
 
 
-def _decided(score: str, **options: Any) -> Callable[[Predictions], float | None]:
-    """Makes a metric of the decisions from scikit-learn's function of that name."""
+def _balanced_accuracy(predictions: Predictions) -> float | None:
+    value = Decisions(predictions).values()[("balanced_accuracy",)]
+    return value if isinstance(value, float) else None
 
-    def compute(predictions: Predictions) -> float | None:
-        from sklearn import metrics
 
-        from jaxmed.evaluation.metrics import decide
+def _decisions(predictions: Predictions) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Returns labels and decisions, (n,) each: one pair, or one for every label."""
+    labels, decided = predictions.labels, decide(predictions)
+    if predictions.task != "multilabel":
+        return [(labels, decided)]
+    return list(zip(labels.T, decided.T, strict=True))
 
-        return float(
-            getattr(metrics, score)(predictions.labels, decide(predictions), **options)
+
+def _f1(predictions: Predictions) -> float | None:
+    """The mean of F1 over the classes, or the labels."""
+    from sklearn.metrics import f1_score
+
+    average: Any = "binary" if predictions.task == "multilabel" else "macro"
+    zero: Any = 0
+    return float(
+        np.mean(
+            [
+                f1_score(*pair, average=average, zero_division=zero)
+                for pair in _decisions(predictions)
+            ]
         )
+    )
 
-    return compute
+
+def _mcc(predictions: Predictions) -> float | None:
+    """Matthews' correlation; if multi-label the mean over the labels."""
+    from sklearn.metrics import matthews_corrcoef
+
+    pairs = _decisions(predictions)
+    if any((truth == truth[0]).all() for truth, _ in pairs):
+        return None
+    return float(np.mean([matthews_corrcoef(*pair) for pair in pairs]))
 
 
 # Computed after every epoch only where they choose the best one.
 _OTHERS: dict[str, Callable[[Predictions], float | None]] = {
     "val_auprc": _auprc,
-    "val_balanced_accuracy": _decided("balanced_accuracy_score"),
-    "val_f1": _decided("f1_score", average="macro", zero_division=0),
-    "val_mcc": _decided("matthews_corrcoef"),
+    "val_balanced_accuracy": _balanced_accuracy,
+    "val_f1": _f1,
+    "val_mcc": _mcc,
 }
 
 # What may choose the best epoch, and whether more of it is better.
@@ -106,6 +134,41 @@ def is_over(phase: Phase, rows: Sequence[Row], select: str) -> bool:
     waited = rows[-1]["epoch"] - best_row(rows, select)["epoch"]
     impatient = phase.patience is not None and waited >= phase.patience
     return impatient or len(rows) >= phase.epochs
+
+
+def check_history(strategy: Strategy, rows: Sequence[Row], select: str) -> None:
+    """Checks that a strategy can go on where a history ends.
+
+    Raises:
+        InputError: the history's phases are not the strategy's first ones, each over
+            but the last.
+    """
+    done: dict[str, list[Row]] = {}
+    for row in rows:
+        done.setdefault(row["phase"], []).append(row)
+    phases = strategy.phases[: len(done)]
+    same = [phase.name for phase in phases] == list(done)
+    if not same or not all(is_over(p, done[p.name], select) for p in phases[:-1]):
+        ran = ", ".join(f"{len(own)} in {name!r}" for name, own in done.items())
+        raise InputError(
+            f"The checkpoints are not of the strategy {strategy.name!r}: their epochs "
+            f"are {ran}. Use another folder, or the strategy that they are of."
+        )
+
+
+def check_defined(phase: Phase, row: Row, select: str) -> None:
+    """Checks that an epoch has the metrics that are gone by.
+
+    Raises:
+        InputError: the validation split does not define one.
+    """
+    watch = [phase.schedule.watch] if phase.schedule.name == "plateau" else []
+    for column in (select, *watch):
+        if row[column] is None:
+            raise InputError(
+                f"{column} is not defined on the validation split, which lacks images "
+                "of some class or of all others. Go by val_loss in its place."
+            )
 
 
 def plateau_factor(phase: Phase, rows: Sequence[Row]) -> float:

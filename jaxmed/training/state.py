@@ -111,7 +111,8 @@ def begin_phase(model: Classifier, plan: StepPlan) -> tuple[Any, TrainState, Fro
         optimizer=optimizer.init(live_params),
         step=jnp.zeros((), jnp.int32),
         totals=zero_totals(),
-        average=live_params | live_stats if plan.ema else {},
+        # Copies, because a step gives each buffer of the state away once.
+        average=jax.tree.map(jnp.copy, live_params | live_stats) if plan.ema else {},
     )
     frozen = Frozen(
         {path: array for path, array in params.items() if path not in live_params},

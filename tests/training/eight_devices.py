@@ -16,9 +16,11 @@ from jaxmed.models.normalization import set_training_norms
 from jaxmed.models.parameters import load, merge, split, stats_of
 from jaxmed.models.zoo import create_model
 from jaxmed.strategies import create_strategy
+from jaxmed.training.batches import windows
+from jaxmed.training.mixing import Mixing
 from jaxmed.training.objective import Loss
 from jaxmed.training.sharding import data_mesh, replicate, to_host
-from jaxmed.training.state import Images, StepPlan, begin_phase
+from jaxmed.training.state import Images, StepPlan, all_weights, begin_phase
 from jaxmed.training.step import compiled_train_step
 
 STEPS, BATCH, CLASSES = 3, 16, 4
@@ -28,31 +30,40 @@ def prepare(images):
     return images.astype(np.float32) / 64 - 2
 
 
-def fresh_model(dtype):
-    model = create_model("resnet10_narrow", num_classes=CLASSES)
+def fresh_model(dtype, head="linear"):
+    model = create_model("resnet10_narrow", num_classes=CLASSES, head=head)
     parts = split(model)
     load(model, {p: dtype(a) for p, a in (parts.params | parts.stats).items()})
     return model
 
 
-def on_a_mesh(model, phase, data, order, devices):
+def on_a_mesh(model, phase, data, order, devices, batch=BATCH, **settings):
+    """Steps over an order of images, and the weights they lead to."""
     mesh = data_mesh(devices)
-    plan = StepPlan(phase=phase, preprocessing=prepare, task="multiclass")
+    plan = StepPlan(phase=phase, preprocessing=prepare, task="multiclass", **settings)
     definition, state, frozen = begin_phase(model, plan)
     state, frozen = replicate(state, mesh), replicate(frozen, mesh)
     step = compiled_train_step(definition, plan, mesh)
     images, key = replicate(data, mesh), jax.random.key(0)
-    mask = np.ones((1, BATCH), np.float32)
-    for indices in order:
+    for indices, mask in windows(order, batch, mesh.size, plan.accumulate):
         state = step(
-            state,
-            frozen=frozen,
-            images=images,
-            indices=indices[None],
-            mask=mask,
-            key=key,
+            state, frozen=frozen, images=images, indices=indices, mask=mask, key=key
         )
-    return to_host(state.params | state.stats)
+    return to_host(all_weights(state, frozen))
+
+
+def in_windows(data, order, devices):
+    """Steps of all that a plan can ask for.
+
+    48 images make batches of 11, 11, 11, 11 and 4, in windows of 2, 2 and 1.
+    """
+    model = fresh_model(np.float64, "dropout")
+    return on_a_mesh(
+        model, create_strategy("full", model, learning_rate=1e-4).phases[0],
+        data, order, jax.devices()[:devices], 11,
+        accumulate=2, ema=0.5, mixing=Mixing(mixup=1.0),
+        loss=Loss(class_weights=(1.0, 2.0, 0.5, 1.0)),
+    )  # fmt: skip
 
 
 def by_pmap(model, phase, data, order):
@@ -78,7 +89,7 @@ def by_pmap(model, phase, data, order):
         lambda leaf: jnp.stack([leaf] * devices),
         (params, stats, optimizer.init(params)),
     )
-    for indices in order:
+    for indices in order.reshape(STEPS, -1):
         images = data.images[indices].reshape(devices, -1, *data.images.shape[1:])
         labels = data.labels[indices].reshape(devices, -1)
         carried = stepped(*carried, images, labels)
@@ -106,7 +117,7 @@ def main(precision):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (64, 64, 64, 3), dtype=np.uint8)
     data = Images(images, rng.integers(0, CLASSES, 64).astype(np.int32))
-    order = rng.permutation(64)[: STEPS * BATCH].astype(np.int32).reshape(STEPS, -1)
+    order = rng.permutation(64)[: STEPS * BATCH].astype(np.int32)
     model = fresh_model(dtype)
     phase = create_strategy("full", model, learning_rate=1e-4).phases[0]
     one = on_a_mesh(fresh_model(dtype), phase, data, order, jax.devices()[:1])
@@ -114,6 +125,9 @@ def main(precision):
     pmapped = by_pmap(fresh_model(dtype), phase, data, order)
     assert all(a.dtype == dtype for a in one.values())
     results = {"mesh": furthest(eight, one), "pmap": furthest(pmapped, one)}
+    if precision == "float64":
+        one, eight = (in_windows(data, order, devices) for devices in (1, 8))
+        results["windows"] = furthest(eight, one)
     print(json.dumps(results))
 
 

@@ -30,8 +30,10 @@ def test_eight_devices_and_pmap_give_the_result_of_one(precision, measure, toler
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     differences = json.loads(done.stdout)
-    assert differences["mesh"][measure] < tolerance, differences
-    assert differences["pmap"][measure] < tolerance, differences
+    windows = ["windows"] if precision == "float64" else []
+    assert list(differences) == ["mesh", "pmap", *windows]
+    for which in differences.values():
+        assert which[measure] < tolerance, differences
 
 
 def test_replicated_arrays_are_copies():
