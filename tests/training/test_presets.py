@@ -15,6 +15,7 @@ from jaxmed.errors import InputError
 from jaxmed.models.classifier import Classifier, Head
 from jaxmed.models.convnext import ConvNeXt
 from jaxmed.models.densenet import DenseNet
+from jaxmed.models.normalization import set_training_norms
 from jaxmed.models.parameters import load, merge, split
 from jaxmed.models.zoo import create_model
 from jaxmed.strategies import Phase, create_strategy
@@ -240,7 +241,9 @@ class Forward:
     """The forward pass of a family, operation by operation."""
 
     def __init__(self, family):
-        definition, params, stats = split(build(family))
+        model = build(family)
+        set_training_norms(model, ())
+        definition, params, stats = split(model)
         every = params | stats
         images = jax.ShapeDtypeStruct((BATCH, SIZE, SIZE, 3), np.float32)
         traced = jax.make_jaxpr(lambda w, x: merge(definition, w, {})(x))(every, images)
