@@ -13,6 +13,7 @@ from jaxmed.files import write_text
 from jaxmed.progress import progress
 from jaxmed.report.arms import arm_section
 from jaxmed.report.comparison import COMPARED, Comparison
+from jaxmed.report.cost import cost_table
 from jaxmed.report.curves import common_limits
 from jaxmed.report.forest import draw_forest, draw_groups
 from jaxmed.report.notes import facts, section_notes
@@ -122,6 +123,7 @@ def _context(
         "notes": section_notes(arms),
         "forests": forests,
         "summary": summary_table(comparison),
+        "cost": cost_table(comparison),
         "differences": differences_table(comparison) if len(arms) > 1 else None,
         "samples": samples_shot(samples) if samples.exists() else None,
         "arms": sections,

@@ -1,7 +1,7 @@
 """The page's running text: facts about the experiment, and what each part shows."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from jaxmed.report.curves import rates_vary
@@ -21,7 +21,7 @@ def facts(arms: Sequence[Arm], when: str) -> list[tuple[str, str]]:
     found = [
         ("Data", str(data.get("source", "not recorded"))),
         ("Images", _each(arms, _sizes)),
-        ("Arms and seeds", "; ".join(map(_seeds, arms))),
+        ("Seeds", _grouped({arm.name: _seeds(arm) for arm in arms})),
         ("Starting weights", _each(arms, _weights)),
         ("Device", _each(arms, _devices)),
         ("Finished", when),
@@ -134,15 +134,22 @@ def _phases_with(arms: Sequence[Arm], entry: str) -> str:
 
 
 def _seeds(arm: Arm) -> str:
-    return f"{arm.name} ({', '.join(str(run.seed) for run in arm.runs)})"
+    return ", ".join(str(run.seed) for run in arm.runs)
+
+
+def _grouped(texts: Mapping[str, str]) -> str:
+    """Says texts by name, what several have in common once."""
+    if len(set(texts.values())) == 1:
+        return next(iter(texts.values()))
+    names = {
+        text: [n for n, t in texts.items() if t == text] for text in texts.values()
+    }
+    return "; ".join(f"{', '.join(who)}: {text}" for text, who in names.items())
 
 
 def _each(arms: Sequence[Arm], describe) -> str:
-    """One text if all arms share it, one per arm otherwise."""
-    texts = [describe(arm.first) for arm in arms]
-    if len(set(texts)) == 1:
-        return texts[0]
-    return "; ".join(f"{a.name}: {t}" for a, t in zip(arms, texts, strict=True))
+    """One text if all arms share it, otherwise each text with its arms."""
+    return _grouped({arm.name: describe(arm.first) for arm in arms})
 
 
 def _sizes(run: RunRecord) -> str:

@@ -18,9 +18,12 @@ from jaxmed.report.tables import (
     word,
 )
 
+# More arms than this do not fit on a page side by side.
+MANY_ARMS = 5
+
 
 def summary_table(comparison: Comparison) -> Table:
-    """A row per metric of the test split, a column per arm."""
+    """The metrics of the test split: a column per arm, or a row where arms are many."""
     arms = comparison.arms
     known = estimate_names(arms[0].first.metrics["test"])
     names = [*COMPARED, *(name for name in known if name not in COMPARED)]
@@ -30,7 +33,10 @@ def summary_table(comparison: Comparison) -> Table:
     }
     images = arms[0].first.metrics["test"]["n"]
     caption = f"Test split, {images:,} images"
-    table = transpose(estimate_table(caption, rows, ""), "")
+    table = estimate_table(caption, rows, "arm")
+    if len(arms) > MANY_ARMS:
+        return table
+    table = transpose(table, "")
     if all(len(arm.runs) == 1 for arm in arms):
         return table
     spreads = tuple(_spread_row(comparison, metric) for metric in COMPARED)
