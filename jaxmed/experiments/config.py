@@ -183,6 +183,12 @@ class TrainConfig:
         "none",
         choices=("none", "balanced"),
     )
+    sampling: str = setting(
+        "shuffle (every training image once an epoch) or balanced (as many, drawn with "
+        "replacement, all classes alike; not if multi-label)",
+        "shuffle",
+        choices=("shuffle", "balanced"),
+    )
     mixup: float = setting(
         "alpha of MixUp, whose share is drawn from Beta(alpha, alpha); 0 for none",
         0.0,

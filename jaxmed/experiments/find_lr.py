@@ -115,6 +115,7 @@ def measure_arm(
             preprocessing=prepared.preprocessing,
             loss=prepared.loss,
             mixing=prepared.mixing,
+            sampling=config.train.sampling,
             batch_size=config.train.batch_size,
             accumulate=config.train.accumulate,
             seed=seed,

@@ -64,7 +64,7 @@ def notes_on_split(data: "Dataset", splitting: "Splitting") -> list[str]:
             for name, split in groups.items()
             for group, identity in zip(split, parts[name].ids, strict=True)
         )
-        own = f", {alone:,} of them an image that nothing else names a group of"
+        own = f", {alone:,} of them single images whose names show no group"
         notes.append(f"{data.source}: {len(names):,} groups{own if alone else ''}")
     if torn := torn_groups(groups):
         notes.append(

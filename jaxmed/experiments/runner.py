@@ -72,6 +72,7 @@ def train_run(
             preprocessing=prepared.preprocessing,
             loss=prepared.loss,
             mixing=prepared.mixing,
+            sampling=config.train.sampling,
             batch_size=config.train.batch_size,
             accumulate=config.train.accumulate,
             ema=config.train.ema,
