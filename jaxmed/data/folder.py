@@ -80,7 +80,9 @@ def load_folder(
     }
     if ALL in splits:
         return Unsplit(**common, images=first)
-    return Dataset(**common, **splits)
+    return Dataset(
+        **common, train=splits["train"], val=splits["val"], test=splits["test"]
+    )
 
 
 def _find_splits(root: Path) -> dict[str, Path]:
