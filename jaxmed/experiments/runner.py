@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from jaxmed.errors import InputError
 from jaxmed.experiments.arms import Prepared, naming, prepare_arm
+from jaxmed.experiments.augmented import write_augmented
 from jaxmed.experiments.cams import write_cams
 from jaxmed.experiments.environment import describe_environment
 from jaxmed.experiments.folders import (
@@ -54,12 +55,19 @@ def train_run(
         print(prepared.strategy.describe(prepared.model), flush=True)
         write_config(folder, recipe.table(arm, seed))
         write_json(folder / ENVIRONMENT, environment | {"best": None, "seconds": None})
+        write_augmented(
+            folder,
+            data,
+            augmentation=prepared.augmentation,
+            preprocessing=prepared.preprocessing,
+        )
         result = fit(
             prepared.model,
             data,
             prepared.strategy,
             preprocessing=prepared.preprocessing,
             loss=prepared.loss,
+            augmentation=prepared.augmentation,
             mixing=prepared.mixing,
             batch_size=config.train.batch_size,
             accumulate=config.train.accumulate,

@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from jaxmed.data.augment import NO_AUGMENTATION, Augmentation
 from jaxmed.data.dataset import Dataset
 from jaxmed.data.preprocess import Preprocessing
 from jaxmed.errors import InputError, unknown
@@ -45,6 +46,7 @@ def fit(
     seed: int = 0,
     select: str = "val_auroc",
     loss: Loss = CROSS_ENTROPY,
+    augmentation: Augmentation = NO_AUGMENTATION,
     mixing: Mixing = NO_MIXING,
     accumulate: int = 1,
     ema: float = 0.0,
@@ -62,11 +64,13 @@ def fit(
         preprocessing: uint8 images to network input; by default resized to
             `data.image_size` and normalised as `preprocessing_of` says.
         batch_size: images the network sees at once, over all devices; at least 1.
-        seed: decides the order of images, dropout and mixing.
+        seed: decides the order of images, augmentation, mixing and dropout.
         select: what the best epoch has: the lowest "val_loss", or the highest of
             another of `jaxmed.training.selection.SELECTORS`. The earliest of equals
             is taken.
         loss: what is minimised; "val_loss" is the same loss.
+        augmentation: what is done to training images, such as
+            `jaxmed.data.create_augmentation("xray")`; validation sees them as they are.
         mixing: mixup and cutmix; the accuracy on train images is then shared between
             the labels as the loss is.
         accumulate: batches whose gradients make one optimiser step, at least 1.
@@ -95,6 +99,7 @@ def fit(
             strategy=strategy,
             preprocessing=preprocessing or preprocessing_of(model, data.image_size),
             loss=loss,
+            augmentation=augmentation,
             mixing=mixing,
             batch_size=batch_size,
             accumulate=accumulate,
