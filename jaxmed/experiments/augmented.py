@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 ROWS = 4
 VIEWS = 6
+# Pixels between an image and its views, beyond the usual gap.
+APART = 12
 
 
 def write_augmented(
@@ -42,8 +44,9 @@ def write_augmented(
     figure = Figure(figsize=(width / 120, height / 120 + 0.3))
     axes = figure.subplots()
     axes.imshow(grid)
-    middle = (TILE + GAP) * (1 + VIEWS / 2)
-    axes.set_xticks([TILE / 2, middle], ["as it is", "as training sees it"])
+    middle = APART + (TILE + GAP) * (1 + VIEWS / 2)
+    words = ["as it is", "as training sees it"]
+    axes.set_xticks([TILE / 2, middle], words, fontsize=8)
     axes.xaxis.tick_top()
     axes.set_yticks([])
     axes.tick_params(length=0)
@@ -74,10 +77,11 @@ def augmented_grid(
     plain = np.asarray(preprocessing.resize(images))
     views = np.asarray(views).reshape(len(images), VIEWS, *plain.shape[1:])
     side = TILE + GAP
-    grid = np.full((len(images) * side, (1 + VIEWS) * side, 3), 255, np.uint8)
+    shape = (len(images) * side - GAP, (1 + VIEWS) * side - GAP + APART, 3)
+    grid = np.full(shape, 255, np.uint8)
     for row, (image, own) in enumerate(zip(plain, views, strict=True)):
         for column, shown in enumerate((image, *own)):
-            top, left = row * side, column * side
+            top, left = row * side, column * side + (APART if column else 0)
             whole = shown.round().clip(0, 255).astype(np.uint8)
             grid[top : top + TILE, left : left + TILE] = tile(whole)
     return grid
