@@ -72,7 +72,8 @@ class Augmentation:
                 box = self.crop.draw(crop_key, height, width, to)
                 image = self.crop.apply(image, box, to)
             for op, own in zip(self.ops, keys, strict=True):
-                image = op.apply(image, op.draw(own, *image.shape[:2]))
+                drawn: Any = op.draw(own, *image.shape[:2])
+                image = op.apply(image, drawn)
             return image
 
         # A key for each image, so that batches filled up with padding, as several

@@ -64,12 +64,12 @@ class ColorJitter:
         """Draws the factors and the shift."""
         *keys, last = jax.random.split(key, 4)
         spans = (self.brightness, self.contrast, self.saturation)
-        factors = [
+        brightness, contrast, saturation = (
             jax.random.uniform(own, (), minval=max(0.0, 1 - span), maxval=1 + span)
             for own, span in zip(keys, spans, strict=True)
-        ]
+        )
         hue = jax.random.uniform(last, (), minval=-self.hue, maxval=self.hue)
-        return Jitter(*factors, hue)
+        return Jitter(brightness, contrast, saturation, hue)
 
     def apply(self, image: jax.Array, jitter: Jitter) -> jax.Array:
         """Changes an image (h, w, 1 or 3) in [0, 255]; what is set to 0 is left out."""

@@ -1,4 +1,4 @@
-"""figures/augmented.png: what training sees of some images."""
+"""augmented.png: what training sees of some images."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,16 +29,15 @@ def write_augmented(
     """Draws training images beside what augmentation makes of them, if it does.
 
     Args:
-        folder: of the run; gets figures/augmented.png.
+        folder: of the run; gets augmented.png.
         data: its train split is shown.
         augmentation, preprocessing: the run's.
     """
     from matplotlib.figure import Figure
 
-    path = folder / "figures" / "augmented.png"
+    path = folder / "augmented.png"
     if not augmentation or path.exists():
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
     grid = augmented_grid(data, augmentation, preprocessing)
     height, width = grid.shape[:2]
     figure = Figure(figsize=(width / 120, height / 120 + 0.3))
@@ -65,6 +64,7 @@ def augmented_grid(
         turn; the image itself and then `VIEWS` views of it.
     """
     import jax
+    import jax.numpy as jnp
 
     from jaxmed.data.augment import augment_stored
 
@@ -74,7 +74,7 @@ def augmented_grid(
             repeated, key, augmentation=augmentation, preprocessing=preprocessing
         )
     )(images.repeat(VIEWS, axis=0), jax.random.key(0))
-    plain = np.asarray(preprocessing.resize(images))
+    plain = np.asarray(preprocessing.resize(jnp.asarray(images)))
     views = np.asarray(views).reshape(len(images), VIEWS, *plain.shape[1:])
     side = TILE + GAP
     shape = (len(images) * side - GAP, (1 + VIEWS) * side - GAP + APART, 3)

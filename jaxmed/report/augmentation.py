@@ -19,7 +19,7 @@ def augmented_shots(arms: Sequence[Arm]) -> list[Shot]:
     shots = []
     for words, some in sharing.items():
         names = ", ".join(arm.name for arm in some)
-        path = some[0].first.folder / "figures" / "augmented.png"
+        path = some[0].first.folder / "augmented.png"
         if path.exists():
             alt = (
                 f"Training images of {names}: in each row one as it is, and then as "
@@ -32,12 +32,11 @@ def augmented_shots(arms: Sequence[Arm]) -> list[Shot]:
 
 def describe_augmentation(environment: dict[str, Any]) -> str:
     """Returns the operations that a run recorded, with their settings, or ""."""
-    return "; ".join(
-        " ".join(
-            [str(op["op"]), *(f"{k} {_spell(v)}" for k, v in op.items() if k != "op")]
-        )
-        for op in environment.get("augmentation") or []
-    )
+    spelled = []
+    for op in environment.get("augmentation") or []:
+        settings = [f"{name} {_spell(op[name])}" for name in op if name != "op"]
+        spelled.append(f"{op['op']} {', '.join(settings)}".strip())
+    return "; ".join(spelled)
 
 
 def _spell(value: Any) -> str:
