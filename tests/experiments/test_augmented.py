@@ -1,11 +1,16 @@
 """The picture of augmented images, and [augment] of a recipe."""
 
+import re
+from dataclasses import fields
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from jaxmed.data import Augmentation, create_augmentation
 from jaxmed.data.augment_geometry import HorizontalFlip
+from jaxmed.data.augment_presets import PRESETS
 from jaxmed.data.dataset import Dataset, Split
 from jaxmed.data.preprocess import Preprocessing
 from jaxmed.errors import InputError
@@ -114,3 +119,12 @@ def test_an_unknown_preset_names_the_arm_and_the_nearest(tmp_path):
     (config,) = load_recipe(path).arms.values()
     with pytest.raises(InputError, match=r"^Arm main: .*Did you mean 'histology'"):
         check_arm(config, "main")
+
+
+def test_every_preset_is_named_in_the_help_and_in_the_readme():
+    (preset, *_) = fields(AugmentConfig)
+    named = set(re.findall(r"\w+", preset.metadata["doc"]))
+    assert named >= set(PRESETS)
+    readme = Path(__file__).parents[2] / "README.md"
+    rows = re.findall(r"^\| `(\w+)` \|", readme.read_text(), flags=re.MULTILINE)
+    assert set(rows) >= set(PRESETS)
