@@ -1,12 +1,15 @@
 """Images with labels: sources, splits, and what happens on the way to the network.
 
-The names below load on first use: data needs NumPy only, `Preprocessing` needs JAX.
+The names below load on first use: data needs NumPy only, preprocessing and
+augmentation need JAX.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from jaxmed.data.augment import Augmentation as Augmentation
+    from jaxmed.data.augment_presets import create_augmentation as create_augmentation
     from jaxmed.data.dataset import Dataset as Dataset
     from jaxmed.data.dataset import Split as Split
     from jaxmed.data.dataset import Task as Task
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from jaxmed.data.split import Splitting as Splitting
 
 _HOMES = {
+    "Augmentation": "augment",
     "Dataset": "dataset",
     "Split": "dataset",
     "Task": "dataset",
@@ -24,6 +28,7 @@ _HOMES = {
     "IMAGENET_STD": "preprocess",
     "Preprocessing": "preprocess",
     "Splitting": "split",
+    "create_augmentation": "augment_presets",
     "load_dataset": "sources",
 }
 

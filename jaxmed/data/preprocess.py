@@ -57,12 +57,32 @@ class Preprocessing:
         Returns:
             float32 (n, image_size, image_size, channels), normalised.
         """
+        return self.normalise(self.resize(images))
+
+    def reduce_channels(self, images: jax.Array) -> jax.Array:
+        """Makes RGB images grey for a network of one channel, uint8 (n, h, w, c)."""
         if self.channels == 1 and images.shape[-1] == 3:
-            images = _luminance(images)
-        # Grey images get their channels after the resize, which then costs a third.
-        resized = resize(images.astype(jnp.float32), self.image_size)
+            return _luminance(images)
+        return images
+
+    def resize(self, images: jax.Array) -> jax.Array:
+        """Brings images to the network's size.
+
+        Args:
+            images: uint8 (n, h, w, 1 or 3).
+
+        Returns:
+            float32 (n, image_size, image_size, 1 or 3) in [0, 255], grey where the
+            images or the network are.
+        """
+        images = self.reduce_channels(images)
+        return resize(images.astype(jnp.float32), self.image_size)
+
+    def normalise(self, images: jax.Array) -> jax.Array:
+        """Scales images, float32 in [0, 255]; grey ones get the network's channels."""
+        # Only here, so that everything before costs a third for grey images.
         mean, std = jnp.asarray(self.mean), jnp.asarray(self.std)
-        return (resized / 255 - mean) / std
+        return (images / 255 - mean) / std
 
 
 def resize(images: jax.Array, size: int) -> jax.Array:

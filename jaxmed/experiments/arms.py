@@ -9,10 +9,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxmed.errors import InputError, unknown
-from jaxmed.experiments.config import ExperimentConfig, ModelConfig, TrainConfig
+from jaxmed.experiments.config import (
+    AugmentConfig,
+    ExperimentConfig,
+    ModelConfig,
+    TrainConfig,
+)
 from jaxmed.experiments.weights import Start, check_weights, load_start
 
 if TYPE_CHECKING:
+    from jaxmed.data.augment import Augmentation
     from jaxmed.data.dataset import Dataset
     from jaxmed.data.preprocess import Preprocessing
     from jaxmed.models.classifier import Classifier
@@ -30,6 +36,7 @@ class Prepared:
         start: where they came from.
         strategy: made for the model.
         preprocessing: uint8 images to the model's input.
+        augmentation: what is done to training images.
         loss: made for the data.
         mixing: mixup and cutmix.
     """
@@ -38,6 +45,7 @@ class Prepared:
     start: Start
     strategy: "Strategy"
     preprocessing: "Preprocessing"
+    augmentation: "Augmentation"
     loss: "Loss"
     mixing: "Mixing"
 
@@ -46,9 +54,9 @@ def check_arm(config: ExperimentConfig, arm: str) -> None:
     """Checks what can be checked without images and without weights.
 
     Raises:
-        InputError: an unknown backbone, strategy, option or form of weights, an
-            option of another type, a scale of other channels than the network's, or
-            settings of the loss that contradict each other. The
+        InputError: an unknown backbone, strategy, option, augmentation or form of
+            weights, an option of another type, a scale of other channels than the
+            network's, or settings of the loss that contradict each other. The
             sentence begins with the arm's name.
     """
     from jaxmed.models.zoo import ARCHITECTURES
@@ -59,6 +67,7 @@ def check_arm(config: ExperimentConfig, arm: str) -> None:
             raise unknown("backbone", config.model.backbone, ARCHITECTURES)
         check_weights(config.model.weights)
         _check_scale(config.model)
+        make_augmentation(config.augment)
         check_options(config.train.strategy, config.train.options)
         _check_loss(config.train)
 
@@ -111,6 +120,7 @@ def prepare_arm(
         start=start,
         strategy=strategy,
         preprocessing=preprocessing_of(model, data.image_size),
+        augmentation=make_augmentation(config.augment),
         loss=make_loss(
             train.loss,
             label_smoothing=train.label_smoothing,
@@ -122,6 +132,21 @@ def prepare_arm(
             single_logit=config.model.single_logit,
         ),
         mixing=Mixing(mixup=train.mixup, cutmix=train.cutmix),
+    )
+
+
+def make_augmentation(augment: AugmentConfig) -> "Augmentation":
+    """Builds what [augment] asks for.
+
+    Raises:
+        InputError: an unknown preset.
+    """
+    from jaxmed.data.augment_presets import create_augmentation
+
+    return create_augmentation(
+        augment.preset,
+        horizontal_flip={"on": True, "off": False}.get(augment.horizontal_flip),
+        random_erasing=augment.random_erasing,
     )
 
 

@@ -1,7 +1,7 @@
 """The schema of a recipe: every setting, with its default, its range and its meaning.
 
-A recipe's tables [data], [model], [train], [evaluate] and [explain] are the classes
-below, and so are the flags of `run`: `[train] batch_size = 16` is
+A recipe's tables [data], [augment], [model], [train], [evaluate] and [explain] are the
+classes below, and so are the flags of `run`: `[train] batch_size = 16` is
 `--train.batch-size 16`. A new setting is one more field here.
 """
 
@@ -83,6 +83,29 @@ class DataConfig:
         low=0,
     )
     repeat: int = setting("another division into folds for each number", 0, low=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """What happens to training images, at random and anew in every epoch."""
+
+    preset: str = setting(
+        "none; for a kind of image xray, microscopy, histology, dermoscopy, ultrasound "
+        "or fundus; or a tutorial's list: flip_rotate_jitter, zoom_flip, "
+        "zoom_flip_rotate_jitter, shift_flip_rotate_jitter",
+        "none",
+    )
+    horizontal_flip: str = setting(
+        "preset (as the preset has it), or on or off",
+        "preset",
+        choices=("preset", "on", "off"),
+    )
+    random_erasing: float = setting(
+        "probability of painting a box of an image black, which comes last",
+        0.0,
+        low=0,
+        high=1,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -256,6 +279,7 @@ class ExperimentConfig:
         (),
     )
     data: DataConfig
+    augment: AugmentConfig
     model: ModelConfig
     train: TrainConfig
     evaluate: EvaluateConfig

@@ -19,8 +19,9 @@ def describe_environment(data: "Dataset", prepared: "Prepared") -> dict[str, Any
 
     Args:
         data: its fingerprint and sizes are recorded.
-        prepared: so are where its weights came from, its preprocessing, its loss, how
-            many parameters its model has, and the phases and groups of its strategy.
+        prepared: so are where its weights came from, its preprocessing, its
+            augmentation, its loss, how many parameters its model has, and the phases
+            and groups of its strategy.
     """
     import jax
 
@@ -43,6 +44,7 @@ def describe_environment(data: "Dataset", prepared: "Prepared") -> dict[str, Any
         },
         "weights": {"name": start.name, "fingerprint": start.fingerprint},
         "preprocessing": asdict(prepared.preprocessing),
+        "augmentation": prepared.augmentation.describe(),
         "loss": asdict(prepared.loss),
         "parameters": {"total": total, "phases": prepared.strategy.summary(model)},
     }

@@ -114,6 +114,7 @@ def measure_arm(
             prepared.strategy,
             preprocessing=prepared.preprocessing,
             loss=prepared.loss,
+            augmentation=prepared.augmentation,
             mixing=prepared.mixing,
             sampling=config.train.sampling,
             batch_size=config.train.batch_size,

@@ -26,7 +26,7 @@ FILES = (
     "metrics.json",
 )
 # What decides a run's numbers; texts about the experiment may change.
-DECISIVE = ("name", "data", "model", "train", "evaluate", "explain")
+DECISIVE = ("name", "data", "augment", "model", "train", "evaluate", "explain")
 
 
 def experiment_folder(out: Path, name: str) -> Path:

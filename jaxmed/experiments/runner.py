@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from jaxmed.errors import InputError
 from jaxmed.experiments.arms import Prepared, naming, prepare_arm
+from jaxmed.experiments.augmented import write_augmented
 from jaxmed.experiments.cams import write_cams
 from jaxmed.experiments.environment import describe_environment
 from jaxmed.experiments.folders import (
@@ -65,12 +66,19 @@ def train_run(
         if not (folder / SPLIT).is_file():
             write_split(folder / SPLIT, whole)
         write_json(folder / ENVIRONMENT, environment | {"best": None, "seconds": None})
+        write_augmented(
+            folder,
+            data,
+            augmentation=prepared.augmentation,
+            preprocessing=prepared.preprocessing,
+        )
         result = fit(
             prepared.model,
             data,
             prepared.strategy,
             preprocessing=prepared.preprocessing,
             loss=prepared.loss,
+            augmentation=prepared.augmentation,
             mixing=prepared.mixing,
             sampling=config.train.sampling,
             batch_size=config.train.batch_size,

@@ -50,18 +50,23 @@ def sample_grid(data: "Dataset") -> np.ndarray:
     side = TILE + GAP
     grid = np.full((len(data.class_names) * side, COLUMNS * side, 3), 255, np.uint8)
     for row in range(len(data.class_names)):
-        labels = data.train.labels
-        members = labels[:, row] == 1 if labels.ndim == 2 else labels == row
-        chosen = np.flatnonzero(members)
-        chosen = np.random.default_rng(row).permutation(chosen)[:COLUMNS]
+        chosen = members_of(data, row)[:COLUMNS]
         for column, index in enumerate(chosen):
             top, left = row * side, column * side
-            tile = _tile(data.train.images[index])
-            grid[top : top + TILE, left : left + TILE] = tile
+            shown = tile(data.train.images[index])
+            grid[top : top + TILE, left : left + TILE] = shown
     return grid
 
 
-def _tile(image: np.ndarray) -> np.ndarray:
+def members_of(data: "Dataset", number: int) -> np.ndarray:
+    """Returns the training images of a class, int (n,), in an order of no meaning."""
+    labels = data.train.labels
+    members = labels[:, number] == 1 if labels.ndim == 2 else labels == number
+    return np.random.default_rng(number).permutation(np.flatnonzero(members))
+
+
+def tile(image: np.ndarray) -> np.ndarray:
+    """Makes an image, uint8 (h, w, 1 or 3), a square of `TILE` pixels in RGB."""
     from PIL import Image
 
     picture = Image.fromarray(np.broadcast_to(image, (*image.shape[:2], 3)))

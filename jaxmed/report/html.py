@@ -12,6 +12,7 @@ from markupsafe import Markup, escape
 from jaxmed.files import write_text
 from jaxmed.progress import progress
 from jaxmed.report.arms import arm_section
+from jaxmed.report.augmentation import augmented_shots
 from jaxmed.report.comparison import COMPARED, Comparison
 from jaxmed.report.cost import cost_table
 from jaxmed.report.curves import common_limits
@@ -126,6 +127,7 @@ def _context(
         "cost": cost_table(comparison),
         "differences": differences_table(comparison) if len(arms) > 1 else None,
         "samples": samples_shot(samples) if samples.exists() else None,
+        "augmented": augmented_shots(arms),
         "arms": sections,
         "by_class": by_class,
         "staged": any(section["stages"] for section in sections),
@@ -183,7 +185,7 @@ def _contents(context: dict[str, Any]) -> list[tuple[str, str]]:
     """The sections that the page has, as (anchor, name)."""
     sections = (
         ("results", "Results", True),
-        ("images", "Images", context["samples"]),
+        ("images", "Images", context["samples"] or context["augmented"]),
         ("training", "Training", context["staged"] or context["trained"]),
         ("discrimination", "ROC and confusion", True),
         ("classes", "Classes", True),

@@ -55,11 +55,22 @@ def figure_shot(png: bytes, alt: str, caption: str = "") -> Shot:
     )
 
 
+def picture_shot(path: Path, alt: str, width: int, caption: str = "") -> Shot:
+    """A picture from a file, at most `width` pixels wide.
+
+    Raises:
+        InputError: the file is not an image.
+    """
+    data, kind, (width, height) = _shrink(path, width)
+    return Shot(
+        src=_address(data, kind), alt=alt, width=width, height=height, caption=caption
+    )
+
+
 def samples_shot(path: Path) -> Shot:
     """The grid of sample images, made smaller where it is very large."""
-    data, kind, (width, height) = _shrink(path, SAMPLES_WIDTH)
     alt = "Sample images of the training split, by class."
-    return Shot(src=_address(data, kind), alt=alt, width=width, height=height)
+    return picture_shot(path, alt, SAMPLES_WIDTH)
 
 
 def cam_shots(cams: Sequence[Cam], limit: int) -> tuple[CamShot, ...]:

@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from jaxmed.data.augment import NO_AUGMENTATION, Augmentation
 from jaxmed.data.dataset import Dataset
 from jaxmed.data.preprocess import Preprocessing
 from jaxmed.errors import InputError, unknown
@@ -46,6 +47,7 @@ def fit(
     seed: int = 0,
     select: str = "val_auroc",
     loss: Loss = CROSS_ENTROPY,
+    augmentation: Augmentation = NO_AUGMENTATION,
     mixing: Mixing = NO_MIXING,
     sampling: str = "shuffle",
     accumulate: int = 1,
@@ -64,11 +66,13 @@ def fit(
         preprocessing: uint8 images to network input; by default resized to
             `data.image_size` and normalised as `preprocessing_of` says.
         batch_size: images the network sees at once, over all devices; at least 1.
-        seed: decides the order and draw of images, dropout and mixing.
+        seed: decides the order and draw of images, augmentation, mixing and dropout.
         select: what the best epoch has: the lowest "val_loss", or the highest of
             another of `jaxmed.training.selection.SELECTORS`. The earliest of equals
             is taken.
         loss: what is minimised; "val_loss" is the same loss.
+        augmentation: what is done to training images, such as
+            `jaxmed.data.create_augmentation("xray")`; validation sees them as they are.
         mixing: mixup and cutmix; the accuracy on train images is then shared between
             the labels as the loss is.
         sampling: "shuffle", every train image once an epoch; or "balanced", as many,
@@ -101,6 +105,7 @@ def fit(
             strategy=strategy,
             preprocessing=preprocessing or preprocessing_of(model, data.image_size),
             loss=loss,
+            augmentation=augmentation,
             mixing=mixing,
             sampling=sampling,
             batch_size=batch_size,

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from jaxmed.data.augment import Augmentation
 from jaxmed.data.dataset import Dataset
 from jaxmed.data.preprocess import Preprocessing
 from jaxmed.errors import InputError
@@ -61,6 +62,7 @@ class Loop:
     strategy: Strategy
     preprocessing: Preprocessing
     loss: Loss
+    augmentation: Augmentation
     mixing: Mixing
     sampling: str
     batch_size: int
@@ -141,6 +143,7 @@ class Loop:
             preprocessing=self.preprocessing,
             task=self.data.task,
             loss=self.loss,
+            augmentation=self.augmentation,
             mixing=self.mixing,
             accumulate=self.accumulate,
             ema=self.ema,

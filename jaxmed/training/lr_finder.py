@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from jaxmed.data.augment import NO_AUGMENTATION, Augmentation
 from jaxmed.data.dataset import Dataset
 from jaxmed.data.preprocess import Preprocessing
 from jaxmed.errors import InputError
@@ -78,6 +79,7 @@ def find_learning_rates(
     batch_size: int = 32,
     seed: int = 0,
     loss: Loss = CROSS_ENTROPY,
+    augmentation: Augmentation = NO_AUGMENTATION,
     mixing: Mixing = NO_MIXING,
     sampling: str = "shuffle",
     accumulate: int = 1,
@@ -97,8 +99,8 @@ def find_learning_rates(
     Args:
         model: stays as it is, bit for bit.
         data: only `train` is looked at.
-        strategy, preprocessing, batch_size, seed, loss, mixing, sampling, accumulate,
-            devices: as of `fit`.
+        strategy, preprocessing, batch_size, seed, loss, augmentation, mixing,
+            sampling, accumulate, devices: as of `fit`.
         steps: of each test, at least 10.
         low, high: the first and the last rate, above 0.
 
@@ -133,6 +135,7 @@ def find_learning_rates(
             preprocessing=preprocessing or preprocessing_of(model, data.image_size),
             task=data.task,
             loss=loss,
+            augmentation=augmentation,
             mixing=mixing,
             accumulate=accumulate,
         )

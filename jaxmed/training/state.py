@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
+from jaxmed.data.augment import NO_AUGMENTATION, Augmentation
 from jaxmed.data.preprocess import Preprocessing
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.normalization import set_training_norms
@@ -26,6 +27,7 @@ class StepPlan:
         preprocessing: uint8 images to network input.
         task: see `jaxmed.data.dataset.Task`.
         loss: what is minimised.
+        augmentation: what happens to images before they are normalised and mixed.
         mixing: mixup and cutmix.
         accumulate: batches whose gradients make one optimiser step, at least 1. They
             add up to the gradient of one batch of all their images; BatchNorm sees
@@ -40,6 +42,7 @@ class StepPlan:
     preprocessing: Preprocessing
     task: str
     loss: Loss = CROSS_ENTROPY
+    augmentation: Augmentation = NO_AUGMENTATION
     mixing: Mixing = NO_MIXING
     accumulate: int = 1
     ema: float = 0.0

@@ -10,6 +10,7 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxmed.data.augment import augment_stored
 from jaxmed.models.parameters import Arrays, merge, stats_of
 from jaxmed.training.objective import image_hits
 from jaxmed.training.sharding import over_batch, replicated
@@ -30,8 +31,8 @@ def make_train_step(definition: Any, plan: StepPlan) -> TrainStep:
         `images`, the `indices` and `mask` of the batches, both (accumulate, rows), a
         random `key`, and `scale`, a factor on the learning rates, one for all or one
         by path, that returns the next state. The loss is the weighted mean over the
-        images of all batches. The key and the state's step decide dropout, which is
-        off in a backbone that is frozen as a whole, and mixing.
+        images of all batches. The key and the state's step decide augmentation,
+        mixing and dropout, which is off in a backbone that is frozen as a whole.
     """
     gradients_of = _gradients(definition, plan)
 
@@ -75,7 +76,7 @@ def _gradients(definition: Any, plan: StepPlan) -> Callable:
 
     def gradients_of(trained, frozen, stats, images, labels, mask, key):
         dropout_key, mixing_key = jax.random.split(key)
-        inputs = plan.preprocessing(images)
+        inputs = _inputs(plan, images, key)
         shares = [(labels, 1.0)]
         if plan.mixing:
             inputs, partner, share = plan.mixing.mix(inputs, mask, mixing_key)
@@ -109,6 +110,20 @@ def _gradients(definition: Any, plan: StepPlan) -> Callable:
         return sums | {"gradients": gradients}, stats
 
     return gradients_of
+
+
+def _inputs(plan: StepPlan, images: jax.Array, key: jax.Array) -> jax.Array:
+    """Augments, where that is asked for, and normalises a batch."""
+    if not plan.augmentation:
+        return plan.preprocessing(images)
+    images = augment_stored(
+        images,
+        # Not 0 or 1: splitting the key in two gives those.
+        jax.random.fold_in(key, 2),
+        augmentation=plan.augmentation,
+        preprocessing=plan.preprocessing,
+    )
+    return plan.preprocessing.normalise(images)
 
 
 def _accumulate(one: Callable, state: TrainState, batches: tuple) -> tuple:

@@ -31,6 +31,7 @@ resamples = 100
 [explain]
 images = 3
 [arms.full]
+augment.preset = "zoom_flip"
 train.strategy = "full"
 train.options = {{ epochs = 2, learning_rate = 1e-3 }}
 [arms.again]
@@ -107,6 +108,9 @@ def test_every_file_of_the_run_folder_is_there(finished, run_name):
         "mean": [0.485, 0.456, 0.406],
         "std": [0.229, 0.224, 0.225],
     }
+    ops = ["RandomResizedCrop", "HorizontalFlip"] if arm == "full" else []
+    assert [op["op"] for op in environment["augmentation"]] == ops
+    assert (folder / "augmented.png").exists() == bool(ops)
     assert environment["seconds"] > 0
 
     history = list(csv.DictReader(read_lines(folder / "history.csv")))

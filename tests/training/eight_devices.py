@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxmed.data.augment import Augmentation
+from jaxmed.data.augment_geometry import HorizontalFlip, QuarterTurns
 from jaxmed.models.normalization import set_training_norms
 from jaxmed.models.parameters import load, merge, split, stats_of
 from jaxmed.models.zoo import create_model
@@ -26,8 +28,24 @@ from jaxmed.training.step import compiled_train_step
 STEPS, BATCH, CLASSES = 3, 16, 4
 
 
-def prepare(images):
-    return images.astype(np.float32) / 64 - 2
+class Prepare:
+    """Preprocessing whose every result is exact in float32."""
+
+    image_size = 64
+
+    def __call__(self, images):
+        return self.normalise(self.resize(images))
+
+    def resize(self, images):
+        return images.astype(np.float32)
+
+    def normalise(self, images):
+        return images / 64 - 2
+
+
+prepare = Prepare()
+# Exact too.
+TURNED = Augmentation(ops=(HorizontalFlip(), QuarterTurns()))
 
 
 def fresh_model(dtype, head="linear"):
@@ -61,7 +79,7 @@ def in_windows(data, order, devices):
     return on_a_mesh(
         model, create_strategy("full", model, learning_rate=1e-4).phases[0],
         data, order, jax.devices()[:devices], 11,
-        accumulate=2, ema=0.5, mixing=Mixing(mixup=1.0),
+        accumulate=2, ema=0.5, augmentation=TURNED, mixing=Mixing(mixup=1.0),
         loss=Loss(class_weights=(1.0, 2.0, 0.5, 1.0)),
     )  # fmt: skip
 

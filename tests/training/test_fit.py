@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
+from jaxmed.data import create_augmentation
 from jaxmed.data.dataset import Dataset, Split
 from jaxmed.data.preprocess import Preprocessing
 from jaxmed.errors import InputError
@@ -274,3 +275,23 @@ def test_a_grey_model_trains_on_grey_images():
     hits = predictions.probs.argmax(axis=1) == predictions.labels
     best = result.history[result.best["epoch"] - 1]
     assert hits.mean() == best["val_accuracy"]
+
+
+def test_training_images_are_augmented_and_validated_ones_are_not(new_tiny, quarters):
+    """With a rate of 0 the weights stay, so that the losses are those of the images."""
+    head = Group(
+        name="head", patterns=("head",), optimizer=Optimizer(learning_rate=0.0)
+    )
+    phase = Phase(name="head", epochs=2, groups=(head,))
+    still = Strategy(name="still", phases=(phase,))
+
+    def losses(**more):
+        history = fit(new_tiny(), quarters, still, seed=4, **more).history
+        return [[row[name] for row in history] for name in ("train_loss", "val_loss")]
+
+    train, val = losses()
+    # Up to the order of the images.
+    assert train[0] == pytest.approx(train[1], rel=1e-5)
+    augmented, same = losses(augmentation=create_augmentation("dermoscopy"))
+    assert same == val
+    assert len({round(loss, 5) for loss in (*augmented, train[0])}) == 3

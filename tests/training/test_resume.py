@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from jaxmed.data import create_augmentation
 from jaxmed.errors import InputError
 from jaxmed.models.parameters import split
 from jaxmed.strategies import Group, Optimizer, Phase, Schedule, Strategy
@@ -48,6 +49,7 @@ EVERYTHING = {
     "batch_size": 4,
     "accumulate": 2,
     "ema": 0.6,
+    "augmentation": create_augmentation("zoom_flip_rotate_jitter"),
     "mixing": Mixing(mixup=0.4),
     "loss": Loss(class_weights=(0.3, 2.0, 1.1), label_smoothing=0.1),
     "select": "val_loss",

@@ -10,6 +10,8 @@ import torchvision
 from flax import nnx
 from torchvision.models import convnext, efficientnet
 
+from jaxmed.data.augment import Augmentation
+from jaxmed.data.augment_geometry import HorizontalFlip, QuarterTurns
 from jaxmed.data.preprocess import Preprocessing
 from jaxmed.data.sources import load_dataset
 from jaxmed.models.classifier import Classifier, Head
@@ -344,3 +346,33 @@ def test_a_frozen_backbone_has_no_stochastic_depth():
         }
     assert len(losses["frozen"]) == 1
     assert len(losses["full"]) == 2
+
+
+def test_a_step_with_augmentation_is_one_on_augmented_images():
+    """Flips and turns keep bytes bytes, so that they can be made beforehand."""
+    rng = np.random.default_rng(3)
+    rows = np.arange(6, dtype=np.int32)
+    data = Images(
+        rng.integers(0, 256, (6, 32, 32, 3), dtype=np.uint8), rows.astype(np.int32) % 4
+    )
+    turned = Augmentation(ops=(HorizontalFlip(), QuarterTurns()))
+    # What `train` steps with: its key, at step 0, of the only batch.
+    (key,) = jax.random.split(jax.random.fold_in(jax.random.key(0), 0), 1)
+    by_hand = np.asarray(turned(data.images, jax.random.fold_in(key, 2)))
+    assert (by_hand != data.images).any(axis=(1, 2, 3)).sum() > 2
+
+    def weights(data, **more):
+        model = create_model("resnet10_narrow", num_classes=4)
+        phase = everything(Optimizer(name="sgd", learning_rate=0.1))
+        prepare = Preprocessing(image_size=32)
+        mask = np.ones((1, 6), np.float32)
+        train(model, phase, data, rows[None], mask, prepare, **more)
+        parts = split(model)
+        return jax.device_get(parts.params | parts.stats)
+
+    found = weights(data, augmentation=turned)
+    expected = weights(Images(by_hand.astype(np.uint8), data.labels))
+    plain = weights(data)
+    for path, array in expected.items():
+        np.testing.assert_allclose(found[path], array, rtol=1e-4, atol=1e-6)
+    assert any(abs(found[path] - plain[path]).max() > 1e-3 for path in plain)
