@@ -39,10 +39,12 @@ def draw_subset(data: Dataset, train_images: int, seed: int = 0) -> Dataset:
     else:
         chosen = _draw_by_class(data, train_images, seed)
     chosen = np.sort(chosen)
+    groups = data.train.groups
     train = Split(
         images=data.train.images[chosen],
         labels=data.train.labels[chosen],
         ids=tuple(data.train.ids[i] for i in chosen),
+        groups=None if groups is None else tuple(groups[i] for i in chosen),
     )
     return replace(data, train=train)
 

@@ -1,0 +1,100 @@
+"""What was found in a data set, in sentences."""
+
+from collections.abc import Mapping
+from typing import Any
+
+Findings = Mapping[str, Any]
+"""As `jaxmed.data.audit.Audit.table` returns them, and inspect-NAME.json holds them."""
+
+
+def judge(found: Findings) -> str:
+    """Returns the sentence that matters: whether anything leaks between splits."""
+    leaks = found["leaks"]
+    kinds = (
+        (leaks["exact"], "exact duplicate", "exact duplicates"),
+        (leaks["near"], "near duplicate", "near duplicates"),
+        (leaks["patients"], "patient or group", "patients or groups"),
+    )
+    said = [f"{n:,} {one if n == 1 else many}" for n, one, many in kinds if n]
+    if said:
+        return (
+            f"Leakage: {_join(said)} in more than one split. What a model remembers "
+            "of them makes its results look better than they are."
+        )
+    if found["patients"] is None:
+        return (
+            "No image occurs in more than one split. Whether a patient does is not "
+            "known: give --group-pattern if the ids name patients."
+        )
+    return "No leakage found: no image and no patient is in more than one split."
+
+
+def tell(found: Findings) -> list[str]:
+    """Returns the findings, a sentence each, what is wrong with labels included."""
+    duplicates, patients, blank = (
+        found[key] for key in ("duplicates", "patients", "blank")
+    )
+    sentences = [_tell_duplicates("exact", duplicates["exact"])]
+    sentences.append(_tell_duplicates("near", duplicates["near"]))
+    if not duplicates["complete"]:
+        sentences[-1] += " There are more; the search was ended."
+    if patients is not None:
+        without = f", {patients['without']:,} images have none"
+        sentences.append(
+            f"Patients or groups: {patients['count']:,}, "
+            f"{len(patients['across']):,} in more than one split"
+            f"{without if patients['without'] else ''}."
+        )
+    for label, split in found["only_in"].items():
+        sentences.append(f"The class {label!r} occurs in {split} only.")
+    for split, labels in found["missing"].items():
+        absent = [repr(label) for label in labels if label not in found["only_in"]]
+        if absent:
+            sentences.append(f"No image of {_join(absent)} in {split}.")
+    if ids := blank["ids"]:
+        sentences.append(f"Blank images, without contrast: {_few(ids)}.")
+    return sentences
+
+
+def tell_counts(found: Findings) -> list[str]:
+    """Returns a line per split: its images and classes."""
+    lines = []
+    for split, images in found["images"].items():
+        classes = ", ".join(f"{k} {n:,}" for k, n in found["counts"][split].items())
+        kind = "grey" if images["grey"] == 1 else f"{images['channels']} channels"
+        if 0 < images["grey"] < 1:
+            kind += f", {images['grey']:.1%} of the images grey"
+        lines.append(
+            f"{split}: {images['count']:,} images of {images['width']} x "
+            f"{images['height']} pixels, {kind}; {classes}; "
+            f"{spell_imbalance(found['imbalance'][split])}"
+        )
+    return lines
+
+
+def spell_imbalance(ratio: float | None) -> str:
+    """Returns the imbalance in words: "largest class 2.9 times the smallest"."""
+    if ratio is None:
+        return "a class is empty"
+    return f"largest class {ratio:.3g} times the smallest"
+
+
+def _tell_duplicates(kind: str, found: list[Findings]) -> str:
+    name = "Groups of exact duplicates" if kind == "exact" else "Near duplicates"
+    if not found:
+        return f"{name}: none."
+    across = sum(one["across_splits"] for one in found)
+    differ = sum(one["labels_differ"] for one in found)
+    return (
+        f"{name}: {len(found):,}, {across:,} across splits, "
+        f"{differ:,} with different labels."
+    )
+
+
+def _few(ids: list[str], shown: int = 5) -> str:
+    more = f" and {len(ids) - shown:,} more" if len(ids) > shown else ""
+    return ", ".join(ids[:shown]) + more
+
+
+def _join(parts: list[str]) -> str:
+    return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
