@@ -163,7 +163,11 @@ def _near(prints: Fingerprints) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             found += len(similar)
             if found > MOST_PAIRS:
                 break
-    return tuple(map(np.concatenate, (pairs, distances, similarities)))
+    return (
+        np.concatenate(pairs),
+        np.concatenate(distances),
+        np.concatenate(similarities),
+    )
 
 
 def _similar(prints: Fingerprints, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

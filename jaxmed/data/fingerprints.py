@@ -27,7 +27,7 @@ class Fingerprints:
         digests: uint64 (n,); equal where all pixels are.
         hashes: uint64 (n,); few bits differ where images look alike.
         thumbnails: float16 (n, 1024), mean 0 and length 1, so that the product of two
-            is their correlation in [-1, 1]; 0 for a constant image.
+            is their correlation in [-1, 1]; about 0 for a constant image.
         deviations: float32 (n,), standard deviation of the grey levels, 0 to 127.5.
     """
 
@@ -48,7 +48,7 @@ def take_fingerprints(images: np.ndarray) -> Fingerprints:
         flat = small.reshape(len(small), -1)
         flat = flat - flat.mean(axis=1, keepdims=True)
         length = np.linalg.norm(flat, axis=1, keepdims=True)
-        thumbnails.append((flat / np.maximum(length, 1e-3)).astype(np.float16))
+        thumbnails.append((flat / np.maximum(length, 1)).astype(np.float16))
     return Fingerprints(
         digests=np.array([_digest(image) for image in images], np.uint64),
         hashes=np.concatenate(hashes),

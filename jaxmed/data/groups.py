@@ -50,7 +50,8 @@ def match_groups(ids: Sequence[str], pattern: str) -> tuple[str, ...]:
     found = tuple(_name(match) if (match := search(name)) else "" for name in ids)
     if not any(found):
         raise InputError(
-            f"The group pattern {pattern!r} is found in no id; ids look like {ids[0]!r}."
+            f"The group pattern {pattern!r} is found in no id; the first id is "
+            f"{ids[0]!r}."
         )
     return found
 

@@ -205,9 +205,9 @@ def _twin_shots(pair: Twins) -> dict[str, Any]:
         ("across splits", found["across_splits"]),
         ("labels differ", found["labels_differ"]),
     ]
+    near = found["kind"] == "near"
     return {
-        "kind": found["kind"],
-        "similarity": f"{found['similarity']:.4f}",
+        "name": f"near, correlation {found['similarity']:.4f}" if near else "exact",
         "tags": [tag for tag, there in tags if there],
         "shots": shots,
     }

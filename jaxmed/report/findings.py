@@ -34,8 +34,10 @@ def tell(found: Findings) -> list[str]:
     duplicates, patients, blank = (
         found[key] for key in ("duplicates", "patients", "blank")
     )
-    sentences = [_tell_duplicates("exact", duplicates["exact"])]
-    sentences.append(_tell_duplicates("near", duplicates["near"]))
+    sentences = [
+        _tell_duplicates("Images that occur exactly twice or more", duplicates["exact"])
+    ]
+    sentences.append(_tell_duplicates("Pairs of near duplicates", duplicates["near"]))
     if not duplicates["complete"]:
         sentences[-1] += " There are more; the search was ended."
     if patients is not None:
@@ -80,14 +82,13 @@ def spell_imbalance(ratio: float | None) -> str:
 
 
 def _tell_duplicates(kind: str, found: list[Findings]) -> str:
-    name = "Groups of exact duplicates" if kind == "exact" else "Near duplicates"
     if not found:
-        return f"{name}: none."
+        return f"{kind}: none."
     across = sum(one["across_splits"] for one in found)
     differ = sum(one["labels_differ"] for one in found)
     return (
-        f"{name}: {len(found):,}, {across:,} across splits, "
-        f"{differ:,} with different labels."
+        f"{kind}: {len(found):,}, of them {across:,} across splits and {differ:,} with "
+        "different labels."
     )
 
 
