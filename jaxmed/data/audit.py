@@ -5,6 +5,7 @@ Files that cannot be read are no part of it: the loaders refuse them with their 
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from jaxmed.data.duplicates import (
 )
 from jaxmed.data.fingerprints import CHUNK
 from jaxmed.data.groups import Overlap, find_overlap
+from jaxmed.data.headers import Headers, read_headers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +32,7 @@ class Audit:
         name, source, task, class_names, fingerprint: of the `Dataset`.
         images: by split, {"count", "height", "width", "channels", "grey"}; grey is the
             share of images whose channels are all equal.
+        files: what the files were like before loading; None for other sources.
         counts: by split, images of every class.
         imbalance: by split, the largest class over the smallest; None if one is empty.
         only_in: by class, the split that alone has it.
@@ -44,6 +47,7 @@ class Audit:
     class_names: tuple[str, ...]
     fingerprint: str
     images: dict[str, dict[str, Any]]
+    files: Headers | None
     counts: dict[str, dict[str, int]]
     imbalance: dict[str, float | None]
     only_in: dict[str, str]
@@ -76,13 +80,14 @@ class Audit:
         }
 
 
-def audit(data: Dataset, *, group_pattern: str = "") -> Audit:
+def audit(data: Dataset, *, group_pattern: str = "", root: Path | None = None) -> Audit:
     """Looks a data set through.
 
     Args:
         data: the data set.
         group_pattern: finds each image's patient in its id, see `match_groups`; ""
             takes the groups that the data set has, if it has any.
+        root: the folder that the ids are paths of files below; None if they are not.
 
     Raises:
         InputError: the pattern is no regular expression, or found in no id.
@@ -97,6 +102,7 @@ def audit(data: Dataset, *, group_pattern: str = "") -> Audit:
         class_names=data.class_names,
         fingerprint=data.fingerprint,
         images={name: _describe(split.images) for name, split in splits.items()},
+        files=None if root is None else read_headers(data, root),
         counts=counts,
         imbalance={name: _imbalance(by_class) for name, by_class in counts.items()},
         only_in=_only_in(counts),

@@ -75,7 +75,9 @@ def execute(arguments: Any) -> int:
         train_images=config.train_images,
         subset_seed=config.subset_seed,
     )
-    found = audit(data, group_pattern=arguments.group_pattern)
+    scheme, _, rest = config.source.partition(":")
+    root = Path(rest).expanduser() if scheme == "folder" else None
+    found = audit(data, group_pattern=arguments.group_pattern, root=root)
     page = write_sheet(arguments.out, name or data.name, data, found)
     table = found.table()
     lines = [*tell_counts(table), *tell(table), "", judge(table)]

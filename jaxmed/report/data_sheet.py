@@ -60,6 +60,7 @@ def build_sheet(
         counts=_count_table(found),
         bars=figure_shot(png(draw_counts(found["counts"])), "Images of every class."),
         images=_image_table(found),
+        files=_file_table(found["files"]) if found["files"] else None,
         samples=samples_shot(samples),
         means=[
             array_shot(mean, f"Mean image of {name}.", name)
@@ -141,6 +142,29 @@ def _image_table(found: Findings) -> Table:
         rows=tuple(rows),
         note="Files that cannot be read are refused by name while loading.",
     )
+
+
+def _file_table(files: Findings) -> Table:
+    rows = [
+        (
+            word(f"{split}, {name}"),
+            word(_frequent(headers["modes"])),
+            count(len(headers["sizes"])),
+            word(_frequent(headers["sizes"])),
+        )
+        for split, by_class in files.items()
+        for name, headers in by_class.items()
+    ]
+    return Table(
+        caption="The files",
+        head=("class", "modes", "sizes", "most frequent"),
+        rows=tuple(rows),
+    )
+
+
+def _frequent(counts: Mapping[str, int], shown: int = 3) -> str:
+    said = [f"{name} ({n:,})" for name, n in list(counts.items())[:shown]]
+    return ", ".join(said) + (", …" if len(counts) > shown else "")
 
 
 def _all(found: Findings) -> list[Findings]:

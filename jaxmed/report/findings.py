@@ -53,6 +53,8 @@ def tell(found: Findings) -> list[str]:
         absent = [repr(label) for label in labels if label not in found["only_in"]]
         if absent:
             sentences.append(f"No image of {_join(absent)} in {split}.")
+    if found["files"] is not None:
+        sentences += _tell_modes(found["files"])
     if ids := blank["ids"]:
         sentences.append(f"Blank images, without contrast: {_few(ids)}.")
     return sentences
@@ -90,6 +92,26 @@ def _tell_duplicates(kind: str, found: list[Findings]) -> str:
         f"{kind}: {len(found):,}, of them {across:,} across splits and {differ:,} with "
         "different labels."
     )
+
+
+def _tell_modes(files: Findings) -> list[str]:
+    """Tells if files of a class are of a kind that those of another are not."""
+    return [
+        f"In {split}, files of {_join(sorted(map(repr, labels)))} alone are of mode "
+        f"{mode}."
+        for split, by_class in files.items()
+        for mode, labels in _holders(by_class).items()
+        if len(labels) < len(by_class)
+    ]
+
+
+def _holders(by_class: Findings) -> dict[str, list[str]]:
+    """Returns by mode the classes that have files of it."""
+    holders: dict[str, list[str]] = {}
+    for name, headers in by_class.items():
+        for mode in headers["modes"]:
+            holders.setdefault(mode, []).append(name)
+    return holders
 
 
 def _few(ids: list[str], shown: int = 5) -> str:

@@ -79,8 +79,9 @@ def test_the_table_survives_json(data):
     table = audit(data, group_pattern=r"p(\d+)_").table()
     read = json.loads(json.dumps(table, allow_nan=False))
     assert set(read) == {
-        "name", "source", "task", "class_names", "fingerprint", "images", "counts",
-        "imbalance", "only_in", "missing", "duplicates", "patients", "leaks", "blank",
+        "name", "source", "task", "class_names", "fingerprint", "images", "files",
+        "counts", "imbalance", "only_in", "missing", "duplicates", "patients", "leaks",
+        "blank",
     }  # fmt: skip
     (group,) = read["duplicates"]["exact"]
     assert group == {

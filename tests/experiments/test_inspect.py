@@ -41,6 +41,8 @@ def test_a_clean_data_set_exits_with_0(folder, capsys):
     assert code == 0
     found = json.loads(path.read_text("utf-8"))
     assert found["leaks"] == {"exact": 0, "near": 0, "patients": 0}
+    assert found["files"]["val"]["b"] == {"sizes": {"24 x 24": 1}, "modes": {"L": 1}}
+    assert "24 x 24 (3)" in path.with_suffix(".html").read_text("utf-8")
     said = capsys.readouterr().out
     assert "train: 6 images of 24 x 24 pixels, grey; a 3, b 3;" in said
     assert "No leakage found: no image and no patient" in said
@@ -149,6 +151,16 @@ def test_pneumoniamnist_has_eight_train_images_in_val(test_data, tmp_path):
     assert len(across) == found["leaks"]["exact"] == 8
     assert all(set(one["splits"]) == {"train", "val"} for one in across)
     assert found["duplicates"]["near"] == []
+
+
+def test_breastmnist_has_near_duplicates_across_splits(test_data, tmp_path):
+    source = f"npz:{test_data}/medmnist/breastmnist.npz"
+    assert main(["inspect", source, "--out", str(tmp_path)]) == 1
+    found = json.loads((tmp_path / "inspect-breastmnist.json").read_text("utf-8"))
+    (group,) = found["duplicates"]["exact"]
+    assert group["splits"] == ["train", "test"]
+    assert group["labels_differ"]
+    assert found["leaks"]["near"] == pytest.approx(105, abs=2)
 
 
 def test_chest_xrays_leak_patients_only_after_a_random_split(test_data, tmp_path):

@@ -60,6 +60,18 @@ def test_blank_images_and_lonely_labels_are_told(found: dict):
     assert "No image of 'b' in train." in said
 
 
+def test_a_kind_of_file_in_one_class_only_is_told(found: dict):
+    grey, both = {"L": 9}, {"L": 8, "RGB": 1}
+    files = {
+        "train": {"a": {"sizes": {}, "modes": grey}, "b": {"sizes": {}, "modes": both}},
+        "val": {"a": {"sizes": {}, "modes": grey}, "b": {"sizes": {}, "modes": grey}},
+    }
+    said = tell(found | {"files": files})
+    assert [one for one in said if " mode " in one] == [
+        "In train, files of 'b' alone are of mode RGB."
+    ]
+
+
 def test_bars_are_the_counts():
     counts = {"train": {"a": 5, "b": 2}, "val": {"a": 1, "b": 0}}
     (axes,) = draw_counts(counts).axes
