@@ -19,7 +19,7 @@ from jaxmed.data.duplicates import (
     Duplicates,
     find_duplicates,
 )
-from jaxmed.data.fingerprints import CHUNK
+from jaxmed.data.fingerprints import part_length
 from jaxmed.data.groups import Overlap, find_overlap
 from jaxmed.data.headers import Headers, read_headers
 
@@ -127,6 +127,7 @@ def count_classes(data: Dataset, split: Split) -> dict[str, int]:
 def mean_images(data: Dataset) -> dict[str, np.ndarray]:
     """Returns the mean training image of every class that has one, uint8 (h, w, c)."""
     train, means = data.train, {}
+    length = part_length(train.images)
     for index, name in enumerate(data.class_names):
         labels = train.labels
         chosen = labels[:, index] == 1 if labels.ndim == 2 else labels == index
@@ -134,8 +135,8 @@ def mean_images(data: Dataset) -> dict[str, np.ndarray]:
         if len(members) == 0:
             continue
         total = np.zeros(train.images.shape[1:], np.int64)
-        for start in range(0, len(members), CHUNK):
-            part = members[start : start + CHUNK]
+        for start in range(0, len(members), length):
+            part = members[start : start + length]
             total += train.images[part].sum(axis=0, dtype=np.int64)
         means[name] = np.rint(total / len(members)).astype(np.uint8)
     return means
@@ -143,9 +144,10 @@ def mean_images(data: Dataset) -> dict[str, np.ndarray]:
 
 def _describe(images: np.ndarray) -> dict[str, Any]:
     count, height, width, channels = images.shape
+    length = part_length(images)
     grey = sum(
         int((part == part[..., :1]).all(axis=(1, 2, 3)).sum())
-        for part in (images[i : i + CHUNK] for i in range(0, count, CHUNK))
+        for part in (images[i : i + length] for i in range(0, count, length))
     )
     shape = {"count": count, "height": height, "width": width, "channels": channels}
     return shape | {"grey": grey / count}

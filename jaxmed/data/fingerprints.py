@@ -11,12 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from jaxmed.progress import Advance
+
 SIDE = 32
 """Of a thumbnail, pixels."""
 LOW = 8
 """Frequencies kept, in each direction."""
-CHUNK = 256
-"""Images worked on at once, which bounds the memory."""
+MOST_VALUES, MOST_IMAGES = 2**24, 1024
+"""Values of pixels, and images, worked on at once, which bounds the memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,20 +39,37 @@ class Fingerprints:
     deviations: np.ndarray
 
 
-def take_fingerprints(images: np.ndarray) -> Fingerprints:
-    """Takes the fingerprints of uint8 images (n, h, w, c)."""
+def part_length(images: np.ndarray) -> int:
+    """Returns how many of the images (n, h, w, c) to work on at once."""
+    return max(1, min(MOST_IMAGES, MOST_VALUES // images[0].size))
+
+
+def take_fingerprints(
+    images: np.ndarray, advance: Advance = lambda count: None
+) -> Fingerprints:
+    """Takes the fingerprints of uint8 images (n, h, w, c).
+
+    Args:
+        images: at least one.
+        advance: told the number of images after each part.
+    """
     hashes, thumbnails, deviations = [], [], []
-    for start in range(0, len(images), CHUNK):
-        grey = images[start : start + CHUNK].mean(axis=3, dtype=np.float32)
+    digests: list[int] = []
+    length = part_length(images)
+    for start in range(0, len(images), length):
+        part = images[start : start + length]
+        digests += map(_digest, part)
+        grey = part.mean(axis=3, dtype=np.float32)
         deviations.append(grey.std(axis=(1, 2)))
         small = shrink(grey)
         hashes.append(hash_thumbnails(small))
         flat = small.reshape(len(small), -1)
         flat = flat - flat.mean(axis=1, keepdims=True)
-        length = np.linalg.norm(flat, axis=1, keepdims=True)
-        thumbnails.append((flat / np.maximum(length, 1)).astype(np.float16))
+        norms = np.linalg.norm(flat, axis=1, keepdims=True)
+        thumbnails.append((flat / np.maximum(norms, 1)).astype(np.float16))
+        advance(len(part))
     return Fingerprints(
-        digests=np.array([_digest(image) for image in images], np.uint64),
+        digests=np.array(digests, np.uint64),
         hashes=np.concatenate(hashes),
         thumbnails=np.concatenate(thumbnails),
         deviations=np.concatenate(deviations),
