@@ -20,8 +20,8 @@ from jaxmed.data.duplicates import (
     find_duplicates,
 )
 from jaxmed.data.fingerprints import part_length
-from jaxmed.data.groups import Overlap, find_overlap
 from jaxmed.data.headers import Headers, read_headers
+from jaxmed.data.overlap import Overlap, find_overlap
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,12 +85,12 @@ def audit(data: Dataset, *, group_pattern: str = "", root: Path | None = None) -
 
     Args:
         data: the data set.
-        group_pattern: finds each image's patient in its id, see `match_groups`; ""
+        group_pattern: finds each image's patient in its id, see `find_groups`; ""
             takes the groups that the data set has, if it has any.
         root: the folder that the ids are paths of files below; None if they are not.
 
     Raises:
-        InputError: the pattern is no regular expression, or found in no id.
+        InputError: the pattern cannot be used, see `find_groups`.
     """
     overlap = find_overlap(data, group_pattern)
     splits: dict[str, Split] = {name: getattr(data, name) for name in SPLITS}

@@ -51,7 +51,7 @@ def add_arguments(parser: Any) -> None:
         "--group-pattern",
         metavar="REGEX",
         default="",
-        help="finds the patient in an id: what its parentheses match, or all of it",
+        help="finds the patient in an image's id, with parentheses around the name",
     )
     parser.description = DESCRIPTION
     parser.epilog = FIELDS

@@ -41,11 +41,11 @@ def tell(found: Findings) -> list[str]:
     if not duplicates["complete"]:
         sentences[-1] += " There are more; the search was ended."
     if patients is not None:
-        without = f", {patients['without']:,} images have none"
+        alone = f"; {patients['alone']:,} images have ids that show none"
         sentences.append(
             f"Patients or groups: {patients['count']:,}, "
             f"{len(patients['across']):,} in more than one split"
-            f"{without if patients['without'] else ''}."
+            f"{alone if patients['alone'] else ''}."
         )
     for label, split in found["only_in"].items():
         sentences.append(f"The class {label!r} occurs in {split} only.")

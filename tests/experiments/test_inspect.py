@@ -11,7 +11,7 @@ from PIL import Image
 
 from jaxmed.data import load_dataset
 from jaxmed.data.dataset import SPLITS, Split
-from jaxmed.data.groups import find_overlap
+from jaxmed.data.overlap import find_overlap
 from jaxmed.experiments.__main__ import main
 
 PATIENT = r"person(\d+)_|IM-(\d+)-"
@@ -130,7 +130,7 @@ def test_bad_input_exits_with_2_and_a_sentence(words, sentence, tmp_path, capsys
 def test_a_bad_pattern_exits_with_2(folder, pattern, capsys):
     code, path = inspect(folder, "--group-pattern", pattern)
     assert code == 2
-    assert "group pattern" in capsys.readouterr().err
+    assert "group_pattern" in capsys.readouterr().err
     assert not path.exists()
 
 
@@ -169,7 +169,7 @@ def test_chest_xrays_leak_patients_only_after_a_random_split(test_data, tmp_path
     assert main(["inspect", f"folder:{root}", *flags]) == 0
     found = json.loads((tmp_path / "inspect-chest_xray.json").read_text("utf-8"))
     assert found["patients"]["across"] == {}
-    assert found["patients"]["without"] == 0
+    assert found["patients"]["alone"] == 0
     # Looking alike, as all of them do, is not enough.
     assert found["duplicates"]["near"] == []
     groups = {frozenset(group["ids"]) for group in found["duplicates"]["exact"]}
