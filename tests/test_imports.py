@@ -39,7 +39,15 @@ def test_imports_load_neither_torch_nor_tensorflow(code):
 
 
 @pytest.mark.parametrize(
-    "command", ["--help", "run --help", "advise --help", "find-lr --help", "list"]
+    "command",
+    [
+        "--help",
+        "run --help",
+        "advise --help",
+        "find-lr --help",
+        "inspect --help",
+        "list",
+    ],
 )
 def test_help_loads_nothing_heavy(command):
     code = (

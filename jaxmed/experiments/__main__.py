@@ -11,9 +11,9 @@ from jaxmed.errors import InputError
 from jaxmed.experiments.flags import take_overrides
 
 # A command is a module with HELP, add_arguments and execute, and a line here.
-COMMANDS = ("list", "advise", "find-lr", "run", "report")
+COMMANDS = ("list", "inspect", "advise", "find-lr", "run", "report")
 # Commands that take the fields of the configuration as flags.
-CONFIGURABLE = ("run", "advise", "find-lr")
+CONFIGURABLE = ("run", "advise", "find-lr", "inspect")
 # What a shell reports for a program that SIGINT ended.
 INTERRUPTED = 130
 
@@ -53,8 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Carries out a command line.
 
     Returns:
-        The exit code: 0; 2 for something the user can put right, said in a sentence
-        on the error stream; 130 if interrupted.
+        The exit code: 0; 1 if `inspect` found leakage; 2 for something the user can
+        put right, said in a sentence on the error stream; 130 if interrupted.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     try:
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             words, overrides = take_overrides(words)
         arguments = build_parser().parse_args(words)
         arguments.overrides = overrides
-        arguments.execute(arguments)
+        return arguments.execute(arguments) or 0
     except InputError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
@@ -72,7 +72,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         sentence = f"Interrupted.{goes_on if words[:1] == ['run'] else ''}"
         print(f"\n{sentence}", file=sys.stderr)
         return INTERRUPTED
-    return 0
 
 
 if __name__ == "__main__":

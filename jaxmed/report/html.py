@@ -2,12 +2,8 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup, escape
 
 from jaxmed.files import write_text
 from jaxmed.progress import progress
@@ -18,6 +14,7 @@ from jaxmed.report.cost import cost_table
 from jaxmed.report.curves import common_limits
 from jaxmed.report.forest import draw_forest, draw_groups
 from jaxmed.report.notes import facts, section_notes
+from jaxmed.report.page import render_page
 from jaxmed.report.pictures import CAMS, Shot, figure_shot, samples_shot
 from jaxmed.report.published import Expected, published_table
 from jaxmed.report.records import Arm, read_experiment
@@ -65,40 +62,17 @@ def build_report(
     """
     folder = Path(folder)
     found, unfinished = read_experiment(folder, arms)
-    page = _environment().get_template("page.html.j2")
     context = _context(folder, found, expected or ())
-    html = page.render(
+    html = render_page(
+        "page.html.j2",
         title=title,
         description=description,
         unfinished=unfinished,
-        style=Markup(_style()),
         **context,
     )
     path = folder / "report.html"
     write_text(path, html)
     return path
-
-
-def _environment() -> Environment:
-    # Class names, ids and paths come from users' files: everything is escaped.
-    environment = Environment(
-        loader=PackageLoader("jaxmed.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["breakable"] = _breakable
-    return environment
-
-
-def _breakable(name: str) -> Markup:
-    """Lets a long_name_like_this break where a reader would break it."""
-    return escape(name).replace("_", Markup("_<wbr>"))
-
-
-def _style() -> str:
-    return (files("jaxmed.report") / "templates" / "style.css").read_text("utf-8")
 
 
 def _context(

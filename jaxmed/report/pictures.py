@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from jaxmed.errors import InputError
@@ -15,6 +16,7 @@ from jaxmed.report.style import DPI, spell
 CSS_DPI = 96
 CAM_WIDTH = 460
 SAMPLES_WIDTH = 1600
+ARRAY_WIDTH = 224
 CAMS = 72
 """At most so many maps in a page; at 15–30 kB each they stay below 3 MB."""
 
@@ -71,6 +73,26 @@ def samples_shot(path: Path) -> Shot:
     """The grid of sample images, made smaller where it is very large."""
     alt = "Sample images of the training split, by class."
     return picture_shot(path, alt, SAMPLES_WIDTH)
+
+
+def array_shot(pixels: np.ndarray, alt: str, caption: str = "") -> Shot:
+    """One image of a data set, uint8 (h, w, 1 or 3), near `ARRAY_WIDTH` pixels wide.
+
+    A small one is enlarged by a whole number, so that its pixels stay visible.
+    """
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    if image.width > ARRAY_WIDTH:
+        size = ARRAY_WIDTH, max(1, round(image.height * ARRAY_WIDTH / image.width))
+        image = image.resize(size, Image.Resampling.LANCZOS)
+    else:
+        times = ARRAY_WIDTH // image.width
+        size = image.width * times, image.height * times
+        image = image.resize(size, Image.Resampling.NEAREST)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    address = _address(buffer.getvalue(), "png")
+    width, height = size
+    return Shot(src=address, alt=alt, width=width, height=height, caption=caption)
 
 
 def cam_shots(cams: Sequence[Cam], limit: int) -> tuple[CamShot, ...]:

@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxmed.data import Dataset, Split
+from jaxmed.data.audit import audit
 from jaxmed.evaluation import Predictions, evaluate, write_predictions
+from jaxmed.experiments.inspect import write_sheet
 
 HOSTILE = 'T-cell <script>alert("1")</script> & $x_1$'
 
@@ -214,6 +217,27 @@ def multiclass_folder(tmp_path_factory) -> Path:
     names = ("basophil", "_eosinophil", HOSTILE, "a" * 80)
     write_run(folder / "frozen" / "seed-3", names, skill=1.5, task="multiclass")
     return folder
+
+
+@pytest.fixture(scope="session")
+def sheet(tmp_path_factory) -> Path:
+    """The page of a data set with leaks of every kind and hostile names."""
+    rng, splits = np.random.default_rng(0), {}
+    for split in ("train", "val", "test"):
+        images = rng.integers(0, 256, (60, 24, 40, 3)).astype(np.uint8)
+        labels = np.arange(60, dtype=np.int32) % 4
+        ids = tuple(f"{split}/{HOSTILE}/p{i}_{'long' * 20}" for i in range(60))
+        splits[split] = Split(images=images, labels=labels, ids=ids)
+    splits["val"].images[:15] = splits["train"].images[:15]
+    splits["test"].images[3] = splits["train"].images[30] // 2
+    splits["test"].images[9] = 0
+    names = ("basophil", "_eosinophil", HOSTILE, "a" * 80)
+    data = Dataset(
+        name="a_long_name_of_a_data_set_" * 4, source="npz:PATH", task="multiclass",
+        class_names=names, image_size=40, **splits,
+    )  # fmt: skip
+    found = audit(data, group_pattern=r"p(\d+)_")
+    return write_sheet(tmp_path_factory.mktemp("sheet"), "hostile", data, found)
 
 
 @pytest.fixture(scope="session")

@@ -28,8 +28,10 @@ def browser():
         running.close()
 
 
-@pytest.fixture(scope="module", params=["binary_folder", "multiclass_folder"])
+@pytest.fixture(scope="module", params=["binary_folder", "multiclass_folder", "sheet"])
 def report(request) -> Path:
+    if request.param == "sheet":
+        return request.getfixturevalue("sheet")
     folder = request.getfixturevalue(request.param)
     expected = [
         {"arm": "two_phase", "metric": "train_accuracy", "value": [0.9] * 8}
@@ -77,7 +79,7 @@ def test_keyboard_reaches_contents_and_tables(browser, report: Path):
     page.goto(report.as_uri())
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
-    assert page.evaluate("location.hash") == "#results"
+    assert page.evaluate("location.hash") in ("#results", "#findings")
     focusable = "[...document.querySelectorAll('.scroll')].every(e => e.tabIndex === 0)"
     assert page.evaluate(focusable)
     anchors = page.evaluate("[...document.querySelectorAll('nav a')].map(a => a.hash)")

@@ -1,0 +1,172 @@
+"""The sheet of a data set: what is in it, and what is wrong with it.
+
+Files that cannot be read are no part of it: the loaders refuse them with their names.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxmed.data.dataset import SPLITS, Dataset, Split
+from jaxmed.data.duplicates import (
+    BLANK,
+    RADIUS,
+    SIMILARITY,
+    Alike,
+    Duplicates,
+    find_duplicates,
+)
+from jaxmed.data.fingerprints import part_length
+from jaxmed.data.headers import Headers, read_headers
+from jaxmed.data.overlap import Overlap, find_overlap
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit:
+    """What was found in a data set.
+
+    Attributes:
+        name, source, task, class_names, fingerprint: of the `Dataset`.
+        images: by split, {"count", "height", "width", "channels", "grey"}; grey is the
+            share of images whose channels are all equal.
+        files: what the files were like before loading; None for other sources.
+        counts: by split, images of every class.
+        imbalance: by split, the largest class over the smallest; None if one is empty.
+        only_in: by class, the split that alone has it.
+        missing: by split, the classes it lacks.
+        duplicates: images that occur twice, and blank ones.
+        patients: groups on both sides; None where groups are not known.
+    """
+
+    name: str
+    source: str
+    task: str
+    class_names: tuple[str, ...]
+    fingerprint: str
+    images: dict[str, dict[str, Any]]
+    files: Headers | None
+    counts: dict[str, dict[str, int]]
+    imbalance: dict[str, float | None]
+    only_in: dict[str, str]
+    missing: dict[str, tuple[str, ...]]
+    duplicates: Duplicates
+    patients: Overlap | None
+
+    @property
+    def leaks(self) -> dict[str, int]:
+        """How many duplicates and groups lie across splits; all 0 if nothing leaks."""
+        return {
+            "exact": sum(found.across for found in self.duplicates.exact),
+            "near": sum(found.across for found in self.duplicates.near),
+            "patients": len(self.patients.across) if self.patients else 0,
+        }
+
+    def table(self) -> dict[str, Any]:
+        """Returns everything as nested dicts, as JSON holds it."""
+        found = self.duplicates
+        return asdict(self) | {
+            "leaks": self.leaks,
+            "duplicates": {
+                "exact": [_table(one) for one in found.exact],
+                "near": [_table(one) for one in found.near],
+                "complete": found.complete,
+                "radius": RADIUS,
+                "similarity": SIMILARITY,
+            },
+            "blank": {"ids": found.blank, "below": BLANK},
+        }
+
+
+def audit(data: Dataset, *, group_pattern: str = "", root: Path | None = None) -> Audit:
+    """Looks a data set through.
+
+    Args:
+        data: the data set.
+        group_pattern: finds each image's patient in its id, see `find_groups`; ""
+            takes the groups that the data set has, if it has any.
+        root: the folder that the ids are paths of files below; None if they are not.
+
+    Raises:
+        InputError: the pattern cannot be used, see `find_groups`.
+    """
+    overlap = find_overlap(data, group_pattern)
+    splits: dict[str, Split] = {name: getattr(data, name) for name in SPLITS}
+    counts = {name: count_classes(data, split) for name, split in splits.items()}
+    return Audit(
+        name=data.name,
+        source=data.source,
+        task=data.task,
+        class_names=data.class_names,
+        fingerprint=data.fingerprint,
+        images={name: _describe(split.images) for name, split in splits.items()},
+        files=None if root is None else read_headers(data, root),
+        counts=counts,
+        imbalance={name: _imbalance(by_class) for name, by_class in counts.items()},
+        only_in=_only_in(counts),
+        missing={
+            name: tuple(label for label, count in by_class.items() if count == 0)
+            for name, by_class in counts.items()
+        },
+        duplicates=find_duplicates(data),
+        patients=overlap,
+    )
+
+
+def count_classes(data: Dataset, split: Split) -> dict[str, int]:
+    """Counts the images of every class; in a multilabel task, those that have it."""
+    if data.task == "multilabel":
+        counts = split.labels.sum(axis=0)
+    else:
+        counts = np.bincount(split.labels, minlength=len(data.class_names))
+    return dict(zip(data.class_names, counts.tolist(), strict=True))
+
+
+def mean_images(data: Dataset) -> dict[str, np.ndarray]:
+    """Returns the mean training image of every class that has one, uint8 (h, w, c)."""
+    train, means = data.train, {}
+    length = part_length(train.images)
+    for index, name in enumerate(data.class_names):
+        labels = train.labels
+        chosen = labels[:, index] == 1 if labels.ndim == 2 else labels == index
+        members = np.flatnonzero(chosen)
+        if len(members) == 0:
+            continue
+        total = np.zeros(train.images.shape[1:], np.int64)
+        for start in range(0, len(members), length):
+            part = members[start : start + length]
+            total += train.images[part].sum(axis=0, dtype=np.int64)
+        means[name] = np.rint(total / len(members)).astype(np.uint8)
+    return means
+
+
+def _describe(images: np.ndarray) -> dict[str, Any]:
+    count, height, width, channels = images.shape
+    length = part_length(images)
+    grey = sum(
+        int((part == part[..., :1]).all(axis=(1, 2, 3)).sum())
+        for part in (images[i : i + length] for i in range(0, count, length))
+    )
+    shape = {"count": count, "height": height, "width": width, "channels": channels}
+    return shape | {"grey": grey / count}
+
+
+def _imbalance(counts: Mapping[str, int]) -> float | None:
+    fewest = min(counts.values())
+    return max(counts.values()) / fewest if fewest else None
+
+
+def _only_in(counts: Mapping[str, Mapping[str, int]]) -> dict[str, str]:
+    found = {}
+    for label in counts["train"]:
+        holders = [split for split in SPLITS if counts[split][label]]
+        if len(holders) == 1:
+            found[label] = holders[0]
+    return found
+
+
+def _table(found: Alike) -> dict[str, Any]:
+    across = {"across_splits": found.across, "labels_differ": found.labels_differ}
+    return asdict(found) | across

@@ -1,0 +1,58 @@
+"""What image files are like before they are loaded: their sizes and modes.
+
+Loading brings files to one size and to grey or RGB. What differed between classes
+before, such as colour in one of them only, a network may still learn from its traces.
+"""
+
+import warnings
+from collections import Counter
+from pathlib import Path
+
+from PIL import Image
+
+from jaxmed.data.dataset import SPLITS, Dataset
+from jaxmed.data.duplicates import name_labels
+from jaxmed.progress import progress
+
+Headers = dict[str, dict[str, dict[str, dict[str, int]]]]
+"""By split, by class: {"sizes": {"1024 x 768": 12}, "modes": {"L": 12}}."""
+
+
+def read_headers(data: Dataset, root: Path) -> Headers:
+    """Counts sizes, width x height in pixels, and modes of the files of a data set.
+
+    Modes are Pillow's: L (grey), RGB, RGBA, P (palette), CMYK, I;16 and so on.
+
+    Args:
+        data: its ids are paths below `root`.
+        root: the folder.
+
+    Returns:
+        See `Headers`; the most frequent first.
+    """
+    splits = {name: getattr(data, name) for name in SPLITS}
+    total = sum(map(len, splits.values()))
+    headers: Headers = {}
+    with (
+        warnings.catch_warnings(),
+        progress("Reading headers", total, unit="files") as advance,
+    ):
+        # About large images; the loader has decided about them.
+        warnings.simplefilter("ignore")
+        for split, images in splits.items():
+            found: dict[str, tuple[Counter, Counter]] = {}
+            labels = name_labels(data, images.labels)
+            for name, label in zip(images.ids, labels, strict=True):
+                sizes, modes = found.setdefault(label, (Counter(), Counter()))
+                with Image.open(root / name) as image:
+                    sizes[f"{image.width} x {image.height}"] += 1
+                    modes[image.mode] += 1
+                advance(1)
+            headers[split] = {
+                label: {
+                    "sizes": dict(sizes.most_common()),
+                    "modes": dict(modes.most_common()),
+                }
+                for label, (sizes, modes) in sorted(found.items())
+            }
+    return headers

@@ -1,0 +1,160 @@
+"""`inspect`: the sheet of a data set, and whether anything leaks between its splits."""
+
+import json
+import re
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jaxmed.errors import InputError
+from jaxmed.experiments.config import DataConfig
+from jaxmed.experiments.folders import check_writable
+from jaxmed.experiments.loader import build_config
+from jaxmed.experiments.recipes import find_recipe, is_path, load_recipe, recipe_files
+from jaxmed.files import write_text
+
+if TYPE_CHECKING:
+    from jaxmed.data import Dataset
+    from jaxmed.data.audit import Audit
+    from jaxmed.report.data_sheet import Twins
+
+HELP = "look a data set through: counts, duplicates, patients on both sides"
+DESCRIPTION = """\
+Writes OUT/inspect-NAME.html, a page with counts, sample and mean images, duplicates and
+patients on both sides of a split, and inspect-NAME.json with everything it found.
+Exit code: 0; 1 if an image (exact or near duplicate) or a patient is in more than one
+split; 2 for bad input. Files that cannot be read stop it with their names."""
+FIELDS = """\
+The fields of a recipe's [data] are flags, as for `run`, whose --help lists them:
+  inspect folder:scans --data.image-size 320 --group-pattern 'patient(\\d+)'
+Of a recipe, the images of the first arm are taken."""
+SHOWN = 12
+LEAKS = 1
+
+
+def add_arguments(parser: Any) -> None:
+    """Declares the command's arguments; the configuration's are taken out before."""
+    parser.add_argument(
+        "source",
+        metavar="SOURCE_OR_RECIPE",
+        help="such as folder:scans, npz:FILE or medmnist:NAME; or a recipe, by name "
+        "or path",
+    )
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        type=Path,
+        default=Path("runs"),
+        help="folder for the page (default: runs)",
+    )
+    parser.add_argument(
+        "--group-pattern",
+        metavar="REGEX",
+        default="",
+        help="finds the patient in an image's id, with parentheses around the name",
+    )
+    parser.description = DESCRIPTION
+    parser.epilog = FIELDS
+
+
+def execute(arguments: Any) -> int:
+    """Carries the command out.
+
+    Returns:
+        The exit code: 1 if something leaks, else 0.
+    """
+    name, config = _choose(arguments.source, arguments.overrides)
+    check_writable(arguments.out, "Give another --out.")
+    from jaxmed.data import load_dataset
+    from jaxmed.data.audit import audit
+    from jaxmed.report.findings import judge, tell, tell_counts
+
+    data = load_dataset(
+        config.source,
+        image_size=config.image_size,
+        train_images=config.train_images,
+        subset_seed=config.subset_seed,
+    )
+    scheme, _, rest = config.source.partition(":")
+    root = Path(rest).expanduser() if scheme == "folder" else None
+    found = audit(data, group_pattern=arguments.group_pattern, root=root)
+    page = write_sheet(arguments.out, name or data.name, data, found)
+    table = found.table()
+    lines = [*tell_counts(table), *tell(table), "", judge(table)]
+    print("\n".join(lines))
+    print(f"Page: {page}")
+    return LEAKS if any(found.leaks.values()) else 0
+
+
+def write_sheet(out: Path, name: str, data: "Dataset", found: "Audit") -> Path:
+    """Writes the JSON and the page.
+
+    Args:
+        out: the folder.
+        name: what follows "inspect-".
+        data: whose pictures are shown.
+        found: what was found in it.
+
+    Returns:
+        The path of the page.
+    """
+    from jaxmed.data.audit import mean_images
+    from jaxmed.experiments.samples import write_samples
+    from jaxmed.report.data_sheet import build_sheet
+
+    table = found.table()
+    stem = "inspect-" + re.sub(r"[^A-Za-z0-9_.-]+", "-", name)
+    write_text(out / f"{stem}.json", json.dumps(table, indent=1, ensure_ascii=False))
+    page = out / f"{stem}.html"
+    with tempfile.TemporaryDirectory() as folder:
+        write_samples(Path(folder), data)
+        build_sheet(
+            page,
+            table,
+            samples=Path(folder) / "samples.png",
+            means=mean_images(data),
+            twins=_twins(data, table),
+        )
+    return page
+
+
+def _choose(source: str, overrides: dict[str, Any]) -> tuple[str, DataConfig]:
+    """Returns a recipe's name, "" for a source, and which images are meant."""
+    from jaxmed.data.sources import LOADERS
+
+    if other := sorted(set(overrides) - {"data"}):
+        raise InputError(
+            f"inspect takes the fields of [data] as flags, and no --{other[0]}."
+        )
+    if source.partition(":")[0] in LOADERS:
+        if "source" in overrides.get("data", {}):
+            raise InputError(f"--data.source is given twice, as {source} too.")
+        data = {"source": source} | overrides.get("data", {})
+        return "", build_config({"name": "inspect", "data": data}, "Flags").data
+    if not is_path(source) and source not in recipe_files():
+        raise InputError(
+            f"{source!r} is neither a source of images, SCHEME:REST with one of "
+            f"{', '.join(sorted(LOADERS))}, nor the name or path of a recipe."
+        )
+    recipe = load_recipe(find_recipe(source), overrides)
+    return recipe.name, recipe.base.data
+
+
+def _twins(data: "Dataset", table: dict[str, Any]) -> "list[Twins]":
+    """Chooses duplicates to show: across splits first, then with different labels."""
+    from jaxmed.report.data_sheet import Twins
+
+    every = [*table["duplicates"]["exact"], *table["duplicates"]["near"]]
+    every.sort(key=lambda one: (not one["across_splits"], not one["labels_differ"]))
+    splits = (data.train, data.val, data.test)
+    images = {
+        name: (split.images, index)
+        for split in splits
+        for index, name in enumerate(split.ids)
+    }
+    twins = []
+    for one in every[:SHOWN]:
+        first, second = (images[name] for name in one["ids"][:2])
+        pair = (first[0][first[1]], second[0][second[1]])
+        twins.append(Twins(found=one, images=pair))
+    return twins

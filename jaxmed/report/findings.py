@@ -1,0 +1,123 @@
+"""What was found in a data set, in sentences."""
+
+from collections.abc import Mapping
+from typing import Any
+
+Findings = Mapping[str, Any]
+"""As `jaxmed.data.audit.Audit.table` returns them, and inspect-NAME.json holds them."""
+
+
+def judge(found: Findings) -> str:
+    """Returns the sentence that matters: whether anything leaks between splits."""
+    leaks = found["leaks"]
+    kinds = (
+        (leaks["exact"], "exact duplicate", "exact duplicates"),
+        (leaks["near"], "near duplicate", "near duplicates"),
+        (leaks["patients"], "patient or group", "patients or groups"),
+    )
+    said = [f"{n:,} {one if n == 1 else many}" for n, one, many in kinds if n]
+    if said:
+        return (
+            f"Leakage: {_join(said)} in more than one split. What a model remembers "
+            "of them makes its results look better than they are."
+        )
+    if found["patients"] is None:
+        return (
+            "No image occurs in more than one split. Whether a patient does is not "
+            "known: give --group-pattern if the ids name patients."
+        )
+    return "No leakage found: no image and no patient is in more than one split."
+
+
+def tell(found: Findings) -> list[str]:
+    """Returns the findings, a sentence each, what is wrong with labels included."""
+    duplicates, patients, blank = (
+        found[key] for key in ("duplicates", "patients", "blank")
+    )
+    sentences = [
+        _tell_duplicates("Images that occur exactly twice or more", duplicates["exact"])
+    ]
+    sentences.append(_tell_duplicates("Pairs of near duplicates", duplicates["near"]))
+    if not duplicates["complete"]:
+        sentences[-1] += " There are more; the search was ended."
+    if patients is not None:
+        alone = f"; {patients['alone']:,} images have ids that show none"
+        sentences.append(
+            f"Patients or groups: {patients['count']:,}, "
+            f"{len(patients['across']):,} in more than one split"
+            f"{alone if patients['alone'] else ''}."
+        )
+    for label, split in found["only_in"].items():
+        sentences.append(f"The class {label!r} occurs in {split} only.")
+    for split, labels in found["missing"].items():
+        absent = [repr(label) for label in labels if label not in found["only_in"]]
+        if absent:
+            sentences.append(f"No image of {_join(absent)} in {split}.")
+    if found["files"] is not None:
+        sentences += _tell_modes(found["files"])
+    if ids := blank["ids"]:
+        sentences.append(f"Blank images, without contrast: {_few(ids)}.")
+    return sentences
+
+
+def tell_counts(found: Findings) -> list[str]:
+    """Returns a line per split: its images and classes."""
+    lines = []
+    for split, images in found["images"].items():
+        classes = ", ".join(f"{k} {n:,}" for k, n in found["counts"][split].items())
+        kind = "grey" if images["grey"] == 1 else f"{images['channels']} channels"
+        if 0 < images["grey"] < 1:
+            kind += f", {images['grey']:.1%} of the images grey"
+        lines.append(
+            f"{split}: {images['count']:,} images of {images['width']} x "
+            f"{images['height']} pixels, {kind}; {classes}; "
+            f"{spell_imbalance(found['imbalance'][split])}"
+        )
+    return lines
+
+
+def spell_imbalance(ratio: float | None) -> str:
+    """Returns the imbalance in words: "largest class 2.9 times the smallest"."""
+    if ratio is None:
+        return "a class is empty"
+    return f"largest class {ratio:.3g} times the smallest"
+
+
+def _tell_duplicates(kind: str, found: list[Findings]) -> str:
+    if not found:
+        return f"{kind}: none."
+    across = sum(one["across_splits"] for one in found)
+    differ = sum(one["labels_differ"] for one in found)
+    return (
+        f"{kind}: {len(found):,}, of them {across:,} across splits and {differ:,} with "
+        "different labels."
+    )
+
+
+def _tell_modes(files: Findings) -> list[str]:
+    """Tells if files of a class are of a kind that those of another are not."""
+    return [
+        f"In {split}, files of {_join(sorted(map(repr, labels)))} alone are of mode "
+        f"{mode}."
+        for split, by_class in files.items()
+        for mode, labels in _holders(by_class).items()
+        if len(labels) < len(by_class)
+    ]
+
+
+def _holders(by_class: Findings) -> dict[str, list[str]]:
+    """Returns by mode the classes that have files of it."""
+    holders: dict[str, list[str]] = {}
+    for name, headers in by_class.items():
+        for mode in headers["modes"]:
+            holders.setdefault(mode, []).append(name)
+    return holders
+
+
+def _few(ids: list[str], shown: int = 5) -> str:
+    more = f" and {len(ids) - shown:,} more" if len(ids) > shown else ""
+    return ", ".join(ids[:shown]) + more
+
+
+def _join(parts: list[str]) -> str:
+    return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
