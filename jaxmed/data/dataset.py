@@ -21,11 +21,14 @@ class Split:
         images: uint8 (n, h, w, c); c is 1 (grey) or 3 (RGB).
         labels: int32 (n,), class indices; in a multilabel task int32 (n, k), 0 or 1.
         ids: n names, unique in the data set, such as "train/000017".
+        groups: n names of patients, or of what else images come from; None if not
+            known.
     """
 
     images: np.ndarray
     labels: np.ndarray
     ids: tuple[str, ...]
+    groups: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)

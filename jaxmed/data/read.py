@@ -56,18 +56,21 @@ def read_images(
     return {split: stacked[split] for split in files}
 
 
-def cannot_use(where: str, bad: Sequence[str], total: int) -> InputError:
+def cannot_use(
+    where: str, bad: Sequence[str], total: int, what: str = "images"
+) -> InputError:
     """Returns the error, to be raised by the caller, for files that cannot be used.
 
     Args:
         where: the start of the sentence, such as "folder:scans".
         bad: a file with its reason in parentheses each.
         total: how many files there are.
+        what: what they are, in the plural.
     """
     shown = ", ".join(bad[:SHOWN])
     more = f", and {len(bad) - SHOWN:,} more" if len(bad) > SHOWN else ""
     return InputError(
-        f"{where}: {len(bad):,} of {total:,} images cannot be used: {shown}{more}. "
+        f"{where}: {len(bad):,} of {total:,} {what} cannot be used: {shown}{more}. "
         "Replace or remove them."
     )
 

@@ -10,6 +10,7 @@ from jaxmed.data.folder import load_folder
 from jaxmed.data.medmnist import load_medmnist
 from jaxmed.data.npz import load_npz
 from jaxmed.data.subset import draw_subset
+from jaxmed.data.table import load_table
 from jaxmed.errors import InputError, unknown
 
 # A source is one file with a loader, and one line here. A loader gets what follows
@@ -19,6 +20,7 @@ LOADERS: dict[str, Callable[[str, Path | None, int | None], Dataset]] = {
     "medmnist": load_medmnist,
     "npz": load_npz,
     "folder": load_folder,
+    "table": load_table,
     "cells": load_cells,
 }
 
@@ -36,7 +38,7 @@ def load_dataset(
     Args:
         source: "medmnist:NAME" (28 pixels; "medmnist:NAME_224" and so on for larger
             files), "npz:PATH", "folder:PATH" (PATH/{train,val,test}/CLASS/IMAGE),
-            "cells" or "cells:source".
+            "table:PATH" (CSV or Parquet), "cells" or "cells:source".
         image_size: side in pixels that the network gets, at least 1; None means the
             longer side of the stored images.
         train_images: how many training images to keep, see `draw_subset`; 0 means
