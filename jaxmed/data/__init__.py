@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from jaxmed.data.preprocess import IMAGENET_STD as IMAGENET_STD
     from jaxmed.data.preprocess import Preprocessing as Preprocessing
     from jaxmed.data.sources import load_dataset as load_dataset
+    from jaxmed.data.split import Splitting as Splitting
 
 _HOMES = {
     "Dataset": "dataset",
@@ -22,6 +23,7 @@ _HOMES = {
     "IMAGENET_MEAN": "preprocess",
     "IMAGENET_STD": "preprocess",
     "Preprocessing": "preprocess",
+    "Splitting": "split",
     "load_dataset": "sources",
 }
 

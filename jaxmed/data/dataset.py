@@ -21,8 +21,8 @@ class Split:
         images: uint8 (n, h, w, c); c is 1 (grey) or 3 (RGB).
         labels: int32 (n,), class indices; in a multilabel task int32 (n, k), 0 or 1.
         ids: n names, unique in the data set, such as "train/000017".
-        groups: n names of patients, or of what else images come from; None if not
-            known.
+        groups: n names of what the images are of, such as patients, which a split
+            should not tear apart; None if that is not known.
     """
 
     images: np.ndarray
@@ -32,6 +32,15 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def take(self, rows: np.ndarray) -> "Split":
+        """Returns a copy of some images, int (m,), in that order."""
+        return Split(
+            images=self.images[rows],
+            labels=self.labels[rows],
+            ids=tuple(self.ids[i] for i in rows),
+            groups=self.groups and tuple(self.groups[i] for i in rows),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +81,10 @@ class Dataset:
                 raise InputError(
                     f"{where}: {len(split.images)} images but {len(split.ids)} ids."
                 )
+            if split.groups is not None and len(split.groups) != len(split.ids):
+                raise InputError(
+                    f"{where}: {len(split.ids)} ids but {len(split.groups)} groups."
+                )
             check_labels(split.labels, split.ids, self.task, self.class_names, where)
         _check_unique(self)
 
@@ -92,6 +105,23 @@ class Dataset:
             for identity in split.ids:
                 _add_text(digest, identity)
         return digest.hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unsplit:
+    """What a source gives that has no splits; see `jaxmed.data.split.make_split`.
+
+    Attributes:
+        images: all of them.
+        name, source, task, class_names, image_size: see `Dataset`.
+    """
+
+    name: str
+    source: str
+    task: Task
+    class_names: tuple[str, ...]
+    images: Split
+    image_size: int
 
 
 def number_ids(split: str, count: int) -> tuple[str, ...]:

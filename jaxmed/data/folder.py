@@ -4,16 +4,19 @@
     PATH/train/PNEUMONIA/person1_1.jpeg
     PATH/val/..., PATH/test/...
 
+or, to be split by jaxmed, PATH/NORMAL/..., PATH/PNEUMONIA/...
+
 "valid" and "validation" are other names for "val". Hidden files and files that are no
 images by their ending are ignored; folders in a class's folder are searched too.
 """
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from jaxmed.data.dataset import Dataset, Split
+from jaxmed.data.dataset import Dataset, Split, Unsplit
 from jaxmed.data.decode import EXTENSIONS
 from jaxmed.data.read import cannot_use, read_images
 from jaxmed.errors import InputError
@@ -23,12 +26,14 @@ FOLDERS = {
     "val": ("val", "valid", "validation"),
     "test": ("test",),
 }
-LAYOUT = "Expected is PATH/{train,val,test}/CLASS/IMAGE."
+# The one "split" of a folder without splits.
+ALL = "all"
+LAYOUT = "Expected is PATH/{train,val,test}/CLASS/IMAGE or PATH/CLASS/IMAGE."
 
 
 def load_folder(
     rest: str, cache: Path | None = None, image_size: int | None = None
-) -> Dataset:
+) -> Dataset | Unsplit:
     """Loads `folder:PATH`.
 
     Classes are the folders' names in sorted order; two make a binary task, of which
@@ -49,7 +54,7 @@ def load_folder(
         raise InputError("'folder:' needs the path of a folder, as in 'folder:scans'.")
     root = Path(rest).expanduser()
     folders = _find_splits(root)
-    class_names = _find_classes(folders)
+    class_names = _find_classes(root, folders)
     labels = {
         split: _find_images(root, folder, class_names)
         for split, folder in folders.items()
@@ -65,14 +70,17 @@ def load_folder(
         )
         for split in files
     }
-    return Dataset(
-        name=root.resolve().name,
-        source=f"folder:{rest}",
-        task="binary" if len(class_names) == 2 else "multiclass",
-        class_names=class_names,
-        image_size=max(images["train"].shape[1:3]),
-        **splits,
-    )
+    first = next(iter(splits.values()))
+    common: dict[str, Any] = {
+        "name": root.resolve().name,
+        "source": f"folder:{rest}",
+        "task": "binary" if len(class_names) == 2 else "multiclass",
+        "class_names": class_names,
+        "image_size": max(first.images.shape[1:3]),
+    }
+    if ALL in splits:
+        return Unsplit(**common, images=first)
+    return Dataset(**common, **splits)
 
 
 def _find_splits(root: Path) -> dict[str, Path]:
@@ -80,6 +88,9 @@ def _find_splits(root: Path) -> dict[str, Path]:
         what = "is a file" if root.is_file() else "does not exist"
         raise InputError(f"The folder {root} {what}. Check the path after 'folder:'.")
     there = [path.name for path in _visible(root) if path.is_dir()]
+    known = {name for names in FOLDERS.values() for name in names}
+    if there and known.isdisjoint(there):
+        return {ALL: root}
     found = {}
     for split, names in FOLDERS.items():
         matches = [name for name in names if name in there]
@@ -97,7 +108,7 @@ def _find_splits(root: Path) -> dict[str, Path]:
     return found
 
 
-def _find_classes(folders: Mapping[str, Path]) -> tuple[str, ...]:
+def _find_classes(root: Path, folders: Mapping[str, Path]) -> tuple[str, ...]:
     classes = {
         folder: {path.name for path in _visible(folder) if path.is_dir()}
         for folder in folders.values()
@@ -105,7 +116,7 @@ def _find_classes(folders: Mapping[str, Path]) -> tuple[str, ...]:
     names = sorted(set().union(*classes.values()))
     if len(names) < 2:
         raise InputError(
-            f"{folders['train'].parent}: at least two classes are needed, and the "
+            f"{root}: at least two classes are needed, and the "
             f"class folders found are {', '.join(names) or 'none'}. {LAYOUT}"
         )
     missing = [
@@ -172,10 +183,12 @@ def _check_files(
                 f"{folder} has no images in its class folders "
                 f"{', '.join(class_names)}; looked for files ending in {endings}."
             )
-    present = set(labels["train"].values())
+    # Train, or all images.
+    first = next(iter(folders))
+    present = set(labels[first].values())
     if lacking := [n for i, n in enumerate(class_names) if i not in present]:
         raise InputError(
-            f"{folders['train']} has no images of {', '.join(lacking)}; looked for "
+            f"{folders[first]} has no images of {', '.join(lacking)}; looked for "
             f"files ending in {endings}."
         )
     names = [name for group in labels.values() for name in group]

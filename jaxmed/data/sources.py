@@ -5,10 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from jaxmed.data.cells import load_cells
-from jaxmed.data.dataset import Dataset
+from jaxmed.data.dataset import Dataset, Unsplit
 from jaxmed.data.folder import load_folder
 from jaxmed.data.medmnist import load_medmnist
 from jaxmed.data.npz import load_npz
+from jaxmed.data.split import Splitting, make_split
 from jaxmed.data.subset import draw_subset
 from jaxmed.data.table import load_table
 from jaxmed.errors import InputError, unknown
@@ -16,13 +17,14 @@ from jaxmed.errors import InputError, unknown
 # A source is one file with a loader, and one line here. A loader gets what follows
 # the colon, the cache folder and the size that the network gets, for when images have
 # to be brought to one; it sets image_size to the size its images have.
-LOADERS: dict[str, Callable[[str, Path | None, int | None], Dataset]] = {
+LOADERS: dict[str, Callable[[str, Path | None, int | None], Dataset | Unsplit]] = {
     "medmnist": load_medmnist,
     "npz": load_npz,
     "folder": load_folder,
     "table": load_table,
     "cells": load_cells,
 }
+GIVEN = Splitting()
 
 
 def load_dataset(
@@ -31,25 +33,28 @@ def load_dataset(
     image_size: int | None = None,
     train_images: int = 0,
     subset_seed: int = 0,
+    splitting: Splitting = GIVEN,
     cache: Path | None = None,
 ) -> Dataset:
     """Loads a data set.
 
     Args:
         source: "medmnist:NAME" (28 pixels; "medmnist:NAME_224" and so on for larger
-            files), "npz:PATH", "folder:PATH" (PATH/{train,val,test}/CLASS/IMAGE),
-            "table:PATH" (CSV or Parquet), "cells" or "cells:source".
+            files), "npz:PATH", "folder:PATH" (PATH/{train,val,test}/CLASS/IMAGE, or
+            PATH/CLASS/IMAGE to be split), "table:PATH" (CSV or Parquet), "cells" or
+            "cells:source".
         image_size: side in pixels that the network gets, at least 1; None means the
             longer side of the stored images.
         train_images: how many training images to keep, see `draw_subset`; 0 means
             all.
         subset_seed: of that draw.
+        splitting: what becomes train, val and test; by default as the source has it.
         cache: the folder for downloads and drawn images; None means $JAXMED_CACHE or
             ~/.cache/jaxmed.
 
     Raises:
         InputError: the source is unknown, cannot be read, is not a data set for
-            classification, or has not that many training images.
+            classification, cannot be split so, or has not that many training images.
 
     Example:
         >>> data = load_dataset("cells", image_size=96)
@@ -61,7 +66,7 @@ def load_dataset(
         raise unknown("data source", scheme, LOADERS)
     if image_size is not None and image_size < 1:
         raise InputError(f"image_size must be at least 1, got {image_size}.")
-    dataset = LOADERS[scheme](rest, cache, image_size)
+    dataset = make_split(LOADERS[scheme](rest, cache, image_size), splitting)
     if image_size is not None:
         dataset = replace(dataset, image_size=image_size)
     return draw_subset(dataset, train_images, subset_seed)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from jaxmed.data.dataset import Dataset, Split
+from jaxmed.data.dataset import Dataset
 from jaxmed.errors import InputError
 
 
@@ -38,13 +38,7 @@ def draw_subset(data: Dataset, train_images: int, seed: int = 0) -> Dataset:
         chosen = np.random.default_rng(seed).permutation(count)[:train_images]
     else:
         chosen = _draw_by_class(data, train_images, seed)
-    chosen = np.sort(chosen)
-    train = Split(
-        images=data.train.images[chosen],
-        labels=data.train.labels[chosen],
-        ids=tuple(data.train.ids[i] for i in chosen),
-    )
-    return replace(data, train=train)
+    return replace(data, train=data.train.take(np.sort(chosen)))
 
 
 def share_out(total: int, counts: np.ndarray) -> np.ndarray:

@@ -1,0 +1,264 @@
+r"""Train, val and test made anew: stratified, by patient, in folds, or from a file.
+
+Every group of images (an image alone, or all of a patient) goes whole to the part that
+lacks its classes most, the groups that weigh most first: the greedy way of
+scikit-learn's `StratifiedGroupKFold`, which makes equal folds only, with the shares of
+Sechidis et al., "On the Stratification of Multi-label Data", ECML 2011. So one way
+serves given shares and folds, patients and images, and labels of every task.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from jaxmed.data.dataset import SPLITS, Dataset, Split, Task, Unsplit
+from jaxmed.data.groups import find_groups
+from jaxmed.data.split_file import read_split
+from jaxmed.errors import InputError, unknown
+
+FILE = "file:"
+KINDS = ("given", "stratified", "patient")
+# Of val and of test.
+DEFAULT_SHARES = (0.1, 0.2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Splitting:
+    r"""How images become train, val and test.
+
+    Attributes:
+        split: "given", as the source has it; "stratified", anew from all images of
+            the source, each class with its share; "patient", so too but never a group
+            in two splits; "file:PATH", as `write_split` wrote it.
+        group_pattern: finds an image's group in its id, see `find_groups`; empty for
+            what the source says.
+        split_seed: of a split made anew, at least 0.
+        val_share, test_share: of the images, each above 0, below 1 together.
+        folds: 0; or at least 3 parts of equal size, of which number `fold` (from 0) is
+            test and the next one, or behind the last the first, is val.
+        fold: below `folds`.
+        repeat: another division into folds for every number, with the same seed.
+
+    Raises:
+        InputError: a setting out of its range, or one that has no effect.
+    """
+
+    split: str = "given"
+    group_pattern: str = ""
+    split_seed: int = 0
+    val_share: float = DEFAULT_SHARES[0]
+    test_share: float = DEFAULT_SHARES[1]
+    folds: int = 0
+    fold: int = 0
+    repeat: int = 0
+
+    def __post_init__(self) -> None:
+        if self.split not in KINDS and not self.split.startswith(FILE):
+            raise unknown("split", self.split, (*KINDS, f"{FILE}PATH"))
+        made = self.split in ("stratified", "patient")
+        for name in ("split_seed", "val_share", "test_share", "folds"):
+            if not made and getattr(self, name) != getattr(Splitting, name):
+                raise InputError(
+                    f"{name} is for a split that is made anew, and split is "
+                    f"{self.split!r}. Set split to stratified or patient."
+                )
+        if self.folds == 0:
+            self._check_shares()
+        elif self.folds < 3:
+            raise InputError(
+                f"folds must be 0 or at least 3 (for train, val and test), got "
+                f"{self.folds}."
+            )
+        elif not 0 <= self.fold < self.folds:
+            raise InputError(
+                f"fold must be from 0 to {self.folds - 1}, of {self.folds} folds; got "
+                f"{self.fold}."
+            )
+        elif (self.val_share, self.test_share) != DEFAULT_SHARES:
+            raise InputError(
+                f"With folds = {self.folds}, a fold is val and one is test, so "
+                "val_share and test_share have no effect. Leave them out."
+            )
+        if self.split_seed < 0 or self.repeat < 0:
+            raise InputError(
+                f"split_seed and repeat must be at least 0, got {self.split_seed} and "
+                f"{self.repeat}."
+            )
+
+    def _check_shares(self) -> None:
+        val, test = self.val_share, self.test_share
+        if not (val > 0 and test > 0 and val + test < 1):
+            raise InputError(
+                "val_share and test_share must be above 0 and below 1 together, got "
+                f"{val} and {test}."
+            )
+        if self.fold or self.repeat:
+            raise InputError("fold and repeat are of folds, and folds is 0.")
+
+
+def make_split(found: Dataset | Unsplit, splitting: Splitting) -> Dataset:
+    """Splits what a source gave.
+
+    Args:
+        found: with splits or without.
+        splitting: how.
+
+    Returns:
+        The data set with these splits, in each of them the images in the order of the
+        source. Ids stay, so an image "val/0007" can be in train. Splits have groups
+        if the pattern, the source or the file says them.
+
+    Raises:
+        InputError: no groups for a split by patient, too few images or groups, a file
+            that does not fit, or images without splits that are to be as given.
+    """
+    if isinstance(found, Unsplit):
+        splits = (found.images,)
+    else:
+        splits = tuple(getattr(found, name) for name in SPLITS)
+    ids = tuple(identity for split in splits for identity in split.ids)
+    groups = _join_groups(splits)
+    if splitting.group_pattern:
+        groups = find_groups(ids, splitting.group_pattern)
+    if splitting.split == "given":
+        return _keep(found, groups)
+    if len({split.images.shape[1:] for split in splits}) > 1:
+        raise InputError(
+            f"{found.source}: the images of train, val and test differ in size, so no "
+            "other split can be made of them. Leave split as given."
+        )
+    if splitting.split.startswith(FILE):
+        path = Path(splitting.split.removeprefix(FILE)).expanduser()
+        parts, named = read_split(path, ids, found.source)
+        groups = groups or named
+    else:
+        parts = _divide(splits, groups, found, splitting)
+    for i, name in enumerate(SPLITS):
+        if i not in parts:
+            raise InputError(
+                f"{found.source}: no image is left for {name}. There are {len(ids):,} "
+                f"images in {len(set(groups or ids)):,} groups; change the shares, the "
+                "folds or the file."
+            )
+    rows = {name: np.flatnonzero(parts == i) for i, name in enumerate(SPLITS)}
+    return Dataset(
+        name=found.name,
+        source=found.source,
+        task=found.task,
+        class_names=found.class_names,
+        image_size=found.image_size,
+        **{name: _gather(splits, rows[name], groups) for name in SPLITS},
+    )
+
+
+def allocate(
+    members: np.ndarray, shares: Sequence[float], rng: np.random.Generator
+) -> np.ndarray:
+    """Gives groups to parts, so that each part gets its share of every class.
+
+    Args:
+        members: (g, k), how many images of each class a group has.
+        shares: of the parts, with the sum 1.
+        rng: decides among groups that weigh alike.
+
+    Returns:
+        The part of each group, int (g,).
+    """
+    weights = members / np.maximum(members.sum(axis=0), 1)
+    wanted = np.asarray(shares)[:, None]
+    filled = np.zeros((len(shares), members.shape[1]))
+    order = rng.permutation(len(members))
+    heavy = np.round(weights.sum(axis=1)[order], 12)
+    parts = np.empty(len(members), int)
+    for group in order[np.argsort(-heavy, kind="stable")]:
+        weight = weights[group]
+        # How much the squared distance to the shares, relative to them, grows.
+        growth = (weight * (2 * (filled - wanted) + weight) / wanted).sum(axis=1)
+        # Rounded, so that the last bits of a sum decide nothing.
+        parts[group] = best = int(np.argmin(np.round(growth / weight.sum(), 9)))
+        filled[best] += weight
+    return parts
+
+
+def _divide(
+    splits: Sequence[Split],
+    groups: Sequence[str] | None,
+    found: Dataset | Unsplit,
+    splitting: Splitting,
+) -> np.ndarray:
+    """Returns the new split of each image, as an index of `SPLITS`."""
+    labels = np.concatenate([split.labels for split in splits])
+    if splitting.split == "patient":
+        if groups is None:
+            raise InputError(
+                f"{found.source} does not say which images are of one patient. Give "
+                "group_pattern, which finds it in the ids, or set split to stratified."
+            )
+        whose = np.unique(groups, return_inverse=True)[1]
+    else:
+        whose = np.arange(len(labels))
+    members = np.zeros((whose.max() + 1, len(found.class_names) + 1))
+    np.add.at(members, whose, _memberships(labels, found.task, found.class_names))
+    rng = np.random.default_rng([splitting.split_seed, splitting.repeat])
+    if not splitting.folds:
+        val, test = splitting.val_share, splitting.test_share
+        return allocate(members, (1 - val - test, val, test), rng)[whose]
+    shares = [1 / splitting.folds] * splitting.folds
+    folds = allocate(members, shares, rng)[whose]
+    # 0 is the test fold then, and 1 the one after it.
+    turned = (folds - splitting.fold) % splitting.folds
+    return np.select([turned == 0, turned == 1], [2, 1], 0)
+
+
+def _keep(found: Dataset | Unsplit, groups: Sequence[str] | None) -> Dataset:
+    """Returns the splits as they are, with groups."""
+    if isinstance(found, Unsplit):
+        raise InputError(
+            f"{found.source} has no train, val and test, so the split cannot be "
+            "given. Set split to patient (with group_pattern) or stratified."
+        )
+    if groups is None:
+        return found
+    splits, start = {}, 0
+    for name in SPLITS:
+        split: Split = getattr(found, name)
+        end = start + len(split)
+        splits[name] = replace(split, groups=tuple(groups[start:end]))
+        start = end
+    return replace(found, **splits)
+
+
+def _memberships(
+    labels: np.ndarray, task: Task, class_names: Sequence[str]
+) -> np.ndarray:
+    """Returns (n, k + 1), 1 where an image has a class, and 1 for being one."""
+    if task == "multilabel":
+        of_class = labels == 1
+    else:
+        of_class = labels[:, None] == np.arange(len(class_names))
+    return np.hstack([of_class, np.ones((len(labels), 1), bool)])
+
+
+def _join_groups(splits: Sequence[Split]) -> tuple[str, ...] | None:
+    if any(split.groups is None for split in splits):
+        return None
+    return tuple(group for split in splits for group in split.groups or ())
+
+
+def _gather(
+    splits: Sequence[Split], rows: np.ndarray, groups: Sequence[str] | None
+) -> Split:
+    """Takes images, counted over all splits, without a copy of all of them."""
+    taken, start = [], 0
+    for split in splits:
+        inside = rows[(rows >= start) & (rows < start + len(split))] - start
+        taken.append(split.take(inside))
+        start += len(split)
+    return Split(
+        images=np.concatenate([split.images for split in taken]),
+        labels=np.concatenate([split.labels for split in taken]),
+        ids=tuple(identity for split in taken for identity in split.ids),
+        groups=None if groups is None else tuple(groups[i] for i in rows),
+    )

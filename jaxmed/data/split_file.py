@@ -1,0 +1,99 @@
+"""Splits as files: `id,split,group`, a row per image."""
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from jaxmed.data.dataset import SPLITS, Dataset
+from jaxmed.errors import InputError
+from jaxmed.files import write_text
+
+COLUMNS = ("id", "split", "group")
+# How many ids one sentence names.
+SHOWN = 3
+
+
+def write_split(path: Path, data: Dataset) -> None:
+    """Writes which image is in which split; a group that is not known is empty."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for name in SPLITS:
+        split = getattr(data, name)
+        groups = split.groups or ("",) * len(split)
+        rows = zip(split.ids, groups, strict=True)
+        writer.writerows((identity, name, group) for identity, group in rows)
+    write_text(path, text.getvalue())
+
+
+def read_split(
+    path: Path, ids: Sequence[str], where: str
+) -> tuple[np.ndarray, tuple[str, ...] | None]:
+    """Reads a file that `write_split` wrote, or one like it.
+
+    Args:
+        path: a CSV file with the columns id and split (train, val or test), and
+            perhaps group.
+        ids: of all images of the source; the file names each of them once.
+        where: the source, for sentences.
+
+    Returns:
+        The split of each image, int (n,), as an index of `SPLITS`, and the groups,
+        None if the file names none.
+
+    Raises:
+        InputError: the file cannot be read, or does not name exactly these images.
+    """
+    rows = _read_rows(path)
+    found: dict[str, tuple[int, str]] = {}
+    for number, row in enumerate(rows, start=2):
+        identity, split = row["id"], row["split"]
+        if split not in SPLITS:
+            raise InputError(
+                f"{path}, line {number}: the split must be one of {', '.join(SPLITS)}, "
+                f"got {split!r}."
+            )
+        if identity in found:
+            raise InputError(f"{path}, line {number}: {identity!r} occurs twice.")
+        found[identity] = SPLITS.index(split), row.get("group") or ""
+    here = set(ids)
+    for what, names in (
+        (f"has no row for {{}} images of {where}", [i for i in ids if i not in found]),
+        (
+            f"names {{}} images that {where} has not",
+            [i for i in found if i not in here],
+        ),
+    ):
+        if names:
+            shown = ", ".join(names[:SHOWN]) + ", ..." * (len(names) > SHOWN)
+            raise InputError(f"{path} {what.format(f'{len(names):,}')}: {shown}.")
+    parts = np.array([found[identity][0] for identity in ids])
+    groups = tuple(found[identity][1] for identity in ids)
+    # An image without a group is one of its own.
+    named = tuple(group or own for group, own in zip(groups, ids, strict=True))
+    return parts, named if any(groups) else None
+
+
+def _read_rows(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            rows = list(reader)
+    except OSError as error:
+        raise InputError(
+            f"The split file {path} cannot be read: {error.strerror}."
+        ) from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(
+            f"The split file {path} is not a CSV file in UTF-8: {error}."
+        ) from error
+    columns = reader.fieldnames or []
+    if not {"id", "split"} <= set(columns):
+        raise InputError(
+            f"{path} must have the columns id and split, and has "
+            f"{', '.join(columns) or 'none'}."
+        )
+    return rows
