@@ -18,11 +18,12 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
 
-from jaxmed.data.dataset import SPLITS, Dataset, Split, Task
+from jaxmed.data.dataset import SPLITS, Dataset, Split, Task, Unsplit
 from jaxmed.data.read import cannot_use, read_images
 from jaxmed.data.rows import Rows, read_rows
 from jaxmed.data.table_labels import (
@@ -36,6 +37,8 @@ from jaxmed.errors import InputError, unknown
 
 OPTIONS = ("path", "label", "patient", "split", "root")
 PREFIX = "label_"
+# The one "split" of a table without splits.
+ALL = "all"
 # What a split is called, besides its name.
 SPLIT_NAMES = {name: name for name in SPLITS} | {"valid": "val", "validation": "val"}
 
@@ -47,18 +50,19 @@ class _Columns:
     path: str
     labels: tuple[str, ...]
     several: bool
-    split: str
+    split: str | None
     patient: str | None
 
 
 def load_table(
     rest: str, cache: Path | None = None, image_size: int | None = None
-) -> Dataset:
+) -> Dataset | Unsplit:
     """Loads `table:PATH`.
 
     Classes are the labels in sorted order, whole numbers by value; two make a binary
     task, of which the second is the positive class. Ids are the images' paths, in the
-    order of the rows; groups are the patients, where there is a column of them.
+    order of the rows; groups are the patients, where there is a column of them. A
+    table without a column of splits is to be split.
 
     Args:
         rest: the path of the table, with what stands for its columns.
@@ -80,7 +84,8 @@ def load_table(
     groups = rows.columns[columns.patient] if columns.patient else None
     task, class_names, labels = _read_labels(rows, columns)
     members = {
-        split: [i for i, name in enumerate(splits) if name == split] for split in SPLITS
+        split: [i for i, name in enumerate(splits) if name == split]
+        for split in ([ALL] if columns.split is None else SPLITS)
     }
     _check_members(members, labels, task, class_names, where)
     images = read_images(
@@ -98,14 +103,17 @@ def load_table(
         )
         for split, chosen in members.items()
     }
-    return Dataset(
-        name=path.stem,
-        source=f"table:{rest}",
-        task=task,
-        class_names=class_names,
-        image_size=max(images["train"].shape[1:3]),
-        **made,
-    )
+    first = next(iter(made.values()))
+    common: dict[str, Any] = {
+        "name": path.stem,
+        "source": f"table:{rest}",
+        "task": task,
+        "class_names": class_names,
+        "image_size": max(first.images.shape[1:3]),
+    }
+    if columns.split is None:
+        return Unsplit(**common, images=first)
+    return Dataset(**common, **made)
 
 
 def _parse(rest: str) -> tuple[Path, dict[str, str]]:
@@ -136,13 +144,12 @@ def _find_columns(rows: Rows, options: Mapping[str, str], where: str) -> _Column
             f"{role} is said in the source, as in '{where}?{role}=COLUMN'."
         )
 
+    def find_if_any(role: str) -> str | None:
+        if role not in options and role not in rows.columns:
+            return None
+        return find(role, options.get(role, role))
+
     path = find("path", options.get("path", "path"))
-    split = find("split", options.get("split", "split"))
-    patient = options.get("patient", "patient")
-    if "patient" in options or patient in rows.columns:
-        patient = find("patient", patient)
-    else:
-        patient = None
     flags = [name for name in rows.columns if name.startswith(PREFIX)]
     if "label" in options:
         names = tuple(unquote(name) for name in options["label"].split(","))
@@ -156,7 +163,11 @@ def _find_columns(rows: Rows, options: Mapping[str, str], where: str) -> _Column
         several = bool(flags)
         labels = tuple(flags) or (find("label", "label"),)
     return _Columns(
-        path=path, labels=labels, several=several, split=split, patient=patient
+        path=path,
+        labels=labels,
+        several=several,
+        split=find_if_any("split"),
+        patient=find_if_any("patient"),
     )
 
 
@@ -166,7 +177,10 @@ def _check_rows(
     """Returns the id and the split of every row, or refuses all that are bad."""
     bad: dict[int, str] = {}
     ids = _check_paths(rows.columns[columns.path], rows.places, root, bad)
-    splits = _check_splits(rows.columns[columns.split], bad)
+    if columns.split is None:
+        splits = [ALL] * len(ids)
+    else:
+        splits = _check_splits(rows.columns[columns.split], bad)
     if columns.patient is not None:
         for i, patient in enumerate(rows.columns[columns.patient]):
             if patient.lower() in MISSING:
@@ -238,7 +252,7 @@ def _check_members(
     for split, chosen in members.items():
         if not chosen:
             raise InputError(f"{where} has no rows of the split {split!r}.")
-    if task == "multilabel":
+    if task == "multilabel" or "train" not in members:
         return
     present = set(labels[members["train"]])
     if lacking := [name for i, name in enumerate(class_names) if i not in present]:

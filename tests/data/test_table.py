@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from jaxmed.data.sources import load_dataset
+from jaxmed.data.split import Splitting
 from jaxmed.errors import InputError
 
 NAMES = ["b.png", "a.png", "deep/c.png", "d.png", "e.png", "f.png"]
@@ -80,6 +81,20 @@ def test_image_size_bounds_what_is_held(save):
 def test_without_a_column_of_patients_there_are_no_groups(save):
     table = {name: cells for name, cells in COHORT.items() if name != "patient"}
     assert load(save(table)).train.groups is None
+
+
+def test_without_a_column_of_splits_a_split_by_patient_is_made(save):
+    table = {name: cells for name, cells in COHORT.items() if name != "split"}
+    with pytest.raises(InputError, match="split"):
+        load(save(table))
+    data = load(save(table), splitting=Splitting(split="patient", val_share=0.2))
+    assert sorted(data.train.ids + data.val.ids + data.test.ids) == sorted(NAMES)
+    patient = dict(zip(NAMES, COHORT["patient"], strict=True))
+    patients = []
+    for split in (data.train, data.val, data.test):
+        assert split.groups == tuple(patient[name] for name in split.ids)
+        patients += set(split.groups)
+    assert sorted(patients) == sorted(set(COHORT["patient"]))
 
 
 @pytest.mark.parametrize(
@@ -217,10 +232,6 @@ def change(column, row, cell):
             r"Unknown column of .*cohort.csv 'path'\. Did you mean 'paths'\? .*\?path=",
         ),
         (
-            lambda t: {k: v for k, v in t.items() if k != "split"},
-            r"Unknown column of .*'split'.*\?split=COLUMN",
-        ),
-        (
             lambda t: {k: [] for k in t},
             "cohort.csv has no rows; it needs one for each image",
         ),
@@ -285,6 +296,7 @@ def test_a_file_that_is_no_table_is_explained(tmp_path, content, sentence):
         ("?patent=pid", "Unknown word in .* 'patent'. Did you mean 'patient'"),
         ("?path=", r"must say path once, as in '\?path=NAME'"),
         ("?path=path&path=path", "must say path once"),
+        ("?split=fold", r"Unknown column of .* 'fold'.*\?split=COLUMN"),
         ("?patient=person", r"Unknown column of .* 'person'.*\?patient=COLUMN"),
         ("?label=label,lable", r"'lable'\. Did you mean 'label'"),
         ("?root=nowhere", r"6 of 6 rows cannot be used: line 2 \(there is no file"),
