@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from jaxmed.data.decode import UnusableImage, decode, squash
 from jaxmed.errors import InputError
 from jaxmed.progress import progress
 
+Decoder = Callable[[Path, int | None], np.ndarray]
 # How many bad files one sentence names.
 SHOWN = 10
 
@@ -22,6 +23,7 @@ def read_images(
     *,
     where: str,
     image_size: int | None = None,
+    decoder: Decoder = decode,
 ) -> dict[str, np.ndarray]:
     """Decodes many files in parallel and brings them to one shape.
 
@@ -33,6 +35,7 @@ def read_images(
         files: paths below `root`, with forward slashes, by split. None is empty.
         where: the start of a sentence, such as "folder:scans".
         image_size: side of the square, in pixels, that images may be brought to.
+        decoder: how one file is decoded, as `jaxmed.data.decode.decode` does it.
 
     Returns:
         By split, uint8 (n, h, w, c): c is 1 if all images of all splits are grey,
@@ -43,7 +46,7 @@ def read_images(
             without an `image_size`.
     """
     names = [name for group in files.values() for name in group]
-    images = _decode_all(root, names, where, image_size)
+    images = _decode_all(root, names, where, image_size, decoder)
     height, width = images[0].shape[:2]
     if any(image.shape[:2] != (height, width) for image in images):
         assert image_size is not None, "_decode_all has refused them"
@@ -76,14 +79,18 @@ def cannot_use(
 
 
 def _decode_all(
-    root: Path, names: Sequence[str], where: str, image_size: int | None
+    root: Path,
+    names: Sequence[str],
+    where: str,
+    image_size: int | None,
+    decoder: Decoder,
 ) -> list[np.ndarray]:
     images: list[np.ndarray] = []
     bad: list[str] = []
 
     def attempt(name: str) -> np.ndarray | str:
         try:
-            return decode(root / name, image_size)
+            return decoder(root / name, image_size)
         except UnusableImage as error:
             return f"{name} ({error})"
 

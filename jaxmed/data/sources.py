@@ -6,6 +6,7 @@ from pathlib import Path
 
 from jaxmed.data.cells import load_cells
 from jaxmed.data.dataset import Dataset, Unsplit
+from jaxmed.data.dicom import load_dicom
 from jaxmed.data.folder import load_folder
 from jaxmed.data.medmnist import load_medmnist
 from jaxmed.data.npz import load_npz
@@ -21,6 +22,7 @@ LOADERS: dict[str, Callable[[str, Path | None, int | None], Dataset | Unsplit]] 
     "medmnist": load_medmnist,
     "npz": load_npz,
     "folder": load_folder,
+    "dicom": load_dicom,
     "table": load_table,
     "cells": load_cells,
 }
@@ -41,8 +43,8 @@ def load_dataset(
     Args:
         source: "medmnist:NAME" (28 pixels; "medmnist:NAME_224" and so on for larger
             files), "npz:PATH", "folder:PATH" (PATH/{train,val,test}/CLASS/IMAGE, or
-            PATH/CLASS/IMAGE to be split), "table:PATH" (CSV or Parquet), "cells" or
-            "cells:source".
+            PATH/CLASS/IMAGE to be split), "dicom:PATH" (of .dcm files in the same
+            way), "table:PATH" (CSV or Parquet), "cells" or "cells:source".
         image_size: side in pixels that the network gets, at least 1; None means the
             longer side of the stored images.
         train_images: how many training images to keep, see `draw_subset`; 0 means

@@ -94,7 +94,7 @@ def load_table(
         where=where,
         image_size=image_size,
     )
-    made = {
+    made: dict[str, Any] = {
         split: Split(
             images=images[split],
             labels=labels[chosen],
