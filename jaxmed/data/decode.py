@@ -44,6 +44,11 @@ def decode(path: Path, image_size: int | None = None) -> np.ndarray:
         content = path.read_bytes()
     except OSError as error:
         raise UnusableImage(str(error.strerror)) from error
+    return decode_content(content, image_size)
+
+
+def decode_content(content: bytes, image_size: int | None = None) -> np.ndarray:
+    """Decodes what a file holds, as `decode` does."""
     if not content:
         raise UnusableImage("the file is empty")
     try:

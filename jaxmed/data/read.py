@@ -38,6 +38,34 @@ def read_images(
         decoder: how one file is decoded, as `jaxmed.data.decode.decode` does it.
 
     Returns:
+        As `load_images`.
+
+    Raises:
+        InputError: as `load_images`.
+    """
+
+    def load(name: str) -> np.ndarray:
+        return decoder(root / name, image_size)
+
+    return load_images(files, load, where=where, image_size=image_size)
+
+
+def load_images(
+    ids: Mapping[str, Sequence[str]],
+    load: Callable[[str], np.ndarray],
+    *,
+    where: str,
+    image_size: int | None = None,
+) -> dict[str, np.ndarray]:
+    """Loads many images in parallel and brings them to one shape.
+
+    Args:
+        ids: of the images, by split. None is empty.
+        load: gives an image by its id: uint8 (h, w, 1 or 3). If it raises
+            `UnusableImage`, the image is named in the error.
+        where, image_size: as for `read_images`.
+
+    Returns:
         By split, uint8 (n, h, w, c): c is 1 if all images of all splits are grey,
         else 3.
 
@@ -45,18 +73,16 @@ def read_images(
         InputError: files that cannot be used, all in one sentence; or different sizes
             without an `image_size`.
     """
-    names = [name for group in files.values() for name in group]
-    images = _decode_all(root, names, where, image_size, decoder)
+    names = [name for group in ids.values() for name in group]
+    images = _load_all(names, load, where, image_size)
     height, width = images[0].shape[:2]
     if any(image.shape[:2] != (height, width) for image in images):
-        assert image_size is not None, "_decode_all has refused them"
+        assert image_size is not None, "_load_all has refused them"
         height = width = image_size
     shape = (height, width, max(image.shape[2] for image in images))
     # From the end: memory is freed as it is filled, and never held twice.
-    stacked = {
-        split: _pop(images, len(files[split]), shape) for split in [*files][::-1]
-    }
-    return {split: stacked[split] for split in files}
+    stacked = {split: _pop(images, len(ids[split]), shape) for split in [*ids][::-1]}
+    return {split: stacked[split] for split in ids}
 
 
 def cannot_use(
@@ -78,19 +104,18 @@ def cannot_use(
     )
 
 
-def _decode_all(
-    root: Path,
+def _load_all(
     names: Sequence[str],
+    load: Callable[[str], np.ndarray],
     where: str,
     image_size: int | None,
-    decoder: Decoder,
 ) -> list[np.ndarray]:
     images: list[np.ndarray] = []
     bad: list[str] = []
 
     def attempt(name: str) -> np.ndarray | str:
         try:
-            return decoder(root / name, image_size)
+            return load(name)
         except UnusableImage as error:
             return f"{name} ({error})"
 

@@ -13,6 +13,7 @@ from jaxmed.data.npz import load_npz
 from jaxmed.data.split import Splitting, make_split
 from jaxmed.data.subset import draw_subset
 from jaxmed.data.table import load_table
+from jaxmed.data.tfds import load_tfds
 from jaxmed.errors import InputError, unknown
 
 # A source is one file with a loader, and one line here. A loader gets what follows
@@ -24,6 +25,7 @@ LOADERS: dict[str, Callable[[str, Path | None, int | None], Dataset | Unsplit]] 
     "folder": load_folder,
     "dicom": load_dicom,
     "table": load_table,
+    "tfds": load_tfds,
     "cells": load_cells,
 }
 GIVEN = Splitting()
@@ -44,7 +46,8 @@ def load_dataset(
         source: "medmnist:NAME" (28 pixels; "medmnist:NAME_224" and so on for larger
             files), "npz:PATH", "folder:PATH" (PATH/{train,val,test}/CLASS/IMAGE, or
             PATH/CLASS/IMAGE to be split), "dicom:PATH" (of .dcm files in the same
-            way), "table:PATH" (CSV or Parquet), "cells" or "cells:source".
+            way), "table:PATH" (CSV or Parquet), "tfds:NAME" (prepared by
+            tensorflow-datasets), "cells" or "cells:source".
         image_size: side in pixels that the network gets, at least 1; None means the
             longer side of the stored images.
         train_images: how many training images to keep, see `draw_subset`; 0 means
