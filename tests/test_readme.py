@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from safetensors.torch import save_file
 
 import jaxmed
 from jaxmed.experiments.__main__ import main
+from jaxmed.experiments.config import DataConfig
+from jaxmed.experiments.images import load_images
 from jaxmed.models.parameters import split as parameters_of
 from jaxmed.strategies.registry import PRESETS
 from jaxmed_convert import to_torch
@@ -19,6 +22,7 @@ README = Path(__file__).parents[1] / "README.md"
 TEXT = README.read_text("utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 RECIPES = re.findall(r"```toml\n(.*?)```", TEXT, re.DOTALL)
+SPLIT, TUTORIAL = RECIPES[1:3]
 
 
 def replaced(code, **exchanges):
@@ -106,7 +110,7 @@ def test_the_sequence_runs_and_its_configuration_is_a_recipe(
     drawn_images, tmp_path, capsys
 ):
     path = tmp_path / "tutorial.toml"
-    path.write_text(f"{RECIPES[1]}\n[data]\nsource = 'given below'", encoding="utf-8")
+    path.write_text(f"{TUTORIAL}\n[data]\nsource = 'given below'", encoding="utf-8")
     folder = run_recipe(path, drawn_images, tmp_path / "out")
     head, last = phases_of(folder)
     assert (head["epochs"], head["schedule"]) == (5, "one cycle")
@@ -122,12 +126,30 @@ def test_the_sequence_runs_and_its_configuration_is_a_recipe(
     assert last["frozen"] == ["stem", "layer1", "layer2", "layer3"]
 
     written = tomllib.loads((folder / "config.toml").read_text("utf-8"))
-    asked = tomllib.loads(RECIPES[1])["train"]
+    asked = tomllib.loads(TUTORIAL)["train"]
     assert {key: written["train"][key] for key in asked} == asked
     capsys.readouterr()
     again = ["run", str(folder / "config.toml"), "--out", str(tmp_path / "out")]
     assert main(again) == 0
     assert f"Finished already, skipped: {folder}" in capsys.readouterr().out
+
+
+def test_the_split_by_patient_keeps_patients_together(tmp_path):
+    rng = np.random.default_rng(0)
+    for i in range(60):
+        for label, name in (
+            ("NORMAL", f"IM-{i // 3:04d}-{i:04d}.jpeg"),
+            ("PNEUMONIA", f"person{i // 3}_virus_{i}.jpeg"),
+        ):
+            path = tmp_path / "chest_xray" / label / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 256, (8, 8), np.uint8)).save(path)
+    code = replaced(SPLIT, source=("folder:chest", f"folder:{tmp_path}/chest"))
+    data = load_images(DataConfig(**tomllib.loads(code)["data"]))
+    parts = [data.train, data.val, data.test]
+    assert [len(part) for part in parts] == [84, 12, 24]
+    groups = [set(part.groups) for part in parts]
+    assert len(set.union(*groups)) == sum(map(len, groups)) == 40
 
 
 def test_the_table_names_every_preset_once():

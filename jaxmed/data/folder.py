@@ -110,7 +110,9 @@ def read_folder(rest: str, image_size: int | None, kind: FileKind) -> Dataset | 
     }
     if ALL in splits:
         return Unsplit(**common, images=first)
-    return Dataset(**common, **splits)
+    return Dataset(
+        **common, train=splits["train"], val=splits["val"], test=splits["test"]
+    )
 
 
 def _find_splits(root: Path, scheme: str) -> dict[str, Path]:

@@ -212,7 +212,7 @@ def _divide(
     return np.select([turned == 0, turned == 1], [2, 1], 0)
 
 
-def _keep(found: Dataset | Unsplit, groups: Sequence[str] | None) -> Dataset:
+def _keep(found: Dataset | Unsplit, groups: tuple[str, ...] | None) -> Dataset:
     """Returns the splits as they are, with groups."""
     if isinstance(found, Unsplit):
         raise InputError(
@@ -225,7 +225,7 @@ def _keep(found: Dataset | Unsplit, groups: Sequence[str] | None) -> Dataset:
     for name in SPLITS:
         split: Split = getattr(found, name)
         end = start + len(split)
-        splits[name] = replace(split, groups=tuple(groups[start:end]))
+        splits[name] = replace(split, groups=groups[start:end])
         start = end
     return replace(found, **splits)
 
@@ -248,7 +248,7 @@ def _join_groups(splits: Sequence[Split]) -> tuple[str, ...] | None:
 
 
 def _gather(
-    splits: Sequence[Split], rows: np.ndarray, groups: Sequence[str] | None
+    splits: Sequence[Split], rows: np.ndarray, groups: tuple[str, ...] | None
 ) -> Split:
     """Takes images, counted over all splits, without a copy of all of them."""
     taken, start = [], 0

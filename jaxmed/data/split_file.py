@@ -58,7 +58,7 @@ def read_split(
             )
         if identity in found:
             raise InputError(f"{path}, line {number}: {identity!r} occurs twice.")
-        found[identity] = SPLITS.index(split), row.get("group") or ""
+        found[identity] = SPLITS.index(split), row.get("group", "")
     here = set(ids)
     for what, names in (
         (f"has no row for {{}} images of {where}", [i for i in ids if i not in found]),
@@ -80,8 +80,8 @@ def read_split(
 def _read_rows(path: Path) -> list[dict[str, str]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            rows = list(reader)
+            reader = csv.DictReader(file, restval="")
+            columns, rows = reader.fieldnames or [], list(reader)
     except OSError as error:
         raise InputError(
             f"The split file {path} cannot be read: {error.strerror}."
@@ -90,7 +90,6 @@ def _read_rows(path: Path) -> list[dict[str, str]]:
         raise InputError(
             f"The split file {path} is not a CSV file in UTF-8: {error}."
         ) from error
-    columns = reader.fieldnames or []
     if not {"id", "split"} <= set(columns):
         raise InputError(
             f"{path} must have the columns id and split, and has "

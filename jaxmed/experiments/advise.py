@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxmed.errors import InputError, unknown
+from jaxmed.experiments.images import load_images
 from jaxmed.experiments.recipes import Recipe, find_recipe, load_recipe
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def advise_arm(recipe: Recipe, arm: str, *, domain: str | None, out: Path) -> st
     Raises:
         InputError: images or weights that are not there or do not fit.
     """
-    from jaxmed.data import load_dataset
+    from jaxmed.data.subset import draw_subset
     from jaxmed.experiments.advice_text import describe_facts, format_advice
     from jaxmed.experiments.arms import check_arm, naming, prepare_arm
     from jaxmed.models.parameters import split
@@ -116,7 +117,8 @@ def advise_arm(recipe: Recipe, arm: str, *, domain: str | None, out: Path) -> st
 
     config = recipe.arms[arm]
     check_arm(config, arm)
-    data = load_dataset(**asdict(config.data))
+    data = load_images(config.data)
+    data = draw_subset(data, config.data.train_images, config.data.subset_seed)
     pretrained = config.model.weights != "none"
     measured = pretrained and domain is None
     weights = config.model.weights if measured else "none"

@@ -76,11 +76,13 @@ def prepare_arm(
 
     Raises:
         InputError: weights that are not there or do not fit, a strategy that does not
-            fit the model, or a single logit for another task than a binary one.
+            fit the model, a single logit for another task than a binary one, or
+            balanced sampling for a multilabel one.
     """
     from jaxmed.models.zoo import create_model
     from jaxmed.strategies import create_strategy
     from jaxmed.training.balance import make_loss
+    from jaxmed.training.batches import check_sampling
     from jaxmed.training.mixing import Mixing
     from jaxmed.training.preprocessing import preprocessing_of
 
@@ -102,6 +104,7 @@ def prepare_arm(
     model.mean = config.model.mean or model.mean
     model.std = config.model.std or model.std
     train = config.train
+    check_sampling(train.sampling, data.task)
     strategy = create_strategy(train.strategy, model, **train.options)
     return Prepared(
         model=model,

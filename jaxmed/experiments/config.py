@@ -37,10 +37,10 @@ class DataConfig:
 
     source: str = setting(
         "the images: medmnist:NAME (such as medmnist:bloodmnist_224), npz:PATH in "
-        "MedMNIST's layout, folder:PATH with PATH/{train,val,test}/CLASS/IMAGE, "
-        "dicom:PATH of .dcm files in the same way, table:PATH of a CSV with a row for "
-        "each image, tfds:NAME (prepared by tensorflow-datasets), cells or "
-        "cells:source (drawn by the program)"
+        "MedMNIST's layout, folder:PATH with PATH/{train,val,test}/CLASS/IMAGE or (to "
+        "be split) PATH/CLASS/IMAGE, dicom:PATH of .dcm files in the same way, "
+        "table:PATH of a CSV with a row for each image, tfds:NAME (prepared by "
+        "tensorflow-datasets), cells or cells:source (drawn by the program)"
     )
     image_size: int = setting(
         "side of the square the network sees, in pixels", 224, low=8, high=4096
@@ -54,6 +54,37 @@ class DataConfig:
         low=0,
         high=2**31 - 1,
     )
+    split: str = setting(
+        "train, val and test: given (the source's), stratified (made anew of all its "
+        "images, each class with its share), patient (so too, but images of one group "
+        "stay together) or file:PATH (the split.csv of a run)",
+        "given",
+    )
+    group_pattern: str = setting(
+        "regular expression that finds in an image's id what the image is of, with "
+        r"parentheses around its name, as in person(\d+)_|IM-(\d+)-; empty for what "
+        "the source says",
+        "",
+    )
+    split_seed: int = setting(
+        "seed of a split made anew, the same for every arm and training seed",
+        0,
+        low=0,
+        high=2**31 - 1,
+    )
+    val_share: float = setting(
+        "validation's share of the images, for a split made anew", 0.1, low=0, below=1
+    )
+    test_share: float = setting("test's share, in the same way", 0.2, low=0, below=1)
+    folds: int = setting(
+        "parts of equal size in place of shares, at least 3; 0 for shares", 0, low=0
+    )
+    fold: int = setting(
+        "which of them is test, from 0; the next one is val, the others are train",
+        0,
+        low=0,
+    )
+    repeat: int = setting("another division into folds for each number", 0, low=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +184,12 @@ class TrainConfig:
         "images; negatives / positives per label if multi-label or a single logit",
         "none",
         choices=("none", "balanced"),
+    )
+    sampling: str = setting(
+        "shuffle (every training image once an epoch) or balanced (as many, drawn with "
+        "replacement, all classes alike; not if multi-label)",
+        "shuffle",
+        choices=("shuffle", "balanced"),
     )
     mixup: float = setting(
         "alpha of MixUp, whose share is drawn from Beta(alpha, alpha); 0 for none",

@@ -14,6 +14,7 @@ from jaxmed.experiments.folders import (
     is_finished,
     run_folder,
 )
+from jaxmed.experiments.images import load_images, without_subset
 from jaxmed.experiments.recipes import Recipe
 from jaxmed.experiments.report import rebuild_report
 from jaxmed.experiments.runner import train_run
@@ -51,7 +52,9 @@ def run_recipes(recipes: Sequence[Recipe], out: Path) -> Path:
                 if is_finished(folder):
                     print(f"Finished already, skipped: {folder}", flush=True)
                 else:
-                    train_run(recipe, arm, seed, datasets[config.data], out=out)
+                    whole = datasets[without_subset(config.data)]
+                    data = datasets[config.data]
+                    train_run(recipe, arm, seed, data, whole=whole, out=out)
         folder = experiment_folder(out, recipe.name)
         if recipe.base.data in datasets:
             write_samples(folder, datasets[recipe.base.data])
@@ -121,14 +124,13 @@ def _check_fit(
 
 def _load_images(config: DataConfig, datasets: Datasets) -> None:
     """Loads a data set unless it is there; subsets of it share one loading."""
-    from jaxmed.data import load_dataset
     from jaxmed.data.subset import draw_subset
 
     if config in datasets:
         return
-    whole = replace(config, train_images=0, subset_seed=0)
+    whole = without_subset(config)
     if whole not in datasets:
-        datasets[whole] = load_dataset(config.source, image_size=config.image_size)
+        datasets[whole] = load_images(whole)
     data = datasets[whole]
     datasets[config] = draw_subset(data, config.train_images, config.subset_seed)
     if config.train_images:

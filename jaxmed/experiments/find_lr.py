@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from jaxmed.experiments.arms import check_arm, naming, prepare_arm
 from jaxmed.experiments.folders import check_writable, experiment_folder
+from jaxmed.experiments.images import load_images
 from jaxmed.experiments.recipes import Recipe, find_recipe, load_recipe
 from jaxmed.files import replacing, write_text
 
@@ -97,12 +98,11 @@ def measure_arm(
     config = recipe.arms[arm]
     check_arm(config, arm)
     # Only now: it brings JAX, which takes seconds.
-    from jaxmed.data import load_dataset
     from jaxmed.data.subset import draw_subset
     from jaxmed.training.lr_finder import find_learning_rates
 
     with naming(arm):
-        data = load_dataset(config.data.source, image_size=config.data.image_size)
+        data = load_images(config.data)
         data = draw_subset(data, config.data.train_images, config.data.subset_seed)
         seed = config.train.seeds[0]
         prepared = prepare_arm(config, data, seed=seed, out=out)
@@ -115,6 +115,7 @@ def measure_arm(
             preprocessing=prepared.preprocessing,
             loss=prepared.loss,
             mixing=prepared.mixing,
+            sampling=config.train.sampling,
             batch_size=config.train.batch_size,
             accumulate=config.train.accumulate,
             seed=seed,

@@ -15,6 +15,7 @@ from jaxmed.files import UNFINISHED, write_text
 
 CONFIG = "config.toml"
 ENVIRONMENT = "environment.json"
+SPLIT = "split.csv"
 # A run is finished when all of these are there.
 FILES = (
     CONFIG,

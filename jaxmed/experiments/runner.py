@@ -10,6 +10,7 @@ from jaxmed.experiments.cams import write_cams
 from jaxmed.experiments.environment import describe_environment
 from jaxmed.experiments.folders import (
     ENVIRONMENT,
+    SPLIT,
     run_folder,
     write_config,
     write_history,
@@ -23,7 +24,13 @@ if TYPE_CHECKING:
 
 
 def train_run(
-    recipe: Recipe, arm: str, seed: int, data: "Dataset", *, out: Path
+    recipe: Recipe,
+    arm: str,
+    seed: int,
+    data: "Dataset",
+    *,
+    whole: "Dataset",
+    out: Path,
 ) -> None:
     """Trains, evaluates and explains; what an interrupted run has done is kept.
 
@@ -33,12 +40,14 @@ def train_run(
         recipe: its folders were checked.
         arm, seed: which of its runs.
         data: what the arm's configuration names.
+        whole: the same with all training images, for split.csv.
         out: the folder of all experiments.
 
     Raises:
         InputError: the images or the starting weights changed since the run began,
             or something in the configuration does not fit them.
     """
+    from jaxmed.data.split_file import write_split
     from jaxmed.training.fit import fit
 
     folder = run_folder(out, recipe, arm, seed)
@@ -53,6 +62,8 @@ def train_run(
         print(prepared.start.note)
         print(prepared.strategy.describe(prepared.model), flush=True)
         write_config(folder, recipe.table(arm, seed))
+        if not (folder / SPLIT).is_file():
+            write_split(folder / SPLIT, whole)
         write_json(folder / ENVIRONMENT, environment | {"best": None, "seconds": None})
         result = fit(
             prepared.model,
@@ -61,6 +72,7 @@ def train_run(
             preprocessing=prepared.preprocessing,
             loss=prepared.loss,
             mixing=prepared.mixing,
+            sampling=config.train.sampling,
             batch_size=config.train.batch_size,
             accumulate=config.train.accumulate,
             ema=config.train.ema,

@@ -5,7 +5,37 @@ from itertools import islice
 
 import numpy as np
 
+from jaxmed.errors import InputError, unknown
+
 Batch = tuple[np.ndarray, np.ndarray]
+SAMPLINGS = ("shuffle", "balanced")
+
+
+def check_sampling(sampling: str, task: str) -> None:
+    """Checks that an epoch's images can be drawn so.
+
+    Raises:
+        InputError: an unknown way, or balanced where images have no one class.
+    """
+    if sampling not in SAMPLINGS:
+        raise unknown("sampling", sampling, SAMPLINGS)
+    if sampling == "balanced" and task == "multilabel":
+        raise InputError(
+            "Balanced sampling is not defined for a multilabel task, where an image "
+            "has no one class. Balanced class weights are."
+        )
+
+
+def draw_epoch(
+    labels: np.ndarray, sampling: str, *, seed: int, epoch: int
+) -> np.ndarray:
+    """Returns the images of an epoch in their order, by one of `SAMPLINGS`.
+
+    "shuffle" is `shuffled`, "balanced" is `drawn_balanced`.
+    """
+    if sampling == "balanced":
+        return drawn_balanced(labels, seed=seed, epoch=epoch)
+    return shuffled(len(labels), seed=seed, epoch=epoch)
 
 
 def shuffled(count: int, *, seed: int, epoch: int) -> np.ndarray:
@@ -17,6 +47,26 @@ def shuffled(count: int, *, seed: int, epoch: int) -> np.ndarray:
         epoch: counted from the start of the run, not of the phase.
     """
     return np.random.default_rng([seed, epoch]).permutation(count).astype(np.int32)
+
+
+def drawn_balanced(labels: np.ndarray, *, seed: int, epoch: int) -> np.ndarray:
+    """Draws as many images as there are, with replacement, every class as often.
+
+    An image of class c is drawn with probability proportional to 1 / n_c, of n_c
+    images: torch's `WeightedRandomSampler` with these weights. Only labels, seed and
+    epoch decide.
+
+    Args:
+        labels: int (n,), class indices; a class without images is not drawn.
+        seed, epoch: see `shuffled`.
+
+    Returns:
+        int32 (n,), indices of images, some of them several times, others not at all.
+    """
+    weights = 1 / np.bincount(labels)[labels]
+    rng = np.random.default_rng([seed, epoch])
+    drawn = rng.choice(len(labels), len(labels), p=weights / weights.sum())
+    return drawn.astype(np.int32)
 
 
 def batches(order: np.ndarray, batch_size: int, devices: int = 1) -> Iterator[Batch]:

@@ -10,6 +10,7 @@ from jaxmed.data.preprocess import Preprocessing
 from jaxmed.errors import InputError, unknown
 from jaxmed.models.classifier import Classifier
 from jaxmed.strategies import Strategy, create_strategy
+from jaxmed.training.batches import check_sampling
 from jaxmed.training.checkpoint import open_checkpoints
 from jaxmed.training.loop import Loop
 from jaxmed.training.mixing import NO_MIXING, Mixing
@@ -46,6 +47,7 @@ def fit(
     select: str = "val_auroc",
     loss: Loss = CROSS_ENTROPY,
     mixing: Mixing = NO_MIXING,
+    sampling: str = "shuffle",
     accumulate: int = 1,
     ema: float = 0.0,
     checkpoints: Path | None = None,
@@ -62,13 +64,16 @@ def fit(
         preprocessing: uint8 images to network input; by default resized to
             `data.image_size` and normalised as `preprocessing_of` says.
         batch_size: images the network sees at once, over all devices; at least 1.
-        seed: decides the order of images, dropout and mixing.
+        seed: decides the order and draw of images, dropout and mixing.
         select: what the best epoch has: the lowest "val_loss", or the highest of
             another of `jaxmed.training.selection.SELECTORS`. The earliest of equals
             is taken.
         loss: what is minimised; "val_loss" is the same loss.
         mixing: mixup and cutmix; the accuracy on train images is then shared between
             the labels as the loss is.
+        sampling: "shuffle", every train image once an epoch; or "balanced", as many,
+            drawn with replacement so that classes are alike, see `drawn_balanced`.
+            Loss and accuracy on train images are then those of the drawn ones.
         accumulate: batches whose gradients make one optimiser step, at least 1.
         ema: the decay of a moving average of the weights, in [0, 1), which is then
             what is validated, kept and used; 0 for none. See `StepPlan.ema`.
@@ -86,6 +91,7 @@ def fit(
     if not 0 <= ema < 1:
         raise InputError(f"ema must be in [0, 1), got {ema}.")
     check_batches(model, data, batch_size, accumulate)
+    check_sampling(sampling, data.task)
     strategy = as_strategy(strategy, model)
     _check_watched(strategy)
     with open_checkpoints(checkpoints) if checkpoints else nullcontext() as saved:
@@ -96,6 +102,7 @@ def fit(
             preprocessing=preprocessing or preprocessing_of(model, data.image_size),
             loss=loss,
             mixing=mixing,
+            sampling=sampling,
             batch_size=batch_size,
             accumulate=accumulate,
             ema=ema,

@@ -18,7 +18,7 @@ from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import Arrays, load
 from jaxmed.progress import Advance, progress
 from jaxmed.strategies import Phase, Strategy
-from jaxmed.training.batches import shuffled, windows
+from jaxmed.training.batches import draw_epoch, windows
 from jaxmed.training.checkpoint import Checkpoints
 from jaxmed.training.mixing import Mixing
 from jaxmed.training.objective import Loss, image_hits, mean_loss, probabilities
@@ -62,6 +62,7 @@ class Loop:
     preprocessing: Preprocessing
     loss: Loss
     mixing: Mixing
+    sampling: str
     batch_size: int
     accumulate: int
     ema: float
@@ -203,7 +204,8 @@ class Loop:
         advance: Advance,
     ) -> tuple[TrainState, dict]:
         state = state._replace(totals=replicate(zero_totals(), self.mesh))
-        order = shuffled(len(self.data.train), seed=self.seed, epoch=epoch)
+        labels = self.data.train.labels
+        order = draw_epoch(labels, self.sampling, seed=self.seed, epoch=epoch)
         looked, pending = time.monotonic(), 0
         for indices, mask in windows(
             order, self.batch_size, self.mesh.size, self.accumulate

@@ -21,7 +21,7 @@ from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import merge, split
 from jaxmed.progress import progress
 from jaxmed.strategies import Phase, Schedule, Strategy
-from jaxmed.training.batches import Batch, shuffled, windows
+from jaxmed.training.batches import Batch, check_sampling, draw_epoch, windows
 from jaxmed.training.fit import as_strategy, check_batches
 from jaxmed.training.mixing import NO_MIXING, Mixing
 from jaxmed.training.objective import CROSS_ENTROPY, Loss
@@ -79,6 +79,7 @@ def find_learning_rates(
     seed: int = 0,
     loss: Loss = CROSS_ENTROPY,
     mixing: Mixing = NO_MIXING,
+    sampling: str = "shuffle",
     accumulate: int = 1,
     steps: int = 100,
     low: float = 1e-7,
@@ -96,8 +97,8 @@ def find_learning_rates(
     Args:
         model: stays as it is, bit for bit.
         data: only `train` is looked at.
-        strategy, preprocessing, batch_size, seed, loss, mixing, accumulate, devices:
-            as of `fit`.
+        strategy, preprocessing, batch_size, seed, loss, mixing, sampling, accumulate,
+            devices: as of `fit`.
         steps: of each test, at least 10.
         low, high: the first and the last rate, above 0.
 
@@ -115,13 +116,15 @@ def find_learning_rates(
             f"The rates must rise from low to high, above 0; got {low:g} and {high:g}."
         )
     check_batches(model, data, batch_size, accumulate)
+    check_sampling(sampling, data.task)
     # A copy, because a phase puts BatchNorm layers in its modes.
     model = merge(*split(model))
     strategy = as_strategy(strategy, model)
     sweeps = [_sweeps(phase) for phase in strategy.phases]
     mesh, rates = data_mesh(devices), np.geomspace(low, high, steps)
     images = replicate(Images(data.train.images, data.train.labels), mesh)
-    order = _endless(len(data.train), steps * batch_size * accumulate, seed)
+    needed = steps * batch_size * accumulate
+    order = _endless(data.train.labels, sampling, needed, seed)
     batches = list(windows(order, batch_size, mesh.size, accumulate))
     tests = []
     for number, phase in enumerate(strategy.phases):
@@ -165,13 +168,13 @@ def _with_rates_of_one(phase: Phase) -> Phase:
     return replace(phase, groups=groups, schedule=Schedule())
 
 
-def _endless(count: int, needed: int, seed: int) -> np.ndarray:
+def _endless(labels: np.ndarray, sampling: str, needed: int, seed: int) -> np.ndarray:
     """Returns the first images of one epoch after the other.
 
     Cut as one, they make no short batch, which would be a spike in the loss.
     """
-    epochs = range(1, 1 + math.ceil(needed / count))
-    order = [shuffled(count, seed=seed, epoch=epoch) for epoch in epochs]
+    epochs = range(1, 1 + math.ceil(needed / len(labels)))
+    order = [draw_epoch(labels, sampling, seed=seed, epoch=epoch) for epoch in epochs]
     return np.concatenate(order)[:needed]
 
 

@@ -64,6 +64,18 @@ def test_images_labels_and_ids_must_be_as_many(dataset):
         replace(dataset, val=replace(dataset.val, ids=("val/0",)))
     with pytest.raises(InputError, match=r"shape \(2,\), got \(3,\)"):
         replace(dataset, val=replace(dataset.val, labels=np.zeros(3, np.int32)))
+    with pytest.raises(InputError, match="val: 2 ids but 1 groups"):
+        replace(dataset, val=replace(dataset.val, groups=("p1",)))
+
+
+def test_images_are_taken_with_all_that_is_theirs(dataset):
+    split = replace(dataset.train, groups=("p", "q", "p", "r"))
+    part = split.take(np.array([3, 0]))
+    assert part.ids == ("train/000003", "train/000000")
+    assert part.labels.tolist() == [1, 0]
+    assert part.groups == ("r", "p")
+    np.testing.assert_array_equal(part.images, split.images[[3, 0]])
+    assert dataset.train.take(np.array([1])).groups is None
 
 
 def test_labels_of_another_type_are_refused(dataset):

@@ -9,6 +9,7 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 
 from jaxmed.data.sources import load_dataset
+from jaxmed.data.split import Splitting
 from jaxmed.errors import InputError
 
 
@@ -204,6 +205,32 @@ def test_bad_folder_is_explained(root, edit, sentence):
     edit(root)
     with pytest.raises(InputError, match=sentence):
         load(root)
+
+
+def test_a_folder_without_splits_is_split_as_told(root):
+    for label, name in enumerate(("NORMAL", "PNEUMONIA")):
+        for i in range(10):
+            path = root.parent / "flat" / name / f"p{i // 2 + 5 * label}-{i}.png"
+            draw(path, seed=i + 10 * label)
+    flat = root.parent / "flat"
+    splitting = Splitting(
+        split="patient",
+        group_pattern=r"(p\d)-",
+        val_share=0.2,
+    )
+    data = load(flat, splitting=splitting)
+    parts = (data.train, data.val, data.test)
+    assert [len(part) for part in parts] == [12, 4, 4]
+    for part in parts:
+        assert np.bincount(part.labels).tolist() == [len(part) // 2] * 2
+        assert part.groups == tuple(name.split("/")[1][:2] for name in part.ids)
+        for image, name in zip(part.images, part.ids, strict=True):
+            np.testing.assert_array_equal(image[..., 0], Image.open(flat / name))
+    with pytest.raises(InputError, match="has no train, val and test, so the split"):
+        load(flat)
+    shutil.rmtree(flat / "NORMAL")
+    with pytest.raises(InputError, match="flat: at least two classes are needed"):
+        load(flat)
 
 
 def test_a_class_may_lack_images_in_val_and_test(root):

@@ -13,6 +13,7 @@ from jaxmed.errors import InputError
 from jaxmed.models.parameters import split
 from jaxmed.models.zoo import create_model
 from jaxmed.strategies import Group, Optimizer, Phase, Strategy
+from jaxmed.training.batches import drawn_balanced
 from jaxmed.training.checkpoint import load_best_weights
 from jaxmed.training.fit import fit
 from jaxmed.training.predict import predict, predict_split
@@ -169,6 +170,28 @@ def test_no_checkpoints_to_load(tmp_path):
         load_best_weights(tmp_path / "nothing")
     with pytest.raises(InputError, match="no complete checkpoint"):
         load_best_weights(tmp_path)
+
+
+def test_balanced_sampling_trains_on_the_images_drawn():
+    data, strategy = make_data(), two_phases(epochs=1)
+    rows = np.concatenate([np.arange(0, 42, 3), np.arange(1, 9, 3), [2]])
+    data = dataclasses.replace(data, train=data.train.take(rows))
+    # Without dropout, the order within the one batch of an epoch does not matter.
+    model, expected = (
+        create_model("resnet10_narrow", num_classes=3, seed=1) for _ in range(2)
+    )
+    first = dataclasses.replace(strategy, phases=strategy.phases[:1])
+    options = {"batch_size": len(rows), "seed": 3, "select": "val_loss"}
+    history = fit(model, data, first, sampling="balanced", **options).history
+    drawn = drawn_balanced(data.train.labels, seed=3, epoch=1)
+    taken = data.train.take(drawn)
+    taken = dataclasses.replace(taken, ids=tuple(map(str, range(len(drawn)))))
+    same = fit(expected, dataclasses.replace(data, train=taken), first, **options)
+    assert len(np.unique(drawn)) < len(rows)
+    for name in ("train_loss", "val_loss"):
+        assert history[0][name] == pytest.approx(same.history[0][name], rel=1e-4)
+    with pytest.raises(InputError, match="not defined for a multilabel task"):
+        fit(model, make_data("multilabel"), first, sampling="balanced")
 
 
 def test_multilabel_and_loss_as_the_choice():

@@ -1,0 +1,97 @@
+"""The images that a recipe names, and what there is to say about their splits."""
+
+import re
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING
+
+from jaxmed.experiments.config import DataConfig
+
+if TYPE_CHECKING:
+    from jaxmed.data.dataset import Dataset
+    from jaxmed.data.split import Splitting
+
+# A validation split of fewer images, and of a smaller part of the training images,
+# chooses epochs and thresholds by chance. The chest X-rays on Kaggle have 16 to 5,216.
+FEW, SMALL_PART = 50, 0.01
+X_RAYS = r"person(\d+)_|IM-(\d+)-"
+
+
+def load_images(config: DataConfig) -> "Dataset":
+    """Loads a data set and splits it, and prints what is notable; draws no subset.
+
+    Raises:
+        InputError: see `load_dataset`.
+    """
+    from jaxmed.data import load_dataset
+
+    splitting = splitting_of(config)
+    data = load_dataset(
+        config.source, image_size=config.image_size, splitting=splitting
+    )
+    for note in notes_on_split(data, splitting):
+        print(note, flush=True)
+    return data
+
+
+def without_subset(config: DataConfig) -> DataConfig:
+    """Returns the configuration of all training images."""
+    return replace(config, train_images=0, subset_seed=0)
+
+
+def splitting_of(config: DataConfig) -> "Splitting":
+    """Returns the part of the configuration that says what train, val and test are."""
+    from jaxmed.data.split import Splitting
+
+    names = [field.name for field in fields(Splitting)]
+    return Splitting(**{name: getattr(config, name) for name in names})
+
+
+def notes_on_split(data: "Dataset", splitting: "Splitting") -> list[str]:
+    """Returns sentences on groups, torn groups and a validation split too small."""
+    from jaxmed.data.dataset import SPLITS
+    from jaxmed.data.groups import torn_groups
+
+    parts = {name: getattr(data, name) for name in SPLITS}
+    groups = {name: part.groups for name, part in parts.items() if part.groups}
+    sizes = ", ".join(f"{len(part):,} {name}" for name, part in parts.items())
+    notes = []
+    if splitting.split != "given":
+        notes.append(f"{data.source}: split {splitting.split}, {sizes} images")
+    if groups:
+        names = {group for split in groups.values() for group in split}
+        alone = sum(
+            group == identity
+            for name, split in groups.items()
+            for group, identity in zip(split, parts[name].ids, strict=True)
+        )
+        own = f", {alone:,} of them single images whose names show no group"
+        notes.append(f"{data.source}: {len(names):,} groups{own if alone else ''}")
+    if torn := torn_groups(groups):
+        notes.append(
+            f"{data.source}: {len(torn):,} groups have images in more than one split "
+            f"(the first is {torn[0]}), so that results will look better than they "
+            "are. --data.split patient keeps groups whole."
+        )
+    few = len(data.val) < min(FEW, SMALL_PART * len(data.train))
+    if splitting.split == "given" and few:
+        notes.append(
+            f"{data.source}: {len(data.val):,} validation images, to "
+            f"{len(data.train):,} of training, choose epoch and threshold by chance. A "
+            f"better split of all images: {_recommend(data)}"
+        )
+    return notes
+
+
+def _recommend(data: "Dataset") -> str:
+    """Returns the flags that split all images better."""
+    if data.train.groups:
+        return "--data.split patient"
+    matched = sum(
+        re.search(X_RAYS, identity) is not None for identity in data.train.ids
+    )
+    if 2 * matched > len(data.train):
+        return f"--data.split patient --data.group-pattern '{X_RAYS}'"
+    return (
+        "--data.split stratified (or patient with --data.group-pattern, if patients "
+        "have several images)"
+    )
