@@ -135,12 +135,12 @@ def test_what_is_not_right_is_explained(name, sentence):
 
 
 @pytest.mark.parametrize("name", ["colorectal_histology", "malaria", "patch_camelyon"])
-def test_the_medical_data_sets_named_in_the_readme_are_images_with_a_label(name):
+def test_the_medical_data_sets_named_in_the_readme_have_a_label(name, folder):
     import tensorflow_datasets
 
     from jaxmed.data.tfds import _find_keys
 
-    info = tensorflow_datasets.builder(name).info
+    info = tensorflow_datasets.builder(name, data_dir=folder).info
     assert _find_keys(info, name) == ("image", "label")
 
 
