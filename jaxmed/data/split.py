@@ -1,11 +1,4 @@
-r"""Train, val and test made anew: stratified, by patient, in folds, or from a file.
-
-Every group of images (an image alone, or all of a patient) goes whole to the part that
-lacks its classes most, the groups that weigh most first: the greedy way of
-scikit-learn's `StratifiedGroupKFold`, which makes equal folds only, with the shares of
-Sechidis et al., "On the Stratification of Multi-label Data", ECML 2011. So one way
-serves given shares and folds, patients and images, and labels of every task.
-"""
+"""Train, val and test made anew: stratified, by patient, in folds, or from a file."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxmed.data.dataset import SPLITS, Dataset, Split, Task, Unsplit
+from jaxmed.data.allocation import allocate, memberships
+from jaxmed.data.dataset import SPLITS, Dataset, Split, Unsplit
 from jaxmed.data.groups import find_groups
 from jaxmed.data.split_file import read_split
 from jaxmed.errors import InputError, unknown
@@ -26,7 +20,7 @@ DEFAULT_SHARES = (0.1, 0.2)
 
 @dataclass(frozen=True, kw_only=True)
 class Splitting:
-    r"""How images become train, val and test.
+    """How images become train, val and test.
 
     Attributes:
         split: "given", as the source has it; "stratified", anew from all images of
@@ -153,35 +147,6 @@ def make_split(found: Dataset | Unsplit, splitting: Splitting) -> Dataset:
     )
 
 
-def allocate(
-    members: np.ndarray, shares: Sequence[float], rng: np.random.Generator
-) -> np.ndarray:
-    """Gives groups to parts, so that each part gets its share of every class.
-
-    Args:
-        members: (g, k), how many images of each class a group has.
-        shares: of the parts, with the sum 1.
-        rng: decides among groups that weigh alike.
-
-    Returns:
-        The part of each group, int (g,).
-    """
-    weights = members / np.maximum(members.sum(axis=0), 1)
-    wanted = np.asarray(shares)[:, None]
-    filled = np.zeros((len(shares), members.shape[1]))
-    order = rng.permutation(len(members))
-    heavy = np.round(weights.sum(axis=1)[order], 12)
-    parts = np.empty(len(members), int)
-    for group in order[np.argsort(-heavy, kind="stable")]:
-        weight = weights[group]
-        # How much the squared distance to the shares, relative to them, grows.
-        growth = (weight * (2 * (filled - wanted) + weight) / wanted).sum(axis=1)
-        # Rounded, so that the last bits of a sum decide nothing.
-        parts[group] = best = int(np.argmin(np.round(growth / weight.sum(), 9)))
-        filled[best] += weight
-    return parts
-
-
 def _divide(
     splits: Sequence[Split],
     groups: Sequence[str] | None,
@@ -200,7 +165,7 @@ def _divide(
     else:
         whose = np.arange(len(labels))
     members = np.zeros((whose.max() + 1, len(found.class_names) + 1))
-    np.add.at(members, whose, _memberships(labels, found.task, found.class_names))
+    np.add.at(members, whose, memberships(labels, found.task, found.class_names))
     rng = np.random.default_rng([splitting.split_seed, splitting.repeat])
     if not splitting.folds:
         val, test = splitting.val_share, splitting.test_share
@@ -228,17 +193,6 @@ def _keep(found: Dataset | Unsplit, groups: tuple[str, ...] | None) -> Dataset:
         splits[name] = replace(split, groups=groups[start:end])
         start = end
     return replace(found, **splits)
-
-
-def _memberships(
-    labels: np.ndarray, task: Task, class_names: Sequence[str]
-) -> np.ndarray:
-    """Returns (n, k + 1), 1 where an image has a class, and 1 for being one."""
-    if task == "multilabel":
-        of_class = labels == 1
-    else:
-        of_class = labels[:, None] == np.arange(len(class_names))
-    return np.hstack([of_class, np.ones((len(labels), 1), bool)])
 
 
 def _join_groups(splits: Sequence[Split]) -> tuple[str, ...] | None:

@@ -9,7 +9,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from jaxmed.data.dataset import SPLITS, Dataset, Split, Unsplit
 from jaxmed.data.groups import find_groups, torn_groups
-from jaxmed.data.split import Splitting, allocate, make_split
+from jaxmed.data.split import Splitting, make_split
 from jaxmed.errors import InputError
 
 PATIENT = r"person(\d+)_|IM-(\d+)-"
@@ -211,24 +211,6 @@ def test_a_given_split_stays_and_learns_its_groups():
     assert named.fingerprint == data.fingerprint
     for part in parts_of(named).values():
         assert part.groups == find_groups(part.ids, r"person(\d+)_")
-
-
-def test_a_rare_class_goes_to_train_first():
-    members = np.array([[1, 0, 1]] + [[0, 1, 1]] * 40)
-    for seed in range(5):
-        parts = allocate(members, (0.7, 0.1, 0.2), np.random.default_rng(seed))
-        assert parts[0] == 0
-        np.testing.assert_allclose(np.bincount(parts), [29, 4, 8], atol=1)
-
-
-def test_groups_of_x_rays_by_their_names():
-    ids = ("a/person1_virus_6.jpeg", "a/person12_x.jpeg", "b/NORMAL2-IM-1-0001.jpeg")
-    assert find_groups(ids, PATIENT) == ("1:1", "1:12", "2:1")
-    assert find_groups((*ids, "b/new.png"), r"person(\d+)_")[2:] == (
-        ids[2],
-        "b/new.png",
-    )
-    assert find_groups(("p1-l", "p1-r"), r"(p\d)-(l|r)") == ("1:p1/2:l", "1:p1/2:r")
 
 
 def of_images(count):

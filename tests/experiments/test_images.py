@@ -145,6 +145,14 @@ def test_the_split_of_a_run_on_a_subset_has_all_images(finished):
     assert sizes["train"] == 6
 
 
+def test_a_recipe_says_how_images_are_drawn(finished):
+    assert run(finished, "--train.sampling", "balanced", out="drawn") == 0
+    drawn, first = (run_folder(finished, out) for out in ("drawn", "out"))
+    losses = [read(one / "history.csv")[0]["train_loss"] for one in (drawn, first)]
+    assert losses[0] != losses[1]
+    assert read_toml(drawn / "config.toml")["train"]["sampling"] == "balanced"
+
+
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
