@@ -36,6 +36,7 @@ def test_imports_load_neither_torch_nor_tensorflow(code):
     loaded = loaded_after(code)
     assert "jaxmed" in loaded or "jaxmed_convert" in loaded
     assert not loaded & {"torch", "torchvision", "tensorflow", "medmnist"}
+    assert not loaded & {"pydicom", "pyarrow", "tensorflow_datasets"}
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,9 @@ class CatalogEntry:
     Attributes:
         name: such as "bloodmnist".
         task, class_names: as in `Dataset`.
+        counts: images in each split.
+        channels: of the images, 1 (grey) or 3 (RGB).
+        licence: that it is given under, such as "CC BY-NC 4.0".
         volumes: whether it holds 3D volumes and not images.
         files: the downloads by stem: "bloodmnist" (28 pixels), "bloodmnist_64", ...
     """
@@ -43,6 +46,9 @@ class CatalogEntry:
     name: str
     task: Task
     class_names: tuple[str, ...]
+    counts: dict[str, int]
+    channels: int
+    licence: str
     volumes: bool
     files: dict[str, Download]
 
@@ -82,6 +88,9 @@ def _entry(name: str, row: dict) -> CatalogEntry:
         name=name,
         task=TASKS[row["task"]],
         class_names=tuple(row["label"][str(i)] for i in range(len(row["label"]))),
+        counts=dict(row["n_samples"]),
+        channels=row["n_channels"],
+        licence=row["license"],
         volumes=name.endswith("3d"),
         files=files,
     )

@@ -44,6 +44,11 @@ def decode(path: Path, image_size: int | None = None) -> np.ndarray:
         content = path.read_bytes()
     except OSError as error:
         raise UnusableImage(str(error.strerror)) from error
+    return decode_content(content, image_size)
+
+
+def decode_content(content: bytes, image_size: int | None = None) -> np.ndarray:
+    """Decodes what a file holds, as `decode` does."""
     if not content:
         raise UnusableImage("the file is empty")
     try:
@@ -53,11 +58,11 @@ def decode(path: Path, image_size: int | None = None) -> np.ndarray:
             reduced = _reduce(image)
             if image_size is not None and max(reduced.size) > image_size:
                 reduced = _resize(reduced, image_size)
-            return _to_array(reduced)
+            return join_equal_channels(np.asarray(reduced))
     except UnusableImage:
         raise
     except Image.DecompressionBombError as error:
-        raise UnusableImage(_too_large()) from error
+        raise too_large() from error
     except UnidentifiedImageError as error:
         raise UnusableImage(f"not one of {', '.join(FORMATS)}, or damaged") from error
     except Exception as error:
@@ -68,13 +73,29 @@ def decode(path: Path, image_size: int | None = None) -> np.ndarray:
 def squash(pixels: np.ndarray, side: int) -> np.ndarray:
     """Resizes an image as `decode` does: uint8 (h, w, c) to (side, side, c)."""
     image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-    return _to_array(_resize(image, side))
+    return join_equal_channels(np.asarray(_resize(image, side)))
+
+
+def too_large() -> UnusableImage:
+    """Returns the error, to be raised by the caller, for too many pixels."""
+    return UnusableImage(f"more than {MOST_PIXELS:,} pixels")
+
+
+def join_equal_channels(pixels: np.ndarray) -> np.ndarray:
+    """Returns (h, w, 1) of (h, w), and of (h, w, 3) if its channels are equal."""
+    if pixels.ndim == 2:
+        return pixels[..., None]
+    red, green, blue = np.moveaxis(pixels, -1, 0)
+    if (red == green).all() and (red == blue).all():
+        # A copy, so that the two other channels can be forgotten.
+        return red[..., None].copy()
+    return pixels
 
 
 def _check_header(image: Image.Image) -> None:
     """Refuses, before pixels are decoded, what cannot be used."""
     if image.width * image.height > MOST_PIXELS:
-        raise UnusableImage(_too_large())
+        raise too_large()
     frames = getattr(image, "n_frames", 1)
     # The further frames of an MPO, a camera's JPEG, are previews of the first.
     if frames > 1 and image.format != "MPO":
@@ -84,10 +105,6 @@ def _check_header(image: Image.Image) -> None:
             "signed, 32-bit or floating-point pixels, whose range is not known; save "
             "them with 8 or 16 bits"
         )
-
-
-def _too_large() -> str:
-    return f"more than {MOST_PIXELS:,} pixels"
 
 
 def _reduce(image: Image.Image) -> Image.Image:
@@ -119,14 +136,3 @@ def _scale_16_bit(image: Image.Image) -> np.ndarray:
 def _resize(image: Image.Image, side: int) -> Image.Image:
     # Without draft(): a JPEG's own scaling is faster but grey levels off.
     return image.resize((side, side), Image.Resampling.BILINEAR)
-
-
-def _to_array(image: Image.Image) -> np.ndarray:
-    pixels = np.asarray(image)
-    if pixels.ndim == 2:
-        return pixels[..., None]
-    red, green, blue = np.moveaxis(pixels, -1, 0)
-    if (red == green).all() and (red == blue).all():
-        # A copy, so that the two other channels can be forgotten.
-        return red[..., None].copy()
-    return pixels

@@ -11,14 +11,15 @@ images by their ending are ignored; folders in a class's folder are searched too
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxmed.data.dataset import Dataset, Split, Unsplit
-from jaxmed.data.decode import EXTENSIONS
-from jaxmed.data.read import cannot_use, read_images
+from jaxmed.data.decode import EXTENSIONS, decode
+from jaxmed.data.read import Decoder, cannot_use, read_images
 from jaxmed.errors import InputError
 
 FOLDERS = {
@@ -29,6 +30,24 @@ FOLDERS = {
 # The one "split" of a folder without splits.
 ALL = "all"
 LAYOUT = "Expected is PATH/{train,val,test}/CLASS/IMAGE or PATH/CLASS/IMAGE."
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileKind:
+    """A kind of image files.
+
+    Attributes:
+        scheme: of the source, such as "folder".
+        endings: of the files' names, in lower case.
+        decoder: how one file is decoded.
+    """
+
+    scheme: str
+    endings: tuple[str, ...]
+    decoder: Decoder
+
+
+PICTURES = FileKind(scheme="folder", endings=EXTENSIONS, decoder=decode)
 
 
 def load_folder(
@@ -50,19 +69,30 @@ def load_folder(
             be used; the sentence names them.
     """
     del cache
+    return read_folder(rest, image_size, PICTURES)
+
+
+def read_folder(rest: str, image_size: int | None, kind: FileKind) -> Dataset | Unsplit:
+    """Reads files of a kind in the layout of `load_folder`, which see."""
+    scheme = kind.scheme
     if not rest:
-        raise InputError("'folder:' needs the path of a folder, as in 'folder:scans'.")
+        raise InputError(
+            f"'{scheme}:' needs the path of a folder, as in '{scheme}:scans'."
+        )
     root = Path(rest).expanduser()
-    folders = _find_splits(root)
+    folders = _find_splits(root, scheme)
     class_names = _find_classes(root, folders)
     labels = {
-        split: _find_images(root, folder, class_names)
+        split: _find_images(root, folder, class_names, kind.endings)
         for split, folder in folders.items()
     }
-    _check_files(labels, folders, class_names, f"folder:{rest}")
+    where = f"{scheme}:{rest}"
+    _check_files(labels, folders, class_names, kind.endings, where)
     files = {split: sorted(labels[split]) for split in labels}
-    images = read_images(root, files, where=f"folder:{rest}", image_size=image_size)
-    splits = {
+    images = read_images(
+        root, files, where=where, image_size=image_size, decoder=kind.decoder
+    )
+    splits: dict[str, Any] = {
         split: Split(
             images=images[split],
             labels=np.array([labels[split][name] for name in files[split]], np.int32),
@@ -73,7 +103,7 @@ def load_folder(
     first = next(iter(splits.values()))
     common: dict[str, Any] = {
         "name": root.resolve().name,
-        "source": f"folder:{rest}",
+        "source": where,
         "task": "binary" if len(class_names) == 2 else "multiclass",
         "class_names": class_names,
         "image_size": max(first.images.shape[1:3]),
@@ -85,10 +115,10 @@ def load_folder(
     )
 
 
-def _find_splits(root: Path) -> dict[str, Path]:
+def _find_splits(root: Path, scheme: str) -> dict[str, Path]:
     if not root.is_dir():
         what = "is a file" if root.is_file() else "does not exist"
-        raise InputError(f"The folder {root} {what}. Check the path after 'folder:'.")
+        raise InputError(f"The folder {root} {what}. Check the path after '{scheme}:'.")
     there = [path.name for path in _visible(root) if path.is_dir()]
     known = {name for names in FOLDERS.values() for name in names}
     if there and known.isdisjoint(there):
@@ -137,17 +167,19 @@ def _find_classes(root: Path, folders: Mapping[str, Path]) -> tuple[str, ...]:
 
 
 def _find_images(
-    root: Path, folder: Path, class_names: tuple[str, ...]
+    root: Path, folder: Path, class_names: tuple[str, ...], endings: tuple[str, ...]
 ) -> dict[str, int]:
     """Returns the label of every image of a split by the image's id."""
     return {
         path.relative_to(root).as_posix(): label
         for label, name in enumerate(class_names)
-        for path in _search(folder / name)
+        for path in _search(folder / name, endings)
     }
 
 
-def _search(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+def _search(
+    folder: Path, endings: tuple[str, ...], above: tuple[Path, ...] = ()
+) -> Iterator[Path]:
     """Finds the images in a folder and in those below it."""
     real = folder.resolve()
     if any(other.is_relative_to(real) for other in above):
@@ -157,8 +189,8 @@ def _search(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
         )
     for path in _visible(folder):
         if path.is_dir():
-            yield from _search(path, (*above, real))
-        elif path.suffix.lower() in EXTENSIONS:
+            yield from _search(path, endings, (*above, real))
+        elif path.suffix.lower() in endings:
             yield path
 
 
@@ -175,23 +207,23 @@ def _check_files(
     labels: Mapping[str, Mapping[str, int]],
     folders: Mapping[str, Path],
     class_names: tuple[str, ...],
+    endings: tuple[str, ...],
     where: str,
 ) -> None:
     """Refuses a split or a class to be trained without images, and broken names."""
-    endings = ", ".join(EXTENSIONS)
+    looked = f"looked for files ending in {', '.join(endings)}"
     for split, folder in folders.items():
         if not labels[split]:
             raise InputError(
                 f"{folder} has no images in its class folders "
-                f"{', '.join(class_names)}; looked for files ending in {endings}."
+                f"{', '.join(class_names)}; {looked}."
             )
     # Train, or all images.
     first = next(iter(folders))
     present = set(labels[first].values())
     if lacking := [n for i, n in enumerate(class_names) if i not in present]:
         raise InputError(
-            f"{folders[first]} has no images of {', '.join(lacking)}; looked for "
-            f"files ending in {endings}."
+            f"{folders[first]} has no images of {', '.join(lacking)}; {looked}."
         )
     names = [name for group in labels.values() for name in group]
     # Bytes of a name that are no UTF-8 reach Python as lone surrogates.

@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from jaxmed.data.decode import UnusableImage, decode, squash
 from jaxmed.errors import InputError
 from jaxmed.progress import progress
 
+Decoder = Callable[[Path, int | None], np.ndarray]
 # How many bad files one sentence names.
 SHOWN = 10
 
@@ -22,6 +23,7 @@ def read_images(
     *,
     where: str,
     image_size: int | None = None,
+    decoder: Decoder = decode,
 ) -> dict[str, np.ndarray]:
     """Decodes many files in parallel and brings them to one shape.
 
@@ -33,6 +35,35 @@ def read_images(
         files: paths below `root`, with forward slashes, by split. None is empty.
         where: the start of a sentence, such as "folder:scans".
         image_size: side of the square, in pixels, that images may be brought to.
+        decoder: how one file is decoded, as `jaxmed.data.decode.decode` does it.
+
+    Returns:
+        As `load_images`.
+
+    Raises:
+        InputError: as `load_images`.
+    """
+
+    def load(name: str) -> np.ndarray:
+        return decoder(root / name, image_size)
+
+    return load_images(files, load, where=where, image_size=image_size)
+
+
+def load_images(
+    ids: Mapping[str, Sequence[str]],
+    load: Callable[[str], np.ndarray],
+    *,
+    where: str,
+    image_size: int | None = None,
+) -> dict[str, np.ndarray]:
+    """Loads many images in parallel and brings them to one shape.
+
+    Args:
+        ids: of the images, by split. None is empty.
+        load: gives an image by its id: uint8 (h, w, 1 or 3). If it raises
+            `UnusableImage`, the image is named in the error.
+        where, image_size: as for `read_images`.
 
     Returns:
         By split, uint8 (n, h, w, c): c is 1 if all images of all splits are grey,
@@ -42,45 +73,49 @@ def read_images(
         InputError: files that cannot be used, all in one sentence; or different sizes
             without an `image_size`.
     """
-    names = [name for group in files.values() for name in group]
-    images = _decode_all(root, names, where, image_size)
+    names = [name for group in ids.values() for name in group]
+    images = _load_all(names, load, where, image_size)
     height, width = images[0].shape[:2]
     if any(image.shape[:2] != (height, width) for image in images):
-        assert image_size is not None, "_decode_all has refused them"
+        assert image_size is not None, "_load_all has refused them"
         height = width = image_size
     shape = (height, width, max(image.shape[2] for image in images))
     # From the end: memory is freed as it is filled, and never held twice.
-    stacked = {
-        split: _pop(images, len(files[split]), shape) for split in [*files][::-1]
-    }
-    return {split: stacked[split] for split in files}
+    stacked = {split: _pop(images, len(ids[split]), shape) for split in [*ids][::-1]}
+    return {split: stacked[split] for split in ids}
 
 
-def cannot_use(where: str, bad: Sequence[str], total: int) -> InputError:
+def cannot_use(
+    where: str, bad: Sequence[str], total: int, what: str = "images"
+) -> InputError:
     """Returns the error, to be raised by the caller, for files that cannot be used.
 
     Args:
         where: the start of the sentence, such as "folder:scans".
         bad: a file with its reason in parentheses each.
         total: how many files there are.
+        what: what they are, in the plural.
     """
     shown = ", ".join(bad[:SHOWN])
     more = f", and {len(bad) - SHOWN:,} more" if len(bad) > SHOWN else ""
     return InputError(
-        f"{where}: {len(bad):,} of {total:,} images cannot be used: {shown}{more}. "
+        f"{where}: {len(bad):,} of {total:,} {what} cannot be used: {shown}{more}. "
         "Replace or remove them."
     )
 
 
-def _decode_all(
-    root: Path, names: Sequence[str], where: str, image_size: int | None
+def _load_all(
+    names: Sequence[str],
+    load: Callable[[str], np.ndarray],
+    where: str,
+    image_size: int | None,
 ) -> list[np.ndarray]:
     images: list[np.ndarray] = []
     bad: list[str] = []
 
     def attempt(name: str) -> np.ndarray | str:
         try:
-            return decode(root / name, image_size)
+            return load(name)
         except UnusableImage as error:
             return f"{name} ({error})"
 

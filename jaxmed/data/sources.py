@@ -2,26 +2,36 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 
 from jaxmed.data.cells import load_cells
 from jaxmed.data.dataset import Dataset, Unsplit
+from jaxmed.data.dicom import load_dicom
 from jaxmed.data.folder import load_folder
 from jaxmed.data.medmnist import load_medmnist
 from jaxmed.data.npz import load_npz
 from jaxmed.data.split import Splitting, make_split
 from jaxmed.data.subset import draw_subset
+from jaxmed.data.table import load_table
+from jaxmed.data.tfds import load_tfds
 from jaxmed.errors import InputError, unknown
 
 # A source is one file with a loader, and one line here. A loader gets what follows
 # the colon, the cache folder and the size that the network gets, for when images have
 # to be brought to one; it sets image_size to the size its images have.
-LOADERS: dict[str, Callable[[str, Path | None, int | None], Dataset | Unsplit]] = {
+Loader = Callable[[str, Path | None, int | None], Dataset | Unsplit]
+LOADERS: dict[str, Loader] = {
     "medmnist": load_medmnist,
     "npz": load_npz,
     "folder": load_folder,
+    "dicom": load_dicom,
+    "table": load_table,
+    "tfds": load_tfds,
     "cells": load_cells,
 }
+# The group of entry points with which an installed package adds loaders of its own.
+ENTRY_POINTS = "jaxmed.sources"
 GIVEN = Splitting()
 
 
@@ -39,7 +49,10 @@ def load_dataset(
     Args:
         source: "medmnist:NAME" (28 pixels; "medmnist:NAME_224" and so on for larger
             files), "npz:PATH", "folder:PATH" (PATH/{train,val,test}/CLASS/IMAGE, or
-            PATH/CLASS/IMAGE to be split), "cells" or "cells:source".
+            PATH/CLASS/IMAGE to be split), "dicom:PATH" (of .dcm files in the same
+            way), "table:PATH" (CSV or Parquet), "tfds:NAME" (prepared by
+            tensorflow-datasets), "cells" or "cells:source"; or what an installed
+            package adds, see `find_loader`.
         image_size: side in pixels that the network gets, at least 1; None means the
             longer side of the stored images.
         train_images: how many training images to keep, see `draw_subset`; 0 means
@@ -59,11 +72,43 @@ def load_dataset(
         (96, 96, 3)
     """
     scheme, _, rest = source.partition(":")
-    if scheme not in LOADERS:
-        raise unknown("data source", scheme, LOADERS)
+    loader = find_loader(scheme)
     if image_size is not None and image_size < 1:
         raise InputError(f"image_size must be at least 1, got {image_size}.")
-    dataset = make_split(LOADERS[scheme](rest, cache, image_size), splitting)
+    found = loader(rest, cache, image_size)
+    if not isinstance(found, Dataset | Unsplit):
+        raise InputError(
+            f"{source}: its loader returned a {type(found).__name__}; it must return a "
+            "jaxmed.data.Dataset, or an Unsplit."
+        )
+    dataset = make_split(found, splitting)
     if image_size is not None:
         dataset = replace(dataset, image_size=image_size)
     return draw_subset(dataset, train_images, subset_seed)
+
+
+def find_loader(scheme: str) -> Loader:
+    """Returns the loader of what stands before the colon, such as "folder".
+
+    One of jaxmed's goes before an entry point of the same name. An error in the code
+    behind an entry point is its author's to find, so it comes out as it is.
+
+    Raises:
+        InputError: there is no such loader, or its package is broken.
+    """
+    if scheme in LOADERS:
+        return LOADERS[scheme]
+    points = metadata.entry_points(group=ENTRY_POINTS)
+    if scheme not in points.names:
+        raise unknown("data source", scheme, [*LOADERS, *points.names])
+    point = points[scheme]
+    try:
+        return point.load()
+    except ModuleNotFoundError as error:
+        # Another module, that this one imports, is its author's to find.
+        if not f"{point.module}.".startswith(f"{error.name}."):
+            raise
+        raise InputError(
+            f"The data source {scheme!r} is {point.value}, which is not there: "
+            f"{error}. Install its package again."
+        ) from error

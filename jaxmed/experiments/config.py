@@ -38,7 +38,9 @@ class DataConfig:
     source: str = setting(
         "the images: medmnist:NAME (such as medmnist:bloodmnist_224), npz:PATH in "
         "MedMNIST's layout, folder:PATH with PATH/{train,val,test}/CLASS/IMAGE or (to "
-        "be split) PATH/CLASS/IMAGE, cells or cells:source (drawn by the program)"
+        "be split) PATH/CLASS/IMAGE, dicom:PATH of .dcm files in the same way, "
+        "table:PATH of a CSV with a row for each image, tfds:NAME (prepared by "
+        "tensorflow-datasets), cells or cells:source (drawn by the program)"
     )
     image_size: int = setting(
         "side of the square the network sees, in pixels", 224, low=8, high=4096

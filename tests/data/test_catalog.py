@@ -11,19 +11,20 @@ from jaxmed.data.catalog import find_entry, read_catalog
 
 if importlib.util.find_spec("medmnist") is None:
     pytest.skip("the medmnist package is not installed", allow_module_level=True)
-SETS_2D = {
-    "pathmnist",
-    "chestmnist",
-    "dermamnist",
-    "octmnist",
-    "pneumoniamnist",
-    "retinamnist",
-    "breastmnist",
-    "bloodmnist",
-    "tissuemnist",
-    "organamnist",
-    "organcmnist",
-    "organsmnist",
+# MedMNIST v2 (Scientific Data 2023), table 1.
+TASKS_2D = {
+    "pathmnist": ("multiclass", 9),
+    "chestmnist": ("multilabel", 14),
+    "dermamnist": ("multiclass", 7),
+    "octmnist": ("multiclass", 4),
+    "pneumoniamnist": ("binary", 2),
+    "retinamnist": ("ordinal", 5),
+    "breastmnist": ("binary", 2),
+    "bloodmnist": ("multiclass", 8),
+    "tissuemnist": ("multiclass", 8),
+    "organamnist": ("multiclass", 11),
+    "organcmnist": ("multiclass", 11),
+    "organsmnist": ("multiclass", 11),
 }
 
 
@@ -42,6 +43,9 @@ def test_agrees_with_the_package(tmp_path):
     for name, row in info.items():
         entry = catalog[name]
         assert list(entry.class_names) == list(row["label"].values())
+        assert entry.counts == row["n_samples"]
+        assert entry.channels == row["n_channels"]
+        assert entry.licence == row["license"]
         for suffix in ("", "_64", "_128", "_224"):
             assert (f"url{suffix}" in row) == (name + suffix in entry.files)
             if name + suffix in entry.files:
@@ -51,22 +55,14 @@ def test_agrees_with_the_package(tmp_path):
 
 def test_has_all_twelve_2d_sets_in_four_sizes():
     images = {name for name, entry in read_catalog().items() if not entry.volumes}
-    assert images == SETS_2D
+    assert images == TASKS_2D.keys()
     assert all(len(read_catalog()[name].files) == 4 for name in images)
 
 
-@pytest.mark.parametrize(
-    ("name", "task", "classes"),
-    [
-        ("chestmnist", "multilabel", 14),
-        ("retinamnist", "ordinal", 5),
-        ("breastmnist", "binary", 2),
-        ("bloodmnist", "multiclass", 8),
-    ],
-)
-def test_tasks(name, task, classes):
+@pytest.mark.parametrize("name", TASKS_2D)
+def test_tasks(name):
     entry = read_catalog()[name]
-    assert (entry.task, len(entry.class_names)) == (task, classes)
+    assert (entry.task, len(entry.class_names)) == TASKS_2D[name]
 
 
 def test_finds_the_set_a_file_belongs_to():

@@ -3,15 +3,18 @@
 import hashlib
 import threading
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import numpy as np
 import pytest
 
+import jaxmed
 from jaxmed.data.catalog import CatalogEntry, Download, read_catalog
 from jaxmed.data.medmnist import load_medmnist
 from jaxmed.data.sources import load_dataset
 from jaxmed.errors import InputError
+from jaxmed.strategies import create_strategy
 
 
 @contextmanager
@@ -53,6 +56,9 @@ def catalog_of(address, content, *, stem="toymnist", volumes=False, md5=None):
         name="toymnist",
         task="multiclass",
         class_names=("red", "green", "blue"),
+        counts={"train": 9, "val": 3, "test": 3},
+        channels=3,
+        licence="CC0",
         volumes=volumes,
         files={stem: Download(url=f"{address}/{stem}.npz", md5=md5)},
     )
@@ -109,21 +115,49 @@ def test_official_file_passes_the_official_checksum(tmp_path, test_data):
     with serving({"/breastmnist.npz": content}) as (address, _):
         md5 = official.files["breastmnist"].md5
         files = {"breastmnist": Download(url=f"{address}/breastmnist.npz", md5=md5)}
-        entry = CatalogEntry(
-            name=official.name,
-            task=official.task,
-            class_names=official.class_names,
-            volumes=False,
-            files=files,
-        )
+        entry = replace(official, files=files)
         data = load_medmnist("breastmnist", tmp_path, catalog={"breastmnist": entry})
     assert data.task == "binary"
     assert data.class_names == ("malignant", "normal, benign")
-    assert [len(s) for s in (data.train, data.val, data.test)] == [546, 78, 156]
+    splits = {"train": data.train, "val": data.val, "test": data.test}
+    assert {name: len(split) for name, split in splits.items()} == official.counts
     # The cached file now serves the public name, without any server.
     public = load_dataset("medmnist:breastmnist", cache=tmp_path, image_size=64)
     assert public.fingerprint == data.fingerprint
     assert public.image_size == 64
+
+
+@pytest.mark.parametrize("name", ["breast", "blood", "retina", "chest"])
+def test_every_task_goes_from_the_file_to_the_numbers(tmp_path, name):
+    official = read_catalog()[f"{name}mnist"]
+    classes = len(official.class_names)
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for split, count in (("train", 4 * classes), ("val", classes), ("test", classes)):
+        shape = (count, 28, 28, 3)[: 3 if official.channels == 1 else 4]
+        arrays[f"{split}_images"] = rng.integers(0, 256, shape, np.uint8)
+        labels = np.arange(count)[:, None] % classes
+        if official.task == "multilabel":
+            labels = labels == np.arange(classes)
+        arrays[f"{split}_labels"] = labels.astype(np.uint8)
+    path = tmp_path / "medmnist" / f"{official.name}.npz"
+    path.parent.mkdir()
+    np.savez(path, **arrays)
+    md5 = hashlib.md5(path.read_bytes()).hexdigest()
+    files = {official.name: Download(url="http://127.0.0.1:9", md5=md5)}
+    catalog = {official.name: replace(official, files=files)}
+    data = replace(
+        load_medmnist(official.name, tmp_path, catalog=catalog), image_size=32
+    )
+    assert data.class_names == official.class_names
+    model = jaxmed.create_model("resnet10_narrow", num_classes=classes)
+    strategy = create_strategy("frozen", model, epochs=1)
+    jaxmed.fit(model, data, strategy, batch_size=16)
+    val, test = (jaxmed.predict_split(model, data, name) for name in ("val", "test"))
+    report = jaxmed.evaluate(val, test, resamples=100)
+    assert val.task == official.task
+    assert 0 <= report["test"]["auroc"]["value"] <= 1
+    assert list(report["per_class"]["test"]) == list(official.class_names)
 
 
 def expect_failure(cache, catalog, sentence):

@@ -1,0 +1,77 @@
+"""Sources by name, those of a package that jaxmed knows nothing of among them."""
+
+import numpy as np
+import pytest
+
+from jaxmed.data.sources import load_dataset
+from jaxmed.data.split import Splitting
+from jaxmed.errors import InputError
+
+MODULE = """
+import numpy as np
+from jaxmed.data.dataset import Split, Unsplit
+
+def load(rest, cache, image_size):
+    count = int(rest)
+    images = np.arange(count, dtype=np.uint8).reshape(-1, 1, 1, 1).repeat(4, 1)
+    images = Split(
+        images=images.repeat(4, 2),
+        labels=np.arange(count, dtype=np.int32) % 2,
+        ids=tuple(map(str, range(count))),
+    )
+    return Unsplit(
+        name="numbers", source=f"numbers:{rest}", task="binary",
+        class_names=("even", "odd"), images=images, image_size=4,
+    )
+
+def wrong(rest, cache, image_size):
+    return {}
+"""
+POINTS = """
+[jaxmed.sources]
+numbers = foreign_source:load
+wrong = foreign_source:wrong
+gone = foreign_source_gone:load
+unfinished = foreign_unfinished:load
+"""
+
+
+@pytest.fixture(autouse=True)
+def installed(tmp_path, monkeypatch):
+    """A package as pip leaves it."""
+    (tmp_path / "foreign_source.py").write_text(MODULE)
+    (tmp_path / "foreign_unfinished.py").write_text("import not_there_at_all")
+    about = tmp_path / "foreign_source-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Name: foreign-source\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text(POINTS)
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+def test_a_source_of_another_package_is_loaded_and_split():
+    splitting = Splitting(split="stratified")
+    data = load_dataset("numbers:40", image_size=8, splitting=splitting)
+    assert (data.source, data.image_size) == ("numbers:40", 8)
+    assert [len(s) for s in (data.train, data.val, data.test)] == [28, 4, 8]
+    np.testing.assert_array_equal(data.val.labels, data.val.images[:, 0, 0, 0] % 2)
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        ("number:40", "Unknown data source 'number'. Did you mean 'numbers'"),
+        ("tabel:a.csv", "Did you mean 'table'"),
+        ("wrong:", "its loader returned a dict; it must return a jaxmed.data.Dataset"),
+        ("gone:", "'gone' is foreign_source_gone:load, which is not there: No module"),
+    ],
+)
+def test_what_is_not_right_is_explained(source, sentence):
+    with pytest.raises(InputError, match=sentence):
+        load_dataset(source)
+
+
+def test_an_error_in_their_code_comes_out_as_it_is():
+    with pytest.raises(ModuleNotFoundError, match="not_there_at_all"):
+        load_dataset("unfinished:")
+    with pytest.raises(ValueError, match="invalid literal for int"):
+        load_dataset("numbers:many")

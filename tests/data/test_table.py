@@ -1,0 +1,316 @@
+"""`table:PATH` on good tables, and a sentence for every way one can be bad."""
+
+import csv
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxmed.data.sources import load_dataset
+from jaxmed.data.split import Splitting
+from jaxmed.errors import InputError
+
+NAMES = ["b.png", "a.png", "deep/c.png", "d.png", "e.png", "f.png"]
+COHORT = {
+    "path": NAMES,
+    "label": ["well", "ill", "well", "ill", "well", "ill"],
+    "patient": ["7", "7", "p3", "4", "5", "6"],
+    "split": ["train", "train", "train", "val", "valid", "Test"],
+    "site": ["x"] * 6,
+}
+
+
+@pytest.fixture
+def save(tmp_path):
+    """Writes a table beside six images, and gives its path."""
+    for i, name in enumerate(NAMES):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        pixels = np.random.default_rng(i).integers(0, 256, (6, 8), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / name)
+
+    def save(columns, name="cohort.csv", *, encoding="utf-8", delimiter=","):
+        path = tmp_path / name
+        with path.open("w", newline="", encoding=encoding) as file:
+            writer = csv.writer(file, delimiter=delimiter)
+            writer.writerow(columns)
+            writer.writerows(zip(*columns.values(), strict=True))
+        return path
+
+    return save
+
+
+def load(path, query="", **options):
+    return load_dataset(f"table:{path}{query}", **options)
+
+
+def test_images_labels_ids_and_patients(save):
+    path = save(COHORT)
+    data = load(path)
+    assert (data.name, data.source) == ("cohort", f"table:{path}")
+    assert (data.task, data.class_names) == ("binary", ("ill", "well"))
+    assert data.train.ids == ("b.png", "a.png", "deep/c.png")
+    assert data.val.ids == ("d.png", "e.png")
+    assert data.train.labels.tolist() == [1, 0, 1]
+    assert data.train.labels.dtype == np.int32
+    assert data.train.groups == ("7", "7", "p3")
+    assert data.test.groups == ("6",)
+    assert data.image_size == 8
+    for split in (data.train, data.val, data.test):
+        for image, name in zip(split.images, split.ids, strict=True):
+            pixels = np.asarray(Image.open(path.parent / name))
+            np.testing.assert_array_equal(image[..., 0], pixels)
+
+
+def test_columns_and_folder_can_be_named_in_the_source(save, tmp_path):
+    names = {"path": "Image Index", "label": "a&b", "patient": "pid", "split": "fold"}
+    renamed = {names.get(name, name): cells for name, cells in COHORT.items()}
+    (tmp_path / "tables").mkdir()
+    path = save(renamed, "tables/renamed.csv")
+    query = "?path=Image Index&label=a%26b&patient=pid&split=fold&root=.."
+    assert load(path, query).fingerprint == load(save(COHORT)).fingerprint
+    absolute = query.replace("..", str(tmp_path))
+    assert load(path, absolute).train.groups == ("7", "7", "p3")
+
+
+def test_image_size_bounds_what_is_held(save):
+    data = load(save(COHORT), image_size=4)
+    assert data.train.images.shape == (3, 4, 4, 1)
+
+
+def test_without_a_column_of_patients_there_are_no_groups(save):
+    table = {name: cells for name, cells in COHORT.items() if name != "patient"}
+    assert load(save(table)).train.groups is None
+
+
+def test_without_a_column_of_splits_a_split_by_patient_is_made(save):
+    table = {name: cells for name, cells in COHORT.items() if name != "split"}
+    with pytest.raises(InputError, match="split"):
+        load(save(table))
+    data = load(save(table), splitting=Splitting(split="patient", val_share=0.2))
+    assert sorted(data.train.ids + data.val.ids + data.test.ids) == sorted(NAMES)
+    patient = dict(zip(NAMES, COHORT["patient"], strict=True))
+    patients = []
+    for split in (data.train, data.val, data.test):
+        assert split.groups == tuple(patient[name] for name in split.ids)
+        patients += set(split.groups)
+    assert sorted(patients) == sorted(set(COHORT["patient"]))
+
+
+@pytest.mark.parametrize(
+    ("cells", "classes", "labels"),
+    [
+        (["0", "1", "0", "1", "0", "1"], ("0", "1"), [0, 1, 0]),
+        (["0.0", "1.0", "0.0", "1", "0", "1"], ("0", "1"), [0, 1, 0]),
+        (["10", "9", "2", "9", "2", "10"], ("2", "9", "10"), [2, 1, 0]),
+        (
+            ["False", "True", "True", "True", "True", "True"],
+            ("False", "True"),
+            [0, 1, 1],
+        ),
+    ],
+)
+def test_whole_numbers_are_classes_in_their_order(save, cells, classes, labels):
+    data = load(save(COHORT | {"label": cells}))
+    assert data.class_names == classes
+    assert data.train.labels.tolist() == labels
+
+
+FLAGS = {
+    "path": NAMES,
+    "split": COHORT["split"],
+    "label_Mass": ["0", "1", "0.0", "1.0", "False", "true"],
+    "label_Nodule": ["1", "1", "0", "0", "0", "1"],
+}
+
+
+@pytest.mark.parametrize(
+    ("query", "classes"),
+    [
+        ("", ("Mass", "Nodule")),
+        ("?label=label_Nodule,label_Mass", ("Nodule", "Mass")),
+    ],
+)
+def test_several_columns_make_a_multilabel_task(save, query, classes):
+    data = load(save(FLAGS), query)
+    assert (data.task, data.class_names) == ("multilabel", classes)
+    expected = np.array([[0, 1], [1, 1], [0, 0]], np.int32)
+    found = data.train.labels
+    np.testing.assert_array_equal(found, expected[:, :: -1 if query else 1])
+    assert found.dtype == np.int32
+
+
+def test_columns_of_a_multilabel_task_keep_names_without_the_prefix(save):
+    table = {name.removeprefix("label_"): cells for name, cells in FLAGS.items()}
+    data = load(save(table), "?label=Mass,Nodule")
+    assert data.class_names == ("Mass", "Nodule")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "delimiter"),
+    [("utf-8-sig", ","), ("utf-8-sig", ";"), ("utf-16", "\t"), ("utf-8", "\t")],
+)
+def test_what_spreadsheets_write_is_read(save, encoding, delimiter):
+    table = COHORT | {"label": ["здоров", "болен"] * 3}
+    path = save(table, encoding=encoding, delimiter=delimiter)
+    with path.open("a", encoding=encoding.removesuffix("-sig")) as file:
+        file.write(delimiter * 4 + "\n\n")
+    assert load(path).fingerprint == load(save(table, "plain.csv")).fingerprint
+
+
+def test_parquet_is_read_as_csv_is(save, tmp_path):
+    pyarrow = pytest.importorskip("pyarrow", reason="pyarrow reads Parquet")
+    from pyarrow import parquet
+
+    for name, table in (("cohort", COHORT), ("flags", FLAGS)):
+        path = tmp_path / f"{name}.parquet"
+        typed = dict(table)
+        if name == "flags":
+            typed["label_Mass"] = [0.0, 1.0, 0.0, 1.0, 0.0, 1.0]
+            typed["label_Nodule"] = [True, True, False, False, False, True]
+        parquet.write_table(pyarrow.table(typed), path)
+        assert load(path).fingerprint == load(save(table)).fingerprint
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(InputError, match=r"flags.parquet cannot be read as Parquet: "):
+        load(path)
+    typed["label_Mass"][1] = None
+    parquet.write_table(pyarrow.table(typed), path)
+    with pytest.raises(InputError, match=r"row 2 \(no label_Mass, and masked labels"):
+        load(path)
+
+
+def test_parquet_without_pyarrow_says_what_to_install(save, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    path = save(COHORT, "cohort.parquet")
+    with pytest.raises(InputError, match=r"pip install 'jaxmed\[parquet\]', or save"):
+        load(path)
+
+
+def change(column, row, cell):
+    def edit(table):
+        cells = list(table[column])
+        cells[row] = cell
+        return table | {column: cells}
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("edit", "sentence"),
+    [
+        (
+            change("path", 1, "g.png"),
+            r"1 of 6 rows .*: line 3 \(there is no file g",
+        ),
+        (change("path", 1, "deep"), r"line 3 \(there is no file deep\)"),
+        (change("path", 1, "x" * 300), r"line 3 \(there is no file xxx"),
+        (change("path", 1, ""), r"line 3 \(no path\)"),
+        (change("path", 1, "./b.png"), r"3 \(./b.png is the image of line 2 too\)"),
+        (change("path", 1, "deep/../a.png"), r"leads out of the folder of the images"),
+        (change("path", 1, "../secret.png"), r"3 \(../secret.png leads out of"),
+        (change("path", 1, r"..\secret.png"), "leads out of the folder"),
+        (change("path", 1, "/etc/passwd"), "/etc/passwd leads out of the folder"),
+        (change("path", 1, r"C:\scan.png"), "leads out of the folder"),
+        (change("split", 5, "holdout"), r"'holdout', and not one of train, val, test"),
+        (change("patient", 3, "NaN"), r"line 5 \(no patient\)"),
+        (change("label", 2, ""), r"line 4 \(no label\)"),
+        (change("label", 2, "1"), "mix numbers, such as 1, and texts, such as 'ill'"),
+        (change("split", 5, "val"), "has no rows of the split 'test'"),
+        (change("label", 5, "odd"), "the split 'train' has no odd"),
+        (lambda t: t | {"label": ["ill"] * 6}, "needs at least 2 classes, got 1"),
+        (
+            lambda t: t | {"label": ["0", "0.5", "1", "-1", "nan", "1e999"]},
+            r"4 of 6 rows cannot be used: line 3 \(label is 0.5, no whole number from "
+            r"0 up\), line 5 \(label is -1, .*, line 6 \(no label\), line 7 \(label is",
+        ),
+        (
+            lambda t: t | {"label_x": ["0"] * 6},
+            r"a column 'label' and columns label_x; say which .*\?label=label'",
+        ),
+        (
+            lambda t: {k.replace("path", "paths"): v for k, v in t.items()},
+            r"Unknown column of .*cohort.csv 'path'\. Did you mean 'paths'\? .*\?path=",
+        ),
+        (
+            lambda t: {k: [] for k in t},
+            "cohort.csv has no rows; it needs one for each image",
+        ),
+    ],
+)
+def test_bad_rows_and_columns_are_explained(save, edit, sentence):
+    with pytest.raises(InputError, match=sentence):
+        load(save(edit(COHORT)))
+
+
+@pytest.mark.parametrize(
+    ("cell", "sentence"),
+    [
+        ("0.5", r"line 3 \(label_Nodule is 0.5, and not 0 or 1\)"),
+        ("2", "label_Nodule is 2, and not"),
+        ("yes", "label_Nodule is yes, and not"),
+        ("nan", "masked labels are not supported yet: drop the row or fill it"),
+    ],
+)
+def test_bad_flags_are_explained(save, cell, sentence):
+    with pytest.raises(InputError, match=sentence):
+        load(save(change("label_Nodule", 1, cell)(FLAGS)))
+
+
+def test_ten_bad_rows_are_shown_and_the_others_counted(save):
+    table = {k: v * 3 for k, v in COHORT.items()}
+    with pytest.raises(InputError, match=r"12 of 18 rows .* line 8 .*, and 2 more"):
+        load(save(table))
+
+
+def test_images_that_cannot_be_read_are_named(save, tmp_path):
+    (tmp_path / "d.png").write_text("no image")
+    with pytest.raises(InputError, match=r"1 of 6 images cannot be used: d.png \(not"):
+        load(save(COHORT))
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", "is empty; it needs a line of column names"),
+        (b"\n\n", "has no rows"),
+        (b"path,label,path\n", "has the column 'path' twice"),
+        (
+            b"path,label,split\na,b\na,b,c,d\n",
+            r"2 of 2 rows .*line 2 \(2 cells, and th",
+        ),
+        (b'path,label,split\n"a,b,c\n', "line 2, is not CSV: .*Check its quotes"),
+        ("path\ncafé\n".encode("latin-1"), "line 2 is not UTF-8. Save the table as"),
+        (b"PK\x03\x04\x00\x00", "it holds bytes that are no text. Save"),
+    ],
+)
+def test_a_file_that_is_no_table_is_explained(tmp_path, content, sentence):
+    path = tmp_path / "cohort.csv"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=sentence):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("query", "sentence"),
+    [
+        ("?patent=pid", "Unknown word in .* 'patent'. Did you mean 'patient'"),
+        ("?path=", r"must say path once, as in '\?path=NAME'"),
+        ("?path=path&path=path", "must say path once"),
+        ("?split=fold", r"Unknown column of .* 'fold'.*\?split=COLUMN"),
+        ("?patient=person", r"Unknown column of .* 'person'.*\?patient=COLUMN"),
+        ("?label=label,lable", r"'lable'\. Did you mean 'label'"),
+        ("?root=nowhere", r"6 of 6 rows cannot be used: line 2 \(there is no file"),
+    ],
+)
+def test_a_source_that_is_not_right_is_explained(save, query, sentence):
+    with pytest.raises(InputError, match=sentence):
+        load(save(COHORT), query)
+
+
+def test_a_path_that_is_no_table_is_explained(tmp_path):
+    with pytest.raises(InputError, match=r"none\.csv does not exist\. Check the path"):
+        load(tmp_path / "none.csv")
+    with pytest.raises(InputError, match="is a folder"):
+        load(tmp_path)
+    with pytest.raises(InputError, match="needs the path of a file"):
+        load_dataset("table:")
