@@ -65,16 +65,12 @@ def execute(arguments: Any) -> int:
     """
     name, config = _choose(arguments.source, arguments.overrides)
     check_writable(arguments.out, "Give another --out.")
-    from jaxmed.data import load_dataset
     from jaxmed.data.audit import audit
+    from jaxmed.data.subset import draw_subset
+    from jaxmed.experiments.images import load_images
     from jaxmed.report.findings import judge, tell, tell_counts
 
-    data = load_dataset(
-        config.source,
-        image_size=config.image_size,
-        train_images=config.train_images,
-        subset_seed=config.subset_seed,
-    )
+    data = draw_subset(load_images(config), config.train_images, config.subset_seed)
     scheme, _, rest = config.source.partition(":")
     root = Path(rest).expanduser() if scheme == "folder" else None
     found = audit(data, group_pattern=arguments.group_pattern, root=root)
