@@ -10,6 +10,7 @@ import pytest
 from safetensors.torch import save_file
 
 import jaxmed
+from jaxmed.data.augment_presets import PRESETS as AUGMENTATIONS
 from jaxmed.experiments.__main__ import main
 from jaxmed.models.parameters import split as parameters_of
 from jaxmed.strategies.registry import PRESETS
@@ -130,6 +131,10 @@ def test_the_sequence_runs_and_its_configuration_is_a_recipe(
     assert f"Finished already, skipped: {folder}" in capsys.readouterr().out
 
 
-def test_the_table_names_every_preset_once():
-    named = re.findall(r"^\| `(\w+)` \|", TEXT, re.MULTILINE)
-    assert named == list(PRESETS)
+@pytest.mark.parametrize(
+    ("heading", "presets"), [("Augmentation", AUGMENTATIONS), ("Strategies", PRESETS)]
+)
+def test_the_tables_name_every_preset_once(heading, presets):
+    section = TEXT.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    named = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
+    assert named == list(presets)
