@@ -11,6 +11,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import jaxmed
+from jaxmed.data.augment_presets import PRESETS as AUGMENTATIONS
 from jaxmed.experiments.__main__ import main
 from jaxmed.experiments.config import DataConfig
 from jaxmed.experiments.images import load_images
@@ -152,6 +153,10 @@ def test_the_split_by_patient_keeps_patients_together(tmp_path):
     assert len(set.union(*groups)) == sum(map(len, groups)) == 40
 
 
-def test_the_table_names_every_preset_once():
-    named = re.findall(r"^\| `(\w+)` \|", TEXT, re.MULTILINE)
-    assert named == list(PRESETS)
+@pytest.mark.parametrize(
+    ("heading", "presets"), [("Augmentation", AUGMENTATIONS), ("Strategies", PRESETS)]
+)
+def test_the_tables_name_every_preset_once(heading, presets):
+    section = TEXT.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    named = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
+    assert named == list(presets)

@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import fields
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -121,10 +120,7 @@ def test_an_unknown_preset_names_the_arm_and_the_nearest(tmp_path):
         check_arm(config, "main")
 
 
-def test_every_preset_is_named_in_the_help_and_in_the_readme():
+def test_every_preset_is_named_in_the_help():
     (preset, *_) = fields(AugmentConfig)
     named = set(re.findall(r"\w+", preset.metadata["doc"]))
     assert named >= set(PRESETS)
-    readme = Path(__file__).parents[2] / "README.md"
-    rows = re.findall(r"^\| `(\w+)` \|", readme.read_text(), flags=re.MULTILINE)
-    assert set(rows) >= set(PRESETS)
