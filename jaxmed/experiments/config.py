@@ -5,30 +5,10 @@ classes below, and so are the flags of `run`: `[train] batch_size = 16` is
 `--train.batch-size 16`. A new setting is one more field here.
 """
 
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
-
-def setting(
-    doc: str,
-    default: Any = MISSING,
-    *,
-    low: float | None = None,
-    high: float | None = None,
-    below: float | None = None,
-    choices: tuple[str | int, ...] = (),
-) -> Any:
-    """Declares a field with its documentation.
-
-    Args:
-        doc: what the setting means, with its unit; `run --help` prints it.
-        default: its value where a recipe does not say; without one a recipe must.
-        low, high: the smallest and the largest value allowed.
-        below: what the value must stay under.
-        choices: the values allowed.
-    """
-    limits = {"low": low, "high": high, "below": below, "choices": choices}
-    return field(default=default, metadata={"doc": doc} | limits)
+from jaxmed.experiments.setting import is_section, setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -291,8 +271,3 @@ class ExperimentConfig:
 def sections() -> dict[str, Any]:
     """Returns the tables of a recipe: {"data": DataConfig, ...}."""
     return {f.name: f.type for f in fields(ExperimentConfig) if is_section(f.type)}
-
-
-def is_section(kind: Any) -> bool:
-    """Tells whether a field's type is one of the tables."""
-    return hasattr(kind, "__dataclass_fields__")

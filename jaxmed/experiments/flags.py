@@ -9,7 +9,8 @@ from dataclasses import MISSING, Field, fields
 from typing import Any, get_origin
 
 from jaxmed.errors import InputError
-from jaxmed.experiments.config import ExperimentConfig, is_section, sections
+from jaxmed.experiments.config import ExperimentConfig, sections
+from jaxmed.experiments.setting import is_section
 
 OPTIONS = "train.options."
 

@@ -6,7 +6,8 @@ from dataclasses import MISSING, Field, fields
 from typing import Any, get_args, get_origin
 
 from jaxmed.errors import InputError
-from jaxmed.experiments.config import ExperimentConfig, is_section
+from jaxmed.experiments.config import ExperimentConfig
+from jaxmed.experiments.setting import is_section
 
 NAMES = {
     str: "a text",
