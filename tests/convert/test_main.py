@@ -182,7 +182,7 @@ def test_verify_prints_every_layer(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 + 50 + 1
     assert lines[0].strip() == "resnet18, 64 px"
-    assert lines[2].split()[:3] == ["conv1", "Conv", "2×32×32×64"]
+    assert lines[2].split()[:3] == ["conv1", "Convolution", "2×32×32×64"]
     assert lines[-2].split()[:3] == ["fc", "Linear", "2×1000"]
     assert lines[-1].endswith("within the 1e-04 allowed (weights none).")
 
