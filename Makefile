@@ -12,7 +12,7 @@ quickstart: $(VENV)/.base  ## train, evaluate, explain and report in minutes
 	$(RUN) -m jaxmed.experiments run quickstart
 
 test: $(VENV)/.dev  ## the test suite
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n auto --dist loadfile
 
 lint: $(VENV)/.dev  ## lint, format and types, as CI checks them
 	$(VENV)/bin/ruff check .
