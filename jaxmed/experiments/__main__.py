@@ -2,7 +2,9 @@
 
 import argparse
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NoReturn
@@ -16,6 +18,8 @@ COMMANDS = ("list", "inspect", "advise", "find-lr", "run", "report")
 CONFIGURABLE = ("run", "advise", "find-lr", "inspect")
 # What a shell reports for a program that SIGINT ended.
 INTERRUPTED = 130
+# Seconds that an interrupted program gets to tidy up.
+GRACE = 1.0
 
 
 class Parser(argparse.ArgumentParser):
@@ -68,18 +72,44 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"Error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        goes_on = " The same command goes on where it stopped."
-        sentence = f"Interrupted.{goes_on if words[:1] == ['run'] else ''}"
-        print(f"\n{sentence}", file=sys.stderr)
+        _say_interrupted(words)
         return INTERRUPTED
 
 
+def _say_interrupted(words: Sequence[str]) -> None:
+    goes_on = " The same command goes on where it stopped."
+    sentence = f"Interrupted.{goes_on if words[:1] == ['run'] else ''}"
+    print(f"\n{sentence}", file=sys.stderr)
+
+
+def _interrupt(*_: Any) -> NoReturn:
+    """Raises KeyboardInterrupt, and sees to it that the program ends.
+
+    Python raises it wherever the program happens to be; in a callback of the garbage
+    collector, as JAX has one, it is printed and forgotten.
+    """
+
+    def insist() -> None:
+        _say_interrupted(sys.argv[1:])
+        _leave()
+
+    timer = threading.Timer(GRACE, insist)
+    timer.daemon = True
+    timer.start()
+    raise KeyboardInterrupt
+
+
+def _leave() -> NoReturn:
+    # At once: checkpoints are complete, and Orbax's threads, which the interrupt may
+    # have caught at work, would print tracebacks while Python shuts down.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(INTERRUPTED)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, _interrupt)
     code = main()
     if code == INTERRUPTED:
-        # At once: checkpoints are complete, and Orbax's threads, which the interrupt
-        # may have caught at work, would print tracebacks while Python shuts down.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        _leave()
     sys.exit(code)

@@ -128,7 +128,8 @@ def test_it_runs_from_the_command_line_by_each_of_its_names(
     written = json.loads((folder / "environment.json").read_text("utf-8"))
     (phase,) = written["parameters"]["phases"]
     assert {g["name"]: g["learning_rate"] for g in phase["groups"]} == rates
-    assert phase["schedule"] == ("cosine by step" if arm == "function" else "constant")
+    cosine = "cosine by step to 0.1 of it"
+    assert phase["schedule"] == (cosine if arm == "function" else "constant")
 
     best, _ = load_best_weights(folder / "checkpoints")
     _, params, stats = split(create_model("resnet10_narrow", num_classes=2, seed=0))

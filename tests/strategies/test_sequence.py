@@ -52,7 +52,7 @@ def test_sequences_may_be_nested(model):
     [
         ([], "needs at least one strategy in `phases`"),
         ([{"epochs": 1}], "Part 1 of the sequence names no strategy"),
-        ([{"strategy": "full"}, "frozen"], "Part 2 of the sequence names no strategy"),
+        ([{"strategy": "full"}, "frozen"], "'phases' .* must be a list, each a table"),
         ([{"strategy": "ful"}], "Unknown strategy 'ful'. Did you mean 'full'"),
         ([{"strategy": "full", "epoch": 1}], "option of strategy 'full' 'epoch'"),
         ([{"strategy": "full", "name": "x"}], "option of strategy 'full' 'name'"),
