@@ -10,8 +10,8 @@ from jaxmed.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
-class HorizontalFlip:
-    """Exchanges left and right.
+class _Flip:
+    """What happens or does not.
 
     Attributes:
         probability: of doing so, in [0, 1].
@@ -28,31 +28,18 @@ class HorizontalFlip:
     def draw(self, key: jax.Array, height: int, width: int) -> jax.Array:
         """Returns whether to flip, bool ()."""
         return jax.random.bernoulli(key, self.probability)
+
+
+class HorizontalFlip(_Flip):
+    """Exchanges left and right, with the given `probability` in [0, 1]."""
 
     def apply(self, image: jax.Array, flip: jax.Array) -> jax.Array:
         """Flips an image (h, w, c), or not. Pixels stay as they are, to the bit."""
         return jnp.where(flip, image[:, ::-1], image)
 
 
-@dataclass(frozen=True, kw_only=True)
-class VerticalFlip:
-    """Exchanges top and bottom.
-
-    Attributes:
-        probability: of doing so, in [0, 1].
-
-    Raises:
-        InputError: a probability outside.
-    """
-
-    probability: float = 0.5
-
-    def __post_init__(self) -> None:
-        check_probability(self.probability)
-
-    def draw(self, key: jax.Array, height: int, width: int) -> jax.Array:
-        """Returns whether to flip, bool ()."""
-        return jax.random.bernoulli(key, self.probability)
+class VerticalFlip(_Flip):
+    """Exchanges top and bottom, with the given `probability` in [0, 1]."""
 
     def apply(self, image: jax.Array, flip: jax.Array) -> jax.Array:
         """Flips an image (h, w, c), or not. Pixels stay as they are, to the bit."""

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxmed.errors import InputError, unknown
-from jaxmed.experiments.images import load_images
+from jaxmed.experiments.arguments import add_out, add_recipe
+from jaxmed.experiments.images import load_part
 from jaxmed.experiments.recipes import Recipe, find_recipe, load_recipe
 
 if TYPE_CHECKING:
@@ -62,11 +63,7 @@ class Balance:
 
 def add_arguments(parser: Any) -> None:
     """Declares the command's arguments; the configuration's are taken out before."""
-    parser.add_argument(
-        "recipe",
-        metavar="NAME_OR_TOML",
-        help="a name that `list` shows, or the path of a recipe or config.toml",
-    )
+    add_recipe(parser)
     parser.add_argument(
         "--arm",
         metavar="NAME",
@@ -79,13 +76,7 @@ def add_arguments(parser: Any) -> None:
         help="the images, to those of the pretraining; then nothing is measured, and "
         "no weights are needed",
     )
-    parser.add_argument(
-        "--out",
-        metavar="DIR",
-        type=Path,
-        default=Path("runs"),
-        help="where weights run:FOLDER are looked for (default: runs)",
-    )
+    add_out(parser, "where weights run:FOLDER are looked for")
     parser.description = DESCRIPTION
     parser.epilog = FIELDS
 
@@ -109,7 +100,6 @@ def advise_arm(recipe: Recipe, arm: str, *, domain: str | None, out: Path) -> st
     Raises:
         InputError: images or weights that are not there or do not fit.
     """
-    from jaxmed.data.subset import draw_subset
     from jaxmed.experiments.advice_text import describe_facts, format_advice
     from jaxmed.experiments.arms import check_arm, naming, prepare_arm
     from jaxmed.models.parameters import split
@@ -117,8 +107,7 @@ def advise_arm(recipe: Recipe, arm: str, *, domain: str | None, out: Path) -> st
 
     config = recipe.arms[arm]
     check_arm(config, arm)
-    data = load_images(config.data)
-    data = draw_subset(data, config.data.train_images, config.data.subset_seed)
+    data = load_part(config.data)
     pretrained = config.model.weights != "none"
     measured = pretrained and domain is None
     weights = config.model.weights if measured else "none"

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -133,6 +133,19 @@ def prepare_arm(
         ),
         mixing=Mixing(mixup=train.mixup, cutmix=train.cutmix),
     )
+
+
+def training_settings(prepared: Prepared, train: TrainConfig) -> dict[str, Any]:
+    """Returns the arguments that `fit` and `find_learning_rates` share."""
+    return {
+        "preprocessing": prepared.preprocessing,
+        "loss": prepared.loss,
+        "augmentation": prepared.augmentation,
+        "mixing": prepared.mixing,
+        "sampling": train.sampling,
+        "batch_size": train.batch_size,
+        "accumulate": train.accumulate,
+    }
 
 
 def make_augmentation(augment: AugmentConfig) -> "Augmentation":

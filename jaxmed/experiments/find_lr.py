@@ -7,9 +7,15 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxmed.experiments.arms import check_arm, naming, prepare_arm
+from jaxmed.experiments.arguments import add_out, add_recipe
+from jaxmed.experiments.arms import (
+    check_arm,
+    naming,
+    prepare_arm,
+    training_settings,
+)
 from jaxmed.experiments.folders import check_writable, experiment_folder
-from jaxmed.experiments.images import load_images
+from jaxmed.experiments.images import load_part
 from jaxmed.experiments.recipes import Recipe, find_recipe, load_recipe
 from jaxmed.files import replacing, write_text
 
@@ -40,21 +46,11 @@ them would have made of these."""
 
 def add_arguments(parser: Any) -> None:
     """Declares the command's arguments; the configuration's are taken out before."""
-    parser.add_argument(
-        "recipe",
-        metavar="NAME_OR_TOML",
-        help="a name that `list` shows, or the path of a recipe or config.toml",
-    )
+    add_recipe(parser)
     parser.add_argument(
         "--arm", metavar="NAME", help="which arm (default: the first one)"
     )
-    parser.add_argument(
-        "--out",
-        metavar="DIR",
-        type=Path,
-        default=Path("runs"),
-        help="folder of all experiments (default: runs)",
-    )
+    add_out(parser)
     parser.add_argument(
         "--steps",
         metavar="N",
@@ -98,12 +94,10 @@ def measure_arm(
     config = recipe.arms[arm]
     check_arm(config, arm)
     # Only now: it brings JAX, which takes seconds.
-    from jaxmed.data.subset import draw_subset
     from jaxmed.training.lr_finder import find_learning_rates
 
     with naming(arm):
-        data = load_images(config.data)
-        data = draw_subset(data, config.data.train_images, config.data.subset_seed)
+        data = load_part(config.data)
         seed = config.train.seeds[0]
         prepared = prepare_arm(config, data, seed=seed, out=out)
         print(prepared.start.note)
@@ -112,13 +106,7 @@ def measure_arm(
             prepared.model,
             data,
             prepared.strategy,
-            preprocessing=prepared.preprocessing,
-            loss=prepared.loss,
-            augmentation=prepared.augmentation,
-            mixing=prepared.mixing,
-            sampling=config.train.sampling,
-            batch_size=config.train.batch_size,
-            accumulate=config.train.accumulate,
+            **training_settings(prepared, config.train),
             seed=seed,
             steps=steps,
         )

@@ -33,6 +33,14 @@ def load_images(config: DataConfig) -> "Dataset":
     return data
 
 
+def load_part(config: DataConfig) -> "Dataset":
+    """Loads a data set as `load_images` does, and draws the subset to train on."""
+    from jaxmed.data.subset import draw_subset
+
+    data = load_images(config)
+    return draw_subset(data, config.train_images, config.subset_seed)
+
+
 def without_subset(config: DataConfig) -> DataConfig:
     """Returns the configuration of all training images."""
     return replace(config, train_images=0, subset_seed=0)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxmed.errors import InputError
+from jaxmed.experiments.arguments import add_out
 from jaxmed.experiments.config import DataConfig
 from jaxmed.experiments.folders import check_writable
 from jaxmed.experiments.loader import build_config
@@ -40,13 +41,7 @@ def add_arguments(parser: Any) -> None:
         help="such as folder:scans, npz:FILE or medmnist:NAME; or a recipe, by name "
         "or path",
     )
-    parser.add_argument(
-        "--out",
-        metavar="DIR",
-        type=Path,
-        default=Path("runs"),
-        help="folder for the page (default: runs)",
-    )
+    add_out(parser, "folder for the page")
     parser.add_argument(
         "--group-pattern",
         metavar="REGEX",
@@ -66,11 +61,10 @@ def execute(arguments: Any) -> int:
     name, config = _choose(arguments.source, arguments.overrides)
     check_writable(arguments.out, "Give another --out.")
     from jaxmed.data.audit import audit
-    from jaxmed.data.subset import draw_subset
-    from jaxmed.experiments.images import load_images
+    from jaxmed.experiments.images import load_part
     from jaxmed.report.findings import judge, tell, tell_counts
 
-    data = draw_subset(load_images(config), config.train_images, config.subset_seed)
+    data = load_part(config)
     scheme, _, rest = config.source.partition(":")
     root = Path(rest).expanduser() if scheme == "folder" else None
     found = audit(data, group_pattern=arguments.group_pattern, root=root)

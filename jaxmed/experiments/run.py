@@ -1,9 +1,9 @@
 """`run`: trains every arm and seed of a recipe, evaluates, writes the report."""
 
-from pathlib import Path
 from typing import Any
 
 from jaxmed.errors import InputError
+from jaxmed.experiments.arguments import add_out, add_recipe
 from jaxmed.experiments.flags import describe_fields
 from jaxmed.experiments.recipes import find_recipe, load_recipe, needed_recipes
 
@@ -23,18 +23,8 @@ With --arms.NAME before it, it is for that arm alone:
 
 def add_arguments(parser: Any) -> None:
     """Declares the command's arguments; the configuration's are taken out before."""
-    parser.add_argument(
-        "recipe",
-        metavar="NAME_OR_TOML",
-        help="a name that `list` shows, or the path of a recipe or config.toml",
-    )
-    parser.add_argument(
-        "--out",
-        metavar="DIR",
-        type=Path,
-        default=Path("runs"),
-        help="folder of all experiments (default: runs)",
-    )
+    add_recipe(parser)
+    add_out(parser)
     parser.add_argument(
         "--arms", metavar="A,B", help="only these arms (default: all of them)"
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxmed.errors import InputError
-from jaxmed.experiments.arms import Prepared, naming, prepare_arm
+from jaxmed.experiments.arms import Prepared, naming, prepare_arm, training_settings
 from jaxmed.experiments.augmented import write_augmented
 from jaxmed.experiments.cams import write_cams
 from jaxmed.experiments.environment import describe_environment
@@ -76,13 +76,7 @@ def train_run(
             prepared.model,
             data,
             prepared.strategy,
-            preprocessing=prepared.preprocessing,
-            loss=prepared.loss,
-            augmentation=prepared.augmentation,
-            mixing=prepared.mixing,
-            sampling=config.train.sampling,
-            batch_size=config.train.batch_size,
-            accumulate=config.train.accumulate,
+            **training_settings(prepared, config.train),
             ema=config.train.ema,
             seed=seed,
             select=config.train.select,
