@@ -1,9 +1,10 @@
 """What every source of images gives: three checked splits with classes and a task."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -11,6 +12,8 @@ from jaxmed.errors import InputError
 
 Task = Literal["binary", "multiclass", "multilabel", "ordinal"]
 SPLITS = ("train", "val", "test")
+# Where a source has no splits.
+ALL = "all"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +125,39 @@ class Unsplit:
     class_names: tuple[str, ...]
     images: Split
     image_size: int
+
+
+def assemble(
+    splits: Mapping[str, Split],
+    *,
+    name: str,
+    source: str,
+    class_names: tuple[str, ...],
+    task: Task | None = None,
+) -> Dataset | Unsplit:
+    """Makes what a source gives of its images.
+
+    Args:
+        splits: "train", "val" and "test", or `ALL` alone.
+        name, source, class_names: see `Dataset`.
+        task: None is binary where there are two classes and otherwise multiclass.
+
+    Raises:
+        InputError: see `Dataset`.
+    """
+    first = next(iter(splits.values()))
+    common: dict[str, Any] = {
+        "name": name,
+        "source": source,
+        "task": task or ("binary" if len(class_names) == 2 else "multiclass"),
+        "class_names": class_names,
+        "image_size": max(first.images.shape[1:3]),
+    }
+    if ALL in splits:
+        return Unsplit(**common, images=first)
+    return Dataset(
+        **common, train=splits["train"], val=splits["val"], test=splits["test"]
+    )
 
 
 def number_ids(split: str, count: int) -> tuple[str, ...]:

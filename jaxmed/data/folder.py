@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxmed.data.dataset import Dataset, Split, Unsplit
+from jaxmed.data.dataset import ALL, Dataset, Split, Unsplit, assemble
 from jaxmed.data.decode import EXTENSIONS, decode
 from jaxmed.data.read import Decoder, cannot_use, read_images
 from jaxmed.errors import InputError
@@ -27,8 +27,6 @@ FOLDERS = {
     "val": ("val", "valid", "validation"),
     "test": ("test",),
 }
-# The one "split" of a folder without splits.
-ALL = "all"
 LAYOUT = "Expected is PATH/{train,val,test}/CLASS/IMAGE or PATH/CLASS/IMAGE."
 
 
@@ -100,18 +98,8 @@ def read_folder(rest: str, image_size: int | None, kind: FileKind) -> Dataset | 
         )
         for split in files
     }
-    first = next(iter(splits.values()))
-    common: dict[str, Any] = {
-        "name": root.resolve().name,
-        "source": where,
-        "task": "binary" if len(class_names) == 2 else "multiclass",
-        "class_names": class_names,
-        "image_size": max(first.images.shape[1:3]),
-    }
-    if ALL in splits:
-        return Unsplit(**common, images=first)
-    return Dataset(
-        **common, train=splits["train"], val=splits["val"], test=splits["test"]
+    return assemble(
+        splits, name=root.resolve().name, source=where, class_names=class_names
     )
 
 

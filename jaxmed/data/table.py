@@ -23,7 +23,7 @@ from urllib.parse import unquote
 
 import numpy as np
 
-from jaxmed.data.dataset import SPLITS, Dataset, Split, Task, Unsplit
+from jaxmed.data.dataset import ALL, SPLITS, Dataset, Split, Task, Unsplit, assemble
 from jaxmed.data.read import cannot_use, read_images
 from jaxmed.data.rows import Rows, read_rows
 from jaxmed.data.table_labels import (
@@ -37,8 +37,6 @@ from jaxmed.errors import InputError, unknown
 
 OPTIONS = ("path", "label", "patient", "split", "root")
 PREFIX = "label_"
-# The one "split" of a table without splits.
-ALL = "all"
 # What a split is called, besides its name.
 SPLIT_NAMES = {name: name for name in SPLITS} | {"valid": "val", "validation": "val"}
 
@@ -103,17 +101,13 @@ def load_table(
         )
         for split, chosen in members.items()
     }
-    first = next(iter(made.values()))
-    common: dict[str, Any] = {
-        "name": path.stem,
-        "source": f"table:{rest}",
-        "task": task,
-        "class_names": class_names,
-        "image_size": max(first.images.shape[1:3]),
-    }
-    if columns.split is None:
-        return Unsplit(**common, images=first)
-    return Dataset(**common, **made)
+    return assemble(
+        made,
+        name=path.stem,
+        source=f"table:{rest}",
+        class_names=class_names,
+        task=task,
+    )
 
 
 def _parse(rest: str) -> tuple[Path, dict[str, str]]:

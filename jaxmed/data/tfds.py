@@ -14,14 +14,20 @@ from typing import Any
 
 import numpy as np
 
-from jaxmed.data.dataset import SPLITS, Dataset, Split, Unsplit, number_ids
+from jaxmed.data.dataset import (
+    ALL,
+    SPLITS,
+    Dataset,
+    Split,
+    Unsplit,
+    assemble,
+    number_ids,
+)
 from jaxmed.data.decode import decode_content
 from jaxmed.data.read import load_images
 from jaxmed.errors import InputError, unknown
 from jaxmed.progress import progress
 
-# The one "split" of a data set that lacks one of the three.
-ALL = "all"
 SPLIT_NAMES = {"train": "train", "validation": "val", "val": "val", "test": "test"}
 
 
@@ -81,17 +87,7 @@ def load_tfds(
         for split in ids
     }
     class_names = tuple(builder.info.features[label].names)
-    first = next(iter(splits.values()))
-    common: dict[str, Any] = {
-        "name": builder.name,
-        "source": where,
-        "task": "binary" if len(class_names) == 2 else "multiclass",
-        "class_names": class_names,
-        "image_size": max(first.images.shape[1:3]),
-    }
-    if ALL in splits:
-        return Unsplit(**common, images=first)
-    return Dataset(**common, **splits)
+    return assemble(splits, name=builder.name, source=where, class_names=class_names)
 
 
 def _find_builder(name: str) -> Any:
