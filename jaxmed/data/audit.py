@@ -118,7 +118,7 @@ def audit(data: Dataset, *, group_pattern: str = "", root: Path | None = None) -
 def count_classes(data: Dataset, split: Split) -> dict[str, int]:
     """Counts the images of every class; in a multilabel task, those that have it."""
     if data.task == "multilabel":
-        counts = split.labels.sum(axis=0)
+        counts = (split.labels == 1).sum(axis=0)
     else:
         counts = np.bincount(split.labels, minlength=len(data.class_names))
     return dict(zip(data.class_names, counts.tolist(), strict=True))

@@ -164,8 +164,9 @@ def _divide(
         whose = np.unique(groups, return_inverse=True)[1]
     else:
         whose = np.arange(len(labels))
-    members = np.zeros((whose.max() + 1, len(found.class_names) + 1))
-    np.add.at(members, whose, memberships(labels, found.task, found.class_names))
+    single = memberships(labels, found.task, found.class_names)
+    members = np.zeros((whose.max() + 1, single.shape[1]))
+    np.add.at(members, whose, single)
     rng = np.random.default_rng([splitting.split_seed, splitting.repeat])
     if not splitting.folds:
         val, test = splitting.val_share, splitting.test_share
@@ -215,4 +216,8 @@ def _gather(
         labels=np.concatenate([split.labels for split in taken]),
         ids=tuple(identity for split in taken for identity in split.ids),
         groups=None if groups is None else tuple(groups[i] for i in rows),
+        columns={
+            name: tuple(text for split in taken for text in split.columns[name])
+            for name in splits[0].columns
+        },
     )
