@@ -12,10 +12,10 @@ from jaxmed.errors import InputError
 
 Task = Literal["binary", "multiclass", "multilabel", "ordinal"]
 SPLITS = ("train", "val", "test")
-# Where a source has no splits.
-ALL = "all"
 # A label that is not known, in a multilabel task.
 MISSING = -1
+# Where a source has no splits.
+ALL = "all"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -147,6 +147,14 @@ def make_split(found: Dataset | Unsplit, splitting: Splitting) -> Dataset:
     )
 
 
+def not_given(source: str) -> InputError:
+    """Returns the error, to be raised by the caller, for a source without splits."""
+    return InputError(
+        f"{source} has no train, val and test, so the split cannot be given. Set split "
+        "to patient (with group_pattern) or stratified."
+    )
+
+
 def _divide(
     splits: Sequence[Split],
     groups: Sequence[str] | None,
@@ -181,10 +189,7 @@ def _divide(
 def _keep(found: Dataset | Unsplit, groups: tuple[str, ...] | None) -> Dataset:
     """Returns the splits as they are, with groups."""
     if isinstance(found, Unsplit):
-        raise InputError(
-            f"{found.source} has no train, val and test, so the split cannot be "
-            "given. Set split to patient (with group_pattern) or stratified."
-        )
+        raise not_given(found.source)
     if groups is None:
         return found
     splits, start = {}, 0

@@ -126,6 +126,16 @@ def load_table(
     )
 
 
+def table_has_splits(rest: str) -> bool:
+    """Tells whether `table:REST` has a column of splits; looks at no image.
+
+    Raises:
+        InputError: as `load_table`, of the table itself.
+    """
+    path, options = parse_source(rest)
+    return find_columns(read_rows(path), options, f"table:{path}").split is not None
+
+
 def _check_rows(
     rows: Rows, columns: Columns, root: Path, where: str
 ) -> tuple[list[str], list[str]]:
