@@ -1,4 +1,6 @@
-"""Steps on images of which not every label is known are torch's masked ones."""
+"""Training on images of which not every label is known is torch's, masked."""
+
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -7,10 +9,12 @@ import torch
 
 from jaxmed.data.dataset import MISSING
 from jaxmed.models.parameters import load, split
-from jaxmed.strategies import Group, Optimizer, Phase
+from jaxmed.strategies import Group, Optimizer, Phase, Strategy
 from jaxmed.training.batches import windows
+from jaxmed.training.fit import fit
 from jaxmed.training.mixing import NO_MIXING, Mixing
 from jaxmed.training.objective import Loss
+from jaxmed.training.predict import predict_split
 from jaxmed.training.sharding import data_mesh, replicate
 from jaxmed.training.state import Images, StepPlan, begin_phase
 from jaxmed.training.step import compiled_train_step
@@ -161,3 +165,40 @@ def test_accumulated_batches_are_averaged_over_all_their_known_labels(
     optimizer.step()
     train(model, data, steps, accumulate=4)
     compare(model, twin)
+
+
+def test_epochs_are_judged_by_what_is_known(new_tiny, quarters):
+    def partly(name):
+        part = getattr(quarters, name)
+        labels = (part.labels[:, None] == [0, 1, 2]).astype(np.int32)
+        labels[np.random.default_rng(1).random(labels.shape) < 0.3] = MISSING
+        labels[5 :: 3 if name == "train" else 9] = MISSING
+        return replace(part, labels=labels)
+
+    parts = {name: partly(name) for name in ("train", "val", "test")}
+    data = replace(quarters, task="multilabel", **parts)
+    model, optimizer = new_tiny(), Optimizer(learning_rate=1e-2)
+    group = Group(name="all", patterns=("backbone", "head"), optimizer=optimizer)
+    phase = Phase(name="all", epochs=2, groups=(group,))
+    result = fit(
+        model,
+        data,
+        Strategy(name="all", phases=(phase,)),
+        select="val_loss",
+        # Of an image without a known label the loss is not known either.
+        batch_size=1,
+    )
+    row = result.history[result.best["epoch"] - 1]
+    predictions = predict_split(model, data, "val")
+    known = predictions.known
+    probs, marks = (
+        torch.from_numpy(array[known])
+        for array in (predictions.probs, predictions.labels.astype(np.float64))
+    )
+    expected = torch.nn.functional.binary_cross_entropy(probs, marks)
+    assert row["val_loss"] == pytest.approx(expected.item(), rel=1e-5)
+    right = ((probs >= 0.5) == (marks == 1)).double().mean()
+    assert row["val_accuracy"] == pytest.approx(right.item(), rel=1e-6)
+    for row in result.history:
+        assert np.isfinite(row["train_loss"])
+        assert 0 < row["train_accuracy"] < 1
