@@ -1,4 +1,4 @@
-"""What goes from a split into its predictions."""
+"""Groups and columns go from a split into its predictions."""
 
 from dataclasses import replace
 
