@@ -1,7 +1,10 @@
 """One image file to a uint8 array: JPEG, PNG, TIFF, BMP or WebP."""
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -16,6 +19,17 @@ BITS_PER_SAMPLE, PHOTOMETRIC = 258, 262
 
 class UnusableImage(Exception):
     """A file holds no image that can be used; the message says why."""
+
+
+class Header(NamedTuple):
+    """What a file says of its image: pixels as stored, and 1 channel if it is grey.
+
+    A file with colours has 3, even if they are all grey when looked at.
+    """
+
+    width: int
+    height: int
+    channels: int
 
 
 def decode(path: Path, image_size: int | None = None) -> np.ndarray:
@@ -40,34 +54,61 @@ def decode(path: Path, image_size: int | None = None) -> np.ndarray:
         UnusableImage: the file cannot be read, is damaged, holds no image or several,
             or more pixels than `MOST_PIXELS`.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UnusableImage(str(error.strerror)) from error
-    return decode_content(content, image_size)
+    return decode_content(_read(path), image_size)
 
 
 def decode_content(content: bytes, image_size: int | None = None) -> np.ndarray:
     """Decodes what a file holds, as `decode` does."""
-    if not content:
-        raise UnusableImage("the file is empty")
-    try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            _check_header(image)
-            ImageOps.exif_transpose(image, in_place=True)
-            reduced = _reduce(image)
-            if image_size is not None and max(reduced.size) > image_size:
-                reduced = _resize(reduced, image_size)
-            return join_equal_channels(np.asarray(reduced))
-    except UnusableImage:
-        raise
-    except Image.DecompressionBombError as error:
-        raise too_large() from error
-    except UnidentifiedImageError as error:
-        raise UnusableImage(f"not one of {', '.join(FORMATS)}, or damaged") from error
-    except Exception as error:
-        # On damaged bytes Pillow raises whatever its parsers stumble over.
-        raise UnusableImage(f"damaged or cut off: {error}") from error
+    with _opened(content) as image:
+        if image_size is not None and max(image.size) > image_size:
+            image = _resize(image, image_size)
+        return join_equal_channels(np.asarray(image))
+
+
+def decode_square(path: Path, side: int, channels: int) -> np.ndarray:
+    """Decodes one file to a shape that is known before: smaller ones are enlarged.
+
+    Args:
+        path: the file.
+        side: of the square, in pixels.
+        channels: 3, or 1 if the file's `Header` has 1.
+
+    Returns:
+        uint8 (side, side, channels); otherwise as `decode`.
+
+    Raises:
+        UnusableImage: as `decode`; or there are colours where there were none.
+    """
+    with _opened(_read(path)) as image:
+        if image.size != (side, side):
+            image = _resize(image, side)
+        if channels == 3:
+            return np.asarray(image.convert("RGB"))
+        return check_grey(np.asarray(image).reshape(side, side, -1))
+
+
+def check_grey(pixels: np.ndarray) -> np.ndarray:
+    """Returns uint8 (h, w, 1) as it is.
+
+    Raises:
+        UnusableImage: there are three channels.
+    """
+    if pixels.shape[2] != 1:
+        raise UnusableImage("it has colours, and had none when the data set was loaded")
+    return pixels
+
+
+def read_header(file: BinaryIO) -> Header:
+    """Reads what a file says of its image, without the pixels.
+
+    Raises:
+        UnusableImage: nothing that `decode` would decode; a file that is damaged
+            further on may pass.
+    """
+    with explained(), Image.open(file, formats=FORMATS) as image:
+        _check_header(image)
+        grey = image.mode in ("L", "1", "LA", "La") or image.mode.startswith("I;16")
+        return Header(image.width, image.height, 1 if grey else 3)
 
 
 def squash(pixels: np.ndarray, side: int) -> np.ndarray:
@@ -90,6 +131,40 @@ def join_equal_channels(pixels: np.ndarray) -> np.ndarray:
         # A copy, so that the two other channels can be forgotten.
         return red[..., None].copy()
     return pixels
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turns what Pillow raises into `UnusableImage`."""
+    try:
+        yield
+    except UnusableImage:
+        raise
+    except Image.DecompressionBombError as error:
+        raise too_large() from error
+    except UnidentifiedImageError as error:
+        raise UnusableImage(f"not one of {', '.join(FORMATS)}, or damaged") from error
+    except Exception as error:
+        # On damaged bytes Pillow raises whatever its parsers stumble over.
+        raise UnusableImage(f"damaged or cut off: {error}") from error
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UnusableImage(str(error.strerror)) from error
+
+
+@contextmanager
+def _opened(content: bytes) -> Iterator[Image.Image]:
+    """Gives the image upright, of mode L or RGB."""
+    if not content:
+        raise UnusableImage("the file is empty")
+    with explained(), Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        _check_header(image)
+        ImageOps.exif_transpose(image, in_place=True)
+        yield _reduce(image)
 
 
 def _check_header(image: Image.Image) -> None:

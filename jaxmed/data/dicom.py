@@ -5,20 +5,26 @@ tells of the patient is kept, written or quoted. Ids are the paths, as everywher
 they tell is what whoever named the files put there.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from jaxmed.data.dataset import Dataset, Unsplit
 from jaxmed.data.decode import (
     MOST_PIXELS,
+    Header,
     UnusableImage,
+    check_grey,
     join_equal_channels,
     squash,
     too_large,
 )
-from jaxmed.data.folder import FileKind, read_folder
+from jaxmed.data.files import READING, Reading
+from jaxmed.data.folder import read_folder
+from jaxmed.data.kinds import FileKind
 from jaxmed.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,19 +35,20 @@ PLUGINS = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
 
 
 def load_dicom(
-    rest: str, cache: Path | None = None, image_size: int | None = None
+    rest: str,
+    cache: Path | None = None,
+    image_size: int | None = None,
+    reading: Reading = READING,
 ) -> Dataset | Unsplit:
     """Loads `dicom:PATH`, as `load_folder` loads `folder:PATH`.
 
     Args:
         rest: the path of the folder.
-        cache: not used; nothing is kept.
-        image_size: what images of different sizes, or larger ones, are brought to.
+        cache, image_size, reading: as for `load_folder`.
 
     Raises:
         InputError: as `load_folder`; or pydicom is not installed.
     """
-    del cache
     try:
         import pydicom  # noqa: F401
     except ModuleNotFoundError as error:
@@ -49,8 +56,7 @@ def load_dicom(
             "For DICOM files the package pydicom is needed, which is not installed: "
             "pip install 'jaxmed[dicom]'."
         ) from error
-    kind = FileKind(scheme="dicom", endings=ENDINGS, decoder=decode_dicom)
-    return read_folder(rest, image_size, kind)
+    return read_folder(rest, image_size, FILES, cache=cache, reading=reading)
 
 
 def decode_dicom(path: Path, image_size: int | None = None) -> np.ndarray:
@@ -73,12 +79,54 @@ def decode_dicom(path: Path, image_size: int | None = None) -> np.ndarray:
             is compressed in a way that needs another package, or of unknown colours.
     """
     from pydicom import dcmread
+
+    with _explained():
+        header = dcmread(path)
+        _check_header(header)
+        pixels = join_equal_channels(_read_pixels(header))
+    if image_size is not None and max(pixels.shape[:2]) > image_size:
+        return squash(pixels, image_size)
+    return pixels
+
+
+def decode_dicom_square(path: Path, side: int, channels: int) -> np.ndarray:
+    """Decodes one file to a given shape, as `jaxmed.data.decode.decode_square`."""
+    pixels = decode_dicom(path, side)
+    if pixels.shape[:2] != (side, side):
+        pixels = squash(pixels, side)
+    if channels == 1:
+        return check_grey(pixels)
+    return np.broadcast_to(pixels, (side, side, 3))
+
+
+def read_dicom_header(file: BinaryIO) -> Header:
+    """Reads what a file says of its image, as `jaxmed.data.decode.read_header`."""
+    from pydicom import dcmread
+
+    with _explained():
+        # The pixels stay where they are.
+        header = dcmread(file, defer_size=1024)
+        _check_header(header)
+        grey = header.PhotometricInterpretation in ("MONOCHROME1", "MONOCHROME2")
+        return Header(int(header.Columns), int(header.Rows), 1 if grey else 3)
+
+
+FILES = FileKind(
+    scheme="dicom",
+    endings=ENDINGS,
+    header=read_dicom_header,
+    decoder=decode_dicom,
+    square=decode_dicom_square,
+)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Turns what pydicom raises into `UnusableImage`."""
     from pydicom.errors import InvalidDicomError
 
     try:
-        header = dcmread(path)
-        _check_header(header)
-        pixels = _read_pixels(header)
+        yield
     except UnusableImage:
         raise
     except InvalidDicomError as error:
@@ -88,10 +136,6 @@ def decode_dicom(path: Path, image_size: int | None = None) -> np.ndarray:
     except Exception as error:
         # Without pydicom's words, which may quote a tag.
         raise UnusableImage("damaged or cut off") from error
-    pixels = join_equal_channels(pixels)
-    if image_size is not None and max(pixels.shape[:2]) > image_size:
-        return squash(pixels, image_size)
-    return pixels
 
 
 def _check_header(header: "Header") -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from jaxmed.data.allocation import allocate, memberships
 from jaxmed.data.dataset import SPLITS, Dataset, Split, Unsplit
 from jaxmed.data.groups import find_groups
+from jaxmed.data.lazy import join_images
 from jaxmed.data.split_file import read_split
 from jaxmed.errors import InputError, unknown
 
@@ -143,6 +144,7 @@ def make_split(found: Dataset | Unsplit, splitting: Splitting) -> Dataset:
         task=found.task,
         class_names=found.class_names,
         image_size=found.image_size,
+        skipped=found.skipped,
         **{name: _gather(splits, rows[name], groups) for name in SPLITS},
     )
 
@@ -211,7 +213,7 @@ def _gather(
         taken.append(split.take(inside))
         start += len(split)
     return Split(
-        images=np.concatenate([split.images for split in taken]),
+        images=join_images([split.images for split in taken]),
         labels=np.concatenate([split.labels for split in taken]),
         ids=tuple(identity for split in taken for identity in split.ids),
         groups=None if groups is None else tuple(groups[i] for i in rows),
