@@ -8,13 +8,15 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from jaxmed.data.lazy import Images, LazyImages
+from jaxmed.data.lazy import ImageArray, LazyImages
 from jaxmed.errors import InputError
 
 Task = Literal["binary", "multiclass", "multilabel", "ordinal"]
 SPLITS = ("train", "val", "test")
 # Where a source has no splits.
 ALL = "all"
+# How the fingerprint of a data set begins whose images stay in their files.
+ON_DISK = "files-"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +32,7 @@ class Split:
             should not tear apart; None if that is not known.
     """
 
-    images: Images
+    images: ImageArray
     labels: np.ndarray
     ids: tuple[str, ...]
     groups: tuple[str, ...] | None = None
@@ -116,7 +118,7 @@ class Dataset:
             _add_array(digest, split.labels, split.labels.shape)
             for identity in split.ids:
                 _add_text(digest, identity)
-        kind = "files-" if isinstance(self.train.images, LazyImages) else ""
+        kind = ON_DISK if isinstance(self.train.images, LazyImages) else ""
         return kind + digest.hexdigest()
 
 
@@ -196,7 +198,7 @@ def number_ids(split: str, count: int) -> tuple[str, ...]:
     return tuple(f"{split}/{i:06d}" for i in range(count))
 
 
-def check_images(images: Images, where: str) -> None:
+def check_images(images: ImageArray, where: str) -> None:
     """Raises InputError unless `images` is a non-empty uint8 (n, h, w, 1 or 3).
 
     Args:

@@ -21,7 +21,7 @@ class UnusableImage(Exception):
     """A file holds no image that can be used; the message says why."""
 
 
-class Header(NamedTuple):
+class FileHeader(NamedTuple):
     """What a file says of its image: pixels as stored, and 1 channel if it is grey.
 
     A file with colours has 3, even if they are all grey when looked at.
@@ -71,7 +71,7 @@ def decode_square(path: Path, side: int, channels: int) -> np.ndarray:
     Args:
         path: the file.
         side: of the square, in pixels.
-        channels: 3, or 1 if the file's `Header` has 1.
+        channels: 3, or 1 if the file's `FileHeader` has 1.
 
     Returns:
         uint8 (side, side, channels); otherwise as `decode`.
@@ -98,7 +98,7 @@ def check_grey(pixels: np.ndarray) -> np.ndarray:
     return pixels
 
 
-def read_header(file: BinaryIO) -> Header:
+def read_header(file: BinaryIO) -> FileHeader:
     """Reads what a file says of its image, without the pixels.
 
     Raises:
@@ -108,7 +108,7 @@ def read_header(file: BinaryIO) -> Header:
     with explained(), Image.open(file, formats=FORMATS) as image:
         _check_header(image)
         grey = image.mode in ("L", "1", "LA", "La") or image.mode.startswith("I;16")
-        return Header(image.width, image.height, 1 if grey else 3)
+        return FileHeader(image.width, image.height, 1 if grey else 3)
 
 
 def squash(pixels: np.ndarray, side: int) -> np.ndarray:

@@ -15,7 +15,7 @@ import numpy as np
 from jaxmed.data.dataset import Dataset, Unsplit
 from jaxmed.data.decode import (
     MOST_PIXELS,
-    Header,
+    FileHeader,
     UnusableImage,
     check_grey,
     join_equal_channels,
@@ -99,7 +99,7 @@ def decode_dicom_square(path: Path, side: int, channels: int) -> np.ndarray:
     return np.broadcast_to(pixels, (side, side, 3))
 
 
-def read_dicom_header(file: BinaryIO) -> Header:
+def read_dicom_header(file: BinaryIO) -> FileHeader:
     """Reads what a file says of its image, as `jaxmed.data.decode.read_header`."""
     from pydicom import dcmread
 
@@ -108,7 +108,7 @@ def read_dicom_header(file: BinaryIO) -> Header:
         header = dcmread(file, defer_size=1024)
         _check_header(header)
         grey = header.PhotometricInterpretation in ("MONOCHROME1", "MONOCHROME2")
-        return Header(int(header.Columns), int(header.Rows), 1 if grey else 3)
+        return FileHeader(int(header.Columns), int(header.Rows), 1 if grey else 3)
 
 
 FILES = FileKind(

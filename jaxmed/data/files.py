@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxmed.data.index import Index, read_index
 from jaxmed.data.kinds import PICTURES, FileKind
-from jaxmed.data.lazy import Images, LazyImages
+from jaxmed.data.lazy import ImageArray, LazyImages
 from jaxmed.data.read import cannot_use, read_images
 from jaxmed.errors import InputError, unknown
 
@@ -66,7 +66,7 @@ class Opened:
         skipped: the reason, by name, why a file was left out.
     """
 
-    images: Mapping[str, Images]
+    images: Mapping[str, ImageArray]
     rows: Mapping[str, np.ndarray]
     skipped: dict[str, str]
 

@@ -7,7 +7,13 @@ from typing import BinaryIO
 
 import numpy as np
 
-from jaxmed.data.decode import EXTENSIONS, Header, decode, decode_square, read_header
+from jaxmed.data.decode import (
+    EXTENSIONS,
+    FileHeader,
+    decode,
+    decode_square,
+    read_header,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +30,7 @@ class FileKind:
 
     scheme: str
     endings: tuple[str, ...]
-    header: Callable[[BinaryIO], Header]
+    header: Callable[[BinaryIO], FileHeader]
     decoder: Callable[[Path, int | None], np.ndarray]
     square: Callable[[Path, int, int], np.ndarray]
 

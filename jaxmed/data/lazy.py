@@ -112,11 +112,11 @@ class LazyImages:
         return images
 
 
-Images = np.ndarray | LazyImages
+ImageArray = np.ndarray | LazyImages
 """Images of a split: an array in memory, or one that is decoded as it is needed."""
 
 
-def join_images(parts: Sequence[Images]) -> Images:
+def join_images(parts: Sequence[ImageArray]) -> ImageArray:
     """Joins images of one shape: arrays, or lazy ones of one folder."""
     first = parts[0]
     if isinstance(first, np.ndarray):

@@ -49,9 +49,7 @@ def read_images(
     def load(name: str) -> np.ndarray:
         return decoder(root / name, image_size)
 
-    return load_images(
-        files, load, where=where, image_size=image_size, skipped=skipped
-    )
+    return load_images(files, load, where=where, image_size=image_size, skipped=skipped)
 
 
 def load_images(

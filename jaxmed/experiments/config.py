@@ -65,6 +65,19 @@ class DataConfig:
         low=0,
     )
     repeat: int = setting("another division into folds for each number", 0, low=0)
+    memory: float = setting(
+        "gigabytes that decoded images may take; those of a larger folder or table are "
+        "decoded when they are needed. 0: of every one; -1: a quarter of the machine's "
+        "memory",
+        -1.0,
+        low=-1,
+    )
+    on_error: str = setting(
+        "what becomes of files and rows that cannot be used: stop (with their names) "
+        "or skip (leave them out; the run's skipped.csv tells which)",
+        "stop",
+        choices=("stop", "skip"),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

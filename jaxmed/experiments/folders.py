@@ -16,6 +16,7 @@ from jaxmed.files import UNFINISHED, write_text
 CONFIG = "config.toml"
 ENVIRONMENT = "environment.json"
 SPLIT = "split.csv"
+SKIPPED = "skipped.csv"
 # A run is finished when all of these are there.
 FILES = (
     CONFIG,
@@ -27,6 +28,8 @@ FILES = (
 )
 # What decides a run's numbers; texts about the experiment may change.
 DECISIVE = ("name", "data", "augment", "model", "train", "evaluate", "explain")
+# But for this one: what it decides is in the data set's fingerprint.
+FREE = "data.memory"
 
 
 def experiment_folder(out: Path, name: str) -> Path:
@@ -102,7 +105,7 @@ def first_difference(
     flat_new = _flatten({key: new.get(key, {}) for key in DECISIVE})
     for key in [*flat_new, *flat_old]:
         there, here = flat_old.get(key), flat_new.get(key)
-        if there != here:
+        if there != here and key != FREE:
             return key, _spell(there), _spell(here)
     return None
 

@@ -26,9 +26,13 @@ def load_images(config: DataConfig) -> "Dataset":
 
     splitting = splitting_of(config)
     data = load_dataset(
-        config.source, image_size=config.image_size, splitting=splitting
+        config.source,
+        image_size=config.image_size,
+        splitting=splitting,
+        memory_budget=None if config.memory < 0 else config.memory,
+        on_error=config.on_error,
     )
-    for note in notes_on_split(data, splitting):
+    for note in [*notes_on_files(data), *notes_on_split(data, splitting)]:
         print(note, flush=True)
     return data
 
@@ -52,6 +56,27 @@ def splitting_of(config: DataConfig) -> "Splitting":
 
     names = [field.name for field in fields(Splitting)]
     return Splitting(**{name: getattr(config, name) for name in names})
+
+
+def notes_on_files(data: "Dataset") -> list[str]:
+    """Returns sentences on files that were skipped, and on those not in memory."""
+    from jaxmed.data.dataset import SPLITS
+    from jaxmed.data.lazy import LazyImages
+
+    notes = []
+    if data.skipped:
+        name, reason = next(iter(data.skipped.items()))
+        notes.append(
+            f"{data.source}: {len(data.skipped):,} skipped that cannot be used, such "
+            f"as {name} ({reason})"
+        )
+    if isinstance(data.train.images, LazyImages):
+        size = sum(getattr(data, name).images.nbytes for name in SPLITS)
+        notes.append(
+            f"{data.source}: decoded images would take {size / 1e9:.3g} GB, so they "
+            "are decoded when they are needed; see --data.memory"
+        )
+    return notes
 
 
 def notes_on_split(data: "Dataset", splitting: "Splitting") -> list[str]:

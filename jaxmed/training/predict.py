@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from jaxmed.data.dataset import Dataset
+from jaxmed.data.lazy import ImageArray
 from jaxmed.data.preprocess import Preprocessing
 from jaxmed.evaluation.predictions import Predictions
 from jaxmed.models.classifier import Classifier
@@ -33,7 +34,7 @@ BATCH_SIZE = 256
 def compute_logits(
     definition: Any,
     weights: Arrays,
-    images: np.ndarray,
+    images: ImageArray,
     *,
     preprocessing: Preprocessing,
     mesh: Mesh,
@@ -94,7 +95,7 @@ def eval_parts(model: Classifier) -> Parts:
 
 def predict(
     model: Classifier,
-    images: np.ndarray,
+    images: ImageArray,
     *,
     preprocessing: Preprocessing,
     task: str,

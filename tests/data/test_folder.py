@@ -154,7 +154,7 @@ def test_what_may_not_be_read_is_named(root):
         load(root)
     path.chmod(0)
     try:
-        with pytest.raises(InputError, match=r"NORMAL \(a folder that cannot be read: Perm"):
+        with pytest.raises(InputError, match=r"NORMAL \(a folder that cannot be"):
             load(root)
     finally:
         path.chmod(0o700)
