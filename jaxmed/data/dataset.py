@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from jaxmed.data.resizing import SQUASH, Resizing
 from jaxmed.errors import InputError
 
 Task = Literal["binary", "multiclass", "multilabel", "ordinal"]
@@ -59,6 +60,7 @@ class Dataset:
         train, val, test: the splits.
         image_size: side in pixels that the network gets; the images are stored at
             their own size and resized on the device (`Preprocessing`).
+        resizing: how they become squares of it.
 
     Raises:
         InputError: a split is empty, or has images, labels or ids that do not fit
@@ -73,6 +75,7 @@ class Dataset:
     val: Split
     test: Split
     image_size: int
+    resizing: Resizing = SQUASH
 
     def __post_init__(self) -> None:
         _check_classes(self)

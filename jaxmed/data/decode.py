@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from jaxmed.data.resizing import SQUASH, Resizing, make_square
+
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")
 # Pixels above which a file counts as a decompression bomb: a few kilobytes can claim
@@ -18,7 +20,9 @@ class UnusableImage(Exception):
     """A file holds no image that can be used; the message says why."""
 
 
-def decode(path: Path, image_size: int | None = None) -> np.ndarray:
+def decode(
+    path: Path, image_size: int | None = None, resizing: Resizing = SQUASH
+) -> np.ndarray:
     """Decodes one file.
 
     The orientation in EXIF is applied. 16 bits are scaled to 8 by their range, never
@@ -28,9 +32,10 @@ def decode(path: Path, image_size: int | None = None) -> np.ndarray:
 
     Args:
         path: the file; its content decides the format, not its ending.
-        image_size: an image with a side longer than this is squashed to a square of
-            this side, as torchvision's `Resize` does with Pillow images. None keeps
-            all as they are.
+        image_size: side in pixels that the network gets. An image with a side longer
+            than what is kept for it becomes a square, as by torchvision's transforms
+            of Pillow images. None keeps all as they are.
+        resizing: how, and what is kept.
 
     Returns:
         uint8 (h, w, 1) if all channels are equal, also in a file with colours; else
@@ -44,10 +49,12 @@ def decode(path: Path, image_size: int | None = None) -> np.ndarray:
         content = path.read_bytes()
     except OSError as error:
         raise UnusableImage(str(error.strerror)) from error
-    return decode_content(content, image_size)
+    return decode_content(content, image_size, resizing)
 
 
-def decode_content(content: bytes, image_size: int | None = None) -> np.ndarray:
+def decode_content(
+    content: bytes, image_size: int | None = None, resizing: Resizing = SQUASH
+) -> np.ndarray:
     """Decodes what a file holds, as `decode` does."""
     if not content:
         raise UnusableImage("the file is empty")
@@ -56,8 +63,8 @@ def decode_content(content: bytes, image_size: int | None = None) -> np.ndarray:
             _check_header(image)
             ImageOps.exif_transpose(image, in_place=True)
             reduced = _reduce(image)
-            if image_size is not None and max(reduced.size) > image_size:
-                reduced = _resize(reduced, image_size)
+            if image_size is not None:
+                reduced = _shrink(reduced, image_size, resizing)
             return join_equal_channels(np.asarray(reduced))
     except UnusableImage:
         raise
@@ -70,10 +77,11 @@ def decode_content(content: bytes, image_size: int | None = None) -> np.ndarray:
         raise UnusableImage(f"damaged or cut off: {error}") from error
 
 
-def squash(pixels: np.ndarray, side: int) -> np.ndarray:
-    """Resizes an image as `decode` does: uint8 (h, w, c) to (side, side, c)."""
+def fit_square(pixels: np.ndarray, image_size: int, resizing: Resizing) -> np.ndarray:
+    """Makes an image a square as `decode` does: uint8 (h, w, c) to (side, side, c)."""
     image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-    return join_equal_channels(np.asarray(_resize(image, side)))
+    square = make_square(image, image_size, resizing)
+    return join_equal_channels(np.asarray(square))
 
 
 def too_large() -> UnusableImage:
@@ -133,6 +141,7 @@ def _scale_16_bit(image: Image.Image) -> np.ndarray:
     return 255 - pixels if tags.get(PHOTOMETRIC) == 0 else pixels
 
 
-def _resize(image: Image.Image, side: int) -> Image.Image:
-    # Without draft(): a JPEG's own scaling is faster but grey levels off.
-    return image.resize((side, side), Image.Resampling.BILINEAR)
+def _shrink(image: Image.Image, image_size: int, resizing: Resizing) -> Image.Image:
+    if max(image.size) <= resizing.stored_side(image_size):
+        return image
+    return make_square(image, image_size, resizing)

@@ -14,11 +14,12 @@ from jaxmed.data.dataset import Dataset, Unsplit
 from jaxmed.data.decode import (
     MOST_PIXELS,
     UnusableImage,
+    fit_square,
     join_equal_channels,
-    squash,
     too_large,
 )
 from jaxmed.data.folder import FileKind, read_folder
+from jaxmed.data.resizing import SQUASH, Resizing
 from jaxmed.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,14 +30,18 @@ PLUGINS = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
 
 
 def load_dicom(
-    rest: str, cache: Path | None = None, image_size: int | None = None
+    rest: str,
+    cache: Path | None = None,
+    image_size: int | None = None,
+    resizing: Resizing = SQUASH,
 ) -> Dataset | Unsplit:
     """Loads `dicom:PATH`, as `load_folder` loads `folder:PATH`.
 
     Args:
         rest: the path of the folder.
         cache: not used; nothing is kept.
-        image_size: what images of different sizes, or larger ones, are brought to.
+        image_size, resizing: what images of different sizes, or larger ones, are
+            brought to, and how.
 
     Raises:
         InputError: as `load_folder`; or pydicom is not installed.
@@ -50,10 +55,12 @@ def load_dicom(
             "pip install 'jaxmed[dicom]'."
         ) from error
     kind = FileKind(scheme="dicom", endings=ENDINGS, decoder=decode_dicom)
-    return read_folder(rest, image_size, kind)
+    return read_folder(rest, image_size, resizing, kind)
 
 
-def decode_dicom(path: Path, image_size: int | None = None) -> np.ndarray:
+def decode_dicom(
+    path: Path, image_size: int | None = None, resizing: Resizing = SQUASH
+) -> np.ndarray:
     """Decodes one file as a viewer shows it.
 
     Grey values are rescaled (PS3.3 C.11.1) and then windowed by the first window of
@@ -63,7 +70,7 @@ def decode_dicom(path: Path, image_size: int | None = None) -> np.ndarray:
 
     Args:
         path: the file.
-        image_size: as in `jaxmed.data.decode.decode`.
+        image_size, resizing: as in `jaxmed.data.decode.decode`.
 
     Returns:
         uint8 (h, w, 1), or (h, w, 3), RGB, as `decode` does.
@@ -89,9 +96,9 @@ def decode_dicom(path: Path, image_size: int | None = None) -> np.ndarray:
         # Without pydicom's words, which may quote a tag.
         raise UnusableImage("damaged or cut off") from error
     pixels = join_equal_channels(pixels)
-    if image_size is not None and max(pixels.shape[:2]) > image_size:
-        return squash(pixels, image_size)
-    return pixels
+    if image_size is None or max(pixels.shape[:2]) <= resizing.stored_side(image_size):
+        return pixels
+    return fit_square(pixels, image_size, resizing)
 
 
 def _check_header(header: "Header") -> None:

@@ -20,6 +20,7 @@ import numpy as np
 from jaxmed.data.dataset import ALL, Dataset, Split, Unsplit, assemble
 from jaxmed.data.decode import EXTENSIONS, decode
 from jaxmed.data.read import Decoder, cannot_use, read_images
+from jaxmed.data.resizing import SQUASH, Resizing
 from jaxmed.errors import InputError
 
 FOLDERS = {
@@ -49,7 +50,10 @@ PICTURES = FileKind(scheme="folder", endings=EXTENSIONS, decoder=decode)
 
 
 def load_folder(
-    rest: str, cache: Path | None = None, image_size: int | None = None
+    rest: str,
+    cache: Path | None = None,
+    image_size: int | None = None,
+    resizing: Resizing = SQUASH,
 ) -> Dataset | Unsplit:
     """Loads `folder:PATH`.
 
@@ -59,18 +63,20 @@ def load_folder(
     Args:
         rest: the path of the folder.
         cache: not used; nothing is kept.
-        image_size: what images of different sizes, or larger ones, are brought to;
-            see `read_images`.
+        image_size, resizing: what images of different sizes, or larger ones, are
+            brought to, and how; see `read_images`.
 
     Raises:
         InputError: a split, a class or all images of one are missing, or files cannot
             be used; the sentence names them.
     """
     del cache
-    return read_folder(rest, image_size, PICTURES)
+    return read_folder(rest, image_size, resizing, PICTURES)
 
 
-def read_folder(rest: str, image_size: int | None, kind: FileKind) -> Dataset | Unsplit:
+def read_folder(
+    rest: str, image_size: int | None, resizing: Resizing, kind: FileKind
+) -> Dataset | Unsplit:
     """Reads files of a kind in the layout of `load_folder`, which see."""
     scheme = kind.scheme
     if not rest:
@@ -88,7 +94,12 @@ def read_folder(rest: str, image_size: int | None, kind: FileKind) -> Dataset | 
     _check_files(labels, folders, class_names, kind.endings, where)
     files = {split: sorted(labels[split]) for split in labels}
     images = read_images(
-        root, files, where=where, image_size=image_size, decoder=kind.decoder
+        root,
+        files,
+        where=where,
+        image_size=image_size,
+        resizing=resizing,
+        decoder=kind.decoder,
     )
     splits: dict[str, Any] = {
         split: Split(

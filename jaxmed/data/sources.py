@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from importlib import metadata
+from inspect import signature
 from pathlib import Path
 
 from jaxmed.data.cells import load_cells
@@ -11,6 +12,7 @@ from jaxmed.data.dicom import load_dicom
 from jaxmed.data.folder import load_folder
 from jaxmed.data.medmnist import load_medmnist
 from jaxmed.data.npz import load_npz
+from jaxmed.data.resizing import SQUASH, Resizing
 from jaxmed.data.split import Splitting, make_split
 from jaxmed.data.subset import draw_subset
 from jaxmed.data.table import load_table
@@ -19,8 +21,9 @@ from jaxmed.errors import InputError, unknown
 
 # A source is one file with a loader, and one line here. A loader gets what follows
 # the colon, the cache folder and the size that the network gets, for when images have
-# to be brought to one; it sets image_size to the size its images have.
-Loader = Callable[[str, Path | None, int | None], Dataset | Unsplit]
+# to be brought to one; it sets image_size to the size its images have. If it has a
+# parameter `resizing`, it gets how that is done too.
+Loader = Callable[..., Dataset | Unsplit]
 LOADERS: dict[str, Loader] = {
     "medmnist": load_medmnist,
     "npz": load_npz,
@@ -39,6 +42,7 @@ def load_dataset(
     source: str,
     *,
     image_size: int | None = None,
+    resizing: Resizing = SQUASH,
     train_images: int = 0,
     subset_seed: int = 0,
     splitting: Splitting = GIVEN,
@@ -55,6 +59,8 @@ def load_dataset(
             package adds, see `find_loader`.
         image_size: side in pixels that the network gets, at least 1; None means the
             longer side of the stored images.
+        resizing: how images become squares of it, by default without keeping their
+            aspect ratio.
         train_images: how many training images to keep, see `draw_subset`; 0 means
             all.
         subset_seed: of that draw.
@@ -75,15 +81,19 @@ def load_dataset(
     loader = find_loader(scheme)
     if image_size is not None and image_size < 1:
         raise InputError(f"image_size must be at least 1, got {image_size}.")
-    found = loader(rest, cache, image_size)
+    if "resizing" in signature(loader).parameters:
+        found = loader(rest, cache, image_size, resizing=resizing)
+    else:
+        found = loader(rest, cache, image_size)
     if not isinstance(found, Dataset | Unsplit):
         raise InputError(
             f"{source}: its loader returned a {type(found).__name__}; it must return a "
             "jaxmed.data.Dataset, or an Unsplit."
         )
     dataset = make_split(found, splitting)
-    if image_size is not None:
-        dataset = replace(dataset, image_size=image_size)
+    dataset = replace(
+        dataset, image_size=image_size or dataset.image_size, resizing=resizing
+    )
     return draw_subset(dataset, train_images, subset_seed)
 
 

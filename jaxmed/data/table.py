@@ -25,6 +25,7 @@ import numpy as np
 
 from jaxmed.data.dataset import ALL, SPLITS, Dataset, Split, Task, Unsplit, assemble
 from jaxmed.data.read import cannot_use, read_images
+from jaxmed.data.resizing import SQUASH, Resizing
 from jaxmed.data.rows import Rows, read_rows
 from jaxmed.data.table_labels import (
     MISSING,
@@ -53,7 +54,10 @@ class _Columns:
 
 
 def load_table(
-    rest: str, cache: Path | None = None, image_size: int | None = None
+    rest: str,
+    cache: Path | None = None,
+    image_size: int | None = None,
+    resizing: Resizing = SQUASH,
 ) -> Dataset | Unsplit:
     """Loads `table:PATH`.
 
@@ -65,8 +69,8 @@ def load_table(
     Args:
         rest: the path of the table, with what stands for its columns.
         cache: not used; nothing is kept.
-        image_size: what images of different sizes, or larger ones, are brought to;
-            see `read_images`.
+        image_size, resizing: what images of different sizes, or larger ones, are
+            brought to, and how; see `read_images`.
 
     Raises:
         InputError: the table cannot be read, a column is missing, rows cannot be used
@@ -91,6 +95,7 @@ def load_table(
         {split: [ids[i] for i in chosen] for split, chosen in members.items()},
         where=where,
         image_size=image_size,
+        resizing=resizing,
     )
     made: dict[str, Any] = {
         split: Split(

@@ -25,6 +25,7 @@ from jaxmed.data.dataset import (
 )
 from jaxmed.data.decode import decode_content
 from jaxmed.data.read import load_images
+from jaxmed.data.resizing import SQUASH, Resizing
 from jaxmed.errors import InputError, unknown
 from jaxmed.progress import progress
 
@@ -32,7 +33,10 @@ SPLIT_NAMES = {"train": "train", "validation": "val", "val": "val", "test": "tes
 
 
 def load_tfds(
-    rest: str, cache: Path | None = None, image_size: int | None = None
+    rest: str,
+    cache: Path | None = None,
+    image_size: int | None = None,
+    resizing: Resizing = SQUASH,
 ) -> Dataset | Unsplit:
     """Loads `tfds:NAME`.
 
@@ -43,7 +47,8 @@ def load_tfds(
     Args:
         rest: the name, such as "malaria", "NAME/CONFIG" or "NAME:VERSION".
         cache: not used; nothing is kept.
-        image_size: what images of different sizes, or larger ones, are brought to.
+        image_size, resizing: what images of different sizes, or larger ones, are
+            brought to, and how.
 
     Raises:
         InputError: tensorflow-datasets is not installed, there is no such data set,
@@ -75,9 +80,11 @@ def load_tfds(
         labels = {ALL: [number for group in labels.values() for number in group]}
 
     def load(name: str) -> np.ndarray:
-        return decode_content(encoded[name], image_size)
+        return decode_content(encoded[name], image_size, resizing)
 
-    images = load_images(ids, load, where=where, image_size=image_size)
+    images = load_images(
+        ids, load, where=where, image_size=image_size, resizing=resizing
+    )
     splits: dict[str, Any] = {
         split: Split(
             images=images[split],
