@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from jaxmed.data.lazy import ImageArray, LazyImages
+from jaxmed.data.resizing import SQUASH, Resizing
 from jaxmed.errors import InputError
 
 Task = Literal["binary", "multiclass", "multilabel", "ordinal"]
@@ -64,6 +65,7 @@ class Dataset:
         train, val, test: the splits.
         image_size: side in pixels that the network gets; the images are stored at
             their own size and resized on the device (`Preprocessing`).
+        resizing: how they become squares of it.
         skipped: the reason, by name, why an image of the source is in no split.
 
     Raises:
@@ -79,6 +81,7 @@ class Dataset:
     val: Split
     test: Split
     image_size: int
+    resizing: Resizing = SQUASH
     skipped: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

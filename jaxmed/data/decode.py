@@ -9,6 +9,8 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from jaxmed.data.resizing import SQUASH, Resizing, make_square
+
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")
 # Pixels above which a file counts as a decompression bomb: a few kilobytes can claim
@@ -32,7 +34,9 @@ class FileHeader(NamedTuple):
     channels: int
 
 
-def decode(path: Path, image_size: int | None = None) -> np.ndarray:
+def decode(
+    path: Path, image_size: int | None = None, resizing: Resizing = SQUASH
+) -> np.ndarray:
     """Decodes one file.
 
     The orientation in EXIF is applied. 16 bits are scaled to 8 by their range, never
@@ -42,9 +46,10 @@ def decode(path: Path, image_size: int | None = None) -> np.ndarray:
 
     Args:
         path: the file; its content decides the format, not its ending.
-        image_size: an image with a side longer than this is squashed to a square of
-            this side, as torchvision's `Resize` does with Pillow images. None keeps
-            all as they are.
+        image_size: side in pixels that the network gets. An image with a side longer
+            than what is kept for it becomes a square, as by torchvision's transforms
+            of Pillow images. None keeps all as they are.
+        resizing: how, and what is kept.
 
     Returns:
         uint8 (h, w, 1) if all channels are equal, also in a file with colours; else
@@ -54,34 +59,39 @@ def decode(path: Path, image_size: int | None = None) -> np.ndarray:
         UnusableImage: the file cannot be read, is damaged, holds no image or several,
             or more pixels than `MOST_PIXELS`.
     """
-    return decode_content(_read(path), image_size)
+    return decode_content(_read(path), image_size, resizing)
 
 
-def decode_content(content: bytes, image_size: int | None = None) -> np.ndarray:
+def decode_content(
+    content: bytes, image_size: int | None = None, resizing: Resizing = SQUASH
+) -> np.ndarray:
     """Decodes what a file holds, as `decode` does."""
     with _opened(content) as image:
-        if image_size is not None and max(image.size) > image_size:
-            image = _resize(image, image_size)
+        if image_size is not None:
+            image = _shrink(image, image_size, resizing)
         return join_equal_channels(np.asarray(image))
 
 
-def decode_square(path: Path, side: int, channels: int) -> np.ndarray:
+def decode_square(
+    path: Path, image_size: int, resizing: Resizing, channels: int
+) -> np.ndarray:
     """Decodes one file to a shape that is known before: smaller ones are enlarged.
 
     Args:
         path: the file.
-        side: of the square, in pixels.
+        image_size, resizing: as for `decode`.
         channels: 3, or 1 if the file's `FileHeader` has 1.
 
     Returns:
-        uint8 (side, side, channels); otherwise as `decode`.
+        uint8 (side, side, channels), by `resizing.stored_side`.
 
     Raises:
         UnusableImage: as `decode`; or there are colours where there were none.
     """
     with _opened(_read(path)) as image:
+        side = resizing.stored_side(image_size)
         if image.size != (side, side):
-            image = _resize(image, side)
+            image = make_square(image, image_size, resizing)
         if channels == 3:
             return np.asarray(image.convert("RGB"))
         return check_grey(np.asarray(image).reshape(side, side, -1))
@@ -111,10 +121,11 @@ def read_header(file: BinaryIO) -> FileHeader:
         return FileHeader(image.width, image.height, 1 if grey else 3)
 
 
-def squash(pixels: np.ndarray, side: int) -> np.ndarray:
-    """Resizes an image as `decode` does: uint8 (h, w, c) to (side, side, c)."""
+def fit_square(pixels: np.ndarray, image_size: int, resizing: Resizing) -> np.ndarray:
+    """Makes an image a square as `decode` does: uint8 (h, w, c) to (side, side, c)."""
     image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-    return join_equal_channels(np.asarray(_resize(image, side)))
+    square = make_square(image, image_size, resizing)
+    return join_equal_channels(np.asarray(square))
 
 
 def too_large() -> UnusableImage:
@@ -208,6 +219,7 @@ def _scale_16_bit(image: Image.Image) -> np.ndarray:
     return 255 - pixels if tags.get(PHOTOMETRIC) == 0 else pixels
 
 
-def _resize(image: Image.Image, side: int) -> Image.Image:
-    # Without draft(): a JPEG's own scaling is faster but grey levels off.
-    return image.resize((side, side), Image.Resampling.BILINEAR)
+def _shrink(image: Image.Image, image_size: int, resizing: Resizing) -> Image.Image:
+    if max(image.size) <= resizing.stored_side(image_size):
+        return image
+    return make_square(image, image_size, resizing)

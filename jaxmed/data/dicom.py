@@ -18,13 +18,14 @@ from jaxmed.data.decode import (
     FileHeader,
     UnusableImage,
     check_grey,
+    fit_square,
     join_equal_channels,
-    squash,
     too_large,
 )
 from jaxmed.data.files import READING, Reading
 from jaxmed.data.folder import read_folder
 from jaxmed.data.kinds import FileKind
+from jaxmed.data.resizing import SQUASH, Resizing
 from jaxmed.errors import InputError
 
 if TYPE_CHECKING:
@@ -59,7 +60,9 @@ def load_dicom(
     return read_folder(rest, image_size, FILES, cache=cache, reading=reading)
 
 
-def decode_dicom(path: Path, image_size: int | None = None) -> np.ndarray:
+def decode_dicom(
+    path: Path, image_size: int | None = None, resizing: Resizing = SQUASH
+) -> np.ndarray:
     """Decodes one file as a viewer shows it.
 
     Grey values are rescaled (PS3.3 C.11.1) and then windowed by the first window of
@@ -69,7 +72,7 @@ def decode_dicom(path: Path, image_size: int | None = None) -> np.ndarray:
 
     Args:
         path: the file.
-        image_size: as in `jaxmed.data.decode.decode`.
+        image_size, resizing: as in `jaxmed.data.decode.decode`.
 
     Returns:
         uint8 (h, w, 1), or (h, w, 3), RGB, as `decode` does.
@@ -84,16 +87,19 @@ def decode_dicom(path: Path, image_size: int | None = None) -> np.ndarray:
         header = dcmread(path)
         _check_header(header)
         pixels = join_equal_channels(_read_pixels(header))
-    if image_size is not None and max(pixels.shape[:2]) > image_size:
-        return squash(pixels, image_size)
-    return pixels
+    if image_size is None or max(pixels.shape[:2]) <= resizing.stored_side(image_size):
+        return pixels
+    return fit_square(pixels, image_size, resizing)
 
 
-def decode_dicom_square(path: Path, side: int, channels: int) -> np.ndarray:
+def decode_dicom_square(
+    path: Path, image_size: int, resizing: Resizing, channels: int
+) -> np.ndarray:
     """Decodes one file to a given shape, as `jaxmed.data.decode.decode_square`."""
-    pixels = decode_dicom(path, side)
+    pixels = decode_dicom(path, image_size, resizing)
+    side = resizing.stored_side(image_size)
     if pixels.shape[:2] != (side, side):
-        pixels = squash(pixels, side)
+        pixels = fit_square(pixels, image_size, resizing)
     if channels == 1:
         return check_grey(pixels)
     return np.broadcast_to(pixels, (side, side, 3))

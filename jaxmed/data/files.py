@@ -11,6 +11,7 @@ from jaxmed.data.index import Index, read_index
 from jaxmed.data.kinds import PICTURES, FileKind
 from jaxmed.data.lazy import ImageArray, LazyImages
 from jaxmed.data.read import cannot_use, read_images
+from jaxmed.data.resizing import SQUASH, Resizing
 from jaxmed.errors import InputError, unknown
 
 ON_ERROR = ("stop", "skip")
@@ -23,6 +24,7 @@ class Reading:
     """How a source reads image files.
 
     Attributes:
+        resizing: how images become squares.
         memory: gigabytes that the decoded images of all splits may take; those of
             larger sets stay in their files, see `LazyImages`. 0 means all sets, None
             a quarter of this machine's memory.
@@ -32,6 +34,7 @@ class Reading:
         InputError: a negative number, or another word.
     """
 
+    resizing: Resizing = SQUASH
     memory: float | None = None
     on_error: str = "stop"
 
@@ -87,7 +90,7 @@ def open_images(
         root: the folder that paths start from.
         files: paths below `root`, with forward slashes, by split. None is empty.
         where: the start of a sentence, such as "folder:scans".
-        image_size: side of the square, in pixels, that images may be brought to.
+        image_size: side in pixels that the network gets.
         kind: of the files.
         reading: how.
         cache: the folder for the index of files that stay on disk, see `read_index`.
@@ -108,6 +111,7 @@ def open_images(
             files,
             where=where,
             image_size=image_size,
+            resizing=reading.resizing,
             decoder=kind.decoder,
             skipped=skipped if reading.skips else None,
         )
@@ -122,7 +126,8 @@ def open_images(
         root=root.resolve(),
         files=tuple(names),
         kind=kind,
-        side=image_size,
+        image_size=image_size,
+        resizing=reading.resizing,
         channels=int(usable["channels"].max()),
         digests=index.entries["digest"],
         source=where,
@@ -168,7 +173,8 @@ def _index_if_large(
             )
         return None
     # What no image is larger than needs no look at the files.
-    if len(names) * image_size**2 * 3 <= budget:
+    side = reading.resizing.stored_side(image_size)
+    if len(names) * side**2 * 3 <= budget:
         return None
     index = read_index(
         root, names, kind, where=where, verify=reading.skips, cache=cache
@@ -178,8 +184,8 @@ def _index_if_large(
         return index
     sizes = np.unique(usable[["width", "height"]])
     height, width = int(sizes[0]["height"]), int(sizes[0]["width"])
-    if len(sizes) > 1 or max(height, width) > image_size:
-        height = width = image_size
+    if len(sizes) > 1 or max(height, width) > side:
+        height = width = side
     needed = len(names) * height * width * int(usable["channels"].max())
     return index if needed > budget else None
 

@@ -19,6 +19,7 @@ from jaxmed.cache import cache_folder
 from jaxmed.data.decode import UnusableImage
 from jaxmed.data.kinds import FileKind
 from jaxmed.data.lazy import count_processors
+from jaxmed.data.resizing import SQUASH
 from jaxmed.errors import InputError
 from jaxmed.files import replacing
 from jaxmed.progress import progress
@@ -195,7 +196,7 @@ def _decode(
     """Decodes some files."""
 
     def decode(place: int) -> None:
-        kind.decoder(root / files[place], None)
+        kind.decoder(root / files[place], None, SQUASH)
         entries["state"][place] = DECODED
 
     _attempt(decode, places, bad, title, count_processors())

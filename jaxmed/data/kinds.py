@@ -14,6 +14,8 @@ from jaxmed.data.decode import (
     decode_square,
     read_header,
 )
+from jaxmed.data.read import Decoder
+from jaxmed.data.resizing import Resizing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +33,8 @@ class FileKind:
     scheme: str
     endings: tuple[str, ...]
     header: Callable[[BinaryIO], FileHeader]
-    decoder: Callable[[Path, int | None], np.ndarray]
-    square: Callable[[Path, int, int], np.ndarray]
+    decoder: Decoder
+    square: Callable[[Path, int, Resizing, int], np.ndarray]
 
 
 PICTURES = FileKind(

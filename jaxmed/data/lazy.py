@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxmed.data.decode import UnusableImage
 from jaxmed.data.kinds import FileKind
+from jaxmed.data.resizing import Resizing
 from jaxmed.errors import InputError
 
 SKIPPING = "Replace or remove them; --data.on-error skip leaves such files out."
@@ -30,7 +31,8 @@ class LazyImages:
         root: the folder of the files.
         files: paths below it, with forward slashes.
         kind: of the files.
-        side: of the squares, in pixels.
+        image_size: side in pixels that the network gets.
+        resizing: how images become squares, and of which size for it.
         channels: 1 or 3.
         digests: uint64 (n,), of the files' sizes and beginnings.
         source: the start of a sentence, such as "folder:scans".
@@ -40,7 +42,8 @@ class LazyImages:
     root: Path
     files: tuple[str, ...]
     kind: FileKind
-    side: int
+    image_size: int
+    resizing: Resizing
     channels: int
     digests: np.ndarray
     source: str
@@ -48,7 +51,8 @@ class LazyImages:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        return len(self.files), self.side, self.side, self.channels
+        side = self.resizing.stored_side(self.image_size)
+        return len(self.files), side, side, self.channels
 
     @property
     def ndim(self) -> int:
@@ -89,11 +93,15 @@ class LazyImages:
         # Shared by the threads, each of which takes the next image.
         todo = iter(enumerate(rows.tolist()))
 
+        def square(path: Path) -> np.ndarray:
+            size, resizing = self.image_size, self.resizing
+            return self.kind.square(path, size, resizing, self.channels)
+
         def work(todo: Iterator[tuple[int, int]]) -> None:
             for place, row in todo:
                 try:
                     path = self.root / self.files[row]
-                    images[place] = self.kind.square(path, self.side, self.channels)
+                    images[place] = square(path)
                 except UnusableImage as error:
                     bad.append(f"{self.files[row]} ({error})")
 

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxmed.data.decode import UnusableImage, decode, squash
+from jaxmed.data.decode import UnusableImage, decode, fit_square
+from jaxmed.data.resizing import SQUASH, Resizing
 from jaxmed.errors import InputError
 from jaxmed.progress import progress
 
-Decoder = Callable[[Path, int | None], np.ndarray]
+Decoder = Callable[[Path, int | None, Resizing], np.ndarray]
 # How many bad files one sentence names.
 SHOWN = 10
 
@@ -23,19 +24,21 @@ def read_images(
     *,
     where: str,
     image_size: int | None = None,
+    resizing: Resizing = SQUASH,
     decoder: Decoder = decode,
     skipped: dict[str, str] | None = None,
 ) -> dict[str, np.ndarray]:
     """Decodes many files in parallel and brings them to one shape.
 
-    Images larger than `image_size`, and all images if their sizes differ, become
-    squares of it while decoding; no more than that is held in memory.
+    Images larger than what is kept for `image_size`, and all images if their sizes
+    differ, become squares while decoding; no more than that is held in memory.
 
     Args:
         root: the folder that paths start from.
         files: paths below `root`, with forward slashes, by split. None is empty.
         where: the start of a sentence, such as "folder:scans".
-        image_size: side of the square, in pixels, that images may be brought to.
+        image_size: side in pixels that the network gets.
+        resizing: how images are made squares, and of which size for it.
         decoder: how one file is decoded, as `jaxmed.data.decode.decode` does it.
         skipped: as for `load_images`.
 
@@ -47,9 +50,16 @@ def read_images(
     """
 
     def load(name: str) -> np.ndarray:
-        return decoder(root / name, image_size)
+        return decoder(root / name, image_size, resizing)
 
-    return load_images(files, load, where=where, image_size=image_size, skipped=skipped)
+    return load_images(
+        files,
+        load,
+        where=where,
+        image_size=image_size,
+        resizing=resizing,
+        skipped=skipped,
+    )
 
 
 def load_images(
@@ -58,6 +68,7 @@ def load_images(
     *,
     where: str,
     image_size: int | None = None,
+    resizing: Resizing = SQUASH,
     skipped: dict[str, str] | None = None,
 ) -> dict[str, np.ndarray]:
     """Loads many images in parallel and brings them to one shape.
@@ -66,7 +77,7 @@ def load_images(
         ids: of the images, by split. None is empty.
         load: gives an image by its id: uint8 (h, w, 1 or 3). If it raises
             `UnusableImage`, the image is named in the error.
-        where, image_size: as for `read_images`.
+        where, image_size, resizing: as for `read_images`.
         skipped: gets the reason, by id, of each image that cannot be used, which is
             left out then; None refuses them.
 
@@ -88,7 +99,11 @@ def load_images(
     height, width = images[0].shape[:2]
     if any(image.shape[:2] != (height, width) for image in images):
         assert image_size is not None, "_load_all has refused them"
-        height = width = image_size
+        height = width = resizing.stored_side(image_size)
+        # In place, so that no image is held twice.
+        for i, image in enumerate(images):
+            if image.shape[:2] != (height, width):
+                images[i] = fit_square(image, image_size, resizing)
     shape = (height, width, max(image.shape[2] for image in images))
     # From the end: memory is freed as it is filled, and never held twice.
     counts = {split: sum(name not in bad for name in ids[split]) for split in ids}
@@ -177,11 +192,8 @@ def _check_size(
 def _pop(
     images: list[np.ndarray], count: int, shape: tuple[int, int, int]
 ) -> np.ndarray:
-    """Moves the last images of a list into an array, at one size."""
+    """Moves the last images of a list into an array."""
     stacked = np.empty((count, *shape), np.uint8)
     for i in reversed(range(count)):
-        image = images.pop()
-        if image.shape[:2] != shape[:2]:
-            image = squash(image, shape[0])
-        stacked[i] = image
+        stacked[i] = images.pop()
     return stacked

@@ -13,6 +13,7 @@ from jaxmed.data.files import Reading
 from jaxmed.data.folder import load_folder
 from jaxmed.data.medmnist import load_medmnist
 from jaxmed.data.npz import load_npz
+from jaxmed.data.resizing import SQUASH, Resizing
 from jaxmed.data.split import Splitting, make_split
 from jaxmed.data.subset import draw_subset
 from jaxmed.data.table import load_table
@@ -42,6 +43,7 @@ def load_dataset(
     source: str,
     *,
     image_size: int | None = None,
+    resizing: Resizing = SQUASH,
     train_images: int = 0,
     subset_seed: int = 0,
     splitting: Splitting = GIVEN,
@@ -60,6 +62,8 @@ def load_dataset(
             package adds, see `find_loader`.
         image_size: side in pixels that the network gets, at least 1; None means the
             longer side of the stored images.
+        resizing: how images become squares of it, by default without keeping their
+            aspect ratio.
         train_images: how many training images to keep, see `draw_subset`; 0 means
             all.
         subset_seed: of that draw.
@@ -85,7 +89,7 @@ def load_dataset(
     loader = find_loader(scheme)
     if image_size is not None and image_size < 1:
         raise InputError(f"image_size must be at least 1, got {image_size}.")
-    reading = Reading(memory=memory_budget, on_error=on_error)
+    reading = Reading(resizing=resizing, memory=memory_budget, on_error=on_error)
     takes = signature(loader).parameters
     options = {"reading": reading} if "reading" in takes else {}
     found = loader(rest, cache, image_size, **options)
@@ -95,8 +99,9 @@ def load_dataset(
             "jaxmed.data.Dataset, or an Unsplit."
         )
     dataset = make_split(found, splitting)
-    if image_size is not None:
-        dataset = replace(dataset, image_size=image_size)
+    dataset = replace(
+        dataset, image_size=image_size or dataset.image_size, resizing=resizing
+    )
     return draw_subset(dataset, train_images, subset_seed)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -138,6 +139,7 @@ def make_split(found: Dataset | Unsplit, splitting: Splitting) -> Dataset:
                 "folds or the file."
             )
     rows = {name: np.flatnonzero(parts == i) for i, name in enumerate(SPLITS)}
+    made: dict[str, Any] = {n: _gather(splits, rows[n], groups) for n in SPLITS}
     return Dataset(
         name=found.name,
         source=found.source,
@@ -145,7 +147,7 @@ def make_split(found: Dataset | Unsplit, splitting: Splitting) -> Dataset:
         class_names=found.class_names,
         image_size=found.image_size,
         skipped=found.skipped,
-        **{name: _gather(splits, rows[name], groups) for name in SPLITS},
+        **made,
     )
 
 

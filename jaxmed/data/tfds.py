@@ -48,8 +48,8 @@ def load_tfds(
         rest: the name, such as "malaria", "NAME/CONFIG" or "NAME:VERSION".
         cache: not used; nothing is kept.
         image_size: what images of different sizes, or larger ones, are brought to.
-        reading: what becomes of images that cannot be used; all the others are kept in
-            memory.
+        reading: how, and what becomes of images that cannot be used; the others are
+            all kept in memory.
 
     Raises:
         InputError: tensorflow-datasets is not installed, there is no such data set,
@@ -81,7 +81,7 @@ def load_tfds(
         labels = {ALL: [number for group in labels.values() for number in group]}
 
     def load(name: str) -> np.ndarray:
-        return decode_content(encoded[name], image_size)
+        return decode_content(encoded[name], image_size, reading.resizing)
 
     skipped: dict[str, str] = {}
     images = load_images(
@@ -89,6 +89,7 @@ def load_tfds(
         load,
         where=where,
         image_size=image_size,
+        resizing=reading.resizing,
         skipped=skipped if reading.skips else None,
     )
     splits: dict[str, Any] = {}

@@ -135,7 +135,8 @@ def find_learning_rates(
     for number, phase in enumerate(strategy.phases):
         plan = StepPlan(
             phase=_with_rates_of_one(phase),
-            preprocessing=preprocessing or preprocessing_of(model, data.image_size),
+            preprocessing=preprocessing
+            or preprocessing_of(model, data.image_size, data.resizing),
             task=data.task,
             loss=loss,
             augmentation=augmentation,
