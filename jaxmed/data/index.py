@@ -6,6 +6,7 @@ could not be used are looked at every time.
 """
 
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -225,7 +226,12 @@ def _attempt(
         return
     pool = ThreadPoolExecutor(threads)
     try:
-        with progress(title, len(places), unit="files") as advance:
+        with (
+            warnings.catch_warnings(),
+            progress(title, len(places), unit="files") as advance,
+        ):
+            # About unknown tags and large images, without the file's name.
+            warnings.simplefilter("ignore")
             for count in pool.map(attempt, _cut(places.tolist())):
                 advance(count)
     finally:
