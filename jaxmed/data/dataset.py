@@ -119,7 +119,7 @@ class Unsplit:
 
     Attributes:
         images: all of them.
-        name, source, task, class_names, image_size: see `Dataset`.
+        name, source, task, class_names, image_size, resizing: see `Dataset`.
     """
 
     name: str
@@ -128,6 +128,7 @@ class Unsplit:
     class_names: tuple[str, ...]
     images: Split
     image_size: int
+    resizing: Resizing = SQUASH
 
 
 def assemble(

@@ -143,6 +143,7 @@ def make_split(found: Dataset | Unsplit, splitting: Splitting) -> Dataset:
         task=found.task,
         class_names=found.class_names,
         image_size=found.image_size,
+        resizing=found.resizing,
         **{name: _gather(splits, rows[name], groups) for name in SPLITS},
     )
 
