@@ -131,7 +131,7 @@ class Unsplit:
 
     Attributes:
         images: all of them.
-        name, source, task, class_names, image_size, skipped: see `Dataset`.
+        name, source, task, class_names, image_size, resizing, skipped: see `Dataset`.
     """
 
     name: str
@@ -140,6 +140,7 @@ class Unsplit:
     class_names: tuple[str, ...]
     images: Split
     image_size: int
+    resizing: Resizing = SQUASH
     skipped: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -146,6 +146,7 @@ def make_split(found: Dataset | Unsplit, splitting: Splitting) -> Dataset:
         task=found.task,
         class_names=found.class_names,
         image_size=found.image_size,
+        resizing=found.resizing,
         skipped=found.skipped,
         **made,
     )

@@ -4,10 +4,12 @@ import re
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
+from jaxmed.errors import InputError
 from jaxmed.experiments.config import DataConfig
 
 if TYPE_CHECKING:
     from jaxmed.data.dataset import Dataset
+    from jaxmed.data.resizing import Resizing
     from jaxmed.data.split import Splitting
 
 # A validation split of fewer images, and of a smaller part of the training images,
@@ -28,6 +30,7 @@ def load_images(config: DataConfig) -> "Dataset":
     data = load_dataset(
         config.source,
         image_size=config.image_size,
+        resizing=resizing_of(config),
         splitting=splitting,
         memory_budget=None if config.memory < 0 else config.memory,
         on_error=config.on_error,
@@ -48,6 +51,23 @@ def load_part(config: DataConfig) -> "Dataset":
 def without_subset(config: DataConfig) -> DataConfig:
     """Returns the configuration of all training images."""
     return replace(config, train_images=0, subset_seed=0)
+
+
+def resizing_of(config: DataConfig) -> "Resizing":
+    """Returns the part of the configuration that says how images become squares.
+
+    Raises:
+        InputError: a factor, and nothing is cropped.
+    """
+    from jaxmed.data.resizing import Resizing
+
+    if config.resize != "crop" and config.resize_factor != DataConfig.resize_factor:
+        raise InputError(
+            f"data.resize_factor is {config.resize_factor}, and data.resize is "
+            f"{config.resize}, which has no factor. Set data.resize to crop, or leave "
+            "data.resize_factor out."
+        )
+    return Resizing(mode=config.resize, factor=config.resize_factor)
 
 
 def splitting_of(config: DataConfig) -> "Splitting":

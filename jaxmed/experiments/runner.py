@@ -60,7 +60,7 @@ def train_run(
     with naming(arm):
         prepared = prepare_arm(config, data, seed=seed, out=out)
         environment = describe_environment(data, prepared)
-        environment |= {"arms": list(recipe.order)}
+        environment |= {"tta": config.evaluate.tta, "arms": list(recipe.order)}
         _check_unchanged(folder, environment)
         print(prepared.start.note)
         print(prepared.strategy.describe(prepared.model), flush=True)
@@ -103,7 +103,13 @@ def _write_results(
 
     config, preprocessing = recipe.arms[arm], prepared.preprocessing
     predictions = {
-        split: predict_split(prepared.model, data, split, preprocessing=preprocessing)
+        split: predict_split(
+            prepared.model,
+            data,
+            split,
+            preprocessing=preprocessing,
+            views=config.evaluate.tta,
+        )
         for split in ("val", "test")
     }
     write_predictions(folder / "predictions.csv", list(predictions.values()))
@@ -121,7 +127,7 @@ def _write_results(
         resamples=config.evaluate.resamples,
         seed=config.evaluate.seed,
     )
-    write_json(folder / "metrics.json", metrics)
+    write_json(folder / "metrics.json", {"tta": config.evaluate.tta} | metrics)
 
 
 def _check_unchanged(folder: Path, environment: dict[str, Any]) -> None:

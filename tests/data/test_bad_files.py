@@ -131,7 +131,7 @@ def test_both_ways_of_reading_agree(root):
 @MEMORY
 def test_folders_without_an_end_are_named_or_left_out(root, memory):
     (root / "train" / "NORMAL" / "more").symlink_to("..")
-    with pytest.raises(InputError, match="train/NORMAL/more/NORMAL|train/NORMAL/more"):
+    with pytest.raises(InputError, match="train/NORMAL/more"):
         load(root, memory)
     data = load(root, memory, "skip")
     assert all(name.startswith("train/NORMAL/more") for name in data.skipped)
@@ -165,7 +165,7 @@ def test_a_name_that_is_no_text_is_named_or_left_out(root, memory):
 def test_a_class_folder_missing_in_val_is_no_matter_of_skipping(root, memory):
     shutil.rmtree(root / "val" / "NORMAL")
     for on_error in ("stop", "skip"):
-        with pytest.raises(InputError, match="missing: .*val/NORMAL"):
+        with pytest.raises(InputError, match=r"missing: .*val/NORMAL"):
             load(root, memory, on_error)
 
 
