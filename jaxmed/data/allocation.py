@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxmed.data.dataset import Task
+from jaxmed.data.dataset import MISSING, Task
 
 
 def allocate(
@@ -52,10 +52,12 @@ def memberships(
         labels, task, class_names: see `Dataset`; k classes.
 
     Returns:
-        (n, k + 1), 1 where an image has a class, and 1 for being an image.
+        bool (n, k + m + 1): whether an image has a class; whether that is known, for
+        the m classes of which it is not known of every image; and True, for being an
+        image.
     """
-    if task == "multilabel":
-        of_class = labels == 1
-    else:
-        of_class = labels[:, None] == np.arange(len(class_names))
-    return np.hstack([of_class, np.ones((len(labels), 1), bool)])
+    one = np.ones((len(labels), 1), bool)
+    if task != "multilabel":
+        return np.hstack([labels[:, None] == np.arange(len(class_names)), one])
+    known = labels != MISSING
+    return np.hstack([labels == 1, known[:, ~known.all(axis=0)], one])

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxmed.data.dataset import SPLITS, Dataset, Split
+from jaxmed.data.dataset import MISSING, SPLITS, Dataset, Split
 from jaxmed.data.duplicates import (
     BLANK,
     RADIUS,
@@ -39,6 +39,8 @@ class Audit:
         imbalance: by split, the largest class over the smallest; None if one is empty.
         only_in: by class, the split that alone has it.
         missing: by split, the classes it lacks.
+        unknown: by split, of how many images a class is not known, for the classes of
+            which there are such.
         duplicates: images that occur twice, and blank ones.
         patients: groups on both sides; None where groups are not known.
         skipped: the reasons, by name, why files were left out.
@@ -55,6 +57,7 @@ class Audit:
     imbalance: dict[str, float | None]
     only_in: dict[str, str]
     missing: dict[str, tuple[str, ...]]
+    unknown: dict[str, dict[str, int]]
     duplicates: Duplicates
     patients: Overlap | None
     skipped: dict[str, str]
@@ -114,6 +117,7 @@ def audit(data: Dataset, *, group_pattern: str = "", root: Path | None = None) -
             name: tuple(label for label, count in by_class.items() if count == 0)
             for name, by_class in counts.items()
         },
+        unknown={name: _count_unknown(data, split) for name, split in splits.items()},
         duplicates=find_duplicates(data),
         patients=overlap,
         skipped=dict(data.skipped),
@@ -123,10 +127,18 @@ def audit(data: Dataset, *, group_pattern: str = "", root: Path | None = None) -
 def count_classes(data: Dataset, split: Split) -> dict[str, int]:
     """Counts the images of every class; in a multilabel task, those that have it."""
     if data.task == "multilabel":
-        counts = split.labels.sum(axis=0)
+        counts = (split.labels == 1).sum(axis=0)
     else:
         counts = np.bincount(split.labels, minlength=len(data.class_names))
     return dict(zip(data.class_names, counts.tolist(), strict=True))
+
+
+def _count_unknown(data: Dataset, split: Split) -> dict[str, int]:
+    if data.task != "multilabel":
+        return {}
+    counts = (split.labels == MISSING).sum(axis=0).tolist()
+    named = zip(data.class_names, counts, strict=True)
+    return {name: count for name, count in named if count}
 
 
 def mean_images(data: Dataset) -> dict[str, np.ndarray]:

@@ -14,6 +14,8 @@ from jaxmed.errors import InputError
 
 Task = Literal["binary", "multiclass", "multilabel", "ordinal"]
 SPLITS = ("train", "val", "test")
+# A label that is not known, in a multilabel task.
+MISSING = -1
 # Where a source has no splits.
 ALL = "all"
 # How the fingerprint of a data set begins whose images stay in their files.
@@ -27,16 +29,20 @@ class Split:
     Attributes:
         images: uint8 (n, h, w, c); c is 1 (grey) or 3 (RGB). Of a set too large for
             memory they are `LazyImages`, which `images[rows]` decodes.
-        labels: int32 (n,), class indices; in a multilabel task int32 (n, k), 0 or 1.
+        labels: int32 (n,), class indices; in a multilabel task int32 (n, k), 0, 1 or
+            `MISSING`, which loss and metrics leave out.
         ids: n names, unique in the data set, such as "train/000017".
         groups: n names of what the images are of, such as patients, which a split
             should not tear apart; None if that is not known.
+        columns: other properties of the images, such as their site: n texts by name,
+            "" where one is not known. Nothing is trained on them.
     """
 
     images: ImageArray
     labels: np.ndarray
     ids: tuple[str, ...]
     groups: tuple[str, ...] | None = None
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -49,6 +55,10 @@ class Split:
             labels=self.labels[rows],
             ids=tuple(self.ids[i] for i in rows),
             groups=self.groups and tuple(self.groups[i] for i in rows),
+            columns={
+                name: tuple(texts[i] for i in rows)
+                for name, texts in self.columns.items()
+            },
         )
 
 
@@ -94,9 +104,16 @@ class Dataset:
                 raise InputError(
                     f"{where}: {len(split.images)} images but {len(split.ids)} ids."
                 )
-            if split.groups is not None and len(split.groups) != len(split.ids):
+            texts = {f"texts of {key!r}": text for key, text in split.columns.items()}
+            for what, given in {"groups": split.groups, **texts}.items():
+                if given is not None and len(given) != len(split.ids):
+                    raise InputError(
+                        f"{where}: {len(split.ids)} ids but {len(given)} {what}."
+                    )
+            if list(split.columns) != list(self.train.columns):
                 raise InputError(
-                    f"{where}: {len(split.ids)} ids but {len(split.groups)} groups."
+                    f"{where}: the columns are {', '.join(split.columns) or 'none'}, "
+                    f"and in train {', '.join(self.train.columns) or 'none'}."
                 )
             check_labels(split.labels, split.ids, self.task, self.class_names, where)
         _check_unique(self)
@@ -233,7 +250,8 @@ def check_labels(
     """Raises InputError unless `labels` are int32, one per id, and within the classes.
 
     Args:
-        labels: (n,), or (n, number of classes) in a multilabel task.
+        labels: (n,), or (n, number of classes) in a multilabel task, where some may be
+            `MISSING`, but not all.
         ids: n names of images, for the sentence.
         where: the start of the sentence, such as "npz:a.npz, key 'train_labels'".
     """
@@ -246,14 +264,23 @@ def check_labels(
         )
     if labels.dtype != np.int32:
         raise InputError(f"{where}: labels must be of type int32, got {labels.dtype}.")
-    highest = 1 if task == "multilabel" else classes - 1
-    wrong = np.argwhere((labels < 0) | (labels > highest))
+    several = task == "multilabel"
+    lowest, highest = (MISSING, 1) if several else (0, classes - 1)
+    wrong = np.argwhere((labels < lowest) | (labels > highest))
     if len(wrong) == 0:
+        if several and (labels == MISSING).all():
+            raise InputError(
+                f"{where}: no label is known, all are {MISSING}. Train, val and test "
+                "need known ones each."
+            )
         return
     first = tuple(wrong[0])
     more = f" ({len(wrong) - 1} more like it)" if len(wrong) > 1 else ""
-    if task == "multilabel":
-        expected = f"not 0 or 1, for the class {class_names[first[1]]!r}"
+    if several:
+        expected = (
+            f"not 0 or 1, nor {MISSING} for one that is not known, for the class "
+            f"{class_names[first[1]]!r}"
+        )
     else:
         expected = f"outside the {classes} classes 0 to {highest}"
     raise InputError(

@@ -120,7 +120,7 @@ def name_labels(data: Dataset, labels: np.ndarray) -> list[str]:
     if labels.ndim == 1:
         return [data.class_names[label] for label in labels]
     return [
-        ", ".join(data.class_names[i] for i in np.flatnonzero(row)) or "none"
+        ", ".join(data.class_names[i] for i in np.flatnonzero(row == 1)) or "none"
         for row in labels
     ]
 

@@ -110,6 +110,21 @@ def read_folder(
     )
 
 
+def folder_has_splits(rest: str, scheme: str = "folder") -> bool:
+    """Tells whether `SCHEME:REST` has a folder per split; looks at no image.
+
+    Raises:
+        InputError: there is no such folder, or not one for every split, or no classes.
+    """
+    if not rest:
+        # The loader says that a path is needed.
+        return True
+    root = Path(rest).expanduser()
+    folders = _find_splits(root, scheme)
+    _find_classes(root, folders)
+    return ALL not in folders
+
+
 def _find_splits(root: Path, scheme: str) -> dict[str, Path]:
     if not root.is_dir():
         what = "is a file" if root.is_file() else "does not exist"

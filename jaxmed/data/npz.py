@@ -2,7 +2,7 @@
 
 Six arrays: `{train,val,test}_images`, uint8 (n, h, w) or (n, h, w, 3), and
 `{train,val,test}_labels`, whole numbers (n,) or (n, 1), or 0 and 1 in (n, k) where an
-image can have several labels.
+image can have several labels, and -1 for one that is not known.
 """
 
 import zipfile

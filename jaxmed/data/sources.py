@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from importlib import metadata
 from inspect import signature
 from pathlib import Path
@@ -10,13 +11,13 @@ from jaxmed.data.cells import load_cells
 from jaxmed.data.dataset import Dataset, Unsplit
 from jaxmed.data.dicom import load_dicom
 from jaxmed.data.files import Reading
-from jaxmed.data.folder import load_folder
+from jaxmed.data.folder import folder_has_splits, load_folder
 from jaxmed.data.medmnist import load_medmnist
 from jaxmed.data.npz import load_npz
 from jaxmed.data.resizing import SQUASH, Resizing
-from jaxmed.data.split import Splitting, make_split
+from jaxmed.data.split import Splitting, make_split, not_given
 from jaxmed.data.subset import draw_subset
-from jaxmed.data.table import load_table
+from jaxmed.data.table import load_table, table_has_splits
 from jaxmed.data.tfds import load_tfds
 from jaxmed.errors import InputError, unknown
 
@@ -33,6 +34,12 @@ LOADERS: dict[str, Loader] = {
     "table": load_table,
     "tfds": load_tfds,
     "cells": load_cells,
+}
+# Whether there are splits: of sources of many files, before these are decoded.
+SPLIT_TESTS: dict[str, Callable[[str], bool]] = {
+    "folder": folder_has_splits,
+    "dicom": partial(folder_has_splits, scheme="dicom"),
+    "table": table_has_splits,
 }
 # The group of entry points with which an installed package adds loaders of its own.
 ENTRY_POINTS = "jaxmed.sources"
@@ -57,9 +64,10 @@ def load_dataset(
         source: "medmnist:NAME" (28 pixels; "medmnist:NAME_224" and so on for larger
             files), "npz:PATH", "folder:PATH" (PATH/{train,val,test}/CLASS/IMAGE, or
             PATH/CLASS/IMAGE to be split), "dicom:PATH" (of .dcm files in the same
-            way), "table:PATH" (CSV or Parquet), "tfds:NAME" (prepared by
-            tensorflow-datasets), "cells" or "cells:source"; or what an installed
-            package adds, see `find_loader`.
+            way), "table:PATH" or "table:PATH?OPTIONS" (CSV or Parquet; for the options
+            see `jaxmed.data.table`), "tfds:NAME" (prepared by tensorflow-datasets),
+            "cells" or "cells:source"; or what an installed package adds, see
+            `find_loader`.
         image_size: side in pixels that the network gets, at least 1; None means the
             longer side of the stored images.
         resizing: how images become squares of it, by default without keeping their
@@ -87,6 +95,9 @@ def load_dataset(
     """
     scheme, _, rest = source.partition(":")
     loader = find_loader(scheme)
+    has_splits = SPLIT_TESTS.get(scheme)
+    if splitting.split == "given" and has_splits and not has_splits(rest):
+        raise not_given(source)
     if image_size is not None and image_size < 1:
         raise InputError(f"image_size must be at least 1, got {image_size}.")
     reading = Reading(resizing=resizing, memory=memory_budget, on_error=on_error)
@@ -105,6 +116,11 @@ def load_dataset(
     return draw_subset(dataset, train_images, subset_seed)
 
 
+def list_schemes() -> list[str]:
+    """Returns what can stand before the colon: jaxmed's, then those of packages."""
+    return [*LOADERS, *metadata.entry_points(group=ENTRY_POINTS).names]
+
+
 def find_loader(scheme: str) -> Loader:
     """Returns the loader of what stands before the colon, such as "folder".
 
@@ -116,10 +132,9 @@ def find_loader(scheme: str) -> Loader:
     """
     if scheme in LOADERS:
         return LOADERS[scheme]
-    points = metadata.entry_points(group=ENTRY_POINTS)
-    if scheme not in points.names:
-        raise unknown("data source", scheme, [*LOADERS, *points.names])
-    point = points[scheme]
+    if scheme not in list_schemes():
+        raise unknown("data source", scheme, list_schemes())
+    point = metadata.entry_points(group=ENTRY_POINTS)[scheme]
     try:
         return point.load()
     except ModuleNotFoundError as error:

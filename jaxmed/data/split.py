@@ -152,6 +152,14 @@ def make_split(found: Dataset | Unsplit, splitting: Splitting) -> Dataset:
     )
 
 
+def not_given(source: str) -> InputError:
+    """Returns the error, to be raised by the caller, for a source without splits."""
+    return InputError(
+        f"{source} has no train, val and test, so the split cannot be given. Set split "
+        "to patient (with group_pattern) or stratified."
+    )
+
+
 def _divide(
     splits: Sequence[Split],
     groups: Sequence[str] | None,
@@ -169,8 +177,9 @@ def _divide(
         whose = np.unique(groups, return_inverse=True)[1]
     else:
         whose = np.arange(len(labels))
-    members = np.zeros((whose.max() + 1, len(found.class_names) + 1))
-    np.add.at(members, whose, memberships(labels, found.task, found.class_names))
+    single = memberships(labels, found.task, found.class_names)
+    members = np.zeros((whose.max() + 1, single.shape[1]))
+    np.add.at(members, whose, single)
     rng = np.random.default_rng([splitting.split_seed, splitting.repeat])
     if not splitting.folds:
         val, test = splitting.val_share, splitting.test_share
@@ -185,10 +194,7 @@ def _divide(
 def _keep(found: Dataset | Unsplit, groups: tuple[str, ...] | None) -> Dataset:
     """Returns the splits as they are, with groups."""
     if isinstance(found, Unsplit):
-        raise InputError(
-            f"{found.source} has no train, val and test, so the split cannot be "
-            "given. Set split to patient (with group_pattern) or stratified."
-        )
+        raise not_given(found.source)
     if groups is None:
         return found
     splits, start = {}, 0
@@ -220,4 +226,8 @@ def _gather(
         labels=np.concatenate([split.labels for split in taken]),
         ids=tuple(identity for split in taken for identity in split.ids),
         groups=None if groups is None else tuple(groups[i] for i in rows),
+        columns={
+            name: tuple(text for split in taken for text in split.columns[name])
+            for name in splits[0].columns
+        },
     )

@@ -11,46 +11,61 @@ of the images, where it is not the table's own:
     table:cohort.csv?path=file&label=diagnosis&patient=pid&split=fold&root=../images
     table:cohort.csv?label=Effusion,Nodule,Mass
 
-All other columns are left alone. "%26" stands for "&" in a name, as in addresses.
+A cell of such labels that is empty or "NaN" is a label that is not known, which loss
+and metrics leave out. Of one column of labels, the classes' order can be said, such as
+which of two is the positive, last one, and that they are grades:
+
+    table:cohort.csv?classes=well,ill
+    table:cohort.csv?label=grade&task=ordinal&classes=none,mild,severe
+
+Grades that are numbers from 0 up need no classes, and get those as names. All other
+columns are left alone, unless they are named to be carried along, as properties of the
+images, into what is predicted of them:
+
+    table:cohort.csv?columns=site,sex
+
+"%26" stands for "&" in a name, and "%2C" for a comma, as in addresses.
 """
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
-from urllib.parse import unquote
 
 import numpy as np
 
-from jaxmed.data.dataset import ALL, SPLITS, Dataset, Split, Task, Unsplit, assemble
+from jaxmed.data.dataset import (
+    ALL,
+    MISSING,
+    SPLITS,
+    Dataset,
+    Split,
+    Task,
+    Unsplit,
+    assemble,
+)
 from jaxmed.data.files import READING, Reading, open_images
 from jaxmed.data.read import cannot_use
 from jaxmed.data.rows import Rows, read_rows
+from jaxmed.data.table_columns import (
+    ORDINAL,
+    PREFIX,
+    Columns,
+    find_columns,
+    parse_source,
+)
 from jaxmed.data.table_labels import (
-    MISSING,
     check_classes,
     check_flags,
+    check_grades,
     index_classes,
+    is_empty,
     stack_flags,
 )
-from jaxmed.errors import InputError, unknown
+from jaxmed.errors import InputError
 
-OPTIONS = ("path", "label", "patient", "split", "root")
-PREFIX = "label_"
 # What a split is called, besides its name.
 SPLIT_NAMES = {name: name for name in SPLITS} | {"valid": "val", "validation": "val"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Columns:
-    """The names of the columns to read."""
-
-    path: str
-    labels: tuple[str, ...]
-    several: bool
-    split: str | None
-    patient: str | None
 
 
 def load_table(
@@ -61,13 +76,13 @@ def load_table(
 ) -> Dataset | Unsplit:
     """Loads `table:PATH`.
 
-    Classes are the labels in sorted order, whole numbers by value; two make a binary
-    task, of which the second is the positive class. Ids are the images' paths, in the
-    order of the rows; groups are the patients, where there is a column of them. A
-    table without a column of splits is to be split.
+    Classes are the labels in sorted order, whole numbers by value, if the source does
+    not say another; two make a binary task, of which the second is the positive class.
+    Ids are the images' paths, in the order of the rows; groups are the patients, where
+    there is a column of them. A table without a column of splits is to be split.
 
     Args:
-        rest: the path of the table, with what stands for its columns.
+        rest: the path of the table, with what stands for its columns; see above.
         cache: the folder for the index of a large set, see `read_index`.
         image_size: what images of different sizes, or larger ones, are brought to;
             see `read_images`.
@@ -77,11 +92,11 @@ def load_table(
         InputError: the table cannot be read, a column is missing, rows cannot be used
             (the sentence names them), or a split or a class has no images.
     """
-    path, options = _parse(rest)
+    path, options = parse_source(rest)
     where = f"table:{path}"
     rows = read_rows(path)
-    columns = _find_columns(rows, options, where)
-    root = path.parent / Path(options.get("root", ".")).expanduser()
+    columns = find_columns(rows, options, where)
+    root = path.parent / Path(*options.get("root", (".",))).expanduser()
     bad = _check_rows(rows, columns, root, where)
     if bad and not (reading.skips and len(bad) < len(rows.places)):
         reasons = [f"{rows.places[i]} ({bad[i]})" for i in sorted(bad)]
@@ -90,7 +105,7 @@ def load_table(
     rows = rows.take([i for i in range(len(rows.places)) if i not in bad])
     ids = [_spell(cell) for cell in rows.columns[columns.path]]
     groups = rows.columns[columns.patient] if columns.patient else None
-    task, class_names, labels = _read_labels(rows, columns)
+    task, class_names, labels = _read_labels(rows, columns, where)
     members = _find_members(rows, columns)
     _check_members(members, labels, task, class_names, where)
     opened = open_images(
@@ -109,6 +124,7 @@ def load_table(
             labels=labels[chosen],
             ids=tuple(ids[i] for i in chosen),
             groups=None if groups is None else tuple(groups[i] for i in chosen),
+            columns=_carry(rows, columns.others, chosen),
         )
     return assemble(
         made,
@@ -120,64 +136,17 @@ def load_table(
     )
 
 
-def _parse(rest: str) -> tuple[Path, dict[str, str]]:
-    """Returns the path of the table, and what follows the question mark."""
-    file, _, query = rest.partition("?")
-    if not file:
-        raise InputError("'table:' needs the path of a file, as in 'table:scans.csv'.")
-    options: dict[str, str] = {}
-    for part in filter(None, query.split("&")):
-        key, _, value = part.partition("=")
-        if key not in OPTIONS:
-            raise unknown(f"word in 'table:{rest}'", key, OPTIONS)
-        if not value or key in options:
-            raise InputError(
-                f"'table:{rest}' must say {key} once, as in '?{key}=NAME'."
-            )
-        # A comma separates label columns, unless it is written %2C.
-        options[key] = value if key == "label" else unquote(value)
-    return Path(file).expanduser(), options
+def table_has_splits(rest: str) -> bool:
+    """Tells whether `table:REST` has a column of splits; looks at no image.
+
+    Raises:
+        InputError: as `load_table`, of the table itself.
+    """
+    path, options = parse_source(rest)
+    return find_columns(read_rows(path), options, f"table:{path}").split is not None
 
 
-def _find_columns(rows: Rows, options: Mapping[str, str], where: str) -> _Columns:
-    def find(role: str, name: str) -> str:
-        if name in rows.columns:
-            return name
-        raise InputError(
-            f"{unknown(f'column of {where}', name, rows.columns)} Which one holds the "
-            f"{role} is said in the source, as in '{where}?{role}=COLUMN'."
-        )
-
-    def find_if_any(role: str) -> str | None:
-        if role not in options and role not in rows.columns:
-            return None
-        return find(role, options.get(role, role))
-
-    path = find("path", options.get("path", "path"))
-    flags = [name for name in rows.columns if name.startswith(PREFIX)]
-    if "label" in options:
-        names = tuple(unquote(name) for name in options["label"].split(","))
-        labels, several = tuple(find("label", name) for name in names), len(names) > 1
-    elif flags and "label" in rows.columns:
-        raise InputError(
-            f"{where} has a column 'label' and columns {', '.join(flags)}; say which "
-            f"to take, as in '{where}?label=label'."
-        )
-    else:
-        several = bool(flags)
-        labels = tuple(flags) or (find("label", "label"),)
-    return _Columns(
-        path=path,
-        labels=labels,
-        several=several,
-        split=find_if_any("split"),
-        patient=find_if_any("patient"),
-    )
-
-
-def _check_rows(
-    rows: Rows, columns: _Columns, root: Path, where: str
-) -> dict[int, str]:
+def _check_rows(rows: Rows, columns: Columns, root: Path, where: str) -> dict[int, str]:
     """Returns the reason of every row that cannot be used."""
     bad: dict[int, str] = {}
     _check_paths(rows.columns[columns.path], rows.places, root, bad)
@@ -185,13 +154,13 @@ def _check_rows(
         _check_splits(rows.columns[columns.split], bad)
     if columns.patient is not None:
         for i, patient in enumerate(rows.columns[columns.patient]):
-            if patient.lower() in MISSING:
+            if is_empty(patient):
                 bad.setdefault(i, f"no {columns.patient}")
     for name in columns.labels:
         if columns.several:
             check_flags(rows.columns[name], name, bad)
         else:
-            check_classes(rows.columns[name], name, where, bad)
+            check_classes(rows.columns[name], name, where, bad, columns.classes)
     return bad
 
 
@@ -225,7 +194,7 @@ def _check_splits(cells: Sequence[str], bad: dict[int, str]) -> None:
             bad.setdefault(i, f"the split is {cell!r}, and not one of {expected}")
 
 
-def _find_members(rows: Rows, columns: _Columns) -> dict[str, list[int]]:
+def _find_members(rows: Rows, columns: Columns) -> dict[str, list[int]]:
     """Returns the rows of each split."""
     if columns.split is None:
         return {ALL: list(range(len(rows.places)))}
@@ -236,18 +205,31 @@ def _find_members(rows: Rows, columns: _Columns) -> dict[str, list[int]]:
 
 
 def _read_labels(
-    rows: Rows, columns: _Columns
+    rows: Rows, columns: Columns, where: str
 ) -> tuple[Task, tuple[str, ...], np.ndarray]:
     """Returns the task, the classes and the labels of cells that have been checked."""
     cells = [rows.columns[name] for name in columns.labels]
     if not columns.several:
-        class_names, labels = index_classes(cells[0])
+        class_names, labels = index_classes(cells[0], columns.classes)
+        if columns.ordinal and not columns.classes:
+            check_grades(class_names, columns.labels[0], where)
         task = "binary" if len(class_names) == 2 else "multiclass"
-        return task, class_names, labels
+        return ORDINAL if columns.ordinal else task, class_names, labels
     names = columns.labels
     if all(name.startswith(PREFIX) for name in names):
         names = tuple(name.removeprefix(PREFIX) for name in names)
     return "multilabel", names, stack_flags(cells)
+
+
+def _carry(
+    rows: Rows, names: Sequence[str], chosen: Sequence[int]
+) -> dict[str, tuple[str, ...]]:
+    """Returns cells of columns that are carried along, "" where there is no value."""
+    cells = {name: rows.columns[name] for name in names}
+    return {
+        name: tuple("" if is_empty(column[i]) else column[i] for i in chosen)
+        for name, column in cells.items()
+    }
 
 
 def _check_members(
@@ -261,8 +243,18 @@ def _check_members(
     for split, chosen in members.items():
         if not chosen:
             raise InputError(f"{where} has no rows of the split {split!r}.")
-    if task == "multilabel" or "train" not in members:
+    if "train" not in members:
         return
-    present = set(labels[members["train"]])
+    train = labels[members["train"]]
+    if task == "multilabel":
+        for name, column in zip(class_names, train.T, strict=True):
+            if (column == MISSING).all():
+                raise InputError(
+                    f"{where}: no row of the split 'train' has a value of {name!r}, so "
+                    "it cannot be learned. Name the labels to take, as in "
+                    f"'{where}?label=A,B'."
+                )
+        return
+    present = set(train)
     if lacking := [name for i, name in enumerate(class_names) if i not in present]:
         raise InputError(f"{where}: the split 'train' has no {', '.join(lacking)}.")

@@ -1,6 +1,7 @@
 """Arms of an experiment: one arm over its seeds, and the gap between two."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -160,11 +161,4 @@ def _align(first: Predictions, others: Sequence[Predictions]) -> Iterator[Predic
                 "These predictions cannot be compared: the labels of the image "
                 f"{name!r} differ."
             )
-        yield Predictions(
-            split=other.split,
-            ids=first.ids,
-            labels=first.labels,
-            probs=other.probs[order],
-            class_names=other.class_names,
-            task=other.task,
-        )
+        yield replace(first, probs=other.probs[order])

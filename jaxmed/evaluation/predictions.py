@@ -1,6 +1,7 @@
 """What a model said about a split: the one input of evaluation."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -9,6 +10,8 @@ from jaxmed.errors import InputError, unknown
 TASKS = ("binary", "multiclass", "multilabel", "ordinal")
 SPLITS = ("train", "val", "test")
 SUM_TOLERANCE = 1e-4
+# A multilabel label that nobody has given. Metrics leave it out.
+MISSING = -1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -19,13 +22,17 @@ class Predictions:
         split: "train", "val" or "test".
         ids: (n,) names of the images, no two alike.
         labels: int64 (n,), indices into `class_names`; multilabel: int64 (n, k) of
-            0 and 1.
+            0, 1 and, where it is not known, `MISSING`.
         probs: float64 (n, k) in [0, 1], before calibration. Rows sum to one, except
             in multilabel tasks, whose labels are independent. jaxmed's own models
             give float32, which float64 holds exactly.
         class_names: (k,) names, no two alike.
         task: one of `TASKS`. In a binary task k is 2 and the class at index 1 is the
             positive one.
+        groups: (n,) what each image is of, such as the patient, "" where that is not
+            known; None if no image has one. Intervals draw whole groups.
+        columns: other properties of the images, such as site or sex: (n,) texts by
+            name, "" where not known.
 
     Raises:
         InputError: anything of the above does not hold.
@@ -37,10 +44,16 @@ class Predictions:
     probs: np.ndarray
     class_names: tuple[str, ...]
     task: str
+    groups: tuple[str, ...] | None = None
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self):
         object.__setattr__(self, "ids", tuple(map(str, self.ids)))
         object.__setattr__(self, "class_names", tuple(map(str, self.class_names)))
+        if self.groups is not None:
+            object.__setattr__(self, "groups", tuple(map(str, self.groups)))
+        columns = {str(k): tuple(map(str, v)) for k, v in self.columns.items()}
+        object.__setattr__(self, "columns", columns)
         self._check_names()
         labels, probs = np.asarray(self.labels), np.asarray(self.probs)
         if not (np.issubdtype(labels.dtype, np.integer) or labels.dtype == bool):
@@ -53,10 +66,17 @@ class Predictions:
 
     @property
     def truth(self) -> np.ndarray:
-        """bool (n, k): whether the image belongs to the class."""
+        """bool (n, k): whether the image belongs to the class, False if not known."""
         if self.task == "multilabel":
             return self.labels == 1
         return self.labels[:, None] == np.arange(len(self.class_names))
+
+    @property
+    def known(self) -> np.ndarray:
+        """bool (n, k): whether `truth` is known; all True but in multilabel tasks."""
+        if self.task == "multilabel":
+            return self.labels != MISSING
+        return np.ones((len(self.ids), len(self.class_names)), bool)
 
     @property
     def _labels(self) -> str:
@@ -98,15 +118,26 @@ class Predictions:
                     f"The {what} of the {self.split} predictions must have the shape "
                     f"{shape} ({images} ids, {classes} classes), got {array.shape}."
                 )
+        texts = {f"column {name!r}": column for name, column in self.columns.items()}
+        if self.groups is not None:
+            texts["groups"] = self.groups
+        for what, column in texts.items():
+            if len(column) != images:
+                raise InputError(
+                    f"The {what} of the {self.split} predictions must have a text for "
+                    f"each of the {images} images, got {len(column)}."
+                )
 
     def _check_labels(self) -> None:
-        last = 1 if self.task == "multilabel" else len(self.class_names) - 1
-        wrong = (self.labels < 0) | (self.labels > last)
+        multilabel = self.task == "multilabel"
+        last = 1 if multilabel else len(self.class_names) - 1
+        first, missing = (MISSING, " (-1 if not known)") if multilabel else (0, "")
+        wrong = (self.labels < first) | (self.labels > last)
         if wrong.any():
             row = np.argwhere(wrong)[0]
             raise InputError(
-                f"{self._labels} must be 0 to {last}, got {self.labels[tuple(row)]} "
-                f"for {self.ids[row[0]]!r}."
+                f"{self._labels} must be 0 to {last}{missing}, got "
+                f"{self.labels[tuple(row)]} for {self.ids[row[0]]!r}."
             )
 
     def _check_probs(self) -> None:

@@ -3,30 +3,36 @@
 import csv
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from jaxmed.errors import InputError
-from jaxmed.evaluation.predictions import Predictions
+from jaxmed.evaluation.predictions import MISSING, Predictions
 from jaxmed.files import replacing
 
 # Ids are often names of files, and those can be any bytes: they survive.
 ODD = "surrogateescape"
+GROUP = "group"
+COLUMN = "column_"
 
 
 def write_predictions(path: str | Path, splits: Sequence[Predictions]) -> None:
     """Writes predictions as CSV (RFC 4180, UTF-8), a row per image.
 
     The columns are `split, id, label, prob_<class>...`; in multilabel tasks
-    `label_<class>...` takes the place of `label`. Probabilities are written with
-    Python's `repr`, so reading gives the same doubles.
+    `label_<class>...` takes the place of `label`, and a cell is empty where the label
+    is not known. At the end stand `group` and `column_<name>...`, where there are
+    such. Probabilities are written with Python's `repr`, so reading gives the same
+    doubles.
 
     Args:
         path: replaced if it exists; never left half-written.
         splits: of the same task and classes, such as [val, test].
 
     Raises:
-        InputError: no split, the same split twice, or different tasks or classes.
+        InputError: no split, the same split twice, or different tasks, classes or
+            columns.
     """
     if not splits:
         raise InputError("There are no predictions to write.")
@@ -37,6 +43,12 @@ def write_predictions(path: str | Path, splits: Sequence[Predictions]) -> None:
                 f"The {first.split} and {other.split} predictions differ in task or "
                 "class names, so they cannot share a file."
             )
+        if _extra(other) != _extra(first):
+            raise InputError(
+                f"The {first.split} and {other.split} predictions differ in groups or "
+                f"columns, so they cannot share a file: {_shown(_extra(first))} and "
+                f"{_shown(_extra(other))}."
+            )
     if len({predictions.split for predictions in splits}) < len(splits):
         raise InputError("Two of the predictions to write are of the same split.")
     with (
@@ -44,7 +56,7 @@ def write_predictions(path: str | Path, splits: Sequence[Predictions]) -> None:
         temporary.open("w", encoding="utf-8", errors=ODD, newline="") as file,
     ):
         writer = csv.writer(file)
-        writer.writerow(_header(first.task, first.class_names))
+        writer.writerow(_header(first.task, first.class_names) + _extra(first))
         for predictions in splits:
             writer.writerows(_rows(predictions))
 
@@ -70,32 +82,55 @@ def read_predictions(
     path, class_names = Path(path), tuple(class_names)
     if not path.is_file():
         raise InputError(f"There is no predictions file {path}.")
-    rows: dict[str, list[tuple]] = {}
+    rows: dict[str, list[_Row]] = {}
     # utf-8-sig: spreadsheet programs put a byte-order mark in front when saving.
     with path.open(encoding="utf-8-sig", errors=ODD, newline="") as file:
         reader = csv.reader(file)
         expected, header = _header(task, class_names), next(reader, [])
-        if header != expected:
+        extra = header[len(expected) :]
+        if header[: len(expected)] != expected or not _are_extra(extra):
             raise InputError(
                 f"{path} does not hold {task} predictions of these classes: expected "
                 f"the columns {_shown(expected)}, got {_shown(header)}."
             )
-        for row in reader:
-            split, *values = _parsed(row, len(header), task, path, reader.line_num)
-            rows.setdefault(split, []).append(tuple(values))
+        for cells in reader:
+            if len(cells) != len(header):
+                raise InputError(
+                    f"{path}, line {reader.line_num}: expected {len(header)} columns, "
+                    f"got {len(cells)}."
+                )
+            row = _parsed(cells, len(expected), task, path, reader.line_num)
+            rows.setdefault(row.split, []).append(row)
     if not rows:
         raise InputError(f"{path} has no rows.")
     return {
-        split: Predictions(
-            split=split,
-            ids=tuple(name for name, _, _ in values),
-            labels=np.array([labels for _, labels, _ in values], np.int64),
-            probs=np.array([probs for _, _, probs in values], np.float64),
-            class_names=class_names,
-            task=task,
-        )
-        for split, values in rows.items()
+        split: _predictions(split, of_split, class_names, task, extra)
+        for split, of_split in rows.items()
     }
+
+
+class _Row(NamedTuple):
+    split: str
+    name: str
+    labels: int | list[int]
+    probs: list[float]
+    extra: list[str]
+
+
+def _predictions(split, rows: list[_Row], class_names, task, extra) -> Predictions:
+    texts = zip(*(row.extra for row in rows), strict=True)
+    columns = dict(zip(extra, texts, strict=True))
+    groups = columns.pop(GROUP, None)
+    return Predictions(
+        split=split,
+        ids=tuple(row.name for row in rows),
+        labels=np.array([row.labels for row in rows], np.int64),
+        probs=np.array([row.probs for row in rows], np.float64),
+        class_names=class_names,
+        task=task,
+        groups=groups,
+        columns={name.removeprefix(COLUMN): texts for name, texts in columns.items()},
+    )
 
 
 def _header(task: str, class_names: Sequence[str]) -> list[str]:
@@ -104,26 +139,45 @@ def _header(task: str, class_names: Sequence[str]) -> list[str]:
     return ["split", "id", *labels, *(f"prob_{name}" for name in class_names)]
 
 
+def _extra(predictions: Predictions) -> list[str]:
+    """Names the columns behind the probabilities."""
+    group = [] if predictions.groups is None else [GROUP]
+    return [*group, *(f"{COLUMN}{name}" for name in predictions.columns)]
+
+
+def _are_extra(names: Sequence[str]) -> bool:
+    behind = names[1:] if names[:1] == [GROUP] else names
+    once = len(set(behind)) == len(behind)
+    return once and all(name.startswith(COLUMN) for name in behind)
+
+
 def _rows(predictions: Predictions):
     labels = predictions.labels.reshape(len(predictions.ids), -1).tolist()
-    for name, label, probs in zip(
-        predictions.ids, labels, predictions.probs.tolist(), strict=True
+    extra = list(predictions.columns.values())
+    if predictions.groups is not None:
+        extra.insert(0, predictions.groups)
+    for i, (name, label, probs) in enumerate(
+        zip(predictions.ids, labels, predictions.probs.tolist(), strict=True)
     ):
-        yield [predictions.split, name, *label, *map(repr, probs)]
+        cells = ("" if one == MISSING else one for one in label)
+        behind = (column[i] for column in extra)
+        yield [predictions.split, name, *cells, *map(repr, probs), *behind]
 
 
-def _parsed(row: list[str], width: int, task: str, path: Path, line: int):
-    """Returns split, id, label (an int or a list of them) and probabilities."""
-    where = f"{path}, line {line}"
-    if len(row) != width:
-        raise InputError(f"{where}: expected {width} columns, got {len(row)}.")
-    labels_end = 2 + (width - 2) // 2 if task == "multilabel" else 3
+def _parsed(cells: list[str], width: int, task: str, path: Path, line: int) -> _Row:
+    """Reads a row; `width` is that of the columns up to the probabilities."""
+    multilabel = task == "multilabel"
+    labels_end = 2 + (width - 2) // 2 if multilabel else 3
     try:
-        labels = [int(text) for text in row[2:labels_end]]
-        probs = [float(text) for text in row[labels_end:]]
+        labels = [
+            MISSING if multilabel and not text else int(text)
+            for text in cells[2:labels_end]
+        ]
+        probs = [float(text) for text in cells[labels_end:width]]
     except ValueError as error:
-        raise InputError(f"{where}: {error}.") from None
-    return row[0], row[1], labels if task == "multilabel" else labels[0], probs
+        raise InputError(f"{path}, line {line}: {error}.") from None
+    of_image = labels if multilabel else labels[0]
+    return _Row(cells[0], cells[1], of_image, probs, cells[width:])
 
 
 def _shown(columns: Sequence[str]) -> str:

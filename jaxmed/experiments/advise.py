@@ -139,10 +139,11 @@ def weigh_classes(data: "Dataset") -> Balance:
     """Compares the classes' numbers of images."""
     counts, in_val = _count(data, "train"), _count(data, "val")
     fewest = int(counts.min())
-    multilabel = data.task == "multilabel"
-    most = len(data.train) - fewest if multilabel else int(counts.max())
+    rarest, most = int(counts.argmin()), int(counts.max())
+    if data.task == "multilabel":
+        most = int((data.train.labels[:, rarest] == 0).sum())
     return Balance(
-        rarest=data.class_names[int(counts.argmin())],
+        rarest=data.class_names[rarest],
         smallest=fewest,
         ratio=max(1.0, most / fewest) if fewest else float("inf"),
         smallest_in_val=int(in_val.min()),
@@ -152,7 +153,7 @@ def weigh_classes(data: "Dataset") -> Balance:
 def _count(data: "Dataset", split: str) -> np.ndarray:
     labels = getattr(data, split).labels
     if labels.ndim == 2:
-        return labels.sum(axis=0)
+        return (labels == 1).sum(axis=0)
     return np.bincount(labels, minlength=len(data.class_names))
 
 

@@ -174,13 +174,15 @@ def check_selection(config: ExperimentConfig, data: "Dataset") -> None:
     """
     if config.train.select not in ("val_auroc", "val_auprc"):
         return
-    indices = np.arange(len(data.class_names))
+    from jaxmed.data.dataset import MISSING
+
     labels = data.val.labels
-    truth = labels == 1 if labels.ndim == 2 else labels[:, None] == indices
+    if labels.ndim == 1:
+        labels = labels[:, None] == np.arange(len(data.class_names))
     lacking = [
         name
-        for name, members in zip(data.class_names, truth.T, strict=True)
-        if members.all() or not members.any()
+        for name, column in zip(data.class_names, labels.T, strict=True)
+        if len(np.unique(column[column != MISSING])) < 2
     ]
     if lacking:
         raise InputError(

@@ -41,8 +41,11 @@ def write_cams(
     target = folder / "cams"
     # Of an earlier, interrupted attempt.
     shutil.rmtree(target, ignore_errors=True)
-    right, wrong = select_images(predictions.truth, predictions.probs, images)
-    chosen = np.concatenate([right, wrong]).astype(int)
+    truth, probs, known = predictions.truth, predictions.probs, predictions.known
+    # Where the label that is most probable is not known, neither right nor wrong.
+    rows = np.flatnonzero(known[np.arange(len(known)), probs.argmax(axis=1)])
+    right, wrong = select_images(truth[rows], probs[rows], images)
+    chosen = rows[np.concatenate([right, wrong]).astype(int)]
     entries = [
         _entry(predictions, int(index), f"cams/{number:03d}.png")
         for number, index in enumerate(chosen)

@@ -100,8 +100,8 @@ def notes_on_files(data: "Dataset") -> list[str]:
 
 
 def notes_on_split(data: "Dataset", splitting: "Splitting") -> list[str]:
-    """Returns sentences on groups, torn groups and a validation split too small."""
-    from jaxmed.data.dataset import SPLITS
+    """Returns sentences on groups, unknown labels and a validation split too small."""
+    from jaxmed.data.dataset import MISSING, SPLITS
     from jaxmed.data.groups import torn_groups
 
     parts = {name: getattr(data, name) for name in SPLITS}
@@ -124,6 +124,12 @@ def notes_on_split(data: "Dataset", splitting: "Splitting") -> list[str]:
             f"{data.source}: {len(torn):,} groups have images in more than one split "
             f"(the first is {torn[0]}), so that results will look better than they "
             "are. --data.split patient keeps groups whole."
+        )
+    labels = [part.labels for part in parts.values()]
+    if unknown := sum((group == MISSING).sum() for group in labels):
+        notes.append(
+            f"{data.source}: {unknown:,} of {sum(group.size for group in labels):,} "
+            "labels are not known; loss and metrics leave them out"
         )
     few = len(data.val) < min(FEW, SMALL_PART * len(data.train))
     if splitting.split == "given" and few:

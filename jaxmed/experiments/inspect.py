@@ -111,13 +111,14 @@ def write_sheet(out: Path, name: str, data: "Dataset", found: "Audit") -> Path:
 
 def _choose(source: str, overrides: dict[str, Any]) -> tuple[str, DataConfig]:
     """Returns a recipe's name, "" for a source, and which images are meant."""
-    from jaxmed.data.sources import LOADERS
+    from jaxmed.data.sources import list_schemes
 
     if other := sorted(set(overrides) - {"data"}):
         raise InputError(
             f"inspect takes the fields of [data] as flags, and no --{other[0]}."
         )
-    if source.partition(":")[0] in LOADERS:
+    schemes = list_schemes()
+    if source.partition(":")[0] in schemes:
         if "source" in overrides.get("data", {}):
             raise InputError(f"--data.source is given twice, as {source} too.")
         data = {"source": source} | overrides.get("data", {})
@@ -125,7 +126,7 @@ def _choose(source: str, overrides: dict[str, Any]) -> tuple[str, DataConfig]:
     if not is_path(source) and source not in recipe_files():
         raise InputError(
             f"{source!r} is neither a source of images, SCHEME:REST with one of "
-            f"{', '.join(sorted(LOADERS))}, nor the name or path of a recipe."
+            f"{', '.join(sorted(schemes))}, nor the name or path of a recipe."
         )
     recipe = load_recipe(find_recipe(source), overrides)
     return recipe.name, recipe.base.data

@@ -53,6 +53,13 @@ def tell(found: Findings) -> list[str]:
         absent = [repr(label) for label in labels if label not in found["only_in"]]
         if absent:
             sentences.append(f"No image of {_join(absent)} in {split}.")
+    for split, unknown in found["unknown"].items():
+        if unknown:
+            of = found["images"][split]["count"]
+            named = [f"{name!r} of {n:,}" for name, n in unknown.items()]
+            sentences.append(
+                f"Of {of:,} images in {split} labels are not known: {_join(named)}."
+            )
     if found["files"] is not None:
         sentences += _tell_modes(found["files"])
     if ids := blank["ids"]:

@@ -103,11 +103,11 @@ def class_curve(predictions: Predictions, index: int) -> Curve | None:
         False and true positive rates, both from 0 to 1; None where the split lacks
         either the class or the rest, so that there is no curve.
     """
-    labels = predictions.labels
-    truth = labels[:, index] if labels.ndim == 2 else labels == index
+    known = predictions.known[:, index]
+    truth = predictions.truth[known, index]
     if truth.all() or not truth.any():
         return None
-    false, true, _ = roc_curve(truth, predictions.probs[:, index])
+    false, true, _ = roc_curve(truth, predictions.probs[known, index])
     return false, true
 
 

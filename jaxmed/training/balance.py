@@ -87,7 +87,7 @@ def positive_weights(
     """Weighs positives by negatives / positives, so that both count alike per label.
 
     Args:
-        labels: 0 and 1, (n, k); or (n,), of a single logit.
+        labels: 0, 1 and, not counted, `MISSING`, (n, k); or (n,), of a single logit.
         class_names: a name per label; of a single logit that of class 1.
 
     Raises:

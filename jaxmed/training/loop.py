@@ -236,11 +236,13 @@ class Loop:
             preprocessing=self.preprocessing,
             mesh=self.mesh,
         )
-        hits = np.asarray(image_hits(logits, val.labels, task))
+        hits, counts = map(np.asarray, image_hits(logits, val.labels, task))
         predictions = as_predictions(self.data, "val", probabilities(logits, task))
         return {
             "val_loss": mean_loss(logits, val.labels, task, self.loss),
-            "val_accuracy": float(hits.mean(dtype=np.float64)),
+            "val_accuracy": float(
+                hits.sum(dtype=np.float64) / counts.sum(dtype=np.float64)
+            ),
             **validation_scores(predictions, self.select),
         }
 
@@ -263,12 +265,16 @@ class Loop:
 
 
 def _averages(state: TrainState) -> dict:
-    """Returns loss and accuracy over the epoch so far, as training saw them."""
-    totals = {name: float(value) for name, value in state.totals.items()}
-    return {
-        "train_loss": totals["loss"] / totals["weight"],
-        "train_accuracy": totals["hits"] / totals["images"],
-    }
+    """Returns loss and accuracy over the epoch so far, as training saw them.
+
+    NaN as long as no label was known.
+    """
+    totals = {name: np.float64(value) for name, value in state.totals.items()}
+    with np.errstate(invalid="ignore"):
+        return {
+            "train_loss": float(totals["loss"] / totals["weight"]),
+            "train_accuracy": float(totals["hits"] / totals["images"]),
+        }
 
 
 def _rates(plan: StepPlan, step: int, scale: float) -> dict[str, float]:

@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxmed.data.augment import NO_AUGMENTATION, Augmentation
-from jaxmed.data.dataset import Dataset
+from jaxmed.data.dataset import MISSING, Dataset
 from jaxmed.data.preprocess import Preprocessing
 from jaxmed.errors import InputError
 from jaxmed.models.classifier import Classifier
@@ -178,11 +178,15 @@ def _with_rates_of_one(phase: Phase) -> Phase:
 def _endless(labels: np.ndarray, sampling: str, needed: int, seed: int) -> np.ndarray:
     """Returns the first images of one epoch after the other.
 
-    Cut as one, they make no short batch, which would be a spike in the loss.
+    Cut as one, they make no short batch, which would be a spike in the loss. Images of
+    which no label is known, and whose loss is not either, are left out.
     """
-    epochs = range(1, 1 + math.ceil(needed / len(labels)))
-    order = [draw_epoch(labels, sampling, seed=seed, epoch=epoch) for epoch in epochs]
-    return np.concatenate(order)[:needed]
+    known = (labels != MISSING).reshape(len(labels), -1).any(axis=1)
+    epochs = range(1, 1 + math.ceil(needed / known.sum()))
+    order = np.concatenate(
+        [draw_epoch(labels, sampling, seed=seed, epoch=epoch) for epoch in epochs]
+    )
+    return order[known[order]][:needed]
 
 
 def _prepare(

@@ -53,7 +53,8 @@ class Mixing:
             The mixed images, float32 (n, h, w, c); of each the index of its partner,
             int32 (n,); and lambda, the share of the image itself, float32 (). The
             loss to minimise is lambda times that of the labels plus 1 - lambda times
-            that of `labels[partner]`.
+            that of `labels[partner]`; so, of a label that one of the two does not know,
+            only the other's part is there.
         """
         partner = next_images(mask)
         keep, share = self._choose(images.shape[1], images.shape[2], key)

@@ -10,6 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from scipy import special
 
+from jaxmed.data.dataset import MISSING
 from jaxmed.errors import InputError, unknown
 
 LOSSES = ("cross_entropy", "focal")
@@ -29,8 +30,10 @@ class Loss:
 
     Of the softmax; or, for a single logit and if multi-label, of the sigmoids,
     averaged over the labels. By default torch's `CrossEntropyLoss` and
-    `BCEWithLogitsLoss`. Hashable, so that it can be a static argument of a jitted
-    step.
+    `BCEWithLogitsLoss`. Labels that are not known are left out: the loss of a batch is
+    then the mean over its known labels, all of the same weight, so that an image counts
+    by how many of its labels are known. Hashable, so that it can be a static argument
+    of a jitted step.
 
     Attributes:
         name: "cross_entropy"; or "focal", which multiplies -log p by (1 - p)^gamma,
@@ -77,13 +80,15 @@ class Loss:
 
         Args:
             logits: float32 (n, k); of a binary task (n, 2) or (n, 1), see `is_single`.
-            labels: int32 (n,) class indices, or 0 and 1 of shape (n, k) if
-                multi-label.
+            labels: int32 (n,) class indices; if multi-label (n, k) of 0, 1 and
+                `MISSING`.
             task: see `jaxmed.data.dataset.Task`.
 
         Returns:
             Losses, times their weights, and the weights, float32 (n,) each. The loss
             of a batch, torch's mean, is the sum of the former over that of the latter.
+            If multi-label an image's weight is the share of its labels that are known,
+            and its loss the sum of theirs over k: 0 both where none is.
 
         Raises:
             InputError: weights of another number than logits, or of the wrong kind.
@@ -120,6 +125,7 @@ class Loss:
         return losses, weights
 
     def _of_sigmoids(self, logits: Any, labels: Any, xp: Any) -> tuple[Any, Any]:
+        known = labels != MISSING
         targets = xp.asarray(labels, logits.dtype)
         if smooth := self.label_smoothing:
             targets = targets * (1 - smooth) + smooth / 2
@@ -127,8 +133,8 @@ class Loss:
         negative = self._focus(-xp.logaddexp(logits, 0), xp)
         of_label = xp.asarray(self.positive_weights or 1.0, logits.dtype)
         losses = -targets * of_label * positive - (1 - targets) * negative
-        losses = losses.mean(axis=-1)
-        return losses, xp.ones_like(losses)
+        losses = xp.where(known, losses, 0).mean(axis=-1)
+        return losses, _share(known, losses.dtype, xp)
 
     def _focus(self, log_probs: Any, xp: Any) -> Any:
         """Multiplies log p by (1 - p)^gamma, if the loss is focal."""
@@ -161,19 +167,34 @@ def mean_loss(
     return float(losses.sum() / weights.sum())
 
 
-def image_hits(logits: ArrayLike, labels: ArrayLike, task: str) -> jax.Array:
-    """Says per image whether the decision is right: float32 (n,), 0 or 1.
+def image_hits(
+    logits: ArrayLike, labels: ArrayLike, task: str
+) -> tuple[jax.Array, jax.Array]:
+    """Says per image whether the decision is right, and what the image counts.
 
     The decision is the most probable class: of a single logit class 1 if it is above
-    0. If multi-label it is a probability of at
-    least one half per label, and the value is the share of labels that are right.
+    0. If multi-label it is a probability of at least one half per label.
+
+    Returns:
+        0 or 1, and 1; if multi-label the share of labels that are known and right, and
+        the share of those that are known. float32 (n,) each; the sum of the former over
+        that of the latter is the accuracy.
     """
     logits, labels = jnp.asarray(logits), jnp.asarray(labels)
-    if is_single(logits.shape[-1], task):
-        return ((logits[:, 0] > 0) == (labels == 1)).astype(jnp.float32)
     if task == "multilabel":
-        return ((logits >= 0) == (labels == 1)).mean(axis=-1, dtype=jnp.float32)
-    return (logits.argmax(axis=-1) == labels).astype(jnp.float32)
+        known = labels != MISSING
+        right = known & ((logits >= 0) == (labels == 1))
+        return right.mean(axis=-1, dtype=jnp.float32), _share(known, jnp.float32, jnp)
+    single = is_single(logits.shape[-1], task)
+    decided = logits[:, 0] > 0 if single else logits.argmax(axis=-1)
+    hits = (decided == labels).astype(jnp.float32)
+    return hits, jnp.ones_like(hits)
+
+
+def _share(known: Any, dtype: Any, xp: Any) -> Any:
+    """Returns the share of labels that are known, (n,), exactly 1 if all are."""
+    # XLA divides by multiplying with the inverse, which is not exact.
+    return xp.where(known.all(axis=-1), 1, known.mean(axis=-1, dtype=dtype))
 
 
 def probabilities(logits: np.ndarray, task: str) -> np.ndarray:

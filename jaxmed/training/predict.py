@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
-from jaxmed.data.dataset import Dataset
+from jaxmed.data.dataset import SPLITS, Dataset
 from jaxmed.data.lazy import ImageArray
 from jaxmed.data.preprocess import Preprocessing
 from jaxmed.data.views import VIEWS, check_views, see
@@ -188,8 +188,12 @@ def predict_split(
 
 
 def as_predictions(data: Dataset, split: str, probs: np.ndarray) -> Predictions:
-    """Puts probabilities (n, k) together with the labels and ids of their split."""
+    """Puts probabilities (n, k) together with the labels and ids of their split.
+
+    Groups and columns come along; groups only if all splits have them.
+    """
     part = getattr(data, split)
+    grouped = all(getattr(data, name).groups is not None for name in SPLITS)
     return Predictions(
         split=split,
         ids=part.ids,
@@ -197,4 +201,6 @@ def as_predictions(data: Dataset, split: str, probs: np.ndarray) -> Predictions:
         probs=probs,
         class_names=data.class_names,
         task=data.task,
+        groups=part.groups if grouped else None,
+        columns=part.columns,
     )

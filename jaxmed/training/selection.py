@@ -28,10 +28,10 @@ def _auprc(predictions: Predictions) -> float | None:
     truth = predictions.truth
     if not truth.any(axis=0).all():
         return None
-    probs = predictions.probs
+    pairs = _known_pairs(predictions, truth, predictions.probs)
     if predictions.task == "binary":
-        truth, probs = truth[:, 1], probs[:, 1]
-    return float(average_precision_score(truth, probs, average="macro"))
+        pairs = pairs[1:]
+    return float(np.mean([average_precision_score(*pair) for pair in pairs]))
 
 
 def _balanced_accuracy(predictions: Predictions) -> float | None:
@@ -44,7 +44,15 @@ def _decisions(predictions: Predictions) -> list[tuple[np.ndarray, np.ndarray]]:
     labels, decided = predictions.labels, decide(predictions)
     if predictions.task != "multilabel":
         return [(labels, decided)]
-    return list(zip(labels.T, decided.T, strict=True))
+    return _known_pairs(predictions, labels, decided)
+
+
+def _known_pairs(
+    predictions: Predictions, truth: np.ndarray, found: np.ndarray
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Returns by column what is true and what was found, where that label is known."""
+    columns = zip(predictions.known.T, truth.T, found.T, strict=True)
+    return [(one[known], other[known]) for known, one, other in columns]
 
 
 def _f1(predictions: Predictions) -> float | None:
@@ -53,14 +61,11 @@ def _f1(predictions: Predictions) -> float | None:
 
     average: Any = "binary" if predictions.task == "multilabel" else "macro"
     zero: Any = 0
-    return float(
-        np.mean(
-            [
-                f1_score(*pair, average=average, zero_division=zero)
-                for pair in _decisions(predictions)
-            ]
-        )
-    )
+    pairs = _decisions(predictions)
+    if any(len(truth) == 0 for truth, _ in pairs):
+        return None
+    scores = [f1_score(*pair, average=average, zero_division=zero) for pair in pairs]
+    return float(np.mean(scores))
 
 
 def _mcc(predictions: Predictions) -> float | None:
@@ -68,7 +73,7 @@ def _mcc(predictions: Predictions) -> float | None:
     from sklearn.metrics import matthews_corrcoef
 
     pairs = _decisions(predictions)
-    if any((truth == truth[0]).all() for truth, _ in pairs):
+    if any(len(np.unique(truth)) < 2 for truth, _ in pairs):
         return None
     return float(np.mean([matthews_corrcoef(*pair) for pair in pairs]))
 

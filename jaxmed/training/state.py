@@ -58,7 +58,8 @@ class TrainState(NamedTuple):
         optimizer: the optimiser's state; it knows the trained parameters only.
         step: optimiser steps done since the phase began, int32 ().
         totals: sums over images since they were last reset: "loss", the "weight" in
-            it, "hits" and "images", float32 () each.
+            it, "hits" and "images", float32 () each. An image whose labels are known in
+            part counts by their share.
         average: the moving average of `params` and `stats`, by path; empty without.
     """
 

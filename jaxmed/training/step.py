@@ -31,8 +31,9 @@ def make_train_step(definition: Any, plan: StepPlan) -> TrainStep:
         `images`, the `indices` and `mask` of the batches, both (accumulate, rows), a
         random `key`, and `scale`, a factor on the learning rates, one for all or one
         by path, that returns the next state. The loss is the weighted mean over the
-        images of all batches. The key and the state's step decide augmentation,
-        mixing and dropout, which is off in a backbone that is frozen as a whole.
+        images of all batches, and 0 where none of their labels is known. The key and
+        the state's step decide augmentation, mixing and dropout, which is off in a
+        backbone that is frozen as a whole.
     """
     gradients_of = _gradients(definition, plan)
 
@@ -44,7 +45,9 @@ def make_train_step(definition: Any, plan: StepPlan) -> TrainStep:
             summed, stats = one(state.stats, *(part[0] for part in batches))
         else:
             summed, stats = _accumulate(one, state, batches)
-        gradients = jax.tree.map(lambda g: g / summed["weight"], summed["gradients"])
+        # Without a known label all gradients are 0, and so is the weight.
+        weight = jnp.where(summed["weight"] > 0, summed["weight"], 1)
+        gradients = jax.tree.map(lambda g: g / weight, summed["gradients"])
         transformation = plan.phase.transformation(state.params, plan.steps_per_epoch)
         updates, optimizer = transformation.update(
             gradients, state.optimizer, state.params
@@ -91,18 +94,20 @@ def _gradients(definition: Any, plan: StepPlan) -> Callable:
                 rngs=nnx.Rngs(dropout=dropout_key),
                 frozen_backbone=frozen_backbone,
             )
-            losses, weights, hits = 0.0, 0.0, 0.0
+            losses, weights, hits, counts = 0.0, 0.0, 0.0, 0.0
             for given, share in shares:
                 own_losses, own_weights = loss(logits, given, task)
+                own_hits, own_counts = image_hits(logits, given, task)
                 losses += share * own_losses
                 weights += share * own_weights
-                hits += share * image_hits(logits, given, task)
+                hits += share * own_hits
+                counts += share * own_counts
             every = stats_of(model)
             sums = {
                 "loss": (losses * mask).sum(),
                 "weight": (weights * mask).sum(),
                 "hits": (hits * mask).sum(),
-                "images": mask.sum(),
+                "images": (counts * mask).sum(),
             }
             return sums["loss"], (sums, {path: every[path] for path in stats})
 

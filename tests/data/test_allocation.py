@@ -32,5 +32,13 @@ def test_images_are_counted_by_class():
         [0, 1, 1],
         [1, 0, 1],
     ]
+    labels = np.array([[1, 1], [0, 1]])
+    assert memberships(labels, "multilabel", "ab").tolist() == [[1, 1, 1], [0, 1, 1]]
+
+
+def test_images_are_counted_by_what_is_known_of_them_too():
     labels = np.array([[1, 1], [0, -1]])
-    assert memberships(labels, "multilabel", "ab").tolist() == [[1, 1, 1], [0, 0, 1]]
+    assert memberships(labels, "multilabel", "ab").tolist() == [
+        [1, 1, 1, 1],
+        [0, 0, 0, 1],
+    ]

@@ -53,6 +53,20 @@ def test_labels_of_a_multilabel_task_are_counted_each():
     }  # fmt: skip
 
 
+def test_labels_that_are_not_known_are_counted_apart():
+    rows = [[1, -1], [-1, 1], [-1, 0]]
+    labels = {"train": rows, "val": [[1, 0]], "test": rows[1:]}
+    data = build(labels, "multilabel", ("a", "b"))
+    found = audit(data)
+    assert found.counts["train"] == {"a": 1, "b": 1}
+    assert found.missing == {"train": (), "val": ("b",), "test": ("a",)}
+    assert found.unknown == {"train": {"a": 2, "b": 1}, "val": {}, "test": {"a": 2}}
+    np.testing.assert_array_equal(mean_images(data)["a"], data.train.images[0])
+    assert audit(build({n: [0, 1] for n in labels}, "binary", ("a", "b"))).unknown == (
+        {"train": {}, "val": {}, "test": {}}
+    )
+
+
 def test_sizes_and_share_of_grey_images(data):
     data.train.images[:3] = data.train.images[:3, ..., :1]
     found = audit(data).images["train"]
@@ -80,8 +94,8 @@ def test_the_table_survives_json(data):
     read = json.loads(json.dumps(table, allow_nan=False))
     assert set(read) == {
         "name", "source", "task", "class_names", "fingerprint", "images", "files",
-        "counts", "imbalance", "only_in", "missing", "duplicates", "patients", "leaks",
-        "blank",
+        "counts", "imbalance", "only_in", "missing", "unknown", "duplicates",
+        "patients", "leaks", "blank",
     }  # fmt: skip
     (group,) = read["duplicates"]["exact"]
     assert group == {

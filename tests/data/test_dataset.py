@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from jaxmed.data.dataset import Dataset, Split, number_ids
+from jaxmed.data.dataset import MISSING, Dataset, Split, number_ids
 from jaxmed.errors import InputError
 
 
@@ -66,16 +66,23 @@ def test_images_labels_and_ids_must_be_as_many(dataset):
         replace(dataset, val=replace(dataset.val, labels=np.zeros(3, np.int32)))
     with pytest.raises(InputError, match="val: 2 ids but 1 groups"):
         replace(dataset, val=replace(dataset.val, groups=("p1",)))
+    with pytest.raises(InputError, match="val: 2 ids but 1 texts of 'site'"):
+        replace(dataset, val=replace(dataset.val, columns={"site": ("x",)}))
+    with pytest.raises(InputError, match=r"val: the columns are site, .* train none"):
+        replace(dataset, val=replace(dataset.val, columns={"site": ("x", "y")}))
 
 
 def test_images_are_taken_with_all_that_is_theirs(dataset):
-    split = replace(dataset.train, groups=("p", "q", "p", "r"))
+    columns = {"site": ("x", "y", "", "x"), "sex": ("f", "f", "m", "m")}
+    split = replace(dataset.train, groups=("p", "q", "p", "r"), columns=columns)
     part = split.take(np.array([3, 0]))
     assert part.ids == ("train/000003", "train/000000")
     assert part.labels.tolist() == [1, 0]
     assert part.groups == ("r", "p")
+    assert part.columns == {"site": ("x", "x"), "sex": ("m", "f")}
     np.testing.assert_array_equal(part.images, split.images[[3, 0]])
-    assert dataset.train.take(np.array([1])).groups is None
+    plain = dataset.train.take(np.array([1]))
+    assert (plain.groups, plain.columns) == (None, {})
 
 
 def test_labels_of_another_type_are_refused(dataset):
@@ -110,6 +117,11 @@ def test_multilabel_labels_are_zero_or_one_per_class(dataset):
     assert replace(dataset, task="multilabel", **splits).train.labels.shape == (4, 3)
     splits["test"].labels[1, 2] = 2
     with pytest.raises(InputError, match=r"test/000001 is 2, not 0 or 1, .* 'c'"):
+        replace(dataset, task="multilabel", **splits)
+    splits["test"].labels[1, 2] = MISSING
+    assert replace(dataset, task="multilabel", **splits).test.labels[1, 2] == -1
+    splits["test"].labels[:] = MISSING
+    with pytest.raises(InputError, match="test: no label is known, all are -1"):
         replace(dataset, task="multilabel", **splits)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jaxmed.data import npz
+from jaxmed.data.dataset import MISSING
 from jaxmed.data.sources import load_dataset
 from jaxmed.errors import InputError
 
@@ -66,6 +67,18 @@ def test_task_follows_from_the_labels(save):
     data = load(save(arrays))
     assert data.task == "multilabel"
     assert data.train.labels.shape == (6, 5)
+
+
+def test_labels_of_several_can_be_missing(save):
+    arrays = make_arrays()
+    for split, count in COUNTS.items():
+        arrays[f"{split}_labels"] = np.tile([[1, -1, 0]], (count, 1))
+    data = load(save(arrays))
+    assert data.task == "multilabel"
+    assert data.train.labels.tolist() == [[1, MISSING, 0]] * 6
+    arrays["val_labels"][0, 1] = -2
+    with pytest.raises(InputError, match=r"val/000000 is -2, not 0 or 1, nor -1 for"):
+        load(save(arrays))
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.int64, np.uint64, np.int8, np.bool_])

@@ -85,6 +85,34 @@ def test_what_is_not_right_is_explained(source, sentence):
         load_dataset(source)
 
 
+@pytest.mark.parametrize("query", ["", "?label=label"])
+def test_a_table_without_splits_is_refused_before_its_images_are_read(tmp_path, query):
+    (tmp_path / "a.png").write_text("no image")
+    (tmp_path / "b.png").write_text("no image")
+    (tmp_path / "cohort.csv").write_text("path,label\na.png,x\nb.png,y\n")
+    source = f"table:{tmp_path / 'cohort.csv'}{query}"
+    with pytest.raises(InputError, match=r"cohort.csv.* has no train, val and test"):
+        load_dataset(source)
+    with pytest.raises(InputError, match="2 of 2 images cannot be used"):
+        load_dataset(source, splitting=Splitting(split="stratified"))
+
+
+@pytest.mark.parametrize(("scheme", "ending"), [("folder", "png"), ("dicom", "dcm")])
+def test_a_folder_without_splits_is_refused_before_its_images_are_read(
+    tmp_path, scheme, ending
+):
+    for name in ("ill", "well"):
+        (tmp_path / "scans" / name).mkdir(parents=True)
+        (tmp_path / "scans" / name / f"a.{ending}").write_text("no image")
+    source = f"{scheme}:{tmp_path / 'scans'}"
+    with pytest.raises(InputError, match="has no train, val and test, so the split"):
+        load_dataset(source)
+    with pytest.raises(InputError, match="2 of 2 images cannot be used"):
+        load_dataset(source, splitting=Splitting(split="stratified"))
+    with pytest.raises(InputError, match="needs the path of a folder"):
+        load_dataset(f"{scheme}:")
+
+
 def test_an_error_in_their_code_comes_out_as_it_is():
     with pytest.raises(ModuleNotFoundError, match="not_there_at_all"):
         load_dataset("unfinished:")

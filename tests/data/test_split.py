@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from jaxmed.data.dataset import SPLITS, Dataset, Split, Unsplit
+from jaxmed.data.dataset import MISSING, SPLITS, Dataset, Split, Unsplit
 from jaxmed.data.groups import find_groups, torn_groups
 from jaxmed.data.split import Splitting, make_split
 from jaxmed.errors import InputError
@@ -87,6 +87,22 @@ def test_a_split_by_patient_keeps_patients_whole_images_once_and_shares(seed, ta
         # A patient's eight images are a twelfth of a class of a hundred.
         assert abs(shares[-1] - SHARES[name]) < 0.02
         assert np.abs(shares - SHARES[name]).max() < 0.08
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_is_known_of_a_label_is_shared_out_too(seed):
+    """Of the first label 40 images of more than 600 are known."""
+    cohort = draw_cohort(seed, task="multilabel")
+    rng = np.random.default_rng(seed)
+    cohort.images.labels[:, 0] = MISSING
+    few = rng.permutation(len(cohort.images))[:40]
+    cohort.images.labels[few, 0] = np.arange(40) % 4 == 0
+    data = make_split(cohort, Splitting(split="stratified", split_seed=seed))
+    for name, part in parts_of(data).items():
+        known = part.labels[:, 0] != MISSING
+        assert abs(known.sum() - 40 * SHARES[name]) <= 1.5
+        positive = (part.labels[:, 0] == 1).sum()
+        assert abs(positive - 10 * SHARES[name]) <= 1.5
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxmed.data.dataset import MISSING
 from jaxmed.data.sources import load_dataset
 from jaxmed.data.split import Splitting
 from jaxmed.errors import InputError
@@ -173,10 +174,9 @@ def test_parquet_is_read_as_csv_is(save, tmp_path):
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(InputError, match=r"flags.parquet cannot be read as Parquet: "):
         load(path)
-    typed["label_Mass"][1] = None
+    typed["label_Mass"][:2] = [None, float("nan")]
     parquet.write_table(pyarrow.table(typed), path)
-    with pytest.raises(InputError, match=r"row 2 \(no label_Mass, and masked labels"):
-        load(path)
+    assert load(path).train.labels.tolist() == [[-1, 1], [-1, 1], [0, 0]]
 
 
 def test_parquet_without_pyarrow_says_what_to_install(save, monkeypatch):
@@ -245,15 +245,118 @@ def test_bad_rows_and_columns_are_explained(save, edit, sentence):
 @pytest.mark.parametrize(
     ("cell", "sentence"),
     [
-        ("0.5", r"line 3 \(label_Nodule is 0.5, and not 0 or 1\)"),
+        ("0.5", r"line 3 \(label_Nodule is 0.5, and not 0 or 1, nor"),
         ("2", "label_Nodule is 2, and not"),
         ("yes", "label_Nodule is yes, and not"),
-        ("nan", "masked labels are not supported yet: drop the row or fill it"),
+        # CheXpert's "uncertain" is not the same as not known; the user decides.
+        ("-1.0", "label_Nodule is -1.0, and not 0 or 1, nor empty where not known"),
     ],
 )
 def test_bad_flags_are_explained(save, cell, sentence):
     with pytest.raises(InputError, match=sentence):
         load(save(change("label_Nodule", 1, cell)(FLAGS)))
+
+
+@pytest.mark.parametrize("cell", ["", "NaN", "n/a", "NULL"])
+def test_a_flag_without_a_value_is_a_label_that_is_not_known(save, cell):
+    data = load(save(change("label_Nodule", 1, cell)(FLAGS)))
+    assert data.train.labels.tolist() == [[0, 1], [1, MISSING], [0, 0]]
+    assert data.train.labels.dtype == np.int32
+
+
+def test_a_label_of_which_training_knows_nothing_is_refused(save):
+    table = FLAGS | {"label_Nodule": ["", "", "", "0", "0", "1"]}
+    expected = "no row of the split 'train' has a value of 'Nodule', so it cannot"
+    with pytest.raises(InputError, match=expected):
+        load(save(table))
+
+
+def test_only_columns_that_are_named_are_carried_along(save):
+    table = COHORT | {"sex": ["f", "", "m", "NaN", "f", "m"], "a,b": list("uvwxyz")}
+    data = load(save(table), "?columns=sex,a%2Cb,site")
+    assert data.train.columns == {
+        "sex": ("f", "", "m"), "a,b": ("u", "v", "w"), "site": ("x",) * 3,
+    }  # fmt: skip
+    assert data.val.columns["sex"] == ("", "f")
+    plain = load(save(table))
+    assert plain.train.columns == {}
+    assert plain.fingerprint == data.fingerprint
+
+
+def test_columns_follow_their_images_through_a_new_split(save):
+    table = {name: cells for name, cells in COHORT.items() if name != "split"}
+    table["own"] = [name.upper() for name in NAMES]
+    splitting = Splitting(split="stratified", val_share=0.2, test_share=0.2)
+    data = load(save(table), "?columns=own", splitting=splitting, train_images=2)
+    for split in (data.train, data.val, data.test):
+        assert split.columns == {"own": tuple(name.upper() for name in split.ids)}
+
+
+GRADES = COHORT | {"grade": ["0", "2.0", "1", "1", "2", "0"]}
+
+
+def test_grades_make_an_ordinal_task(save):
+    data = load(save(GRADES), "?label=grade&task=ordinal")
+    assert (data.task, data.class_names) == ("ordinal", ("0", "1", "2"))
+    assert data.train.labels.tolist() == [0, 2, 1]
+    named = load(save(GRADES), "?label=grade&task=ordinal&classes=none,mild,severe")
+    assert (named.task, named.class_names) == ("ordinal", ("none", "mild", "severe"))
+    assert named.train.labels.tolist() == [0, 2, 1]
+    assert load(save(GRADES), "?label=grade").task == "multiclass"
+
+
+@pytest.mark.parametrize(
+    ("cells", "classes", "train"),
+    [
+        (["mild", "severe", "none"] * 2, "none,mild,severe", [1, 2, 0]),
+        (["4A", "2", "3"] * 2, "2,3,4A", [2, 0, 1]),
+        (["5", "1.0", "2"] * 2, "1,2,5", [2, 0, 1]),
+        (["a, b", "c", "c"] * 2, "c,a%2C b", [1, 0, 0]),
+    ],
+)
+def test_the_order_of_classes_can_be_said(save, cells, classes, train):
+    path = save(COHORT | {"label": cells})
+    data = load(path, f"?classes={classes}&task=ordinal")
+    assert data.class_names == tuple(c.replace("%2C", ",") for c in classes.split(","))
+    assert (data.task, data.train.labels.tolist()) == ("ordinal", train)
+    unordered = load(path, f"?classes={classes}")
+    assert unordered.task == ("binary" if "%" in classes else "multiclass")
+    assert unordered.train.labels.tolist() == train
+
+
+@pytest.mark.parametrize(
+    ("cells", "query", "sentence"),
+    [
+        (
+            ["0", "1", "3"] * 2,
+            "task=ordinal",
+            r"grades in column 'label' are 0, 1, 3, and not 0, 1, 2, \.\.\. without",
+        ),
+        (["1", "2", "3"] * 2, "task=ordinal", "are 1, 2, 3, and not 0, 1, 2"),
+        (["low", "high"] * 3, "task=ordinal", "high, low, .*'classes=none,mild,sev"),
+        (["low", "hihg"] * 3, "classes=low,high", "3 .*label is hihg, and not in cl"),
+        (["0", "2"] * 3, "classes=low,high", r"3 \(label is 2, and not in classes\)"),
+        (["0", "0.5"] * 3, "classes=low,high", "label is 0.5, and not in classes"),
+        (["low", ""] * 3, "classes=low,high", r"3 \(no label\)"),
+        (["low", "high"] * 3, "classes=low,mid,high", "'train' has no mid"),
+        (["low", "high"] * 3, "classes=low", "label is high, and not in classes"),
+        (["low", "high"] * 3, "classes=low,high,low", "names 'low' twice in classes"),
+        (["0", "1"] * 3, "task=multiclass", "task=multiclass. Only task=ordinal can"),
+        (["0", "1"] * 3, "columns=site,sight", "'sight'. Did you mean 'site'"),
+        (["0", "1"] * 3, "columns=site,site", "names 'site' twice in columns"),
+        (["0", "1"] * 3, "columns=", "must say columns once"),
+        (
+            ["0", "1"] * 3,
+            "label=label,site&task=ordinal",
+            "task is of one column of labels, and the labels are in label, site",
+        ),
+    ],
+)
+def test_classes_and_columns_that_do_not_fit_are_explained(
+    save, cells, query, sentence
+):
+    with pytest.raises(InputError, match=sentence):
+        load(save(COHORT | {"label": cells}), f"?{query}")
 
 
 def test_ten_bad_rows_are_shown_and_the_others_counted(save):

@@ -58,7 +58,12 @@ REFUSED = {
     "multilabel labels": ({"task": "multilabel"}, r"\(3, 2\) .* got \(3,\)"),
     "multilabel two": (
         {"task": "multilabel", "labels": np.array([[0, 1], [2, 0], [0, 0]])},
-        "0 to 1, got 2 for 'b'",
+        r"0 to 1 \(-1 if not known\), got 2 for 'b'",
+    ),
+    "too few groups": ({"groups": ("p", "q")}, "groups .* of the 3 images, got 2"),
+    "too few sites": (
+        {"columns": {"site": ("x",)}},
+        "column 'site' .*, got 1",
     ),
 }
 
@@ -68,6 +73,15 @@ def test_refused(case):
     changes, message = REFUSED[case]
     with pytest.raises(InputError, match=message):
         build(**changes)
+
+
+def test_missing_labels_are_known_to_be_missing():
+    labels = np.array([[0, 1], [-1, 1], [0, -1]])
+    predictions = build(task="multilabel", labels=labels)
+    assert predictions.known.tolist() == [[True, True], [False, True], [True, False]]
+    assert predictions.truth.tolist() == [[False, True], [False, True], [False, False]]
+    assert build().known.all()
+    assert build().known.shape == (3, 2)
 
 
 def test_rows_within_the_tolerance_are_accepted():

@@ -54,6 +54,32 @@ def test_columns_and_plain_csv(tmp_path, draw):
     assert [[float(x) for x in row[4:]] for row in rows] == predictions.probs.tolist()
 
 
+def test_missing_labels_groups_and_columns_survive(tmp_path, draw):
+    path = tmp_path / "predictions.csv"
+    labels = np.array([[1, -1], [0, 1], [-1, -1]])
+    written = replace(
+        draw("multilabel", n=3, classes=2),
+        labels=labels,
+        groups=("p1", "", "p1"),
+        columns={"site": ("A", "B, C", ""), "group": ("x", "y", "z")},
+    )
+    write_predictions(path, [written])
+    lines = path.read_text().splitlines()
+    assert lines[0].endswith(",group,column_site,column_group")
+    assert lines[1].startswith("test,test/000000,1,,")
+    assert lines[1].endswith(",p1,A,x")
+    names = written.class_names
+    read = read_predictions(path, class_names=names, task="multilabel")["test"]
+    assert (read.labels == labels).all()
+    assert read.groups == written.groups
+    assert read.columns == written.columns
+    plain = draw(n=5)
+    write_predictions(path, [plain])
+    read = read_predictions(path, class_names=plain.class_names, task="multiclass")
+    assert read["test"].groups is None
+    assert read["test"].columns == {}
+
+
 def test_a_byte_order_mark_is_skipped(tmp_path, draw):
     path = tmp_path / "predictions.csv"
     predictions = draw(n=5)
@@ -83,6 +109,9 @@ def test_refused_to_write(tmp_path, draw):
         write_predictions(path, [draw(n=5), draw(n=6)])
     with pytest.raises(InputError, match="differ in task or class names"):
         write_predictions(path, [draw(n=5, split="val"), draw(n=5, classes=3)])
+    grouped = replace(draw(n=2, split="val", classes=2), groups=("a", "b"))
+    with pytest.raises(InputError, match="differ in groups or columns"):
+        write_predictions(path, [grouped, draw(n=5, classes=2)])
     assert not list(tmp_path.iterdir())
 
 
@@ -95,6 +124,7 @@ def edited(text: str, old: str, new: str) -> str:
     ("old", "new", "message"),
     [
         ("prob_class 1", "prob_other", "expected the columns .* got"),
+        ("prob_class 3", "prob_class 3,site", "expected the columns .* got"),
         ("test/000002,", "test/000002,x", "line 4: invalid literal"),
         ("test/000002,", "test/000002,9,", "line 4: expected 7 columns, got 8"),
         ("test/000002", "test/000001", "'test/000001' more than once"),

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from safetensors.torch import save_file
 
+from jaxmed.errors import InputError
 from jaxmed.experiments.__main__ import main
 from jaxmed.experiments.advise import weigh_classes
 from jaxmed.experiments.arms import check_arm, check_selection
@@ -182,8 +183,26 @@ def test_an_unknown_recipe(capsys):
     assert "Did you mean 'quickstart'?" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("known", [0, 1, None])
+def test_auroc_needs_known_labels_of_both_kinds_to_choose(tmp_path, recipe, known):
+    from jaxmed.data import load_dataset
+
+    labels = np.random.default_rng(0).integers(-1, 2, (20, 2))
+    if known is not None:
+        labels[:, 1] = np.where(labels[:, 1] == known, known, -1)
+    draw(tmp_path, labels)
+    data = load_dataset(f"npz:{tmp_path / 'data.npz'}")
+    config = load_recipe(recipe).arms["scratch"]
+    if known is None:
+        check_selection(config, data)
+    else:
+        with pytest.raises(InputError, match=r"not so for 1\. Use val_loss"):
+            check_selection(config, data)
+
+
 def test_the_balance_of_a_set_with_several_labels(tmp_path):
     from jaxmed.data import load_dataset
+    from jaxmed.data.dataset import MISSING
 
     labels = np.zeros((20, 3), int)
     labels[:10, 0] = labels[:5, 1] = labels[:2, 2] = 1
@@ -192,6 +211,9 @@ def test_the_balance_of_a_set_with_several_labels(tmp_path):
     assert data.task == "multilabel"
     balance = weigh_classes(data)
     assert (balance.rarest, balance.smallest, balance.ratio) == ("2", 2, 9.0)
+    data.train.labels[12:, 2] = MISSING
+    balance = weigh_classes(data)
+    assert (balance.rarest, balance.smallest, balance.ratio) == ("2", 2, 5.0)
 
 
 def test_a_class_that_validation_lacks_does_not_choose_by_auroc(advised, tmp_path):

@@ -108,6 +108,58 @@ def test_a_recipe_stands_for_its_images(folder, capsys):
     assert (out / "inspect-mine.html").is_file()
 
 
+FOREIGN = """
+import numpy as np
+from jaxmed.data.dataset import Split, Unsplit
+
+def load(rest, cache, image_size):
+    rng, count = np.random.default_rng(0), int(rest)
+    images = Split(
+        images=rng.integers(0, 256, (count, 24, 24, 1)).astype(np.uint8),
+        labels=np.arange(count, dtype=np.int32) % 2,
+        ids=tuple(map(str, range(count))),
+    )
+    return Unsplit(
+        name="noise", source=f"noise:{rest}", task="binary",
+        class_names=("even", "odd"), images=images, image_size=24,
+    )
+"""
+
+
+def test_a_source_of_another_package_is_looked_through(tmp_path, monkeypatch, capsys):
+    (tmp_path / "foreign_noise.py").write_text(FOREIGN)
+    about = tmp_path / "foreign_noise-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Name: foreign-noise\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text(
+        "[jaxmed.sources]\nnoise = foreign_noise:load\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    flags = ("--data.split", "stratified", "--out", str(tmp_path / "out"))
+    assert main(["inspect", "noise:20", *flags]) == 0
+    found = json.loads((tmp_path / "out" / "inspect-noise.json").read_text("utf-8"))
+    assert (found["source"], found["images"]["train"]["count"]) == ("noise:20", 14)
+    assert main(["inspect", "nois:20", *flags]) == 2
+    assert "medmnist, noise, npz" in capsys.readouterr().err
+
+
+def test_labels_that_are_not_known_are_told(tmp_path, capsys):
+    rng, arrays = np.random.default_rng(0), {}
+    for split, count in (("train", 6), ("val", 3), ("test", 3)):
+        arrays[f"{split}_images"] = rng.integers(0, 256, (count, 24, 24), np.uint8)
+        arrays[f"{split}_labels"] = np.tile([[0, 1]], (count, 1))
+    arrays["train_labels"][:4, 1] = -1
+    np.savez(tmp_path / "partly.npz", **arrays)
+    source, out = f"npz:{tmp_path / 'partly.npz'}", str(tmp_path / "out")
+    assert main(["inspect", source, "--out", out]) == 0
+    said = capsys.readouterr().out
+    assert "4 of 24 labels are not known; loss and metrics leave them out" in said
+    assert "0 0, 1 2;" in said
+    sentence = "Of 6 images in train labels are not known: &#39;1&#39; of 4."
+    page = (tmp_path / "out" / "inspect-partly.html").read_text("utf-8")
+    assert sentence in page or sentence.replace("&#39;", "'") in page
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

@@ -24,6 +24,14 @@ def test_positive_weights_are_negatives_over_positives():
     assert positive_weights(MARKS[:, 0], NAMES[:1]) == (4.0,)
 
 
+def test_labels_that_are_not_known_weigh_nothing():
+    partly = np.concatenate([MARKS, [[-1, -1, -1], [1, -1, 0]]])
+    expected = (4 / 2, 2 / 3, 2 / 4)
+    assert positive_weights(partly, NAMES) == expected
+    with pytest.raises(InputError, match="'bee' has no negative images"):
+        positive_weights(np.array([[1, 1, 0], [0, -1, 1]]), NAMES)
+
+
 def test_weighted_positives_count_as_much_as_negatives():
     loss = make_loss(
         class_weights="balanced", labels=MARKS, task="multilabel", class_names=NAMES

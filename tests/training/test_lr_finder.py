@@ -7,18 +7,19 @@ import numpy as np
 import optax
 import pytest
 
-from jaxmed.data.dataset import Dataset, Split
+from jaxmed.data.dataset import MISSING, Dataset, Split
 from jaxmed.errors import InputError
 from jaxmed.models.parameters import load, split
 from jaxmed.models.zoo import create_model
 from jaxmed.strategies import Group, Optimizer, Phase, Schedule, Strategy
-from jaxmed.training.batches import shuffled
+from jaxmed.training.batches import drawn_balanced, shuffled
 from jaxmed.training.lr_finder import (
     ALL,
     NO_FALL,
     RangeTest,
     find_learning_rates,
 )
+from jaxmed.training.predict import predict_split
 from jaxmed.training.preprocessing import preprocessing_of
 from jaxmed.training.sharding import data_mesh, replicate
 from jaxmed.training.state import Images, StepPlan, begin_phase, zero_totals
@@ -169,6 +170,45 @@ def test_the_same_again_is_the_same(tested):
     for old, new in zip(tested[2], again, strict=True):
         for name in RangeTest.__dataclass_fields__:
             np.testing.assert_array_equal(getattr(old, name), getattr(new, name))
+
+
+def test_images_are_drawn_as_training_draws_them():
+    """At such low rates a batch's loss is the mean of its images' own losses."""
+    data = make_data()
+    labels = (np.arange(28) % 7 == 0).astype(np.int32)
+    data = replace(data, train=replace(data.train, labels=labels))
+    options = {"batch_size": 28, "steps": 10, "low": 1e-9, "high": 1e-8, "seed": 3}
+    model = create_model("resnet10_narrow", num_classes=2, seed=1)
+    tests = {
+        sampling: find_learning_rates(
+            model, data, head_only(), sampling=sampling, **options
+        )[0]
+        for sampling in ("shuffle", "balanced")
+    }
+    probs = predict_split(model, data, "train").probs
+    losses = -np.log(probs[np.arange(28), labels])
+    drawn = [drawn_balanced(labels, seed=3, epoch=1 + e) for e in range(10)]
+    expected = [losses[rows].mean() for rows in drawn]
+    assert np.ptp(expected) > 0.01
+    np.testing.assert_allclose(tests["balanced"].losses, expected, rtol=1e-4)
+    np.testing.assert_allclose(tests["shuffle"].losses, losses.mean(), rtol=1e-4)
+
+
+def test_images_without_a_known_label_are_left_out():
+    data = make_data()
+    labels = np.stack([data.train.labels, 1 - data.train.labels], axis=1)
+    labels[4:24] = MISSING
+    labels[0, 1] = MISSING
+    parts = {
+        name: replace(getattr(data, name), labels=labels)
+        for name in ("train", "val", "test")
+    }
+    data = replace(data, task="multilabel", **parts)
+    (test,) = find_learning_rates(
+        new_model(), data, head_only(), batch_size=2, steps=10, low=1e-9, high=1e-8
+    )
+    assert len(test.losses) == 10
+    assert np.isfinite(test.losses).all()
 
 
 def test_later_phases_start_from_the_first_weights_too():

@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional
 from torchvision.ops import sigmoid_focal_loss
 
+from jaxmed.data.dataset import MISSING
 from jaxmed.errors import InputError
 from jaxmed.training.objective import Loss, image_hits, mean_loss, probabilities
 
@@ -75,8 +76,9 @@ def test_a_single_logit_is_two_of_which_the_first_is_zero():
         rtol=1e-5,
         atol=1e-6,
     )
-    hits = image_hits(SINGLE, BINARY, "binary")
-    np.testing.assert_array_equal(hits, image_hits(two, BINARY, "binary"))
+    hits, counts = image_hits(SINGLE, BINARY, "binary")
+    np.testing.assert_array_equal(hits, image_hits(two, BINARY, "binary")[0])
+    np.testing.assert_array_equal(counts, np.ones(12, np.float32))
     np.testing.assert_array_equal(hits, probs.argmax(1) == BINARY)
     assert hits.dtype == np.float32
     assert 0 < hits.mean() < 1
@@ -94,10 +96,12 @@ def test_probabilities_are_torchs():
 
 
 def test_hits():
-    hits = image_hits(LOGITS, LABELS, "multiclass")
+    hits, counts = image_hits(LOGITS, LABELS, "multiclass")
     np.testing.assert_array_equal(hits, LOGITS.argmax(1) == LABELS)
-    hits = image_hits(LOGITS, MARKS, "multilabel")
+    np.testing.assert_array_equal(counts, 1)
+    hits, counts = image_hits(LOGITS, MARKS, "multilabel")
     np.testing.assert_allclose(hits, ((LOGITS >= 0) == MARKS).mean(1), rtol=1e-6)
+    np.testing.assert_array_equal(counts, 1)
 
 
 # Moderate logits, on which torch's single precision is good to 1e-6.
@@ -196,6 +200,55 @@ def test_the_weights_of_focal_positives_are_torchvisions_alpha():
     losses, weights = loss(MODEST, MARKS, "multilabel")
     np.testing.assert_allclose(losses, expected, rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(weights, 1)
+
+
+# Of the last image nothing is known.
+KNOWN = np.random.default_rng(5).random((12, 5)) < 0.6
+KNOWN[11] = False
+PARTLY = np.where(KNOWN, MARKS, MISSING).astype(np.int32)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("weights", [(), CLASS_WEIGHTS])
+@pytest.mark.parametrize("name", ["cross_entropy", "focal"])
+def test_labels_that_are_not_known_are_left_out(name, weights, smoothing):
+    if name == "focal" and (weights or smoothing):
+        pytest.skip("torchvision's focal loss has neither")
+
+    def oracle(logits, marks):
+        if name == "focal":
+            losses = sigmoid_focal_loss(logits, marks.to(logits), alpha=-1, gamma=2)
+        else:
+            pos_weight = torch.tensor(weights or (1.0,) * 5).to(logits)
+            losses = torch.nn.BCEWithLogitsLoss(
+                reduction="none", pos_weight=pos_weight
+            )(logits, (marks * (1 - smoothing) + smoothing / 2).to(logits))
+        return losses[torch.from_numpy(KNOWN)].mean()
+
+    loss = Loss(name=name, positive_weights=weights, label_smoothing=smoothing)
+    agree(loss, PARTLY, "multilabel", oracle, MARKS)
+
+
+def test_an_image_counts_by_how_many_of_its_labels_are_known():
+    for loss in (Loss(), Loss(name="focal")):
+        losses, weights = loss(MODEST, PARTLY, "multilabel")
+        np.testing.assert_allclose(weights, KNOWN.mean(1), rtol=1e-6)
+        assert (losses[11], weights[11]) == (0, 0)
+    hits, counts = image_hits(MODEST, PARTLY, "multilabel")
+    np.testing.assert_allclose(counts, KNOWN.mean(1), rtol=1e-6)
+    right = ((MODEST >= 0) == MARKS)[KNOWN].mean()
+    assert float(hits.sum() / counts.sum()) == pytest.approx(right, rel=1e-6)
+
+
+@pytest.mark.parametrize("columns", [1, 14, 41, 61])
+def test_an_image_of_which_all_is_known_counts_exactly_one(columns):
+    """In a compiled step too, where a division by 41 is not exact."""
+    marks = np.ones((3, columns), np.int32)
+    logits = np.ones((3, columns), np.float32)
+    _, weights = jax.jit(lambda z, y: Loss()(z, y, "multilabel"))(logits, marks)
+    _, counts = jax.jit(lambda z, y: image_hits(z, y, "multilabel"))(logits, marks)
+    np.testing.assert_array_equal(weights, 1)
+    np.testing.assert_array_equal(counts, 1)
 
 
 def test_padding_does_not_count():

@@ -1,9 +1,10 @@
-"""Test-time augmentation is the mean over views that are predicted one by one."""
+"""Views are averaged as predicted one by one; what comes along from a split."""
 
 import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from jaxmed.data.preprocess import Preprocessing
 from jaxmed.data.resizing import Resizing
 from jaxmed.errors import InputError
 from jaxmed.models.zoo import create_model
-from jaxmed.training.predict import predict, predict_split
+from jaxmed.training.predict import as_predictions, predict, predict_split
 
 SIZE, STORED = 32, 37
 
@@ -115,3 +116,34 @@ def test_more_devices_give_the_same_views():
     one, four = json.loads(done.stdout)
     assert np.shape(one) == (7, 3)
     np.testing.assert_allclose(four, one, rtol=1e-5)
+
+
+def described(quarters, *names):
+    """The data set with groups in some splits, and columns in all."""
+    parts = {}
+    for name in ("train", "val", "test"):
+        part = getattr(quarters, name)
+        sites = tuple(f"{i % 2}" for i in range(len(part)))
+        groups = tuple(f"p{i // 2}" for i in range(len(part)))
+        parts[name] = replace(
+            part, columns={"site": sites}, groups=groups if name in names else None
+        )
+    return replace(quarters, **parts)
+
+
+def predictions_of(data):
+    return as_predictions(data, "val", np.full((len(data.val), 3), 1 / 3, np.float32))
+
+
+def test_groups_and_columns_come_along(quarters):
+    data = described(quarters, "train", "val", "test")
+    predictions = predictions_of(data)
+    assert predictions.groups == data.val.groups
+    assert predictions.columns == {"site": data.val.columns["site"]}
+    plain = predictions_of(quarters)
+    assert (plain.groups, plain.columns) == (None, {})
+
+
+def test_groups_of_some_splits_alone_do_not(quarters):
+    """The file of predictions has one header for validation and test."""
+    assert predictions_of(described(quarters, "train", "val")).groups is None

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
+from jaxmed.data.dataset import MISSING
 from jaxmed.errors import InputError
 from jaxmed.evaluation import Predictions
 from jaxmed.strategies import Group, Optimizer, Phase, Schedule, Strategy
@@ -110,6 +111,35 @@ def test_a_single_label_has_the_scores_of_yes_and_no():
     ):
         value = validation_scores(predictions, select)[select]
         assert value == pytest.approx(score(labels, decided), abs=1e-12)
+
+
+def with_missing(share=0.4):
+    """Predictions of which some labels are not known, and the columns that are."""
+    rng = np.random.default_rng(1)
+    labels = rng.integers(0, 2, (40, 4))
+    labels[rng.random(labels.shape) < share] = MISSING
+    predictions = draw("multilabel", labels=labels)
+    columns = zip(labels.T, predictions.probs.T, strict=True)
+    return predictions, [(y[y >= 0], p[y >= 0]) for y, p in columns]
+
+
+def test_scores_leave_out_what_is_not_known():
+    predictions, columns = with_missing()
+    for select, score in (
+        ("val_auprc", metrics.average_precision_score),
+        ("val_f1", lambda y, p: metrics.f1_score(y, p >= 0.5)),
+        ("val_mcc", lambda y, p: metrics.matthews_corrcoef(y, p >= 0.5)),
+    ):
+        value = validation_scores(predictions, select)[select]
+        expected = np.mean([score(*column) for column in columns])
+        assert value == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("select", ["val_auprc", "val_f1", "val_mcc"])
+def test_of_a_label_that_is_known_of_no_image_no_score_is_defined(select):
+    predictions, _ = with_missing()
+    predictions.labels[:, 1] = MISSING
+    assert validation_scores(predictions, select)[select] is None
 
 
 @pytest.mark.parametrize(
