@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from jaxmed.data.preprocess import IMAGENET_MEAN as IMAGENET_MEAN
     from jaxmed.data.preprocess import IMAGENET_STD as IMAGENET_STD
     from jaxmed.data.preprocess import Preprocessing as Preprocessing
+    from jaxmed.data.resizing import Resizing as Resizing
     from jaxmed.data.sources import load_dataset as load_dataset
     from jaxmed.data.split import Splitting as Splitting
 
@@ -27,6 +28,7 @@ _HOMES = {
     "IMAGENET_MEAN": "preprocess",
     "IMAGENET_STD": "preprocess",
     "Preprocessing": "preprocess",
+    "Resizing": "resizing",
     "Splitting": "split",
     "create_augmentation": "augment_presets",
     "load_dataset": "sources",

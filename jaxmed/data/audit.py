@@ -1,6 +1,7 @@
 """The sheet of a data set: what is in it, and what is wrong with it.
 
-Files that cannot be read are no part of it: the loaders refuse them with their names.
+Files that cannot be used are no part of it, but for the reasons why they were skipped:
+unless they are told to skip them, the loaders refuse them with their names.
 """
 
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ from jaxmed.data.duplicates import (
 )
 from jaxmed.data.fingerprints import part_length
 from jaxmed.data.headers import Headers, read_headers
+from jaxmed.data.lazy import ImageArray
 from jaxmed.data.overlap import Overlap, find_overlap
 
 
@@ -41,6 +43,7 @@ class Audit:
             which there are such.
         duplicates: images that occur twice, and blank ones.
         patients: groups on both sides; None where groups are not known.
+        skipped: the reasons, by name, why files were left out.
     """
 
     name: str
@@ -57,6 +60,7 @@ class Audit:
     unknown: dict[str, dict[str, int]]
     duplicates: Duplicates
     patients: Overlap | None
+    skipped: dict[str, str]
 
     @property
     def leaks(self) -> dict[str, int]:
@@ -116,6 +120,7 @@ def audit(data: Dataset, *, group_pattern: str = "", root: Path | None = None) -
         unknown={name: _count_unknown(data, split) for name, split in splits.items()},
         duplicates=find_duplicates(data),
         patients=overlap,
+        skipped=dict(data.skipped),
     )
 
 
@@ -154,7 +159,7 @@ def mean_images(data: Dataset) -> dict[str, np.ndarray]:
     return means
 
 
-def _describe(images: np.ndarray) -> dict[str, Any]:
+def _describe(images: ImageArray) -> dict[str, Any]:
     count, height, width, channels = images.shape
     length = part_length(images)
     grey = sum(

@@ -102,14 +102,15 @@ def augment_stored(
     Args:
         images: uint8 (n, h, w, 1 or 3).
         key: see `Augmentation`.
-        augmentation: a crop in it takes the place of the resizing.
+        augmentation: a crop in it takes the place of the resizing, of squares where
+            that keeps the aspect ratio.
         preprocessing: what `normalise` must follow from.
 
     Returns:
         float32 (n, image_size, image_size, 1 or 3) in [0, 255].
     """
     if augmentation.crop:
-        images = preprocessing.reduce_channels(images)
+        images = preprocessing.square(preprocessing.reduce_channels(images))
     else:
         images = preprocessing.resize(images)
     return augmentation(images, key, preprocessing.image_size)

@@ -8,6 +8,8 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from jaxmed.data.lazy import ImageArray, LazyImages
+from jaxmed.data.resizing import SQUASH, Resizing
 from jaxmed.errors import InputError
 
 Task = Literal["binary", "multiclass", "multilabel", "ordinal"]
@@ -16,6 +18,8 @@ SPLITS = ("train", "val", "test")
 MISSING = -1
 # Where a source has no splits.
 ALL = "all"
+# How the fingerprint of a data set begins whose images stay in their files.
+ON_DISK = "files-"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +27,8 @@ class Split:
     """Images with labels.
 
     Attributes:
-        images: uint8 (n, h, w, c); c is 1 (grey) or 3 (RGB).
+        images: uint8 (n, h, w, c); c is 1 (grey) or 3 (RGB). Of a set too large for
+            memory they are `LazyImages`, which `images[rows]` decodes.
         labels: int32 (n,), class indices; in a multilabel task int32 (n, k), 0, 1 or
             `MISSING`, which loss and metrics leave out.
         ids: n names, unique in the data set, such as "train/000017".
@@ -33,7 +38,7 @@ class Split:
             "" where one is not known. Nothing is trained on them.
     """
 
-    images: np.ndarray
+    images: ImageArray
     labels: np.ndarray
     ids: tuple[str, ...]
     groups: tuple[str, ...] | None = None
@@ -44,8 +49,9 @@ class Split:
 
     def take(self, rows: np.ndarray) -> "Split":
         """Returns a copy of some images, int (m,), in that order."""
+        lazy = isinstance(self.images, LazyImages)
         return Split(
-            images=self.images[rows],
+            images=self.images.take(rows) if lazy else self.images[rows],
             labels=self.labels[rows],
             ids=tuple(self.ids[i] for i in rows),
             groups=self.groups and tuple(self.groups[i] for i in rows),
@@ -69,6 +75,8 @@ class Dataset:
         train, val, test: the splits.
         image_size: side in pixels that the network gets; the images are stored at
             their own size and resized on the device (`Preprocessing`).
+        resizing: how they become squares of it.
+        skipped: the reason, by name, why an image of the source is in no split.
 
     Raises:
         InputError: a split is empty, or has images, labels or ids that do not fit
@@ -83,6 +91,8 @@ class Dataset:
     val: Split
     test: Split
     image_size: int
+    resizing: Resizing = SQUASH
+    skipped: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check_classes(self)
@@ -112,19 +122,24 @@ class Dataset:
     def fingerprint(self) -> str:
         """SHA-256 (hex) over images, labels, ids and class names.
 
-        It depends on nothing else: not on the file's name or format.
+        It depends on nothing else: not on the file's name or format. Of images that
+        stay in their files, of which not every byte is read for it, it begins with
+        "files-" and is taken over the files' sizes and first 16 KiB, and the shape;
+        where the files lie, and when they were written, does not matter.
         """
         digest = hashlib.sha256()
         for name in self.class_names:
             _add_text(digest, name)
         for name in SPLITS:
             split: Split = getattr(self, name)
-            for array in (split.images, split.labels):
-                _add_text(digest, f"{array.dtype.str}{array.shape}")
-                digest.update(np.ascontiguousarray(array).data)
+            images = split.images
+            lazy = isinstance(images, LazyImages)
+            _add_array(digest, images.digests if lazy else images, images.shape)
+            _add_array(digest, split.labels, split.labels.shape)
             for identity in split.ids:
                 _add_text(digest, identity)
-        return digest.hexdigest()
+        kind = ON_DISK if isinstance(self.train.images, LazyImages) else ""
+        return kind + digest.hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +148,7 @@ class Unsplit:
 
     Attributes:
         images: all of them.
-        name, source, task, class_names, image_size: see `Dataset`.
+        name, source, task, class_names, image_size, resizing, skipped: see `Dataset`.
     """
 
     name: str
@@ -142,6 +157,8 @@ class Unsplit:
     class_names: tuple[str, ...]
     images: Split
     image_size: int
+    resizing: Resizing = SQUASH
+    skipped: Mapping[str, str] = field(default_factory=dict)
 
 
 def assemble(
@@ -151,6 +168,7 @@ def assemble(
     source: str,
     class_names: tuple[str, ...],
     task: Task | None = None,
+    skipped: Mapping[str, str] | None = None,
 ) -> Dataset | Unsplit:
     """Makes what a source gives of its images.
 
@@ -158,17 +176,21 @@ def assemble(
         splits: "train", "val" and "test", or `ALL` alone.
         name, source, class_names: see `Dataset`.
         task: None is binary where there are two classes and otherwise multiclass.
+        skipped: see `Dataset`.
 
     Raises:
-        InputError: see `Dataset`.
+        InputError: see `Dataset`; or nothing but skipped images of a class to train.
     """
     first = next(iter(splits.values()))
+    if skipped and first.labels.ndim == 1:
+        _check_left(first, class_names, source, skipped)
     common: dict[str, Any] = {
         "name": name,
         "source": source,
         "task": task or ("binary" if len(class_names) == 2 else "multiclass"),
         "class_names": class_names,
         "image_size": max(first.images.shape[1:3]),
+        "skipped": dict(skipped or {}),
     }
     if ALL in splits:
         return Unsplit(**common, images=first)
@@ -177,12 +199,27 @@ def assemble(
     )
 
 
+def _check_left(
+    split: Split,
+    class_names: tuple[str, ...],
+    source: str,
+    skipped: Mapping[str, str],
+) -> None:
+    present = set(split.labels.tolist())
+    if lacking := [name for i, name in enumerate(class_names) if i not in present]:
+        name, reason = next(iter(skipped.items()))
+        raise InputError(
+            f"{source}: no image of {', '.join(lacking)} is left to train on; "
+            f"{len(skipped):,} were skipped, such as {name} ({reason})."
+        )
+
+
 def number_ids(split: str, count: int) -> tuple[str, ...]:
     """Returns ids for images that have no names: "train/000000", "train/000001"..."""
     return tuple(f"{split}/{i:06d}" for i in range(count))
 
 
-def check_images(images: np.ndarray, where: str) -> None:
+def check_images(images: ImageArray, where: str) -> None:
     """Raises InputError unless `images` is a non-empty uint8 (n, h, w, 1 or 3).
 
     Args:
@@ -280,6 +317,11 @@ def _check_unique(dataset: Dataset) -> None:
                     f"unique over all three splits (second time in {name})."
                 )
             seen.add(identity)
+
+
+def _add_array(digest, array: np.ndarray, shape: tuple[int, ...]) -> None:
+    _add_text(digest, f"{array.dtype.str}{shape}")
+    digest.update(np.ascontiguousarray(array).data)
 
 
 def _add_text(digest, text: str) -> None:

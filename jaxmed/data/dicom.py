@@ -5,20 +5,27 @@ tells of the patient is kept, written or quoted. Ids are the paths, as everywher
 they tell is what whoever named the files put there.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from jaxmed.data.dataset import Dataset, Unsplit
 from jaxmed.data.decode import (
     MOST_PIXELS,
+    FileHeader,
     UnusableImage,
+    check_grey,
+    fit_square,
     join_equal_channels,
-    squash,
     too_large,
 )
-from jaxmed.data.folder import FileKind, read_folder
+from jaxmed.data.files import READING, Reading
+from jaxmed.data.folder import read_folder
+from jaxmed.data.kinds import FileKind
+from jaxmed.data.resizing import SQUASH, Resizing
 from jaxmed.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,19 +36,20 @@ PLUGINS = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
 
 
 def load_dicom(
-    rest: str, cache: Path | None = None, image_size: int | None = None
+    rest: str,
+    cache: Path | None = None,
+    image_size: int | None = None,
+    reading: Reading = READING,
 ) -> Dataset | Unsplit:
     """Loads `dicom:PATH`, as `load_folder` loads `folder:PATH`.
 
     Args:
         rest: the path of the folder.
-        cache: not used; nothing is kept.
-        image_size: what images of different sizes, or larger ones, are brought to.
+        cache, image_size, reading: as for `load_folder`.
 
     Raises:
         InputError: as `load_folder`; or pydicom is not installed.
     """
-    del cache
     try:
         import pydicom  # noqa: F401
     except ModuleNotFoundError as error:
@@ -49,11 +57,12 @@ def load_dicom(
             "For DICOM files the package pydicom is needed, which is not installed: "
             "pip install 'jaxmed[dicom]'."
         ) from error
-    kind = FileKind(scheme="dicom", endings=ENDINGS, decoder=decode_dicom)
-    return read_folder(rest, image_size, kind)
+    return read_folder(rest, image_size, FILES, cache=cache, reading=reading)
 
 
-def decode_dicom(path: Path, image_size: int | None = None) -> np.ndarray:
+def decode_dicom(
+    path: Path, image_size: int | None = None, resizing: Resizing = SQUASH
+) -> np.ndarray:
     """Decodes one file as a viewer shows it.
 
     Grey values are rescaled (PS3.3 C.11.1) and then windowed by the first window of
@@ -63,7 +72,7 @@ def decode_dicom(path: Path, image_size: int | None = None) -> np.ndarray:
 
     Args:
         path: the file.
-        image_size: as in `jaxmed.data.decode.decode`.
+        image_size, resizing: as in `jaxmed.data.decode.decode`.
 
     Returns:
         uint8 (h, w, 1), or (h, w, 3), RGB, as `decode` does.
@@ -73,12 +82,57 @@ def decode_dicom(path: Path, image_size: int | None = None) -> np.ndarray:
             is compressed in a way that needs another package, or of unknown colours.
     """
     from pydicom import dcmread
+
+    with _explained():
+        header = dcmread(path)
+        _check_header(header)
+        pixels = join_equal_channels(_read_pixels(header))
+    if image_size is None or max(pixels.shape[:2]) <= resizing.stored_side(image_size):
+        return pixels
+    return fit_square(pixels, image_size, resizing)
+
+
+def decode_dicom_square(
+    path: Path, image_size: int, resizing: Resizing, channels: int
+) -> np.ndarray:
+    """Decodes one file to a given shape, as `jaxmed.data.decode.decode_square`."""
+    pixels = decode_dicom(path, image_size, resizing)
+    side = resizing.stored_side(image_size)
+    if pixels.shape[:2] != (side, side):
+        pixels = fit_square(pixels, image_size, resizing)
+    if channels == 1:
+        return check_grey(pixels)
+    return np.broadcast_to(pixels, (side, side, 3))
+
+
+def read_dicom_header(file: BinaryIO) -> FileHeader:
+    """Reads what a file says of its image, as `jaxmed.data.decode.read_header`."""
+    from pydicom import dcmread
+
+    with _explained():
+        # The pixels stay where they are.
+        header = dcmread(file, defer_size=1024)
+        _check_header(header)
+        grey = header.PhotometricInterpretation in ("MONOCHROME1", "MONOCHROME2")
+        return FileHeader(int(header.Columns), int(header.Rows), 1 if grey else 3)
+
+
+FILES = FileKind(
+    scheme="dicom",
+    endings=ENDINGS,
+    header=read_dicom_header,
+    decoder=decode_dicom,
+    square=decode_dicom_square,
+)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Turns what pydicom raises into `UnusableImage`."""
     from pydicom.errors import InvalidDicomError
 
     try:
-        header = dcmread(path)
-        _check_header(header)
-        pixels = _read_pixels(header)
+        yield
     except UnusableImage:
         raise
     except InvalidDicomError as error:
@@ -88,10 +142,6 @@ def decode_dicom(path: Path, image_size: int | None = None) -> np.ndarray:
     except Exception as error:
         # Without pydicom's words, which may quote a tag.
         raise UnusableImage("damaged or cut off") from error
-    pixels = join_equal_channels(pixels)
-    if image_size is not None and max(pixels.shape[:2]) > image_size:
-        return squash(pixels, image_size)
-    return pixels
 
 
 def _check_header(header: "Header") -> None:

@@ -7,10 +7,12 @@ with their median. The constant term, which is brightness, is left out: 63 bits.
 """
 
 import hashlib
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
+from jaxmed.data.lazy import ImageArray
 from jaxmed.progress import Advance
 
 SIDE = 32
@@ -39,13 +41,13 @@ class Fingerprints:
     deviations: np.ndarray
 
 
-def part_length(images: np.ndarray) -> int:
+def part_length(images: ImageArray) -> int:
     """Returns how many of the images (n, h, w, c) to work on at once."""
-    return max(1, min(MOST_IMAGES, MOST_VALUES // images[0].size))
+    return max(1, min(MOST_IMAGES, MOST_VALUES // math.prod(images.shape[1:])))
 
 
 def take_fingerprints(
-    images: np.ndarray, advance: Advance = lambda count: None
+    images: ImageArray, advance: Advance = lambda count: None
 ) -> Fingerprints:
     """Takes the fingerprints of uint8 images (n, h, w, c).
 

@@ -10,16 +10,17 @@ or, to be split by jaxmed, PATH/NORMAL/..., PATH/PNEUMONIA/...
 images by their ending are ignored; folders in a class's folder are searched too.
 """
 
+import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxmed.data.dataset import ALL, Dataset, Split, Unsplit, assemble
-from jaxmed.data.decode import EXTENSIONS, decode
-from jaxmed.data.read import Decoder, cannot_use, read_images
+from jaxmed.data.files import READING, Reading, open_images
+from jaxmed.data.kinds import PICTURES, FileKind
+from jaxmed.data.read import cannot_use
 from jaxmed.errors import InputError
 
 FOLDERS = {
@@ -30,26 +31,11 @@ FOLDERS = {
 LAYOUT = "Expected is PATH/{train,val,test}/CLASS/IMAGE or PATH/CLASS/IMAGE."
 
 
-@dataclass(frozen=True, kw_only=True)
-class FileKind:
-    """A kind of image files.
-
-    Attributes:
-        scheme: of the source, such as "folder".
-        endings: of the files' names, in lower case.
-        decoder: how one file is decoded.
-    """
-
-    scheme: str
-    endings: tuple[str, ...]
-    decoder: Decoder
-
-
-PICTURES = FileKind(scheme="folder", endings=EXTENSIONS, decoder=decode)
-
-
 def load_folder(
-    rest: str, cache: Path | None = None, image_size: int | None = None
+    rest: str,
+    cache: Path | None = None,
+    image_size: int | None = None,
+    reading: Reading = READING,
 ) -> Dataset | Unsplit:
     """Loads `folder:PATH`.
 
@@ -58,19 +44,26 @@ def load_folder(
 
     Args:
         rest: the path of the folder.
-        cache: not used; nothing is kept.
+        cache: the folder for the index of a large set, see `read_index`.
         image_size: what images of different sizes, or larger ones, are brought to;
             see `read_images`.
+        reading: how, and what becomes of files that cannot be used.
 
     Raises:
         InputError: a split, a class or all images of one are missing, or files cannot
             be used; the sentence names them.
     """
-    del cache
-    return read_folder(rest, image_size, PICTURES)
+    return read_folder(rest, image_size, PICTURES, cache=cache, reading=reading)
 
 
-def read_folder(rest: str, image_size: int | None, kind: FileKind) -> Dataset | Unsplit:
+def read_folder(
+    rest: str,
+    image_size: int | None,
+    kind: FileKind,
+    *,
+    cache: Path | None,
+    reading: Reading,
+) -> Dataset | Unsplit:
     """Reads files of a kind in the layout of `load_folder`, which see."""
     scheme = kind.scheme
     if not rest:
@@ -80,26 +73,40 @@ def read_folder(rest: str, image_size: int | None, kind: FileKind) -> Dataset | 
     root = Path(rest).expanduser()
     folders = _find_splits(root, scheme)
     class_names = _find_classes(root, folders)
+    bad: dict[str, str] = {}
     labels = {
-        split: _find_images(root, folder, class_names, kind.endings)
+        split: _find_images(root, folder, class_names, kind.endings, bad)
         for split, folder in folders.items()
     }
     where = f"{scheme}:{rest}"
-    _check_files(labels, folders, class_names, kind.endings, where)
+    if bad and not reading.skips:
+        shown = [f"{name} ({reason})" for name, reason in bad.items()]
+        raise cannot_use(where, shown, len(bad) + sum(map(len, labels.values())))
+    _check_files(labels, folders, class_names, kind.endings)
     files = {split: sorted(labels[split]) for split in labels}
-    images = read_images(
-        root, files, where=where, image_size=image_size, decoder=kind.decoder
+    opened = open_images(
+        root,
+        files,
+        where=where,
+        image_size=image_size,
+        kind=kind,
+        reading=reading,
+        cache=cache,
     )
-    splits: dict[str, Any] = {
-        split: Split(
-            images=images[split],
-            labels=np.array([labels[split][name] for name in files[split]], np.int32),
-            ids=tuple(files[split]),
+    splits: dict[str, Any] = {}
+    for split, rows in opened.rows.items():
+        ids = tuple(files[split][i] for i in rows)
+        splits[split] = Split(
+            images=opened.images[split],
+            labels=np.array([labels[split][name] for name in ids], np.int32),
+            ids=ids,
         )
-        for split in files
-    }
     return assemble(
-        splits, name=root.resolve().name, source=where, class_names=class_names
+        splits,
+        name=root.resolve().name,
+        source=where,
+        class_names=class_names,
+        skipped=bad | opened.skipped,
     )
 
 
@@ -170,31 +177,72 @@ def _find_classes(root: Path, folders: Mapping[str, Path]) -> tuple[str, ...]:
 
 
 def _find_images(
-    root: Path, folder: Path, class_names: tuple[str, ...], endings: tuple[str, ...]
+    root: Path,
+    folder: Path,
+    class_names: tuple[str, ...],
+    endings: tuple[str, ...],
+    bad: dict[str, str],
 ) -> dict[str, int]:
     """Returns the label of every image of a split by the image's id."""
+    base = folder.relative_to(root).as_posix()
+    prefix = "" if base == "." else f"{base}/"
     return {
-        path.relative_to(root).as_posix(): label
-        for label, name in enumerate(class_names)
-        for path in _search(folder / name, endings)
+        name: label
+        for label, own in enumerate(class_names)
+        for name in _search(folder / own, f"{prefix}{own}", endings, bad)
     }
 
 
 def _search(
-    folder: Path, endings: tuple[str, ...], above: tuple[Path, ...] = ()
-) -> Iterator[Path]:
-    """Finds the images in a folder and in those below it."""
+    folder: Path,
+    base: str,
+    endings: tuple[str, ...],
+    bad: dict[str, str],
+    above: tuple[Path, ...] = (),
+) -> Iterator[str]:
+    """Finds the images in a folder and in those below it.
+
+    Args:
+        folder: to look in.
+        base: the folder's own name, below which its images are named.
+        endings: of images.
+        bad: gets the reason, by name, of what cannot be an image.
+        above: the folders that this one lies in.
+    """
     real = folder.resolve()
     if any(other.is_relative_to(real) for other in above):
-        raise InputError(
-            f"{folder} is a link to a folder that it lies in, {real}: the search for "
-            "images would not end. Remove the link."
-        )
-    for path in _visible(folder):
-        if path.is_dir():
-            yield from _search(path, endings, (*above, real))
-        elif path.suffix.lower() in endings:
-            yield path
+        bad[_spell(base)] = "a link to a folder that it lies in, so without an end"
+        return
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        bad[_spell(base)] = f"a folder that cannot be read: {error.strerror}"
+        return
+    for entry in entries:
+        name = f"{base}/{entry.name}"
+        if entry.name[0] == ".":
+            continue
+        if _is_folder(entry):
+            yield from _search(folder / entry.name, name, endings, bad, (*above, real))
+        elif os.path.splitext(entry.name)[1].lower() in endings:
+            # Bytes of a name that are no UTF-8 reach Python as lone surrogates.
+            if name.isascii() or name == _spell(name):
+                yield name
+            else:
+                bad[_spell(name)] = "its name is not UTF-8"
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        # A link that leads to itself.
+        return False
+
+
+def _spell(name: str) -> str:
+    """Returns a name as text that can be written: "\udcff" for a broken byte."""
+    return name.encode(errors="backslashreplace").decode()
 
 
 def _visible(folder: Path) -> list[Path]:
@@ -211,9 +259,8 @@ def _check_files(
     folders: Mapping[str, Path],
     class_names: tuple[str, ...],
     endings: tuple[str, ...],
-    where: str,
 ) -> None:
-    """Refuses a split or a class to be trained without images, and broken names."""
+    """Refuses a split, or a class to be trained, without images."""
     looked = f"looked for files ending in {', '.join(endings)}"
     for split, folder in folders.items():
         if not labels[split]:
@@ -228,17 +275,3 @@ def _check_files(
         raise InputError(
             f"{folders[first]} has no images of {', '.join(lacking)}; {looked}."
         )
-    names = [name for group in labels.values() for name in group]
-    # Bytes of a name that are no UTF-8 reach Python as lone surrogates.
-    bad = [name for name in names if not name.isascii() and _broken(name)]
-    if bad:
-        shown = [f"{name!a} (its name is not UTF-8)" for name in bad]
-        raise cannot_use(where, shown, len(names))
-
-
-def _broken(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return True
-    return False

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxmed.data.resizing import SQUASH, Resizing, find_start
 from jaxmed.errors import InputError
 from jaxmed.scale import IMAGENET
 
@@ -20,10 +21,10 @@ class Preprocessing:
     uint8 in memory until then.
 
     Attributes:
-        image_size: side of the square the images are resized to, at least 1. The
-            aspect ratio is not kept.
+        image_size: side of the square that images become, at least 1.
         channels: 1 or 3.
         mean, std: per channel, of images scaled to [0, 1].
+        resizing: how they become it; "squash" does not keep the aspect ratio.
 
     Raises:
         InputError: a number out of its range, or a mean or std per channel missing.
@@ -33,6 +34,7 @@ class Preprocessing:
     channels: int = 3
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
+    resizing: Resizing = SQUASH
 
     def __post_init__(self) -> None:
         if self.image_size < 1:
@@ -65,18 +67,32 @@ class Preprocessing:
             return _luminance(images)
         return images
 
-    def resize(self, images: jax.Array) -> jax.Array:
+    def resize(self, images: jax.Array, side: int | None = None) -> jax.Array:
         """Brings images to the network's size.
 
         Args:
             images: uint8 (n, h, w, 1 or 3).
+            side: pixels of a side to keep, if more than image_size: at most
+                `resizing.stored_side(image_size)`.
 
         Returns:
             float32 (n, image_size, image_size, 1 or 3) in [0, 255], grey where the
-            images or the network are.
+            images or the network are; (n, side, side, 1 or 3) with a side.
         """
-        images = self.reduce_channels(images)
-        return resize(images.astype(jnp.float32), self.image_size)
+        images = self.reduce_channels(images).astype(jnp.float32)
+        return resize(images, self.image_size, self.resizing, side)
+
+    def square(self, images: jax.Array) -> jax.Array:
+        """Makes images squares without resizing them, where their ratio is kept.
+
+        What training crops are cut from: (n, h, w, c) padded or cut to its middle, of
+        the type it has; as it is where images are squashed.
+        """
+        height, width = images.shape[1:3]
+        if self.resizing.mode == "squash":
+            return images
+        longer = self.resizing.mode == "pad"
+        return _centre(images, max(height, width) if longer else min(height, width))
 
     def normalise(self, images: jax.Array) -> jax.Array:
         """Scales images, float32 in [0, 255]; grey ones get the network's channels."""
@@ -85,7 +101,12 @@ class Preprocessing:
         return (images / 255 - mean) / std
 
 
-def resize(images: jax.Array, size: int) -> jax.Array:
+def resize(
+    images: jax.Array,
+    size: int,
+    resizing: Resizing = SQUASH,
+    side: int | None = None,
+) -> jax.Array:
     """Resizes to squares: bilinear, antialiased, pixels' centres at half integers.
 
     Within one grey level of torchvision's Resize on PIL images and on tensors with
@@ -94,21 +115,39 @@ def resize(images: jax.Array, size: int) -> jax.Array:
     Args:
         images: float (n, h, w, c).
         size: pixels of a side of the result.
+        resizing: how they become squares.
+        side: see `Preprocessing.resize`.
 
     Returns:
-        float (n, size, size, c).
+        float (n, size, size, c), or (n, side, side, c).
     """
     n, height, width, channels = images.shape
-    if height == width == size:
-        return images
-    return jax.image.resize(
-        images,
-        (n, size, size, channels),
-        "linear",
-        antialias=True,
-        # Accelerators would multiply at a lower precision, off by a grey level.
-        precision=lax.Precision.HIGHEST,
-    )
+    rows, columns = resizing.whole(height, width, size)
+    if (rows, columns) != (height, width):
+        images = jax.image.resize(
+            images,
+            (n, rows, columns, channels),
+            "linear",
+            antialias=True,
+            # Accelerators would multiply at a lower precision, off by a grey level.
+            precision=lax.Precision.HIGHEST,
+        )
+    return _centre(images, size, side)
+
+
+def _centre(images: jax.Array, size: int, side: int | None = None) -> jax.Array:
+    """Crops and pads (n, h, w, c) to a square as torchvision's CenterCrop."""
+    kept = side or size
+    for axis in (1, 2):
+        length = images.shape[axis]
+        start = find_start(length, size, side)
+        if start < 0:
+            ends = [(0, 0)] * 4
+            ends[axis] = (-start, kept - length + start)
+            images = jnp.pad(images, ends)
+        elif length > kept:
+            images = lax.slice_in_dim(images, start, start + kept, axis=axis)
+    return images
 
 
 def _luminance(images: jax.Array) -> jax.Array:

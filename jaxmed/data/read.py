@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxmed.data.decode import UnusableImage, decode, squash
+from jaxmed.data.decode import UnusableImage, decode, fit_square
+from jaxmed.data.resizing import SQUASH, Resizing
 from jaxmed.errors import InputError
 from jaxmed.progress import progress
 
-Decoder = Callable[[Path, int | None], np.ndarray]
+Decoder = Callable[[Path, int | None, Resizing], np.ndarray]
 # How many bad files one sentence names.
 SHOWN = 10
 
@@ -23,19 +24,23 @@ def read_images(
     *,
     where: str,
     image_size: int | None = None,
+    resizing: Resizing = SQUASH,
     decoder: Decoder = decode,
+    skipped: dict[str, str] | None = None,
 ) -> dict[str, np.ndarray]:
     """Decodes many files in parallel and brings them to one shape.
 
-    Images larger than `image_size`, and all images if their sizes differ, become
-    squares of it while decoding; no more than that is held in memory.
+    Images larger than what is kept for `image_size`, and all images if their sizes
+    differ, become squares while decoding; no more than that is held in memory.
 
     Args:
         root: the folder that paths start from.
         files: paths below `root`, with forward slashes, by split. None is empty.
         where: the start of a sentence, such as "folder:scans".
-        image_size: side of the square, in pixels, that images may be brought to.
+        image_size: side in pixels that the network gets.
+        resizing: how images are made squares, and of which size for it.
         decoder: how one file is decoded, as `jaxmed.data.decode.decode` does it.
+        skipped: as for `load_images`.
 
     Returns:
         As `load_images`.
@@ -45,9 +50,16 @@ def read_images(
     """
 
     def load(name: str) -> np.ndarray:
-        return decoder(root / name, image_size)
+        return decoder(root / name, image_size, resizing)
 
-    return load_images(files, load, where=where, image_size=image_size)
+    return load_images(
+        files,
+        load,
+        where=where,
+        image_size=image_size,
+        resizing=resizing,
+        skipped=skipped,
+    )
 
 
 def load_images(
@@ -56,6 +68,8 @@ def load_images(
     *,
     where: str,
     image_size: int | None = None,
+    resizing: Resizing = SQUASH,
+    skipped: dict[str, str] | None = None,
 ) -> dict[str, np.ndarray]:
     """Loads many images in parallel and brings them to one shape.
 
@@ -63,30 +77,47 @@ def load_images(
         ids: of the images, by split. None is empty.
         load: gives an image by its id: uint8 (h, w, 1 or 3). If it raises
             `UnusableImage`, the image is named in the error.
-        where, image_size: as for `read_images`.
+        where, image_size, resizing: as for `read_images`.
+        skipped: gets the reason, by id, of each image that cannot be used, which is
+            left out then; None refuses them.
 
     Returns:
         By split, uint8 (n, h, w, c): c is 1 if all images of all splits are grey,
         else 3.
 
     Raises:
-        InputError: files that cannot be used, all in one sentence; or different sizes
-            without an `image_size`.
+        InputError: images that cannot be used, all in one sentence, unless they are
+            skipped; none that can; or different sizes without an `image_size`.
     """
     names = [name for group in ids.values() for name in group]
-    images = _load_all(names, load, where, image_size)
+    images, bad = _load_all(names, load, where, image_size)
+    if len(bad) == len(names) or (bad and skipped is None):
+        reasons = [f"{name} ({reason})" for name, reason in bad.items()]
+        raise cannot_use(where, reasons, len(names))
+    if skipped is not None:
+        skipped |= bad
     height, width = images[0].shape[:2]
     if any(image.shape[:2] != (height, width) for image in images):
         assert image_size is not None, "_load_all has refused them"
-        height = width = image_size
+        height = width = resizing.stored_side(image_size)
+        # In place, so that no image is held twice.
+        for i, image in enumerate(images):
+            if image.shape[:2] != (height, width):
+                images[i] = fit_square(image, image_size, resizing)
     shape = (height, width, max(image.shape[2] for image in images))
     # From the end: memory is freed as it is filled, and never held twice.
-    stacked = {split: _pop(images, len(ids[split]), shape) for split in [*ids][::-1]}
+    counts = {split: sum(name not in bad for name in ids[split]) for split in ids}
+    stacked = {split: _pop(images, counts[split], shape) for split in [*ids][::-1]}
     return {split: stacked[split] for split in ids}
 
 
 def cannot_use(
-    where: str, bad: Sequence[str], total: int, what: str = "images"
+    where: str,
+    bad: Sequence[str],
+    total: int,
+    what: str = "images",
+    *,
+    skippable: bool = True,
 ) -> InputError:
     """Returns the error, to be raised by the caller, for files that cannot be used.
 
@@ -95,12 +126,13 @@ def cannot_use(
         bad: a file with its reason in parentheses each.
         total: how many files there are.
         what: what they are, in the plural.
+        skippable: whether `Reading.on_error` can leave them out.
     """
     shown = ", ".join(bad[:SHOWN])
     more = f", and {len(bad) - SHOWN:,} more" if len(bad) > SHOWN else ""
     return InputError(
         f"{where}: {len(bad):,} of {total:,} {what} cannot be used: {shown}{more}. "
-        "Replace or remove them."
+        f"Replace or remove them{', or set on_error to skip' if skippable else ''}."
     )
 
 
@@ -109,15 +141,17 @@ def _load_all(
     load: Callable[[str], np.ndarray],
     where: str,
     image_size: int | None,
-) -> list[np.ndarray]:
+) -> tuple[list[np.ndarray], dict[str, str]]:
+    """Returns the images, and the reasons for those that cannot be used."""
     images: list[np.ndarray] = []
-    bad: list[str] = []
+    bad: dict[str, str] = {}
+    first = ""
 
     def attempt(name: str) -> np.ndarray | str:
         try:
             return load(name)
         except UnusableImage as error:
-            return f"{name} ({error})"
+            return str(error)
 
     # Pillow decodes and resizes outside Python's lock; more threads only contend.
     pool = ThreadPoolExecutor(os.cpu_count())
@@ -130,17 +164,16 @@ def _load_all(
             warnings.simplefilter("ignore")
             for name, found in zip(names, pool.map(attempt, names), strict=True):
                 if isinstance(found, str):
-                    bad.append(found)
+                    bad[name] = found
                 else:
                     images.append(found)
-                    if image_size is None and not bad:
-                        _check_size(found, images[0], (name, names[0]), where)
+                    first = first or name
+                    if image_size is None:
+                        _check_size(found, images[0], (name, first), where)
                 advance(1)
     finally:
         pool.shutdown(cancel_futures=True)
-    if bad:
-        raise cannot_use(where, bad, len(names))
-    return images
+    return images, bad
 
 
 def _check_size(
@@ -159,11 +192,8 @@ def _check_size(
 def _pop(
     images: list[np.ndarray], count: int, shape: tuple[int, int, int]
 ) -> np.ndarray:
-    """Moves the last images of a list into an array, at one size."""
+    """Moves the last images of a list into an array."""
     stacked = np.empty((count, *shape), np.uint8)
     for i in reversed(range(count)):
-        image = images.pop()
-        if image.shape[:2] != shape[:2]:
-            image = squash(image, shape[0])
-        stacked[i] = image
+        stacked[i] = images.pop()
     return stacked

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,13 @@ class Rows:
 
     columns: dict[str, list[str]]
     places: list[str]
+
+    def take(self, chosen: Sequence[int]) -> "Rows":
+        """Returns some of the rows, in that order."""
+        return Rows(
+            columns={n: [c[i] for i in chosen] for n, c in self.columns.items()},
+            places=[self.places[i] for i in chosen],
+        )
 
 
 def read_rows(path: Path) -> Rows:
@@ -74,7 +82,7 @@ def _read_csv(path: Path) -> Rows:
         if len(row) != len(names)
     ]
     if ragged:
-        raise cannot_use(str(path), ragged, len(cells), "rows")
+        raise cannot_use(str(path), ragged, len(cells), "rows", skippable=False)
     columns = {name: [row[i] for row in cells] for i, name in enumerate(names) if name}
     return Rows(columns=columns, places=places[1:])
 

@@ -4,14 +4,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from importlib import metadata
+from inspect import signature
 from pathlib import Path
 
 from jaxmed.data.cells import load_cells
 from jaxmed.data.dataset import Dataset, Unsplit
 from jaxmed.data.dicom import load_dicom
+from jaxmed.data.files import Reading
 from jaxmed.data.folder import folder_has_splits, load_folder
 from jaxmed.data.medmnist import load_medmnist
 from jaxmed.data.npz import load_npz
+from jaxmed.data.resizing import SQUASH, Resizing
 from jaxmed.data.split import Splitting, make_split, not_given
 from jaxmed.data.subset import draw_subset
 from jaxmed.data.table import load_table, table_has_splits
@@ -20,8 +23,9 @@ from jaxmed.errors import InputError, unknown
 
 # A source is one file with a loader, and one line here. A loader gets what follows
 # the colon, the cache folder and the size that the network gets, for when images have
-# to be brought to one; it sets image_size to the size its images have.
-Loader = Callable[[str, Path | None, int | None], Dataset | Unsplit]
+# to be brought to one; it sets image_size to the size its images have. If it has a
+# parameter `reading`, it gets how image files are to be read too.
+Loader = Callable[..., Dataset | Unsplit]
 LOADERS: dict[str, Loader] = {
     "medmnist": load_medmnist,
     "npz": load_npz,
@@ -46,9 +50,12 @@ def load_dataset(
     source: str,
     *,
     image_size: int | None = None,
+    resizing: Resizing = SQUASH,
     train_images: int = 0,
     subset_seed: int = 0,
     splitting: Splitting = GIVEN,
+    memory_budget: float | None = None,
+    on_error: str = "stop",
     cache: Path | None = None,
 ) -> Dataset:
     """Loads a data set.
@@ -63,12 +70,19 @@ def load_dataset(
             `find_loader`.
         image_size: side in pixels that the network gets, at least 1; None means the
             longer side of the stored images.
+        resizing: how images become squares of it, by default without keeping their
+            aspect ratio.
         train_images: how many training images to keep, see `draw_subset`; 0 means
             all.
         subset_seed: of that draw.
         splitting: what becomes train, val and test; by default as the source has it.
-        cache: the folder for downloads and drawn images; None means $JAXMED_CACHE or
-            ~/.cache/jaxmed.
+        memory_budget: gigabytes that the images of a folder or table may take; a
+            larger set stays in its files, see `Reading`. 0 keeps every set there,
+            None means a quarter of this machine's memory.
+        on_error: "stop" refuses files and rows that cannot be used; "skip" leaves
+            them out, and `Dataset.skipped` tells which.
+        cache: the folder for downloads, drawn images and indexes of files; None means
+            $JAXMED_CACHE or ~/.cache/jaxmed.
 
     Raises:
         InputError: the source is unknown, cannot be read, is not a data set for
@@ -86,15 +100,19 @@ def load_dataset(
         raise not_given(source)
     if image_size is not None and image_size < 1:
         raise InputError(f"image_size must be at least 1, got {image_size}.")
-    found = loader(rest, cache, image_size)
+    reading = Reading(resizing=resizing, memory=memory_budget, on_error=on_error)
+    takes = signature(loader).parameters
+    options = {"reading": reading} if "reading" in takes else {}
+    found = loader(rest, cache, image_size, **options)
     if not isinstance(found, Dataset | Unsplit):
         raise InputError(
             f"{source}: its loader returned a {type(found).__name__}; it must return a "
             "jaxmed.data.Dataset, or an Unsplit."
         )
     dataset = make_split(found, splitting)
-    if image_size is not None:
-        dataset = replace(dataset, image_size=image_size)
+    dataset = replace(
+        dataset, image_size=image_size or dataset.image_size, resizing=resizing
+    )
     return draw_subset(dataset, train_images, subset_seed)
 
 

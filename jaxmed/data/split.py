@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from jaxmed.data.allocation import allocate, memberships
 from jaxmed.data.dataset import SPLITS, Dataset, Split, Unsplit
 from jaxmed.data.groups import find_groups
+from jaxmed.data.lazy import join_images
 from jaxmed.data.split_file import read_split
 from jaxmed.errors import InputError, unknown
 
@@ -137,13 +139,16 @@ def make_split(found: Dataset | Unsplit, splitting: Splitting) -> Dataset:
                 "folds or the file."
             )
     rows = {name: np.flatnonzero(parts == i) for i, name in enumerate(SPLITS)}
+    made: dict[str, Any] = {n: _gather(splits, rows[n], groups) for n in SPLITS}
     return Dataset(
         name=found.name,
         source=found.source,
         task=found.task,
         class_names=found.class_names,
         image_size=found.image_size,
-        **{name: _gather(splits, rows[name], groups) for name in SPLITS},
+        resizing=found.resizing,
+        skipped=found.skipped,
+        **made,
     )
 
 
@@ -217,7 +222,7 @@ def _gather(
         taken.append(split.take(inside))
         start += len(split)
     return Split(
-        images=np.concatenate([split.images for split in taken]),
+        images=join_images([split.images for split in taken]),
         labels=np.concatenate([split.labels for split in taken]),
         ids=tuple(identity for split in taken for identity in split.ids),
         groups=None if groups is None else tuple(groups[i] for i in rows),

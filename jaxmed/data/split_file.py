@@ -29,6 +29,15 @@ def write_split(path: Path, data: Dataset) -> None:
     write_text(path, text.getvalue())
 
 
+def write_skipped(path: Path, data: Dataset) -> None:
+    """Writes which files or rows of the source are in no split, `name,reason`."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("name", "reason"))
+    writer.writerows(data.skipped.items())
+    write_text(path, text.getvalue())
+
+
 def read_split(
     path: Path, ids: Sequence[str], where: str
 ) -> tuple[np.ndarray, tuple[str, ...] | None]:

@@ -44,7 +44,8 @@ from jaxmed.data.dataset import (
     Unsplit,
     assemble,
 )
-from jaxmed.data.read import cannot_use, read_images
+from jaxmed.data.files import READING, Reading, open_images
+from jaxmed.data.read import cannot_use
 from jaxmed.data.rows import Rows, read_rows
 from jaxmed.data.table_columns import (
     ORDINAL,
@@ -68,7 +69,10 @@ SPLIT_NAMES = {name: name for name in SPLITS} | {"valid": "val", "validation": "
 
 
 def load_table(
-    rest: str, cache: Path | None = None, image_size: int | None = None
+    rest: str,
+    cache: Path | None = None,
+    image_size: int | None = None,
+    reading: Reading = READING,
 ) -> Dataset | Unsplit:
     """Loads `table:PATH`.
 
@@ -79,50 +83,56 @@ def load_table(
 
     Args:
         rest: the path of the table, with what stands for its columns; see above.
-        cache: not used; nothing is kept.
+        cache: the folder for the index of a large set, see `read_index`.
         image_size: what images of different sizes, or larger ones, are brought to;
             see `read_images`.
+        reading: how, and what becomes of rows and files that cannot be used.
 
     Raises:
         InputError: the table cannot be read, a column is missing, rows cannot be used
             (the sentence names them), or a split or a class has no images.
     """
-    del cache
     path, options = parse_source(rest)
     where = f"table:{path}"
     rows = read_rows(path)
     columns = find_columns(rows, options, where)
     root = path.parent / Path(*options.get("root", (".",))).expanduser()
-    ids, splits = _check_rows(rows, columns, root, where)
+    bad = _check_rows(rows, columns, root, where)
+    if bad and not (reading.skips and len(bad) < len(rows.places)):
+        reasons = [f"{rows.places[i]} ({bad[i]})" for i in sorted(bad)]
+        raise cannot_use(where, reasons, len(rows.places), "rows")
+    skipped = {rows.places[i]: bad[i] for i in sorted(bad)}
+    rows = rows.take([i for i in range(len(rows.places)) if i not in bad])
+    ids = [_spell(cell) for cell in rows.columns[columns.path]]
     groups = rows.columns[columns.patient] if columns.patient else None
     task, class_names, labels = _read_labels(rows, columns, where)
-    members = {
-        split: [i for i, name in enumerate(splits) if name == split]
-        for split in ([ALL] if columns.split is None else SPLITS)
-    }
+    members = _find_members(rows, columns)
     _check_members(members, labels, task, class_names, where)
-    images = read_images(
+    opened = open_images(
         root,
         {split: [ids[i] for i in chosen] for split, chosen in members.items()},
         where=where,
         image_size=image_size,
+        reading=reading,
+        cache=cache,
     )
-    made: dict[str, Any] = {
-        split: Split(
-            images=images[split],
+    made: dict[str, Any] = {}
+    for split, kept in opened.rows.items():
+        chosen = [members[split][i] for i in kept]
+        made[split] = Split(
+            images=opened.images[split],
             labels=labels[chosen],
             ids=tuple(ids[i] for i in chosen),
             groups=None if groups is None else tuple(groups[i] for i in chosen),
             columns=_carry(rows, columns.others, chosen),
         )
-        for split, chosen in members.items()
-    }
     return assemble(
         made,
         name=path.stem,
         source=f"table:{rest}",
         class_names=class_names,
         task=task,
+        skipped=skipped | opened.skipped,
     )
 
 
@@ -136,16 +146,12 @@ def table_has_splits(rest: str) -> bool:
     return find_columns(read_rows(path), options, f"table:{path}").split is not None
 
 
-def _check_rows(
-    rows: Rows, columns: Columns, root: Path, where: str
-) -> tuple[list[str], list[str]]:
-    """Returns the id and the split of every row, or refuses all that are bad."""
+def _check_rows(rows: Rows, columns: Columns, root: Path, where: str) -> dict[int, str]:
+    """Returns the reason of every row that cannot be used."""
     bad: dict[int, str] = {}
-    ids = _check_paths(rows.columns[columns.path], rows.places, root, bad)
-    if columns.split is None:
-        splits = [ALL] * len(ids)
-    else:
-        splits = _check_splits(rows.columns[columns.split], bad)
+    _check_paths(rows.columns[columns.path], rows.places, root, bad)
+    if columns.split is not None:
+        _check_splits(rows.columns[columns.split], bad)
     if columns.patient is not None:
         for i, patient in enumerate(rows.columns[columns.patient]):
             if is_empty(patient):
@@ -155,20 +161,14 @@ def _check_rows(
             check_flags(rows.columns[name], name, bad)
         else:
             check_classes(rows.columns[name], name, where, bad, columns.classes)
-    if bad:
-        reasons = [f"{rows.places[i]} ({bad[i]})" for i in sorted(bad)]
-        raise cannot_use(where, reasons, len(rows.places), "rows")
-    return ids, splits
+    return bad
 
 
 def _check_paths(
     cells: Sequence[str], places: Sequence[str], root: Path, bad: dict[int, str]
-) -> list[str]:
-    """Returns the images' paths below the root, each spelt in one way."""
-    ids: list[str] = []
+) -> None:
     first: dict[str, int] = {}
     for i, cell in enumerate(cells):
-        ids.append(PurePosixPath(cell).as_posix())
         # As Windows reads it, "..\\a.png" leads out too, and so does "C:a.png".
         parts = PureWindowsPath(cell)
         if not cell:
@@ -177,18 +177,31 @@ def _check_paths(
             bad[i] = f"{cell} leads out of the folder of the images"
         elif not os.path.isfile(root / cell):
             bad[i] = f"there is no file {cell}"
-        elif ids[i] in first:
-            bad[i] = f"{cell} is the image of {places[first[ids[i]]]} too"
-        first.setdefault(ids[i], i)
-    return ids
+        elif _spell(cell) in first:
+            bad[i] = f"{cell} is the image of {places[first[_spell(cell)]]} too"
+        first.setdefault(_spell(cell), i)
 
 
-def _check_splits(cells: Sequence[str], bad: dict[int, str]) -> list[str]:
+def _spell(path: str) -> str:
+    """Returns one spelling for "a.png", "./a.png" and the like."""
+    return PurePosixPath(path).as_posix()
+
+
+def _check_splits(cells: Sequence[str], bad: dict[int, str]) -> None:
     for i, cell in enumerate(cells):
         if cell.lower() not in SPLIT_NAMES:
             expected = ", ".join(SPLITS)
             bad.setdefault(i, f"the split is {cell!r}, and not one of {expected}")
-    return [SPLIT_NAMES.get(cell.lower(), "") for cell in cells]
+
+
+def _find_members(rows: Rows, columns: Columns) -> dict[str, list[int]]:
+    """Returns the rows of each split."""
+    if columns.split is None:
+        return {ALL: list(range(len(rows.places)))}
+    members: dict[str, list[int]] = {split: [] for split in SPLITS}
+    for i, cell in enumerate(rows.columns[columns.split]):
+        members[SPLIT_NAMES[cell.lower()]].append(i)
+    return members
 
 
 def _read_labels(

@@ -24,6 +24,7 @@ from jaxmed.data.dataset import (
     number_ids,
 )
 from jaxmed.data.decode import decode_content
+from jaxmed.data.files import READING, Reading
 from jaxmed.data.read import load_images
 from jaxmed.errors import InputError, unknown
 from jaxmed.progress import progress
@@ -32,7 +33,10 @@ SPLIT_NAMES = {"train": "train", "validation": "val", "val": "val", "test": "tes
 
 
 def load_tfds(
-    rest: str, cache: Path | None = None, image_size: int | None = None
+    rest: str,
+    cache: Path | None = None,
+    image_size: int | None = None,
+    reading: Reading = READING,
 ) -> Dataset | Unsplit:
     """Loads `tfds:NAME`.
 
@@ -44,6 +48,8 @@ def load_tfds(
         rest: the name, such as "malaria", "NAME/CONFIG" or "NAME:VERSION".
         cache: not used; nothing is kept.
         image_size: what images of different sizes, or larger ones, are brought to.
+        reading: how, and what becomes of images that cannot be used; the others are
+            all kept in memory.
 
     Raises:
         InputError: tensorflow-datasets is not installed, there is no such data set,
@@ -75,19 +81,32 @@ def load_tfds(
         labels = {ALL: [number for group in labels.values() for number in group]}
 
     def load(name: str) -> np.ndarray:
-        return decode_content(encoded[name], image_size)
+        return decode_content(encoded[name], image_size, reading.resizing)
 
-    images = load_images(ids, load, where=where, image_size=image_size)
-    splits: dict[str, Any] = {
-        split: Split(
+    skipped: dict[str, str] = {}
+    images = load_images(
+        ids,
+        load,
+        where=where,
+        image_size=image_size,
+        resizing=reading.resizing,
+        skipped=skipped if reading.skips else None,
+    )
+    splits: dict[str, Any] = {}
+    for split, names in ids.items():
+        rows = [i for i, name in enumerate(names) if name not in skipped]
+        splits[split] = Split(
             images=images[split],
-            labels=np.array(labels[split], np.int32),
-            ids=ids[split],
+            labels=np.array(labels[split], np.int32)[rows],
+            ids=tuple(names[i] for i in rows),
         )
-        for split in ids
-    }
-    class_names = tuple(builder.info.features[label].names)
-    return assemble(splits, name=builder.name, source=where, class_names=class_names)
+    return assemble(
+        splits,
+        name=builder.name,
+        source=where,
+        class_names=tuple(builder.info.features[label].names),
+        skipped=skipped,
+    )
 
 
 def _find_builder(name: str) -> Any:

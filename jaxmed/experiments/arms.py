@@ -15,6 +15,7 @@ from jaxmed.experiments.config import (
     ModelConfig,
     TrainConfig,
 )
+from jaxmed.experiments.images import resizing_of
 from jaxmed.experiments.weights import Start, check_weights, load_start
 
 if TYPE_CHECKING:
@@ -56,9 +57,10 @@ def check_arm(config: ExperimentConfig, arm: str) -> None:
     Raises:
         InputError: an unknown backbone, strategy, option, augmentation or form of
             weights, an option of another type, a scale of other channels than the
-            network's, or settings of the loss that contradict each other. The
-            sentence begins with the arm's name.
+            network's, or settings of the loss, or of resizing and views, that
+            contradict each other. The sentence begins with the arm's name.
     """
+    from jaxmed.data.views import check_views
     from jaxmed.models.zoo import ARCHITECTURES
     from jaxmed.strategies.registry import check_options
 
@@ -68,6 +70,7 @@ def check_arm(config: ExperimentConfig, arm: str) -> None:
         check_weights(config.model.weights)
         _check_scale(config.model)
         make_augmentation(config.augment)
+        check_views(config.evaluate.tta, resizing_of(config.data))
         check_options(config.train.strategy, config.train.options)
         _check_loss(config.train)
 
@@ -119,7 +122,7 @@ def prepare_arm(
         model=model,
         start=start,
         strategy=strategy,
-        preprocessing=preprocessing_of(model, data.image_size),
+        preprocessing=preprocessing_of(model, data.image_size, data.resizing),
         augmentation=make_augmentation(config.augment),
         loss=make_loss(
             train.loss,

@@ -83,12 +83,17 @@ def _draw(
     preprocessing: Any,
 ) -> None:
     """Explains the predicted class of each image, and writes one picture for each."""
+    import jax.numpy as jnp
     from PIL import Image
 
     from jaxmed.explain.gradcam import grad_cam
     from jaxmed.explain.overlay import overlay
 
     maps = grad_cam(model, preprocessing(images), classes, description="Grad-CAM")
+    if preprocessing.resizing.mode != "squash":
+        # What a map is of: without what is cropped, and with what is padded.
+        seen = np.asarray(preprocessing.resize(jnp.asarray(images)))
+        images = np.rint(seen).clip(0, 255).astype(np.uint8)
     for entry, image, cam in zip(entries, images, maps, strict=True):
         with replacing(folder / entry["file"]) as part:
             Image.fromarray(overlay(image, cam)).save(part)

@@ -26,6 +26,20 @@ class DataConfig:
     image_size: int = setting(
         "side of the square the network sees, in pixels", 224, low=8, high=4096
     )
+    resize: str = setting(
+        "how an image becomes that square: squash (the aspect ratio is not kept), pad "
+        "(with black) or crop (the middle, after resizing the shorter side to "
+        "resize_factor x image_size); training crops of a preset are cut from the "
+        "padded square, or from the middle one of the shorter side",
+        "squash",
+        choices=("squash", "pad", "crop"),
+    )
+    resize_factor: float = setting(
+        "for crop: 256 / 224 as torchvision's models are evaluated; 1.15 in tutorials",
+        256 / 224,
+        low=1,
+        high=4,
+    )
     train_images: int = setting(
         "training images to keep, every class with its share; 0 for all", 0, low=0
     )
@@ -66,6 +80,19 @@ class DataConfig:
         low=0,
     )
     repeat: int = setting("another division into folds for each number", 0, low=0)
+    memory: float = setting(
+        "gigabytes that decoded images may take; those of a larger folder or table are "
+        "decoded when they are needed. 0: of every one; -1: a quarter of the machine's "
+        "memory",
+        -1.0,
+        low=-1,
+    )
+    on_error: str = setting(
+        "what becomes of files and rows that cannot be used: stop (with their names) "
+        "or skip (leave them out; the run's skipped.csv tells which)",
+        "stop",
+        choices=("stop", "skip"),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,6 +262,16 @@ class EvaluateConfig:
         "bootstrap resamples behind each 95 % interval", 2000, low=100
     )
     seed: int = setting("seed of the bootstrap", 0, low=0, high=2**31 - 1)
+    tta: str = setting(
+        "test-time augmentation: none, or views of each val and test image over which "
+        "probabilities are averaged: flip (with its mirror image), five_crop (corners "
+        "and middle, with data.resize crop), ten_crop (and mirrored) or dihedral (four "
+        "quarter turns, and mirrored: where there is no up, as under a microscope). "
+        "None that mirrors where left and right differ, as on chest X-rays. Epochs are "
+        "chosen without",
+        "none",
+        choices=("none", "flip", "five_crop", "ten_crop", "dihedral"),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,6 +40,7 @@ def describe_environment(data: "Dataset", prepared: "Prepared") -> dict[str, Any
             "fingerprint": data.fingerprint,
             "class_names": list(data.class_names),
             "task": data.task,
+            "skipped": len(data.skipped),
             "sizes": {n: len(getattr(data, n).ids) for n in ("train", "val", "test")},
         },
         "weights": {"name": start.name, "fingerprint": start.fingerprint},

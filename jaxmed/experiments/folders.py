@@ -6,16 +6,20 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jaxmed.errors import InputError
 from jaxmed.experiments.recipes import Recipe, Table
 from jaxmed.experiments.toml import format_toml, read_toml
 from jaxmed.files import UNFINISHED, write_text
 
+if TYPE_CHECKING:
+    from jaxmed.data.preprocess import Preprocessing
+
 CONFIG = "config.toml"
 ENVIRONMENT = "environment.json"
 SPLIT = "split.csv"
+SKIPPED = "skipped.csv"
 # A run is finished when all of these are there.
 FILES = (
     CONFIG,
@@ -27,6 +31,8 @@ FILES = (
 )
 # What decides a run's numbers; texts about the experiment may change.
 DECISIVE = ("name", "data", "augment", "model", "train", "evaluate", "explain")
+# But for this one: what it decides is in the data set's fingerprint.
+FREE = "data.memory"
 
 
 def experiment_folder(out: Path, name: str) -> Path:
@@ -102,7 +108,7 @@ def first_difference(
     flat_new = _flatten({key: new.get(key, {}) for key in DECISIVE})
     for key in [*flat_new, *flat_old]:
         there, here = flat_old.get(key), flat_new.get(key)
-        if there != here:
+        if there != here and key != FREE:
             return key, _spell(there), _spell(here)
     return None
 
@@ -125,6 +131,39 @@ def write_json(path: Path, content: Any) -> None:
     """Writes JSON that every reader accepts: no NaN."""
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
     write_text(path, text + "\n")
+
+
+def read_preprocessing(folder: Path) -> "Preprocessing | None":
+    """Rebuilds what a run did with images before its network saw them.
+
+    Args:
+        folder: of the run, whose environment.json says it.
+
+    Returns:
+        The run's own, or None if it did not record it, as early versions did not.
+
+    Raises:
+        InputError: there is no environment.json, or it is not a run's.
+    """
+    from jaxmed.data.preprocess import Preprocessing
+    from jaxmed.data.resizing import Resizing
+
+    path = folder / ENVIRONMENT
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")).get("preprocessing")
+        if found is None:
+            return None
+        # Before there was another way, all images were squashed.
+        resizing = Resizing(**found.get("resizing", {}))
+        scale = {name: tuple(found[name]) for name in ("mean", "std")}
+        return Preprocessing(**found | scale | {"resizing": resizing})
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(
+            f"{path} does not say how the run prepared its images ({error!r}). Restore "
+            "it, or run again."
+        ) from error
 
 
 def write_config(folder: Path, table: Table) -> None:

@@ -4,10 +4,12 @@ import re
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
+from jaxmed.errors import InputError
 from jaxmed.experiments.config import DataConfig
 
 if TYPE_CHECKING:
     from jaxmed.data.dataset import Dataset
+    from jaxmed.data.resizing import Resizing
     from jaxmed.data.split import Splitting
 
 # A validation split of fewer images, and of a smaller part of the training images,
@@ -26,9 +28,14 @@ def load_images(config: DataConfig) -> "Dataset":
 
     splitting = splitting_of(config)
     data = load_dataset(
-        config.source, image_size=config.image_size, splitting=splitting
+        config.source,
+        image_size=config.image_size,
+        resizing=resizing_of(config),
+        splitting=splitting,
+        memory_budget=None if config.memory < 0 else config.memory,
+        on_error=config.on_error,
     )
-    for note in notes_on_split(data, splitting):
+    for note in [*notes_on_files(data), *notes_on_split(data, splitting)]:
         print(note, flush=True)
     return data
 
@@ -46,12 +53,50 @@ def without_subset(config: DataConfig) -> DataConfig:
     return replace(config, train_images=0, subset_seed=0)
 
 
+def resizing_of(config: DataConfig) -> "Resizing":
+    """Returns the part of the configuration that says how images become squares.
+
+    Raises:
+        InputError: a factor, and nothing is cropped.
+    """
+    from jaxmed.data.resizing import Resizing
+
+    if config.resize != "crop" and config.resize_factor != DataConfig.resize_factor:
+        raise InputError(
+            f"data.resize_factor is {config.resize_factor}, and data.resize is "
+            f"{config.resize}, which has no factor. Set data.resize to crop, or leave "
+            "data.resize_factor out."
+        )
+    return Resizing(mode=config.resize, factor=config.resize_factor)
+
+
 def splitting_of(config: DataConfig) -> "Splitting":
     """Returns the part of the configuration that says what train, val and test are."""
     from jaxmed.data.split import Splitting
 
     names = [field.name for field in fields(Splitting)]
     return Splitting(**{name: getattr(config, name) for name in names})
+
+
+def notes_on_files(data: "Dataset") -> list[str]:
+    """Returns sentences on files that were skipped, and on those not in memory."""
+    from jaxmed.data.dataset import SPLITS
+    from jaxmed.data.lazy import LazyImages
+
+    notes = []
+    if data.skipped:
+        name, reason = next(iter(data.skipped.items()))
+        notes.append(
+            f"{data.source}: {len(data.skipped):,} skipped that cannot be used, such "
+            f"as {name} ({reason})"
+        )
+    if isinstance(data.train.images, LazyImages):
+        size = sum(getattr(data, name).images.nbytes for name in SPLITS)
+        notes.append(
+            f"{data.source}: decoded images would take {size / 1e9:.3g} GB, so they "
+            "are decoded when they are needed; see --data.memory"
+        )
+    return notes
 
 
 def notes_on_split(data: "Dataset", splitting: "Splitting") -> list[str]:

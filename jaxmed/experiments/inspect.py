@@ -24,7 +24,8 @@ DESCRIPTION = """\
 Writes OUT/inspect-NAME.html, a page with counts, sample and mean images, duplicates and
 patients on both sides of a split, and inspect-NAME.json with everything it found.
 Exit code: 0; 1 if an image (exact or near duplicate) or a patient is in more than one
-split; 2 for bad input. Files that cannot be read stop it with their names."""
+split; 2 for bad input. Files that cannot be read stop it with their names, or with
+--data.on-error skip are left out and listed."""
 FIELDS = """\
 The fields of a recipe's [data] are flags, as for `run`, whose --help lists them:
   inspect folder:scans --data.image-size 320 --group-pattern 'patient(\\d+)'

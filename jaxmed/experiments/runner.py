@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jaxmed.data.dataset import ON_DISK
 from jaxmed.errors import InputError
 from jaxmed.experiments.arms import Prepared, naming, prepare_arm, training_settings
 from jaxmed.experiments.augmented import write_augmented
@@ -11,6 +12,7 @@ from jaxmed.experiments.cams import write_cams
 from jaxmed.experiments.environment import describe_environment
 from jaxmed.experiments.folders import (
     ENVIRONMENT,
+    SKIPPED,
     SPLIT,
     run_folder,
     write_config,
@@ -41,14 +43,14 @@ def train_run(
         recipe: its folders were checked.
         arm, seed: which of its runs.
         data: what the arm's configuration names.
-        whole: the same with all training images, for split.csv.
+        whole: the same with all training images, for split.csv and skipped.csv.
         out: the folder of all experiments.
 
     Raises:
         InputError: the images or the starting weights changed since the run began,
             or something in the configuration does not fit them.
     """
-    from jaxmed.data.split_file import write_split
+    from jaxmed.data.split_file import write_skipped, write_split
     from jaxmed.training.fit import fit
 
     folder = run_folder(out, recipe, arm, seed)
@@ -58,13 +60,15 @@ def train_run(
     with naming(arm):
         prepared = prepare_arm(config, data, seed=seed, out=out)
         environment = describe_environment(data, prepared)
-        environment |= {"arms": list(recipe.order)}
+        environment |= {"tta": config.evaluate.tta, "arms": list(recipe.order)}
         _check_unchanged(folder, environment)
         print(prepared.start.note)
         print(prepared.strategy.describe(prepared.model), flush=True)
         write_config(folder, recipe.table(arm, seed))
         if not (folder / SPLIT).is_file():
             write_split(folder / SPLIT, whole)
+        if whole.skipped:
+            write_skipped(folder / SKIPPED, whole)
         write_json(folder / ENVIRONMENT, environment | {"best": None, "seconds": None})
         write_augmented(
             folder,
@@ -99,7 +103,13 @@ def _write_results(
 
     config, preprocessing = recipe.arms[arm], prepared.preprocessing
     predictions = {
-        split: predict_split(prepared.model, data, split, preprocessing=preprocessing)
+        split: predict_split(
+            prepared.model,
+            data,
+            split,
+            preprocessing=preprocessing,
+            views=config.evaluate.tta,
+        )
         for split in ("val", "test")
     }
     write_predictions(folder / "predictions.csv", list(predictions.values()))
@@ -117,7 +127,7 @@ def _write_results(
         resamples=config.evaluate.resamples,
         seed=config.evaluate.seed,
     )
-    write_json(folder / "metrics.json", metrics)
+    write_json(folder / "metrics.json", {"tta": config.evaluate.tta} | metrics)
 
 
 def _check_unchanged(folder: Path, environment: dict[str, Any]) -> None:
@@ -128,9 +138,20 @@ def _check_unchanged(folder: Path, environment: dict[str, Any]) -> None:
     before = json.loads(path.read_text(encoding="utf-8"))
     for key, what in (("data", "images"), ("weights", "starting weights")):
         old, new = before[key]["fingerprint"], environment[key]["fingerprint"]
+        # Pixels that are resized elsewhere differ by a grey level, so results do too.
+        if key == "data" and old.startswith(ON_DISK) != new.startswith(ON_DISK):
+            raise InputError(
+                f"The run in {folder} began with images {_place(old)}, and now they "
+                f"are {_place(new)}. Set --data.memory to go on as it began, or give "
+                "another --out."
+            )
         if old != new:
             raise InputError(
                 f"The {what} changed since the run in {folder} began (fingerprint "
                 f"{str(old)[:12]} then, {str(new)[:12]} now). Give another --out, or "
                 "delete that folder."
             )
+
+
+def _place(fingerprint: str) -> str:
+    return "in their files" if fingerprint.startswith(ON_DISK) else "in memory"

@@ -1,7 +1,6 @@
 """The weights a run starts from."""
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxmed.errors import InputError, unknown
-from jaxmed.experiments.folders import CONFIG, ENVIRONMENT, is_finished
+from jaxmed.experiments.folders import CONFIG, is_finished, read_preprocessing
 from jaxmed.experiments.toml import read_toml
 
 if TYPE_CHECKING:
@@ -117,10 +116,9 @@ def _from_run(model: "Classifier", weights: str, folder: Path) -> Start:
             "same."
         )
     parameters.load(model, own | loaded)
-    environment = json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))
     # Runs that did not record it had what the model has now: the architecture's.
-    if scale := environment.get("preprocessing"):
-        model.mean, model.std = tuple(scale["mean"]), tuple(scale["std"])
+    if preprocessing := read_preprocessing(folder):
+        model.mean, model.std = preprocessing.mean, preprocessing.std
     epoch = progress["best"]["epoch"]
     return Start(
         name=weights,

@@ -64,6 +64,9 @@ def tell(found: Findings) -> list[str]:
         sentences += _tell_modes(found["files"])
     if ids := blank["ids"]:
         sentences.append(f"Blank images, without contrast: {_few(ids)}.")
+    if skipped := found["skipped"]:
+        reasons = [f"{name} ({reason})" for name, reason in skipped.items()]
+        sentences.append(f"Files left out, which cannot be used: {_few(reasons)}.")
     return sentences
 
 

@@ -8,6 +8,12 @@ from jaxmed.report.curves import rates_vary
 from jaxmed.report.phases import read_phases
 from jaxmed.report.records import Arm, RunRecord
 
+RESIZED = {
+    "squash": "squashed to a square",
+    "pad": "padded to a square with black",
+    "crop": "the middle",
+}
+
 
 def facts(arms: Sequence[Arm], when: str) -> list[tuple[str, str]]:
     """Terms and texts for the head of the page: data, arms, device, time."""
@@ -21,6 +27,7 @@ def facts(arms: Sequence[Arm], when: str) -> list[tuple[str, str]]:
     found = [
         ("Data", str(data.get("source", "not recorded"))),
         ("Images", _each(arms, _sizes)),
+        ("Network sees", _each(arms, _seen)),
         ("Seeds", _grouped({arm.name: _seeds(arm) for arm in arms})),
         ("Starting weights", _each(arms, _weights)),
         ("Device", _each(arms, _devices)),
@@ -156,6 +163,22 @@ def _sizes(run: RunRecord) -> str:
     data = run.environment.get("data", {})
     sizes = data.get("sizes") or {s: len(p.ids) for s, p in run.predictions.items()}
     return ", ".join(f"{split} {size:,}" for split, size in sizes.items())
+
+
+def _seen(run: RunRecord) -> str:
+    """How an image reaches the network: "224 x 224 pixels, padded; 2 views"."""
+    preprocessing = run.environment.get("preprocessing") or {}
+    if "image_size" not in preprocessing:
+        return "not recorded"
+    side = preprocessing["image_size"]
+    resizing = preprocessing.get("resizing") or {}
+    mode = str(resizing.get("mode", "squash"))
+    how = RESIZED.get(mode, mode)
+    if mode == "crop" and resizing.get("factor"):
+        how = f"the middle, 1 / {resizing['factor']:.3g} of the shorter side"
+    text = f"{side} × {side} pixels, {how}"
+    views = run.metrics.get("tta", "none")
+    return text if views == "none" else f"{text}; mean of views: {views}"
 
 
 def _weights(run: RunRecord) -> str:

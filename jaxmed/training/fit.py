@@ -64,7 +64,8 @@ def fit(
             looked at.
         strategy: a preset's name, a strategy, or a function of the model.
         preprocessing: uint8 images to network input; by default resized to
-            `data.image_size` and normalised as `preprocessing_of` says.
+            `data.image_size` as `data.resizing` says, and normalised as
+            `preprocessing_of` does.
         batch_size: images the network sees at once, over all devices; at least 1.
         seed: decides the order and draw of images, augmentation, mixing and dropout.
         select: what the best epoch has: the lowest "val_loss", or the highest of
@@ -103,7 +104,8 @@ def fit(
             model=model,
             data=data,
             strategy=strategy,
-            preprocessing=preprocessing or preprocessing_of(model, data.image_size),
+            preprocessing=preprocessing
+            or preprocessing_of(model, data.image_size, data.resizing),
             loss=loss,
             augmentation=augmentation,
             mixing=mixing,

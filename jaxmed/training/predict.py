@@ -9,8 +9,10 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
-from jaxmed.data.dataset import Dataset
+from jaxmed.data.dataset import SPLITS, Dataset
+from jaxmed.data.lazy import ImageArray
 from jaxmed.data.preprocess import Preprocessing
+from jaxmed.data.views import VIEWS, check_views, see
 from jaxmed.evaluation.predictions import Predictions
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.normalization import set_training_norms
@@ -33,12 +35,13 @@ BATCH_SIZE = 256
 def compute_logits(
     definition: Any,
     weights: Arrays,
-    images: np.ndarray,
+    images: ImageArray,
     *,
     preprocessing: Preprocessing,
     mesh: Mesh,
     batch_size: int = BATCH_SIZE,
     description: str | None = None,
+    views: str = "none",
 ) -> np.ndarray:
     """Runs the network over images in batches of one shape.
 
@@ -50,11 +53,12 @@ def compute_logits(
         mesh: the devices.
         batch_size: images a batch.
         description: shown as progress; None shows nothing.
+        views: of each image, see `jaxmed.data.views`.
 
     Returns:
-        float32 (n, k).
+        float32 (n, k); (n, views, k) of several views.
     """
-    run = compiled_logits(definition, preprocessing, mesh)
+    run = compiled_logits(definition, preprocessing, mesh, views)
     batch_size = min(batch_size, len(images))
     order = np.arange(len(images), dtype=np.int32)
     chunks = []
@@ -62,7 +66,9 @@ def compute_logits(
     def work(advance):
         for indices, mask in batches(order, batch_size, mesh.size):
             count = int(mask.sum())
-            chunks.append(np.asarray(run(weights, images[indices]))[:count])
+            batch = images[indices]
+            each = [np.asarray(run(weights, batch, v)) for v in range(VIEWS[views])]
+            chunks.append(np.stack(each, axis=1)[:count])
             advance(count)
 
     if description is None:
@@ -70,20 +76,25 @@ def compute_logits(
     else:
         with progress(description, len(images), unit="images") as advance:
             work(advance)
-    return np.concatenate(chunks)
+    logits = np.concatenate(chunks)
+    return logits[:, 0] if views == "none" else logits
 
 
 @lru_cache(maxsize=32)
 def compiled_logits(
-    definition: Any, preprocessing: Preprocessing, mesh: Mesh
-) -> Callable[[Arrays, ArrayLike], jax.Array]:
-    """Compiles prediction: all weights by path, and uint8 images, to logits."""
+    definition: Any, preprocessing: Preprocessing, mesh: Mesh, views: str = "none"
+) -> Callable[[Arrays, ArrayLike, int], jax.Array]:
+    """Compiles prediction: weights by path, uint8 images and a view's number to logits.
+
+    All views are one program.
+    """
     whole, cut = replicated(mesh), over_batch(mesh)
 
-    def logits(weights, images):
-        return merge(definition, weights, {})(preprocessing(images))
+    def logits(weights, images, number):
+        seen = see(images, number, views=views, preprocessing=preprocessing)
+        return merge(definition, weights, {})(seen)
 
-    return jax.jit(logits, in_shardings=(whole, cut), out_shardings=whole)
+    return jax.jit(logits, in_shardings=(whole, cut, whole), out_shardings=whole)
 
 
 def eval_parts(model: Classifier) -> Parts:
@@ -94,13 +105,14 @@ def eval_parts(model: Classifier) -> Parts:
 
 def predict(
     model: Classifier,
-    images: np.ndarray,
+    images: ImageArray,
     *,
     preprocessing: Preprocessing,
     task: str,
     batch_size: int = BATCH_SIZE,
     devices: Devices | None = None,
     description: str = "Predicting",
+    views: str = "none",
 ) -> np.ndarray:
     """Computes class probabilities, before calibration.
 
@@ -112,11 +124,17 @@ def predict(
         batch_size: images a batch.
         devices: by default all there are.
         description: of the progress shown.
+        views: test-time augmentation by its name in `jaxmed.data.views`, over which
+            probabilities are averaged.
 
     Returns:
         float32 (n, k): rows of a softmax, or independent probabilities if
         multi-label; (n, 2) of a binary task, with one logit too.
+
+    Raises:
+        InputError: views that there are not, or that the preprocessing does not have.
     """
+    check_views(views, preprocessing.resizing)
     mesh = data_mesh(devices)
     definition, params, stats = eval_parts(model)
     logits = compute_logits(
@@ -127,8 +145,12 @@ def predict(
         mesh=mesh,
         batch_size=batch_size,
         description=description,
+        views=views,
     )
-    return probabilities(logits, task)
+    probs = probabilities(logits, task)
+    if views == "none":
+        return probs
+    return probs.mean(axis=1, dtype=np.float64).astype(np.float32)
 
 
 def predict_split(
@@ -139,6 +161,7 @@ def predict_split(
     preprocessing: Preprocessing | None = None,
     batch_size: int = BATCH_SIZE,
     devices: Devices | None = None,
+    views: str = "none",
 ) -> Predictions:
     """Predicts a split of a data set: what evaluation takes.
 
@@ -147,17 +170,19 @@ def predict_split(
         data: whose images.
         split: "train", "val" or "test".
         preprocessing: what the model was trained with; by default `fit`'s default.
-        batch_size, devices: see `predict`.
+        batch_size, devices, views: see `predict`.
     """
     part = getattr(data, split)
     probs = predict(
         model,
         part.images,
-        preprocessing=preprocessing or preprocessing_of(model, data.image_size),
+        preprocessing=preprocessing
+        or preprocessing_of(model, data.image_size, data.resizing),
         task=data.task,
         batch_size=batch_size,
         devices=devices,
         description=f"Predicting {split}",
+        views=views,
     )
     return as_predictions(data, split, probs)
 
@@ -168,8 +193,7 @@ def as_predictions(data: Dataset, split: str, probs: np.ndarray) -> Predictions:
     Groups and columns come along; groups only if all splits have them.
     """
     part = getattr(data, split)
-    splits = (data.train, data.val, data.test)
-    grouped = all(split.groups is not None for split in splits)
+    grouped = all(getattr(data, name).groups is not None for name in SPLITS)
     return Predictions(
         split=split,
         ids=part.ids,

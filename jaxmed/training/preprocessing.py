@@ -1,16 +1,20 @@
 """The preprocessing that a model's weights expect."""
 
 from jaxmed.data.preprocess import Preprocessing
+from jaxmed.data.resizing import SQUASH, Resizing
 from jaxmed.errors import InputError
 from jaxmed.models.classifier import Classifier
 
 
-def preprocessing_of(model: Classifier, image_size: int) -> Preprocessing:
+def preprocessing_of(
+    model: Classifier, image_size: int, resizing: Resizing = SQUASH
+) -> Preprocessing:
     """Returns what `fit` and `predict_split` do with images unless told otherwise.
 
     Args:
         model: decides the channels, and normalises by its `mean` and `std`.
         image_size: pixels of a side.
+        resizing: how images become squares of it.
 
     Raises:
         InputError: the model has another number of channels than 1 or 3.
@@ -22,5 +26,9 @@ def preprocessing_of(model: Classifier, image_size: int) -> Preprocessing:
             "Build it with in_channels=1 or 3."
         )
     return Preprocessing(
-        image_size=image_size, channels=channels, mean=model.mean, std=model.std
+        image_size=image_size,
+        channels=channels,
+        mean=model.mean,
+        std=model.std,
+        resizing=resizing,
     )

@@ -17,8 +17,9 @@ from pydicom.uid import (  # noqa: E402
     generate_uid,
 )
 
-from jaxmed.data.decode import UnusableImage, squash  # noqa: E402
+from jaxmed.data.decode import UnusableImage, fit_square  # noqa: E402
 from jaxmed.data.dicom import decode_dicom  # noqa: E402
+from jaxmed.data.resizing import MODES, Resizing  # noqa: E402
 from jaxmed.data.sources import load_dataset  # noqa: E402
 from jaxmed.data.split import Splitting  # noqa: E402
 from jaxmed.errors import InputError  # noqa: E402
@@ -175,11 +176,13 @@ def test_lossless_compression_without_further_packages(save):
     np.testing.assert_array_equal(decode_dicom(save(made)), expected)
 
 
-def test_large_images_are_squashed_as_pictures_are(save):
+@pytest.mark.parametrize("mode", MODES)
+def test_large_images_become_squares_as_pictures_do(save, mode):
     path = save(make(noise((20, 30))))
-    whole = decode_dicom(path)
-    np.testing.assert_array_equal(decode_dicom(path, 10), squash(whole, 10))
-    np.testing.assert_array_equal(decode_dicom(path, 30), whole)
+    whole, resizing = decode_dicom(path), Resizing(mode=mode)
+    found = decode_dicom(path, 10, resizing)
+    np.testing.assert_array_equal(found, fit_square(whole, 10, resizing))
+    np.testing.assert_array_equal(decode_dicom(path, 30, resizing), whole)
 
 
 def without(name):

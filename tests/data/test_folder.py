@@ -121,7 +121,7 @@ def test_links_to_class_folders_are_followed(root, tmp_path):
 @pytest.mark.parametrize("target", [".", "..", "../../../.."])
 def test_a_link_that_leads_back_is_explained(root, target):
     (root / "train" / "NORMAL" / "more").symlink_to(target)
-    with pytest.raises(InputError, match="more is a link to a folder that it lies in"):
+    with pytest.raises(InputError, match=r"more \(a link to a folder that it lies in"):
         load(root)
 
 
@@ -130,7 +130,7 @@ def test_two_links_that_lead_to_each_other_are_explained(root, tmp_path):
     other.mkdir()
     (root / "train" / "NORMAL" / "more").symlink_to(other)
     (other / "back").symlink_to(root / "train" / "NORMAL")
-    with pytest.raises(InputError, match="more/back is a link to a folder that it"):
+    with pytest.raises(InputError, match=r"more/back \(a link to a folder that it"):
         load(root)
 
 
@@ -154,7 +154,7 @@ def test_what_may_not_be_read_is_named(root):
         load(root)
     path.chmod(0)
     try:
-        with pytest.raises(InputError, match="cannot be read: Permission denied"):
+        with pytest.raises(InputError, match=r"NORMAL \(a folder that cannot be"):
             load(root)
     finally:
         path.chmod(0o700)
@@ -163,7 +163,7 @@ def test_what_may_not_be_read_is_named(root):
 def test_a_name_that_is_no_text_is_named(root):
     path = os.fsencode(root / "val" / "NORMAL") + b"/\xff.png"
     shutil.copy(root / "val" / "NORMAL" / "normal-0.png", path)
-    with pytest.raises(InputError, match=r"udcff.png' \(its name is not UTF-8\)"):
+    with pytest.raises(InputError, match=r"udcff.png \(its name is not UTF-8\)"):
         load(root)
 
 

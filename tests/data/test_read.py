@@ -91,7 +91,8 @@ def test_all_bad_files_are_in_one_sentence(save, tmp_path):
         "bad02.png (No such file or directory), "
     )
     assert sentence.endswith(
-        "bad09.png (the file is empty), and 2 more. Replace or remove them."
+        "bad09.png (the file is empty), and 2 more. Replace or remove them, or set "
+        "on_error to skip."
     )
 
 

@@ -3,11 +3,15 @@
 import numpy as np
 import pytest
 
+from jaxmed.data.resizing import Resizing
 from jaxmed.data.sources import load_dataset
 from jaxmed.data.split import Splitting
 from jaxmed.errors import InputError
 
+PAD = Resizing(mode="pad")
 MODULE = """
+from dataclasses import replace
+
 import numpy as np
 from jaxmed.data.dataset import Split, Unsplit
 
@@ -24,12 +28,16 @@ def load(rest, cache, image_size):
         class_names=("even", "odd"), images=images, image_size=4,
     )
 
+def told(rest, cache, image_size, resizing):
+    return replace(load(rest, cache, image_size), name=resizing.mode)
+
 def wrong(rest, cache, image_size):
     return {}
 """
 POINTS = """
 [jaxmed.sources]
 numbers = foreign_source:load
+told = foreign_source:told
 wrong = foreign_source:wrong
 gone = foreign_source_gone:load
 unfinished = foreign_unfinished:load
@@ -54,6 +62,13 @@ def test_a_source_of_another_package_is_loaded_and_split():
     assert (data.source, data.image_size) == ("numbers:40", 8)
     assert [len(s) for s in (data.train, data.val, data.test)] == [28, 4, 8]
     np.testing.assert_array_equal(data.val.labels, data.val.images[:, 0, 0, 0] % 2)
+
+
+def test_a_loader_is_told_how_to_resize_if_it_asks():
+    options = {"splitting": Splitting(split="stratified"), "resizing": PAD}
+    for source, name in (("told:40", "pad"), ("numbers:40", "numbers")):
+        data = load_dataset(source, **options)
+        assert (data.name, data.resizing, data.image_size) == (name, PAD, 4)
 
 
 @pytest.mark.parametrize(
