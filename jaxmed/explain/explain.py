@@ -12,6 +12,7 @@ from jaxmed.explain.activation_maps import principal_maps
 from jaxmed.explain.batches import in_batches
 from jaxmed.explain.layers import activations_and_gradients, check_layer
 from jaxmed.explain.methods import METHODS, find_method
+from jaxmed.explain.network import predicted_classes
 from jaxmed.explain.scores import checked_classes, checked_images
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import Arrays, Parts, split
@@ -69,7 +70,9 @@ def explain(
         >>> explain(model, images[rows], labels).shape
         (3, 64, 64)
     """
-    compute, arrays = _prepared(model, images, classes, method, layer, options)
+    compute, arrays = _prepared(
+        model, images, classes, method, layer, batch_size, options
+    )
     shape = arrays[0].shape[1:3]
 
     def finished(*batch: ArrayLike) -> jax.Array:
@@ -98,7 +101,9 @@ def raw_maps(
         float32, signed: (n, h', w') of the layer's size, or (n, h, w) for a method of
         pixels.
     """
-    compute, arrays = _prepared(model, images, classes, method, layer, options)
+    compute, arrays = _prepared(
+        model, images, classes, method, layer, batch_size, options
+    )
     description = description or METHODS[method].title
     return in_batches(compute, *arrays, batch_size=batch_size, description=description)
 
@@ -126,35 +131,40 @@ def _scaled(maps: jax.Array) -> jax.Array:
     return maps / (EPSILON + maps.max(axis=(1, 2), keepdims=True))
 
 
-def _prepared(model, images, classes, method, layer, options):
+def _prepared(model, images, classes, method, layer, batch_size, options):
     """Checks the arguments; returns a function of a batch, and what it takes rows of."""
     find_method(method, layer, options)
     images = checked_images(images)
     chosen = checked_classes(classes, model, len(images))
+    if classes is None and not METHODS[method].of_layer:
+        # Other pixels must not change which class is explained.
+        chosen = predicted_classes(model, images, batch_size=batch_size)
     check_layer(model, layer, min(images.shape[1:3]))
-    parts, settings = split(model), tuple(sorted(options.items()))
+    parts, way = split(model), METHODS[method]
 
     def compute(images, classes, places):
-        maps = _raw(*parts, images, classes, places, method, layer, settings)
+        if not way.of_layer:
+            return way.compute(parts, images, classes, places, **options)
+        maps = _combined(*_found(*parts, images, classes, layer), method)
         return principal_maps(np.asarray(maps)) if maps.ndim == 4 else maps
 
     return compute, (images, chosen, np.arange(len(images)))
 
 
-@partial(jax.jit, static_argnames=("definition", "method", "layer", "options"))
-def _raw(
+@partial(jax.jit, static_argnames=("definition", "layer"))
+def _found(
     definition: Any,
     params: Arrays,
     stats: Arrays,
     images: jax.Array,
     classes: jax.Array,
-    places: jax.Array,
-    method: str,
     layer: str | None,
-    options: tuple[tuple[str, Any], ...],
-) -> jax.Array:
+) -> tuple[jax.Array, jax.Array]:
+    # Apart from the methods' formulas, so that the network compiles once for all.
     parts = Parts(definition, params, stats)
-    compute, of_layer = METHODS[method].compute, METHODS[method].of_layer
-    if of_layer:
-        return compute(*activations_and_gradients(parts, images, classes, layer))
-    return compute(parts, images, classes, places, **dict(options))
+    return activations_and_gradients(parts, images, classes, layer)
+
+
+@partial(jax.jit, static_argnames="method")
+def _combined(activations: jax.Array, gradients: jax.Array, method: str) -> jax.Array:
+    return METHODS[method].compute(activations, gradients)

@@ -15,10 +15,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxmed.errors import InputError, unknown
+from jaxmed.explain.network import eval_model
 from jaxmed.explain.scores import class_logits
 from jaxmed.models.classifier import Classifier
-from jaxmed.models.normalization import set_training_norms
-from jaxmed.models.parameters import Parts, dotted, merge, split
+from jaxmed.models.parameters import Parts, dotted, split
 
 _BACKBONE = "backbone."
 # A module that is called more than once, and never on a map.
@@ -60,20 +60,19 @@ def check_layer(model: Classifier, layer: str | None, image_size: int = 224) -> 
     name, names = layer.removeprefix(_BACKBONE), layer_names(model)
     if name not in names:
         # A long list helps nobody: without a near name, the ones of its depth.
-        raise unknown("layer", name, [n for n in names if n.count(".") <= name.count(".")])
+        raise unknown(
+            "layer", name, [n for n in names if n.count(".") <= name.count(".")]
+        )
     images = jnp.zeros((1, image_size, image_size, model.in_channels))
     parts = split(model)
-    shape = jax.eval_shape(lambda x: _run(parts, x, layer, lambda y: y)[1], images).shape
+    shape = jax.eval_shape(
+        lambda x: _run(parts, x, layer, lambda y: y)[1], images
+    ).shape
     if len(shape) != 4:
         raise InputError(
             f"The layer {layer!r} gives {shape[1:]} numbers an image, and no map. Name "
             "one before the pooling."
         )
-
-
-def eval_logits(parts: Parts, images: jax.Array) -> jax.Array:
-    """Computes the logits (n, k) in eval mode; usable inside jitted code."""
-    return _eval_model(parts)(images)
 
 
 def activations_and_gradients(
@@ -95,7 +94,7 @@ def activations_and_gradients(
     # Images do not depend on each other in eval mode: the gradient of the sum is each
     # image's own.
     if layer is None:
-        model = _eval_model(parts)
+        model = eval_model(parts)
         activations = model.features(images)
         gradients = jax.grad(
             lambda maps: class_logits(model.classify(maps), classes).sum()
@@ -113,7 +112,7 @@ def activations_and_gradients(
 
 def _run(parts: Parts, images: jax.Array, layer: str, change):
     """Computes the logits with a layer's output changed, and that output."""
-    model, seen = _eval_model(parts), []
+    model, seen = eval_model(parts), []
 
     def through(output: jax.Array) -> jax.Array:
         seen.append(change(output))
@@ -144,9 +143,3 @@ def _tap(backbone: nnx.Module, layer: str, through) -> None:
 
 def _child(parent, part):
     return parent[part] if isinstance(parent, nnx.List) else getattr(parent, part)
-
-
-def _eval_model(parts: Parts) -> Classifier:
-    model = merge(*parts)
-    set_training_norms(model, ())
-    return model

@@ -23,9 +23,14 @@ def class_logits(logits: jax.Array, classes: jax.Array) -> jax.Array:
     Returns:
         float (n,).
     """
-    if logits.shape[1] == 1:
-        logits = jnp.concatenate([-logits, logits], axis=1)
-    return _taken(logits, classes)
+    return _taken(two_logits(logits), classes)
+
+
+def two_logits(logits: jax.Array) -> jax.Array:
+    """Puts the negative of a single logit, for class 0, before it."""
+    if logits.shape[1] > 1:
+        return logits
+    return jnp.concatenate([-logits, logits], axis=1)
 
 
 def class_probs(
