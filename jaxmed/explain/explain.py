@@ -4,7 +4,6 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
@@ -132,7 +131,7 @@ def _scaled(maps: jax.Array) -> jax.Array:
 
 
 def _prepared(model, images, classes, method, layer, batch_size, options):
-    """Checks the arguments; returns a function of a batch, and what it takes rows of."""
+    """Checks the arguments; returns a function of a batch, and whose rows it takes."""
     find_method(method, layer, options)
     images = checked_images(images)
     chosen = checked_classes(classes, model, len(images))

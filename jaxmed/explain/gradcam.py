@@ -1,7 +1,19 @@
 """Grad-CAM under its own name."""
 
-from functools import partial
+from typing import Any
+
+import numpy as np
+from jax.typing import ArrayLike
 
 from jaxmed.explain.explain import explain
+from jaxmed.models.classifier import Classifier
 
-grad_cam = partial(explain, method="grad_cam")
+
+def grad_cam(
+    model: Classifier,
+    images: ArrayLike,
+    classes: ArrayLike | None = None,
+    **settings: Any,
+) -> np.ndarray:
+    """Computes a Grad-CAM map for each image: `explain` with its usual method."""
+    return explain(model, images, classes, method="grad_cam", **settings)

@@ -64,8 +64,8 @@ def find_method(
     method = METHODS[name]
     if layer is not None and not method.of_layer:
         raise InputError(
-            f"{name} explains the image's own pixels and takes no layer, got {layer!r}. "
-            "Leave the layer out, or take a method of layers, such as grad_cam."
+            f"{name} explains by the image's own pixels and takes no layer, got "
+            f"{layer!r}. Leave the layer out, or take another method, such as grad_cam."
         )
     for option in options or {}:
         if not method.options:

@@ -85,7 +85,7 @@ def smooth_grad(
 def draw_noise(
     seed: int, places: jax.Array, sample: int, shape: tuple[int, ...]
 ) -> jax.Array:
-    """Draws standard normal noise (n, h, w, c) for a copy of the image at each place."""
+    """Draws normal noise (n, h, w, c) for one copy of the image at each place."""
 
     def draw(place):
         key = jax.random.fold_in(jax.random.key(seed), place)
@@ -122,7 +122,7 @@ def occlusion(
     _at_least("window", window, 1)
     if not 1 <= stride <= window:
         raise InputError(
-            f"stride must be from 1 to the window's {window} pixels, or pixels would be "
+            f"stride must be from 1 to the window's {window} pixels, lest pixels be "
             f"left out; got {stride}."
         )
     rows, columns = _squares(height, window, stride), _squares(width, window, stride)
