@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxmed.errors import InputError, unknown
+from jaxmed.experiments.cams import check_explanation
 from jaxmed.experiments.config import (
     AugmentConfig,
     ExperimentConfig,
@@ -88,8 +89,8 @@ def prepare_arm(
 
     Raises:
         InputError: weights that are not there or do not fit, a strategy that does not
-            fit the model, a single logit for another task than a binary one, or
-            balanced sampling for a multilabel one.
+            fit the model, a single logit for another task than a binary one, balanced
+            sampling for a multilabel one, or a layer to explain that is not there.
     """
     from jaxmed.models.zoo import create_model
     from jaxmed.strategies import create_strategy
@@ -115,6 +116,7 @@ def prepare_arm(
     start = load_start(model, config.model.weights, out)
     model.mean = config.model.mean or model.mean
     model.std = config.model.std or model.std
+    check_explanation(model, config.explain, config.data.image_size)
     train = config.train
     check_sampling(train.sampling, data.task)
     strategy = create_strategy(train.strategy, model, **train.options)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxmed.experiments.config import ExplainConfig
 from jaxmed.experiments.folders import write_json
 from jaxmed.files import replacing
 
@@ -17,6 +18,24 @@ if TYPE_CHECKING:
 INDEX = "cams.json"
 
 
+def check_explanation(
+    model: "Classifier", explain: ExplainConfig, image_size: int
+) -> None:
+    """Checks that a model can be explained in the way asked for.
+
+    Raises:
+        InputError: a layer that it does not have, that gives no map, or that the method
+            does not take.
+    """
+    if not explain.layer:
+        return
+    from jaxmed.explain.layers import check_layer
+    from jaxmed.explain.methods import find_method
+
+    find_method(explain.method, explain.layer)
+    check_layer(model, explain.layer, image_size)
+
+
 def write_cams(
     folder: Path,
     model: "Classifier",
@@ -24,9 +43,9 @@ def write_cams(
     predictions: "Predictions",
     *,
     preprocessing: Any,
-    images: int,
+    explain: ExplainConfig,
 ) -> None:
-    """Draws Grad-CAM overlays and their index, cams.json.
+    """Draws overlays of the maps and their index, cams.json.
 
     Args:
         folder: of the run; gets the folder cams/.
@@ -34,7 +53,7 @@ def write_cams(
         split: the test images.
         predictions: of the same images, in their order.
         preprocessing: what the model was trained with.
-        images: how many to draw, right ones and then wrong ones.
+        explain: how many images, right ones and then wrong ones, and by which method.
     """
     from jaxmed.explain.select import select_images
 
@@ -44,18 +63,20 @@ def write_cams(
     truth, probs, known = predictions.truth, predictions.probs, predictions.known
     # Where the label that is most probable is not known, neither right nor wrong.
     rows = np.flatnonzero(known[np.arange(len(known)), probs.argmax(axis=1)])
-    right, wrong = select_images(truth[rows], probs[rows], images)
+    right, wrong = select_images(truth[rows], probs[rows], explain.images)
     chosen = rows[np.concatenate([right, wrong]).astype(int)]
     entries = [
         _entry(predictions, int(index), f"cams/{number:03d}.png")
         for number, index in enumerate(chosen)
     ]
     if len(chosen):
-        # Of a multi-label task with one label too, the label is what is explained: to
-        # Grad-CAM a single logit is class 1.
+        # Of a multi-label task with one label too, the label is what is explained: a
+        # single logit is class 1.
         classes = predictions.probs[chosen].argmax(axis=1)
         classes += predictions.probs.shape[1] == 1
-        _draw(folder, entries, model, split.images[chosen], classes, preprocessing)
+        images = split.images[chosen]
+        maps = _explain(model, preprocessing(images), classes, explain)
+        _draw(folder, entries, _seen(images, preprocessing), maps, explain)
     write_json(target / INDEX, entries)
 
 
@@ -74,26 +95,45 @@ def _entry(predictions: "Predictions", index: int, file: str) -> dict[str, Any]:
     }
 
 
+def _explain(
+    model: "Classifier", images: Any, classes: np.ndarray, explain: ExplainConfig
+) -> np.ndarray:
+    from jaxmed.explain.explain import explain as make_maps
+
+    layer = explain.layer or None
+    return make_maps(model, images, classes, method=explain.method, layer=layer)
+
+
+def _seen(images: np.ndarray, preprocessing: Any) -> np.ndarray:
+    """Returns images as a map is of them: without what is cropped, with padding."""
+    import jax.numpy as jnp
+
+    if preprocessing.resizing.mode == "squash":
+        return images
+    seen = np.asarray(preprocessing.resize(jnp.asarray(images)))
+    return np.rint(seen).clip(0, 255).astype(np.uint8)
+
+
 def _draw(
     folder: Path,
     entries: list[dict[str, Any]],
-    model: "Classifier",
     images: np.ndarray,
-    classes: np.ndarray,
-    preprocessing: Any,
+    maps: np.ndarray,
+    explain: ExplainConfig,
 ) -> None:
-    """Explains the predicted class of each image, and writes one picture for each."""
-    import jax.numpy as jnp
+    """Writes one picture for each map, and in the entries how the map was made.
+
+    A degenerate map leaves its image as it is: it is no evidence for the class.
+    """
     from PIL import Image
 
-    from jaxmed.explain.gradcam import grad_cam
+    from jaxmed.explain.explain import is_degenerate
     from jaxmed.explain.overlay import overlay
 
-    maps = grad_cam(model, preprocessing(images), classes, description="Grad-CAM")
-    if preprocessing.resizing.mode != "squash":
-        # What a map is of: without what is cropped, and with what is padded.
-        seen = np.asarray(preprocessing.resize(jnp.asarray(images)))
-        images = np.rint(seen).clip(0, 255).astype(np.uint8)
-    for entry, image, cam in zip(entries, images, maps, strict=True):
+    made = {"method": explain.method, "layer": explain.layer or None}
+    degenerate = is_degenerate(maps)
+    for i, (entry, image, cam) in enumerate(zip(entries, images, maps, strict=True)):
+        entry |= made | {"degenerate": bool(degenerate[i])}
+        entry["note"] = "no evidence" if degenerate[i] else ""
         with replacing(folder / entry["file"]) as part:
             Image.fromarray(overlay(image, cam)).save(part)

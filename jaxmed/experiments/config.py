@@ -276,7 +276,7 @@ class EvaluateConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ExplainConfig:
-    """Which test images get a Grad-CAM overlay."""
+    """Which test images get a map of what the network looked at, and how."""
 
     images: int = setting(
         "test images to explain, half of them wrongly classified where there are as "
@@ -284,6 +284,28 @@ class ExplainConfig:
         8,
         low=0,
         high=1000,
+    )
+    method: str = setting(
+        "how: class-activation maps (the names with cam), or maps of the pixels "
+        "themselves, which cost a pass for each of 50 samples or of the squares",
+        "grad_cam",
+        choices=(
+            "grad_cam",
+            "grad_cam++",
+            "hires_cam",
+            "xgrad_cam",
+            "layer_cam",
+            "eigen_cam",
+            "eigen_grad_cam",
+            "integrated_gradients",
+            "smooth_grad",
+            "occlusion",
+        ),
+    )
+    layer: str = setting(
+        "whose map a class-activation map is of, by torchvision's name, such as layer3 "
+        "or features.28; empty for the last feature map",
+        "",
     )
 
 

@@ -119,7 +119,7 @@ def _write_results(
         data.test,
         predictions["test"],
         preprocessing=preprocessing,
-        images=config.explain.images,
+        explain=config.explain,
     )
     metrics = evaluate(
         predictions["val"],

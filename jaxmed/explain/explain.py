@@ -1,0 +1,169 @@
+"""Maps of what in an image speaks for a class, by any method and at any layer."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+from jax.typing import ArrayLike
+
+from jaxmed.explain.activation_maps import principal_maps
+from jaxmed.explain.batches import in_batches
+from jaxmed.explain.layers import activations_and_gradients, check_layer
+from jaxmed.explain.methods import METHODS, find_method
+from jaxmed.explain.network import predicted_classes
+from jaxmed.explain.scores import checked_classes, checked_images
+from jaxmed.models.classifier import Classifier
+from jaxmed.models.parameters import Arrays, Parts, split
+
+# Keeps a map that is zero everywhere from becoming 0/0; as in pytorch-grad-cam.
+EPSILON = 1e-7
+
+
+def explain(
+    model: Classifier,
+    images: ArrayLike,
+    classes: ArrayLike | None = None,
+    *,
+    method: str = "grad_cam",
+    layer: str | None = None,
+    batch_size: int = 32,
+    description: str | None = None,
+    **options: Any,
+) -> np.ndarray:
+    """Computes a map for each image: where what speaks for the class is.
+
+    What speaks against the class is cut off, the rest is scaled to [0, 1] and enlarged
+    bilinearly to the image, as pytorch-grad-cam does it.
+
+    Args:
+        model: used in eval mode whatever mode its layers are in; not changed.
+        images: float32 (n, h, w, c), normalised as for the model.
+        classes: int (n,), the class of each image to explain; None explains the one
+            that the model predicts, with the largest logit. If the model has a single
+            logit, it speaks for class 1, and its negative for class 0.
+        method: one of `jaxmed.explain.methods.METHODS`.
+        layer: whose map is taken, by torchvision's name, such as "layer3" or
+            "layer4.1.conv2" (see `jaxmed.explain.layers`); None is the last feature
+            map. Methods of pixels take none.
+        batch_size: images at a time. Each shape and kind of model compiles once.
+        description: shown with the progress; None is the method's name.
+        options: of the method; see `jaxmed.explain.pixel_maps`.
+
+    Returns:
+        float32 (n, h, w) in [0, 1]: 1 speaks most for the class. It is zero everywhere
+        if nothing in the image speaks for it; see `is_degenerate`.
+
+    Raises:
+        InputError: no images, classes that the model does not have, or an unknown
+            method, layer or option.
+
+    Example:
+        Of an image with several labels, each has its map:
+
+        >>> import numpy as np
+        >>> from jaxmed.models.zoo import create_model
+        >>> model = create_model("resnet10_narrow", num_classes=3)
+        >>> images = np.ones((2, 64, 64, 3), np.float32)
+        >>> rows, labels = np.nonzero([[1, 0, 1], [0, 1, 0]])
+        >>> explain(model, images[rows], labels).shape
+        (3, 64, 64)
+    """
+    compute, arrays = _prepared(
+        model, images, classes, method, layer, batch_size, options
+    )
+    shape = arrays[0].shape[1:3]
+
+    def finished(*batch: ArrayLike) -> jax.Array:
+        return finish(compute(*batch), shape)
+
+    description = description or METHODS[method].title
+    return in_batches(finished, *arrays, batch_size=batch_size, description=description)
+
+
+def raw_maps(
+    model: Classifier,
+    images: ArrayLike,
+    classes: ArrayLike | None = None,
+    *,
+    method: str = "grad_cam",
+    layer: str | None = None,
+    batch_size: int = 32,
+    description: str | None = None,
+    **options: Any,
+) -> np.ndarray:
+    """Computes the maps as the method's paper has them before any are cut or scaled.
+
+    Args and Raises: see `explain`.
+
+    Returns:
+        float32, signed: (n, h', w') of the layer's size, or (n, h, w) for a method of
+        pixels.
+    """
+    compute, arrays = _prepared(
+        model, images, classes, method, layer, batch_size, options
+    )
+    description = description or METHODS[method].title
+    return in_batches(compute, *arrays, batch_size=batch_size, description=description)
+
+
+def is_degenerate(maps: np.ndarray) -> np.ndarray:
+    """Tells which maps (n, h, w) of `explain` are zero everywhere: bool (n,).
+
+    Such a map is no evidence. Nothing spoke for the class, or everything alike, as on a
+    layer's map of a single pixel.
+    """
+    return (np.asarray(maps) == 0).all(axis=(1, 2))
+
+
+@partial(jax.jit, static_argnames="shape")
+def finish(maps: jax.Array, shape: tuple[int, int]) -> jax.Array:
+    """Cuts raw maps off at zero, scales them to [0, 1] and enlarges them to `shape`."""
+    maps = _scaled(jax.nn.relu(maps))
+    # Half-pixel centres and repeated edges, as cv2's INTER_LINEAR.
+    size = (len(maps), *shape)
+    return _scaled(jax.image.resize(maps, size, "bilinear", antialias=False))
+
+
+def _scaled(maps: jax.Array) -> jax.Array:
+    maps = maps - maps.min(axis=(1, 2), keepdims=True)
+    return maps / (EPSILON + maps.max(axis=(1, 2), keepdims=True))
+
+
+def _prepared(model, images, classes, method, layer, batch_size, options):
+    """Checks the arguments; returns a function of a batch, and whose rows it takes."""
+    find_method(method, layer, options)
+    images = checked_images(images)
+    chosen = checked_classes(classes, model, len(images))
+    if classes is None and not METHODS[method].of_layer:
+        # Other pixels must not change which class is explained.
+        chosen = predicted_classes(model, images, batch_size=batch_size)
+    check_layer(model, layer, min(images.shape[1:3]))
+    parts, way = split(model), METHODS[method]
+
+    def compute(images, classes, places):
+        if not way.of_layer:
+            return way.compute(parts, images, classes, places, **options)
+        maps = _combined(*_found(*parts, images, classes, layer), method)
+        return principal_maps(np.asarray(maps)) if maps.ndim == 4 else maps
+
+    return compute, (images, chosen, np.arange(len(images)))
+
+
+@partial(jax.jit, static_argnames=("definition", "layer"))
+def _found(
+    definition: Any,
+    params: Arrays,
+    stats: Arrays,
+    images: jax.Array,
+    classes: jax.Array,
+    layer: str | None,
+) -> tuple[jax.Array, jax.Array]:
+    # Apart from the methods' formulas, so that the network compiles once for all.
+    parts = Parts(definition, params, stats)
+    return activations_and_gradients(parts, images, classes, layer)
+
+
+@partial(jax.jit, static_argnames="method")
+def _combined(activations: jax.Array, gradients: jax.Array, method: str) -> jax.Array:
+    return METHODS[method].compute(activations, gradients)

@@ -1,0 +1,145 @@
+"""What a layer gives, and how the score changes with it, for any layer by its name.
+
+Names are torchvision's, such as "layer3", "layer4.1.conv2" or "features.28", with or
+without "backbone." before them. A layer's map is what the layer itself gives. In torch
+that is not always what a hook sees: torchvision's ReLU and its sums of a ResNet work in
+place, and write over what a convolution or a BatchNorm has just given. Layers without
+parameters (ReLU, pooling) have no module here and so no name. A DenseNet's "features"
+includes the ReLU that torchvision applies behind it.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxmed.errors import InputError, unknown
+from jaxmed.explain.network import eval_model
+from jaxmed.explain.scores import class_logits
+from jaxmed.models.classifier import Classifier
+from jaxmed.models.parameters import Parts, dotted, split
+
+_BACKBONE = "backbone."
+# A module that is called more than once, and never on a map.
+_UNNAMED = nnx.Dropout
+
+
+class _Tap(nnx.Module):
+    """A module whose output goes through a function."""
+
+    def __init__(self, module: nnx.Module, through: Callable[[jax.Array], jax.Array]):
+        self.module = module
+        self.through = through
+
+    def __call__(self, *args, **kwargs) -> jax.Array:
+        return self.through(self.module(*args, **kwargs))
+
+
+def layer_names(model: Classifier) -> list[str]:
+    """Returns the layers that can be named, sorted: "bn1", ..., "layer4.0.conv1"."""
+    return sorted(
+        dotted(path).removeprefix(_BACKBONE)
+        for path, module in nnx.iter_modules(model)
+        if len(path) > 1 and path[0] == "backbone" and not isinstance(module, _UNNAMED)
+    )
+
+
+def check_layer(model: Classifier, layer: str | None, image_size: int = 224) -> None:
+    """Checks that a layer exists and gives a map.
+
+    Args:
+        layer: see `layer_names`; None is the last feature map.
+        image_size: height and width of the images, in pixels.
+
+    Raises:
+        InputError: an unknown name, or what the layer gives is behind the pooling.
+    """
+    if layer is None:
+        return
+    name, names = layer.removeprefix(_BACKBONE), layer_names(model)
+    if name not in names:
+        # A long list helps nobody: without a near name, the ones of its depth.
+        raise unknown(
+            "layer", name, [n for n in names if n.count(".") <= name.count(".")]
+        )
+    images = jnp.zeros((1, image_size, image_size, model.in_channels))
+    parts = split(model)
+    shape = jax.eval_shape(
+        lambda x: _run(parts, x, layer, lambda y: y)[1], images
+    ).shape
+    if len(shape) != 4:
+        raise InputError(
+            f"The layer {layer!r} gives {shape[1:]} numbers an image, and no map. Name "
+            "one before the pooling."
+        )
+
+
+def activations_and_gradients(
+    parts: Parts, images: jax.Array, classes: jax.Array, layer: str | None
+) -> tuple[jax.Array, jax.Array]:
+    """Computes a layer's map and the gradient of the class's logit by it.
+
+    Usable inside jitted code. Only what is behind the layer is differentiated.
+
+    Args:
+        parts: of the model; used in eval mode.
+        images: float32 (n, h, w, c).
+        classes: int (n,); see `class_logits`.
+        layer: checked; None is the last feature map, the one that is pooled.
+
+    Returns:
+        Both float32 (n, h', w', c').
+    """
+    # Images do not depend on each other in eval mode: the gradient of the sum is each
+    # image's own.
+    if layer is None:
+        model = eval_model(parts)
+        activations = model.features(images)
+        gradients = jax.grad(
+            lambda maps: class_logits(model.classify(maps), classes).sum()
+        )(activations)
+        return activations, gradients
+
+    def score(shift):
+        logits, maps = _run(parts, images, layer, lambda y: y + shift)
+        return class_logits(logits, classes).sum(), maps
+
+    shape = jax.eval_shape(score, 0.0)[1].shape
+    gradients, activations = jax.grad(score, has_aux=True)(jnp.zeros(shape))
+    return activations, gradients
+
+
+def _run(parts: Parts, images: jax.Array, layer: str, change):
+    """Computes the logits with a layer's output changed, and that output."""
+    model, seen = eval_model(parts), []
+
+    def through(output: jax.Array) -> jax.Array:
+        seen.append(change(output))
+        return seen[-1]
+
+    _tap(model.backbone, layer.removeprefix(_BACKBONE), through)
+    logits = model(images)
+    (output,) = seen
+    return logits, output
+
+
+def _tap(backbone: nnx.Module, layer: str, through) -> None:
+    *path, last = (int(p) if p.isdigit() else p for p in layer.split("."))
+    parent = backbone
+    for part in path:
+        parent = _child(parent, part)
+    module = _child(parent, last)
+    while not callable(module):
+        # A list whose modules its owner calls one by one, torch's nn.Sequential: what
+        # it gives is what its last one gives.
+        parent, last = module, len(module) - 1
+        module = _child(parent, last)
+    if isinstance(parent, nnx.List):
+        parent[last] = _Tap(module, through)
+    else:
+        setattr(parent, last, _Tap(module, through))
+
+
+def _child(parent, part):
+    return parent[part] if isinstance(parent, nnx.List) else getattr(parent, part)

@@ -1,0 +1,150 @@
+"""Maps of the image's own pixels: by gradients along a path or in noise, by covering.
+
+Each function takes the parts of a model, float32 images (n, h, w, c), int classes (n,)
+and the images' places (n,) among all, and gives float32 (n, h, w). It calls a jitted
+step over and over: inside one jitted loop, XLA's gradients of convolutions are five
+times slower on a CPU.
+"""
+
+import math
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmed.errors import InputError
+from jaxmed.explain.network import class_gradients, class_scores
+from jaxmed.models.parameters import Parts
+
+
+def integrated_gradients(
+    parts: Parts,
+    images: jax.Array,
+    classes: jax.Array,
+    places: jax.Array,
+    *,
+    steps: int = 50,
+    baseline: float = 0.0,
+) -> jax.Array:
+    """Integrates the gradient on the straight way from a baseline to the image.
+
+    Sundararajan et al., "Axiomatic Attribution for Deep Networks", ICML 2017, eq. 1,
+    by the Gauss-Legendre rule, as captum does; summed over the channels. A map's sum is
+    the class's logit less that of the baseline, as exactly as `steps` allow.
+
+    Args:
+        steps: points on the way, at least 1.
+        baseline: value of the pixels at its start; 0, in normalised images, is the
+            mean colour of the images that the weights are of.
+    """
+    del places
+    _at_least("steps", steps, 1)
+    nodes, weights = np.polynomial.legendre.leggauss(steps)
+    difference = images - baseline
+    total = jnp.zeros_like(images)
+    for share, weight in zip((nodes + 1) / 2, weights / 2, strict=True):
+        point = baseline + float(share) * difference
+        total += float(weight) * class_gradients(*parts, point, classes)
+    return (total * difference).sum(axis=3)
+
+
+def smooth_grad(
+    parts: Parts,
+    images: jax.Array,
+    classes: jax.Array,
+    places: jax.Array,
+    *,
+    samples: int = 50,
+    noise: float = 0.15,
+    seed: int = 0,
+) -> jax.Array:
+    """Averages the gradient over noisy copies of the image.
+
+    Smilkov et al., "SmoothGrad: removing noise by adding noise", 2017, section 3.1. The
+    map is the largest magnitude among the channels: how sensitive the logit is to a
+    pixel, whatever the sign.
+
+    Args:
+        samples: copies of each image, at least 1.
+        noise: its standard deviation, as a share of the image's range of values.
+        seed: of the noise; an image's depends on its place too, not on its batch.
+    """
+    _at_least("samples", samples, 1)
+    _at_least("noise", noise, 0)
+    spread = images.max(axis=(1, 2, 3)) - images.min(axis=(1, 2, 3))
+    sigmas = (noise * spread)[:, None, None, None]
+    total = jnp.zeros_like(images)
+    for sample in range(samples):
+        noisy = images + sigmas * draw_noise(seed, places, sample, images.shape[1:])
+        total += class_gradients(*parts, noisy, classes)
+    return jnp.abs(total / samples).max(axis=3)
+
+
+@partial(jax.jit, static_argnames="shape")
+def draw_noise(
+    seed: int, places: jax.Array, sample: int, shape: tuple[int, ...]
+) -> jax.Array:
+    """Draws normal noise (n, h, w, c) for one copy of the image at each place."""
+
+    def draw(place):
+        key = jax.random.fold_in(jax.random.key(seed), place)
+        return jax.random.normal(jax.random.fold_in(key, sample), shape)
+
+    return jax.vmap(draw)(places)
+
+
+def occlusion(
+    parts: Parts,
+    images: jax.Array,
+    classes: jax.Array,
+    places: jax.Array,
+    *,
+    window: int = 0,
+    stride: int = 0,
+    baseline: float = 0.0,
+) -> jax.Array:
+    """Covers the image square by square, and sees how far the logit falls.
+
+    Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", ECCV
+    2014, section 4.2. A pixel's number is the mean fall over the squares that cover it,
+    as captum's `Occlusion` counts; the squares at the right and lower edge are cut off.
+
+    Args:
+        window: side of the square in pixels; 0 for a seventh of the shorter side.
+        stride: from one square to the next, at most `window`; 0 for half a window.
+        baseline: value of the covered pixels.
+    """
+    del places
+    height, width = images.shape[1:3]
+    window = window or max(1, min(height, width) // 7)
+    stride = stride or max(1, window // 2)
+    _at_least("window", window, 1)
+    if not 1 <= stride <= window:
+        raise InputError(
+            f"stride must be from 1 to the window's {window} pixels, lest pixels be "
+            f"left out; got {stride}."
+        )
+    rows, columns = _squares(height, window, stride), _squares(width, window, stride)
+    whole = class_scores(*parts, images, classes)
+    sums = jnp.zeros(images.shape[:3])
+    for row in rows:
+        for column in columns:
+            square = row[:, None] * column
+            covered = jnp.where(square[:, :, None] > 0, baseline, images)
+            fall = whole - class_scores(*parts, covered, classes)
+            sums += fall[:, None, None] * square
+    return sums / (rows.sum(axis=0)[:, None] * columns.sum(axis=0))
+
+
+def _squares(length: int, window: int, stride: int) -> np.ndarray:
+    """Marks with 1, in (squares, length), the pixels that each square covers."""
+    count = max(0, math.ceil((length - window) / stride)) + 1
+    starts = stride * np.arange(count)[:, None]
+    pixels = np.arange(length)
+    return ((pixels >= starts) & (pixels < starts + window)).astype(np.float32)
+
+
+def _at_least(name: str, value: float, low: float) -> None:
+    if value < low:
+        raise InputError(f"{name} must be at least {low}, got {value}.")

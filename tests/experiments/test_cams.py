@@ -1,0 +1,98 @@
+"""cams/: the pictures and their index."""
+
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxmed.data.dataset import Split
+from jaxmed.errors import InputError
+from jaxmed.evaluation.predictions import Predictions
+from jaxmed.experiments.cams import check_explanation, write_cams
+from jaxmed.experiments.config import ExplainConfig
+from jaxmed.explain.explain import explain
+from jaxmed.explain.methods import METHODS
+from jaxmed.explain.overlay import overlay
+from jaxmed.models.zoo import create_model
+from jaxmed.training.preprocessing import preprocessing_of
+
+RANDOM = np.random.default_rng(0)
+IMAGES = RANDOM.integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
+LABELS = np.array([0, 1, 0, 1], np.int32)
+IDS = tuple("abcd")
+
+
+def model_of_one_class():
+    """Every feature speaks for class 0, and none for class 1."""
+    model = create_model("resnet10_narrow", num_classes=2)
+    kernel = model.head.out.kernel
+    kernel[...] = jnp.stack([jnp.abs(kernel[:, 0]), -jnp.abs(kernel[:, 1])], axis=1)
+    return model
+
+
+def write(folder, model, **settings):
+    probs = np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7], [0.8, 0.2]])
+    predictions = Predictions(
+        split="test",
+        ids=IDS,
+        labels=LABELS,
+        probs=probs,
+        class_names=("round", "square"),
+        task="binary",
+    )
+    split = Split(images=IMAGES, labels=LABELS, ids=IDS)
+    preprocessing = preprocessing_of(model, 64)
+    config = ExplainConfig(images=4, **settings)
+    write_cams(
+        folder, model, split, predictions, preprocessing=preprocessing, explain=config
+    )
+    return json.loads((folder / "cams" / "cams.json").read_text()), preprocessing
+
+
+def test_a_map_of_nothing_is_said_to_be_no_evidence_and_drawn_without_colour(tmp_path):
+    entries, _ = write(tmp_path, model_of_one_class())
+    assert len(entries) == 4
+    for entry in entries:
+        nothing = entry["predicted"] == "square"
+        assert entry["degenerate"] == nothing
+        assert entry["note"] == ("no evidence" if nothing else "")
+        assert (entry["method"], entry["layer"]) == ("grad_cam", None)
+        picture = np.asarray(Image.open(tmp_path / entry["file"]))
+        left, right = np.split(picture, 2, axis=1)
+        assert (left == right).all() == nothing
+
+
+def test_the_method_and_the_layer_asked_for_are_used(tmp_path):
+    model = create_model("resnet10_narrow", num_classes=2)
+    entries, prepare = write(tmp_path, model, method="layer_cam", layer="layer2")
+    assert {(e["method"], e["layer"]) for e in entries} == {("layer_cam", "layer2")}
+    for entry in entries:
+        image = IMAGES[IDS.index(entry["id"])]
+        shown = np.array([["round", "square"].index(entry["predicted"])])
+        settings = {"method": "layer_cam", "layer": "layer2"}
+        (cam,) = explain(model, prepare(image[None]), shown, **settings)
+        picture = np.asarray(Image.open(tmp_path / entry["file"]))
+        assert np.abs(picture.astype(int) - overlay(image, cam)).max() <= 1
+
+
+def test_recipes_know_all_methods():
+    declared = ExplainConfig.__dataclass_fields__["method"].metadata["choices"]
+    assert declared == tuple(METHODS)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"layer": "layer5"}, "Unknown layer 'layer5'. Did you mean 'layer"),
+        (
+            {"layer": "layer3", "method": "occlusion"},
+            "occlusion .* takes no layer, got 'layer3'",
+        ),
+    ],
+)
+def test_what_cannot_be_explained_is_refused(settings, message):
+    model = create_model("resnet10_narrow", num_classes=2)
+    with pytest.raises(InputError, match=message):
+        check_explanation(model, ExplainConfig(**settings), 64)
