@@ -4,12 +4,22 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_curve
 
+from jaxmed.evaluation.at_threshold import ThresholdDecisions
 from jaxmed.evaluation.intervals import Undefined
-from jaxmed.evaluation.thresholds import (
-    ThresholdDecisions,
-    choose_thresholds,
-    youden_threshold,
-)
+from jaxmed.evaluation.predictions import Predictions
+from jaxmed.evaluation.thresholds import ThresholdRule, choose_thresholds
+
+
+def choose(truth, scores, **rule):
+    predictions = Predictions(
+        split="val",
+        ids=tuple(map(str, range(len(truth)))),
+        labels=truth,
+        probs=np.stack([1 - scores, scores], axis=1),
+        class_names=("a", "b"),
+        task="binary",
+    )
+    return choose_thresholds(predictions, ThresholdRule(**rule))["b"]
 
 
 def best_by_trying(truth, scores):
@@ -28,15 +38,15 @@ def best_by_trying(truth, scores):
 def test_it_is_the_highest_of_the_best_thresholds(seed):
     random = np.random.default_rng(seed)
     truth = np.append(random.random(40) < 0.4, [True, False])
-    scores = np.round(random.random(42) + 0.3 * truth, 1)
-    assert youden_threshold(truth, scores) == best_by_trying(truth, scores)
+    scores = np.round((random.random(42) + 0.3 * truth) / 1.3, 1)
+    assert choose(truth, scores) == best_by_trying(truth, scores)
 
 
 def test_ties_take_the_highest():
     # J is 1/2 at 0.8 and at 0.4.
     truth = np.array([True, False, True, False])
     scores = np.array([0.8, 0.6, 0.4, 0.2])
-    assert youden_threshold(truth, scores) == 0.8
+    assert choose(truth, scores) == 0.8
 
 
 @pytest.mark.parametrize(
@@ -46,14 +56,14 @@ def test_a_useless_score_still_gets_a_finite_threshold(scores):
     # No threshold is better than "nothing is positive", whose threshold is infinite.
     truth = np.array([True, True, False, False])
     assert roc_curve(truth, scores)[2][0] == np.inf
-    threshold = youden_threshold(truth, np.array(scores))
+    threshold = choose(truth, np.array(scores))
     assert threshold == min(scores)
 
 
 def test_one_class_only_has_no_threshold():
     scores = np.array([0.2, 0.7])
-    none = youden_threshold(np.zeros(2, bool), scores)
-    every = youden_threshold(np.ones(2, bool), scores)
+    none = choose(np.zeros(2, bool), scores)
+    every = choose(np.ones(2, bool), scores)
     assert none == Undefined("no image of this class")
     assert every == Undefined("every image is of this class")
 
