@@ -1,6 +1,6 @@
 """Everything that metrics.json holds, from the predictions on val and test."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ from jaxmed.errors import InputError
 from jaxmed.evaluation.at_threshold import ThresholdDecisions
 from jaxmed.evaluation.calibration import Scaling, check_calibration, fit_scaling
 from jaxmed.evaluation.calibration_error import BINS, CalibrationError
+from jaxmed.evaluation.fingerprint import fingerprint_of
 from jaxmed.evaluation.intervals import (
     LEVEL,
     Estimate,
@@ -16,21 +17,17 @@ from jaxmed.evaluation.intervals import (
     Measure,
     Undefined,
     as_estimate,
-    estimate,
     nested,
-    value_only,
 )
 from jaxmed.evaluation.losses import Losses
-from jaxmed.evaluation.metrics import Decisions, confusion_matrix
+from jaxmed.evaluation.metrics import confusion_matrix
 from jaxmed.evaluation.predictions import Predictions
-from jaxmed.evaluation.ranking import Ranking
 from jaxmed.evaluation.reliability import reliability
 from jaxmed.evaluation.resampling import Bootstrap, method_of, units_of
+from jaxmed.evaluation.splits import estimate_split, overall
+from jaxmed.evaluation.subgroups import evaluate_subgroups
 from jaxmed.evaluation.thresholds import ThresholdChoice, ThresholdRule
 
-# With more classes than this, only numbers about all of them get intervals.
-MANY = 200
-NO_INTERVAL = f"no interval with more than {MANY} classes"
 # What an undefined calibration leaves undefined.
 CALIBRATED = ("ece", "ece_equal_mass", "ace", "log_loss", "brier")
 
@@ -76,14 +73,13 @@ def evaluate(
             is not one, or not for the task.
     """
     _check(val, test)
-    check_calibration(calibration, val.task)
-    if prevalence is not None and val.task != "binary":
-        raise InputError(
-            f"A prevalence is for binary tasks, and this one is {val.task}; leave it "
-            "out."
-        )
-    rule = ThresholdRule(
-        method=threshold, target=target, cost=cost, prevalence=prevalence
+    rule = check_options(
+        val.task,
+        threshold=threshold,
+        target=target,
+        cost=cost,
+        prevalence=prevalence,
+        calibration=calibration,
     )
     bootstrap = Bootstrap(resamples=resamples, seed=seed)
     choice = ThresholdChoice(val, rule)
@@ -96,7 +92,7 @@ def evaluate(
     splits = {"val": val, "test": test}
     extra: dict[str, list[Measure]] = {"val": [choice], "test": on_test}
     estimates = {
-        name: estimate_all(
+        name: estimate_split(
             predictions,
             extra[name],
             bootstrap,
@@ -121,7 +117,7 @@ def evaluate(
     }
     if val.task != "binary":
         result["averages"] = {name: found[name]["averages"] for name in splits}
-    return result | {
+    result |= {
         "confusion_matrix": {
             name: confusion_matrix(predictions) for name, predictions in splits.items()
         },
@@ -129,6 +125,47 @@ def evaluate(
             test, scaling, calibration, found["test"]["calibration"]
         ),
     }
+    names = list(test.columns)
+    if names:
+        result["subgroups"] = {
+            name: evaluate_subgroups(
+                test,
+                name,
+                thresholds=thresholds,
+                resamples=resamples,
+                seed=seed,
+                prevalence=prevalence,
+            )
+            for name in names
+        }
+    return result | {"fingerprint": fingerprint_of(splits.values())}
+
+
+def check_options(
+    task: str,
+    *,
+    threshold: str = "youden",
+    target: float = 0.9,
+    cost: float = 1.0,
+    prevalence: float | None = None,
+    calibration: str = "temperature",
+) -> ThresholdRule:
+    """Checks the options of `evaluate`, before there are predictions to evaluate.
+
+    Returns:
+        How a threshold is chosen.
+
+    Raises:
+        InputError: one is wrong, or not for the task.
+    """
+    check_calibration(calibration, task)
+    if prevalence is not None and task != "binary":
+        raise InputError(
+            f"A prevalence is for binary tasks, and this one is {task}; leave it out."
+        )
+    return ThresholdRule(
+        method=threshold, target=target, cost=cost, prevalence=prevalence
+    )
 
 
 def _check(val: Predictions, test: Predictions) -> None:
@@ -144,36 +181,6 @@ def _check(val: Predictions, test: Predictions) -> None:
             raise InputError(
                 f"The val and test predictions differ in {what}: {a} and {b}."
             )
-
-
-def estimate_all(
-    predictions: Predictions,
-    extra: Sequence[Measure],
-    bootstrap: Bootstrap,
-    *,
-    description: str = "Intervals",
-) -> dict[Key, Estimate]:
-    """Estimates the metrics of a split, and those of extra measures."""
-    measures = [Ranking(predictions), Decisions(predictions), Losses(predictions)]
-    measures += extra
-    units = units_of(predictions)
-    if len(predictions.class_names) <= MANY:
-        return estimate(measures, units, bootstrap, description=description)
-    # The samples of every class alone would fill gigabytes.
-    few = [Decisions(predictions, per_class=False), Losses(predictions)]
-    found = estimate(few, units, bootstrap, description=description)
-    return value_only(measures, NO_INTERVAL) | found
-
-
-def overall(
-    predictions: Predictions, estimates: Mapping[Key, Estimate]
-) -> dict[str, Any]:
-    """Picks what is about the whole split, with the number of images and groups."""
-    counted = {"n": len(predictions.ids)}
-    cluster = units_of(predictions).cluster
-    if cluster is not None:
-        counted["groups"] = int(cluster.max()) + 1
-    return counted | {key[0]: one for key, one in estimates.items() if len(key) == 1}
 
 
 def _calibration_measures(
