@@ -1,22 +1,68 @@
-"""Calibration: one temperature, fitted on validation, and what it does on test."""
+"""Calibration: a scaling of the logits, fitted on validation."""
+
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from scipy import sparse
-from scipy.optimize import minimize_scalar
-from scipy.special import expit, log_softmax, logsumexp
+from scipy.optimize import minimize, minimize_scalar
+from scipy.special import expit, log_softmax, logsumexp, softmax
 
-from jaxmed.evaluation.intervals import Key, Undefined
-from jaxmed.evaluation.metrics import ONE_CLASS
+from jaxmed.errors import InputError, unknown
+from jaxmed.evaluation.intervals import Undefined
 from jaxmed.evaluation.predictions import Predictions
+from jaxmed.evaluation.proportions import ONE_CLASS
 
-BINS = 15
+TASKS_OF = {
+    "temperature": ("binary", "multiclass", "multilabel", "ordinal"),
+    "vector": ("multiclass", "ordinal"),
+    "platt": ("binary", "multilabel"),
+}
 # A model that is always right on validation has no best temperature: the colder the
 # better. The bounds keep what is stored finite.
 TEMPERATURES = (0.05, 20.0)
+BIASES = (-20.0, 20.0)
 # The smallest normal float32, and half a step below one: softmax in float32 gives 0
 # and 1 beyond them.
 LOWEST = float(np.finfo(np.float32).tiny)
 HIGHEST = 1 - 2.0**-25
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Scaling:
+    """Calibrated logits are `scale * logits + bias`.
+
+    Attributes:
+        method: "temperature", "vector" or "platt".
+        scale: float64 (1,), 1 / temperature; or (k,).
+        bias: float64, of the same shape. In a binary task "platt" has one scale and
+            one bias, of the logit of the positive class.
+    """
+
+    method: str
+    scale: np.ndarray
+    bias: np.ndarray
+
+    @property
+    def temperature(self) -> float | None:
+        """The temperature, if the scaling is by one."""
+        return float(1 / self.scale[0]) if self.method == "temperature" else None
+
+    def apply(self, predictions: Predictions) -> np.ndarray:
+        """Computes calibrated probabilities: float64 (n, k)."""
+        logits = logits_of(predictions)
+        if predictions.task == "multilabel":
+            return expit(self.scale * logits + self.bias)
+        if self.method == "platt":
+            logit = self.scale * (logits[:, 1:] - logits[:, :1]) + self.bias
+            return expit(np.concatenate([-logit, logit], axis=1))
+        return np.exp(log_softmax(self.scale * logits + self.bias, axis=1))
+
+    def describe(self) -> dict[str, Any]:
+        """Returns its numbers for metrics.json."""
+        if self.method == "temperature":
+            return {"method": self.method, "temperature": self.temperature}
+        numbers = {"scale": self.scale.tolist(), "bias": self.bias.tolist()}
+        return {"method": self.method} | numbers
 
 
 def logits_of(predictions: Predictions) -> np.ndarray:
@@ -31,27 +77,64 @@ def logits_of(predictions: Predictions) -> np.ndarray:
     return np.log(np.maximum(predictions.probs, LOWEST))
 
 
-def fit_temperature(predictions: Predictions) -> float | Undefined:
-    """Fits the temperature that minimises the log loss of softmax(logits / T).
+def check_calibration(method: str, task: str) -> None:
+    """Checks that a method is known and is for the task.
 
-    Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, section 4.2. In
-    multilabel tasks it is sigmoid(logits / T), one temperature for all labels.
+    Raises:
+        InputError: it is not.
+    """
+    if method not in TASKS_OF:
+        raise unknown("calibration", method, TASKS_OF)
+    if task not in TASKS_OF[method]:
+        fitting = [name for name, tasks in TASKS_OF.items() if task in tasks]
+        raise InputError(
+            f"The calibration {method!r} is for {' and '.join(TASKS_OF[method])} "
+            f"tasks, not for a {task} one. Use {' or '.join(fitting)}."
+        )
+
+
+def fit_scaling(
+    predictions: Predictions, method: str = "temperature"
+) -> Scaling | Undefined:
+    """Fits a scaling that minimises the log loss.
 
     Args:
         predictions: of the validation split.
+        method: "temperature": softmax(logits / T), or sigmoid(logits / T) with one
+            temperature for all labels (Guo et al., "On Calibration of Modern Neural
+            Networks", ICML 2017, section 4.2); T is within `TEMPERATURES`. "vector": a
+            scale and a bias per class (there too; scales within the inverse of
+            `TEMPERATURES`, biases within `BIASES`). "platt": a scale and a bias of the
+            logit, or of each label's (Platt, "Probabilistic Outputs for Support Vector
+            Machines", 1999).
 
     Returns:
-        T, within `TEMPERATURES`; undefined if all images are of one class.
+        The scaling; undefined if all images are of one class.
+
+    Raises:
+        InputError: the method is unknown, or not for the task.
     """
-    if (predictions.labels == predictions.labels[0]).all():
+    check_calibration(method, predictions.task)
+    known = predictions.labels[predictions.known] if _multilabel(predictions) else None
+    labels = predictions.labels if known is None else known
+    if not len(labels) or (labels == labels[0]).all():
         return ONE_CLASS
+    fit = {"temperature": _temperature, "vector": _vector, "platt": _platt}[method]
+    scale, bias = fit(predictions)
+    return Scaling(method=method, scale=scale, bias=bias)
+
+
+def _multilabel(predictions: Predictions) -> bool:
+    return predictions.task == "multilabel"
+
+
+def _temperature(predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:
     logits, truth = logits_of(predictions), predictions.truth
-    multilabel = predictions.task == "multilabel"
-    signed = np.where(truth, logits, -logits)
+    signed = np.where(truth, logits, -logits)[predictions.known]
 
     def loss(log_temperature: float) -> float:
         inverse = np.exp(-log_temperature)
-        if multilabel:
+        if _multilabel(predictions):
             return float(np.logaddexp(0, -signed * inverse).mean())
         scaled = logits * inverse
         return float((logsumexp(scaled, axis=1) - scaled[truth]).mean())
@@ -62,65 +145,67 @@ def fit_temperature(predictions: Predictions) -> float | Undefined:
     )
     # The search does not try the bounds themselves.
     candidates = [float(found.x), *map(float, bounds)]
-    return float(np.exp(min(candidates, key=loss)))
+    inverse = float(np.exp(-min(candidates, key=loss)))
+    return np.array([inverse]), np.zeros(1)
 
 
-def calibrate(predictions: Predictions, temperature: float) -> np.ndarray:
-    """Computes the probabilities (n, k) at a temperature: float64.
+def _vector(predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:
+    logits, truth = logits_of(predictions), predictions.truth
+    n, k = logits.shape
 
-    The most probable class stays the same.
+    def loss(numbers: np.ndarray) -> tuple[float, np.ndarray]:
+        scaled = numbers[:k] * logits + numbers[k:]
+        errors = (softmax(scaled, axis=1) - truth) / n
+        value = (logsumexp(scaled, axis=1) - scaled[truth]).mean()
+        return value, np.append((errors * logits).sum(axis=0), errors.sum(axis=0))
+
+    scales = tuple(1 / temperature for temperature in reversed(TEMPERATURES))
+    found = minimize(
+        loss,
+        np.append(np.ones(k), np.zeros(k)),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[scales] * k + [BIASES] * k,
+        options={"maxiter": 1000, "ftol": 1e-15, "gtol": 1e-9},
+    )
+    # A bias added to all classes changes nothing; the sum of these is 0.
+    return found.x[:k], found.x[k:] - found.x[k:].mean()
+
+
+def _platt(predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:
+    logits = logits_of(predictions)
+    if not _multilabel(predictions):
+        logits = logits[:, 1:] - logits[:, :1]
+    first = 0 if _multilabel(predictions) else 1
+    truth, known = predictions.truth[:, first:], predictions.known[:, first:]
+    pairs = [
+        _fit_sigmoid(logits[known[:, i], i], truth[known[:, i], i])
+        for i in range(logits.shape[1])
+    ]
+    scale, bias = np.array(pairs).T
+    return scale, bias
+
+
+def _fit_sigmoid(logits: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
+    """Fits sigmoid(scale * logit + bias); the identity if all are of one class.
+
+    The targets are Platt's, a little inside of 0 and 1, so that the best scale is
+    finite also where one threshold separates the classes.
     """
-    scaled = logits_of(predictions) / temperature
-    if predictions.task == "multilabel":
-        return expit(scaled)
-    return np.exp(log_softmax(scaled, axis=1))
+    positives, negatives = truth.sum(), (~truth).sum()
+    if not positives or not negatives:
+        return 1.0, 0.0
+    high, low = (positives + 1) / (positives + 2), 1 / (negatives + 2)
+    targets = np.where(truth, high, low)
 
+    def loss(numbers: np.ndarray) -> tuple[float, np.ndarray]:
+        scaled = numbers[0] * logits + numbers[1]
+        value = (np.logaddexp(0, scaled) - targets * scaled).mean()
+        errors = (expit(scaled) - targets) / len(logits)
+        return value, np.array([(errors * logits).sum(), errors.sum()])
 
-class CalibrationError:
-    """Expected calibration error: |accuracy - confidence|, averaged over bins.
-
-    Guo et al. 2017, eq. 3, with bins of equal width ((m-1)/M, m/M]. Confidence is the
-    probability of the most probable class. In multilabel tasks each label has its own
-    error, the confidence being the label's probability and the accuracy the share of
-    images that have the label; the result is the mean over labels.
-
-    The absolute value turns noise into error, so that a resample's error is higher on
-    average than that of the images it is drawn from. The interval would lie above the
-    value; it is shifted back by that bias.
-
-    Args:
-        predictions: labels, and probabilities unless given.
-        probs: (n, k), others in their place, such as calibrated ones.
-        suffix: added to the name "ece".
-    """
-
-    def __init__(self, predictions: Predictions, probs=None, suffix: str = ""):
-        probs = predictions.probs if probs is None else probs
-        self._key: Key = ("ece" + suffix,)
-        self.biased = (self._key,)
-        if predictions.task == "multilabel":
-            confidence, right = probs, predictions.truth
-        else:
-            confidence = probs.max(axis=1)[:, None]
-            right = probs.argmax(axis=1)[:, None] == predictions.labels[:, None]
-        edges = np.linspace(0, 1, BINS + 1)[1:-1]
-        bins = np.digitize(confidence, edges, right=True)
-        # A row per column and bin, holding what its images add to the gap.
-        n, self._columns = confidence.shape
-        rows = bins + BINS * np.arange(self._columns)
-        images = np.broadcast_to(np.arange(n)[:, None], rows.shape)
-        self._n = n
-        self._gaps = sparse.csr_array(
-            ((right - confidence).ravel(), (rows.ravel(), images.ravel())),
-            shape=(BINS * self._columns, n),
-        )
-
-    def values(self) -> dict[Key, float | Undefined]:
-        """Computes the error of the split itself."""
-        ones = np.ones((self._n, 1))
-        return {self._key: float(self.resampled(ones)[self._key][0])}
-
-    def resampled(self, counts: np.ndarray) -> dict[Key, np.ndarray]:
-        """Computes the error of resamples, see `Measure`."""
-        gaps = np.abs(np.asarray(self._gaps @ counts)).sum(axis=0)
-        return {self._key: gaps / (self._columns * len(counts))}
+    options = {"maxiter": 1000, "gtol": 1e-10}
+    found = minimize(
+        loss, np.array([1.0, 0.0]), jac=True, method="BFGS", options=options
+    )
+    return float(found.x[0]), float(found.x[1])

@@ -8,23 +8,27 @@ import numpy as np
 
 from jaxmed.errors import InputError, unknown
 from jaxmed.evaluation.intervals import (
-    Bootstrap,
     Estimate,
     Key,
     Measure,
     Undefined,
     as_estimate,
-    strata_of,
 )
 from jaxmed.evaluation.losses import Losses
 from jaxmed.evaluation.metrics import Decisions
 from jaxmed.evaluation.predictions import Predictions
 from jaxmed.evaluation.ranking import Ranking
+from jaxmed.evaluation.resampling import Bootstrap, units_of
 
 MEASURES = {
     "accuracy": Decisions,
     "balanced_accuracy": Decisions,
+    "f1": Decisions,
+    "mcc": Decisions,
+    "kappa": Decisions,
+    "quadratic_kappa": Decisions,
     "auroc": Ranking,
+    "auprc": Ranking,
     "log_loss": Losses,
     "brier": Losses,
 }
@@ -118,13 +122,15 @@ def _measure(
     measures: list[Measure] = [MEASURES[metric](run) for run in runs]
     values = []
     for measure in measures:
-        value = measure.values()[key]
+        value = measure.values().get(key)
+        if value is None:
+            raise InputError(f"A {runs[0].task} task has no {metric}.")
         if isinstance(value, Undefined):
             return value, np.empty((len(runs), 0))
         values.append(value)
     chunks = [
         np.stack([measure.resampled(counts)[key] for measure in measures])
-        for counts in bootstrap.counts(strata_of(runs[0].labels))
+        for counts in bootstrap.counts(units_of(runs[0]))
     ]
     return np.array(values), np.concatenate(chunks, axis=1)
 

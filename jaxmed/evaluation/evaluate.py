@@ -1,55 +1,53 @@
 """Everything that metrics.json holds, from the predictions on val and test."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from jaxmed.errors import InputError
-from jaxmed.evaluation.calibration import (
-    BINS,
-    CalibrationError,
-    calibrate,
-    fit_temperature,
-)
+from jaxmed.evaluation.at_threshold import ThresholdDecisions
+from jaxmed.evaluation.calibration import Scaling, check_calibration, fit_scaling
+from jaxmed.evaluation.calibration_error import BINS, CalibrationError
+from jaxmed.evaluation.fingerprint import fingerprint_of
 from jaxmed.evaluation.intervals import (
     LEVEL,
-    Bootstrap,
     Estimate,
     Key,
     Measure,
     Undefined,
     as_estimate,
-    estimate,
-    method_of,
-    strata_of,
+    nested,
 )
 from jaxmed.evaluation.losses import Losses
-from jaxmed.evaluation.metrics import Decisions, confusion_matrix
+from jaxmed.evaluation.metrics import confusion_matrix
 from jaxmed.evaluation.predictions import Predictions
-from jaxmed.evaluation.ranking import Ranking
-from jaxmed.evaluation.thresholds import ThresholdDecisions, choose_thresholds
+from jaxmed.evaluation.reliability import reliability
+from jaxmed.evaluation.resampling import Bootstrap, method_of, units_of
+from jaxmed.evaluation.splits import estimate_split, overall
+from jaxmed.evaluation.subgroups import evaluate_subgroups
+from jaxmed.evaluation.thresholds import ThresholdChoice, ThresholdRule
 
-OVERALL = ("accuracy", "balanced_accuracy", "auroc", "log_loss", "brier")
-PER_CLASS = ("precision", "recall", "f1", "auroc")
-CALIBRATION = ("ece", "ece_calibrated", "brier", "brier_calibrated")
-AT_THRESHOLD = (
-    "accuracy",
-    "sensitivity",
-    "specificity",
-    "precision",
-    "f1",
-    "youden_j",
-)
+# What an undefined calibration leaves undefined.
+CALIBRATED = ("ece", "ece_equal_mass", "ace", "log_loss", "brier")
 
 
 def evaluate(
-    val: Predictions, test: Predictions, *, resamples: int = 2000, seed: int = 0
+    val: Predictions,
+    test: Predictions,
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+    threshold: str = "youden",
+    target: float = 0.9,
+    cost: float = 1.0,
+    prevalence: float | None = None,
+    calibration: str = "temperature",
 ) -> dict[str, Any]:
     """Evaluates a model: every number with a 95 % interval.
 
-    The threshold and the temperature are chosen on `val`; `test` decides nothing.
-    Values come from scikit-learn; metrics, intervals, thresholds and calibration are
+    The threshold and the calibration are chosen on `val`; `test` decides nothing.
+    Definitions are scikit-learn's; metrics, intervals, thresholds and calibration are
     described where they are computed, in the modules of this package.
 
     Args:
@@ -57,61 +55,117 @@ def evaluate(
         test: predictions on the test split, of the same task and classes.
         resamples: of the bootstrap.
         seed: of the bootstrap.
+        threshold: how it is chosen, see `ThresholdRule`, and so are target and cost.
+        target: sensitivity or specificity to reach, where the threshold is that.
+        cost: of a missed positive, if a false alarm costs 1.
+        prevalence: share of positives where the model is to be used, in (0, 1); binary
+            tasks only. Predictive values are told at it too, and costs expected at it.
+        calibration: how logits are scaled, see `fit_scaling`.
 
     Returns:
         The content of metrics.json, of plain dicts, lists, strings and numbers. A
-        number is {"value", "ci_low", "ci_high"}; one that is not defined has None for
+        number is {"value", "ci_low", "ci_high"}, with {"ci_low", "ci_high"} of a second
+        interval under "delong" or "wilson"; one that is not defined has None for
         them and a "reason".
 
     Raises:
-        InputError: the splits are exchanged, or differ in task or classes.
+        InputError: the splits are exchanged, or differ in task or classes; or an option
+            is not one, or not for the task.
     """
     _check(val, test)
+    rule = check_options(
+        val.task,
+        threshold=threshold,
+        target=target,
+        cost=cost,
+        prevalence=prevalence,
+        calibration=calibration,
+    )
     bootstrap = Bootstrap(resamples=resamples, seed=seed)
-    thresholds = choose_thresholds(val)
-    temperature = fit_temperature(val)
-    measures = {
-        "val": _measures(val),
-        "test": [
-            *_measures(test),
-            ThresholdDecisions(test, thresholds),
-            *_calibration_measures(test, temperature),
-        ],
-    }
+    choice = ThresholdChoice(val, rule)
+    thresholds = {key[-1]: value for key, value in choice.values().items()}
+    scaling = fit_scaling(val, calibration)
+    on_test = [
+        ThresholdDecisions(test, thresholds, prevalence),
+        *_calibration_measures(test, scaling),
+    ]
     splits = {"val": val, "test": test}
+    extra: dict[str, list[Measure]] = {"val": [choice], "test": on_test}
     estimates = {
-        name: estimate(
-            measures[name],
-            strata_of(predictions.labels),
+        name: estimate_split(
+            predictions,
+            extra[name],
             bootstrap,
             description=f"Intervals on {name}",
         )
         for name, predictions in splits.items()
     }
+    found = {name: nested(of_split) for name, of_split in estimates.items()}
     result: dict[str, Any] = {"task": val.task, "class_names": list(val.class_names)}
     if val.task == "binary":
         result["positive_class"] = val.class_names[1]
-    result["intervals"] = {
-        "method": method_of(val.task),
-        "level": LEVEL,
-        "resamples": resamples,
-        "seed": seed,
-    }
+    result["intervals"] = _intervals(test, bootstrap)
     for name, predictions in splits.items():
-        overall = {metric: estimates[name][(metric,)] for metric in OVERALL}
-        result[name] = {"n": len(predictions.ids)} | overall
-    return result | {
-        "threshold": _threshold(val.task, thresholds),
-        "test_at_threshold": _at_threshold(test.task, thresholds, estimates["test"]),
-        "per_class": {
-            name: _per_class(predictions, estimates[name])
-            for name, predictions in splits.items()
-        },
+        result[name] = overall(predictions, estimates[name])
+    result["threshold"] = _threshold(
+        val.task, rule, thresholds, found["val"]["threshold"]
+    )
+    result["test_at_threshold"] = found["test"]["at_threshold"]
+    result["per_class"] = {
+        name: _per_class(predictions, found[name]["per_class"])
+        for name, predictions in splits.items()
+    }
+    if val.task != "binary":
+        result["averages"] = {name: found[name]["averages"] for name in splits}
+    result |= {
         "confusion_matrix": {
             name: confusion_matrix(predictions) for name, predictions in splits.items()
         },
-        "calibration": _calibration(temperature, estimates["test"]),
+        "calibration": _calibration(
+            test, scaling, calibration, found["test"]["calibration"]
+        ),
     }
+    names = list(test.columns)
+    if names:
+        result["subgroups"] = {
+            name: evaluate_subgroups(
+                test,
+                name,
+                thresholds=thresholds,
+                resamples=resamples,
+                seed=seed,
+                prevalence=prevalence,
+            )
+            for name in names
+        }
+    return result | {"fingerprint": fingerprint_of(splits.values())}
+
+
+def check_options(
+    task: str,
+    *,
+    threshold: str = "youden",
+    target: float = 0.9,
+    cost: float = 1.0,
+    prevalence: float | None = None,
+    calibration: str = "temperature",
+) -> ThresholdRule:
+    """Checks the options of `evaluate`, before there are predictions to evaluate.
+
+    Returns:
+        How a threshold is chosen.
+
+    Raises:
+        InputError: one is wrong, or not for the task.
+    """
+    check_calibration(calibration, task)
+    if prevalence is not None and task != "binary":
+        raise InputError(
+            f"A prevalence is for binary tasks, and this one is {task}; leave it out."
+        )
+    return ThresholdRule(
+        method=threshold, target=target, cost=cost, prevalence=prevalence
+    )
 
 
 def _check(val: Predictions, test: Predictions) -> None:
@@ -129,76 +183,90 @@ def _check(val: Predictions, test: Predictions) -> None:
             )
 
 
-def _measures(predictions: Predictions) -> list[Measure]:
-    return [Decisions(predictions), Losses(predictions), Ranking(predictions)]
-
-
 def _calibration_measures(
-    predictions: Predictions, temperature: float | Undefined
+    predictions: Predictions, scaling: Scaling | Undefined
 ) -> list[Measure]:
-    before = CalibrationError(predictions)
-    if isinstance(temperature, Undefined):
-        return [before]
-    probs = calibrate(predictions, temperature)
-    after = CalibrationError(predictions, probs, "_calibrated")
-    return [before, after, Losses(predictions, probs, "_calibrated")]
+    at: Key = ("calibration",)
+    before = [
+        CalibrationError(predictions, prefix=at),
+        Losses(predictions, keys=((*at, "log_loss"), (*at, "brier"))),
+    ]
+    if isinstance(scaling, Undefined):
+        return before
+    probs = scaling.apply(predictions)
+    keys = (*at, "log_loss_calibrated"), (*at, "brier_calibrated")
+    return [
+        *before,
+        CalibrationError(predictions, probs, at, "_calibrated"),
+        Losses(predictions, probs, keys),
+    ]
 
 
-def _threshold(task: str, thresholds: dict[str, float | Undefined]) -> dict[str, Any]:
+def _intervals(test: Predictions, bootstrap: Bootstrap) -> dict[str, Any]:
+    units = units_of(test)
+    described = {
+        "method": method_of(test.task, units),
+        "level": LEVEL,
+        "resamples": bootstrap.resamples,
+        "seed": bootstrap.seed,
+    }
+    if units.cluster is None:
+        described["by_formula"] = {"delong": "AUROC", "wilson": "proportions of images"}
+    return described
+
+
+def _threshold(
+    task: str,
+    rule: ThresholdRule,
+    thresholds: Mapping[str, float | Undefined],
+    estimates: Mapping[str, Estimate],
+) -> dict[str, Any]:
+    """What was chosen; interval ends are those of the choice in resamples of val."""
+    binary = task == "binary"
+    result: dict[str, Any] = {"method": rule.method, "chosen_on": "val"} | rule.used()
+    for part in ("value", "ci_low", "ci_high"):
+        values = {name: estimates[name][part] for name in thresholds}
+        result[part] = next(iter(values.values())) if binary else values
     reasons = {
         name: threshold.reason
         for name, threshold in thresholds.items()
         if isinstance(threshold, Undefined)
     }
-    values = {
-        name: None if isinstance(threshold, Undefined) else threshold
-        for name, threshold in thresholds.items()
-    }
-    (binary,) = values.values() if task == "binary" else (values,)
-    result = {"method": "youden", "value": binary, "chosen_on": "val"}
     if reasons:
-        result["reason"] = next(iter(reasons.values())) if task == "binary" else reasons
+        result["reason"] = next(iter(reasons.values())) if binary else reasons
     return result
 
 
-def _at_threshold(
-    task: str, names: Sequence[str] | dict, estimates: dict[Key, Estimate]
-) -> dict[str, Any]:
-    if task == "binary":
-        return {metric: estimates["at_threshold", metric] for metric in AT_THRESHOLD}
-    return {
-        name: {
-            metric: estimates["at_threshold", name, metric] for metric in AT_THRESHOLD
-        }
-        for name in names
-    }
-
-
 def _per_class(
-    predictions: Predictions, estimates: dict[Key, Estimate]
+    predictions: Predictions, estimates: Mapping[str, dict[str, Estimate]]
 ) -> dict[str, Any]:
-    supports = predictions.truth.sum(axis=0).tolist()
-    return {
-        name: {metric: estimates["per_class", name, metric] for metric in PER_CLASS}
-        | {"support": support}
-        for name, support in zip(predictions.class_names, supports, strict=True)
-    }
+    support = predictions.truth.sum(axis=0).tolist()
+    known = predictions.known.sum(axis=0).tolist()
+    result = {}
+    for i, name in enumerate(predictions.class_names):
+        result[name] = estimates[name] | {"support": support[i]}
+        if predictions.task == "multilabel":
+            result[name]["n"] = known[i]
+    return result
 
 
 def _calibration(
-    temperature: float | Undefined, estimates: dict[Key, Estimate]
+    test: Predictions,
+    scaling: Scaling | Undefined,
+    method: str,
+    estimates: dict[str, Estimate],
 ) -> dict[str, Any]:
-    undefined = isinstance(temperature, Undefined)
-    result: dict[str, Any] = {
-        "temperature": None if undefined else temperature,
+    shared = {
         "chosen_on": "val",
         "ece_bins": BINS,
         "ece_intervals": "percentile bootstrap, shifted by its bias",
     }
-    missing = None
-    if undefined:
-        result["reason"] = temperature.reason
-        reason = Undefined(f"no temperature, as in val: {temperature.reason}")
+    diagrams = {"before": reliability(test)}
+    if isinstance(scaling, Undefined):
+        reason = Undefined(f"no scaling, as in val: {scaling.reason}")
         missing = as_estimate(reason, np.empty(0))
-    result["test"] = {name: estimates.get((name,), missing) for name in CALIBRATION}
-    return result
+        none = {f"{name}_calibrated": missing for name in CALIBRATED}
+        described = {"method": method, "temperature": None, "reason": scaling.reason}
+        return described | shared | {"test": estimates | none, "reliability": diagrams}
+    diagrams["after"] = reliability(test, scaling.apply(test))
+    return scaling.describe() | shared | {"test": estimates, "reliability": diagrams}

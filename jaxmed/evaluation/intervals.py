@@ -1,32 +1,31 @@
 """95 % intervals by the bootstrap, for many metrics at once.
 
-The images of a split are drawn with replacement, each time as many as there are, and
+The images of a split are drawn with replacement, or its groups where it has some, and
 every metric is computed again from how often each image was drawn; the interval goes
 from the 2.5th to the 97.5th percentile (Efron and Tibshirani, "An Introduction to the
-Bootstrap", 1993, section 13.3). The draw is stratified: within each true class, so
-that a rare class is in every resample as often as in the split.
+Bootstrap", 1993, section 13.3). See `jaxmed.evaluation.resampling` for the draw.
 
 A metric that is a ratio can be 0/0 in some resamples (precision, if nothing is
 predicted to be of the class); its interval is that of the other resamples.
+
+Numbers that have an interval by formula get it beside that of the bootstrap: AUROC
+DeLong's, proportions Wilson's. Both take images as independent, so there is none
+where groups are drawn.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxmed.errors import InputError
+from jaxmed.evaluation.resampling import Bootstrap, Units
 from jaxmed.progress import progress
 
 LEVEL = 0.95
 QUANTILES = (0.025, 0.975)
-# Counts per chunk of resamples: few enough to stay in the processor's cache, but at
-# least 16 resamples while that takes less memory than LARGEST doubles.
-CHUNK = 200_000
-LARGEST = 2_000_000
 # Progress is shown if all resamples are expected to take longer than this, in
 # seconds, judged after the warm-up.
 PATIENCE = 2.0
@@ -34,6 +33,7 @@ WARM_UP = 0.5
 
 Key = tuple[str, ...]
 Estimate = dict[str, Any]
+Interval = tuple[float, float]
 
 
 class Undefined(NamedTuple):
@@ -46,18 +46,21 @@ class Undefined(NamedTuple):
     reason: str
 
 
-class Measure(Protocol):
-    """One or more metrics of the same predictions, computed together.
+class Measure(ABC):
+    """One or more metrics of the same n images, computed together.
 
     A key is the metric's place in the result: ("auroc",) or
-    ("per_class", "melanoma", "recall"). A measure may name in an attribute `biased`
-    the keys of errors that resampling itself enlarges; see `_unbiased`.
+    ("per_class", "melanoma", "recall").
+
+    Attributes:
+        images: n.
+        biased: the keys of errors that resampling itself enlarges; see `_unbiased`.
     """
 
-    def values(self) -> dict[Key, float | Undefined]:
-        """Computes the metrics of the split itself."""
-        ...
+    images: int
+    biased: Sequence[Key] = ()
 
+    @abstractmethod
     def resampled(self, counts: np.ndarray) -> dict[Key, np.ndarray]:
         """Computes the metrics of resamples.
 
@@ -65,71 +68,29 @@ class Measure(Protocol):
             counts: float64 (n, resamples), how often each image was drawn.
 
         Returns:
-            By the keys of `values`: float64 (resamples,), NaN where undefined.
+            float64 (resamples,) by key, NaN where undefined.
         """
-        ...
 
+    @abstractmethod
+    def reason(self, key: Key) -> Undefined:
+        """Says why a metric of the split itself is NaN."""
 
-@dataclass(frozen=True, kw_only=True)
-class Bootstrap:
-    """How to resample.
+    def values(self) -> dict[Key, float | Undefined]:
+        """Computes the metrics of the split itself: each image drawn once."""
+        once = self.resampled(np.ones((self.images, 1)))
+        return {
+            key: self.reason(key) if np.isnan(sample[0]) else float(sample[0])
+            for key, sample in once.items()
+        }
 
-    Attributes:
-        resamples: at least 1; 2,000 make the interval's ends stable to about a
-            twentieth of its width.
-        seed: at least 0; the same seed gives the same intervals.
-    """
-
-    resamples: int = 2000
-    seed: int = 0
-
-    def __post_init__(self):
-        if self.resamples < 1:
-            raise InputError(f"resamples must be at least 1, got {self.resamples}.")
-        if self.seed < 0:
-            raise InputError(f"seed must be at least 0, got {self.seed}.")
-
-    def counts(self, strata: np.ndarray) -> Iterator[np.ndarray]:
-        """Draws resamples, a chunk at a time.
-
-        Args:
-            strata: int (n,); images are drawn within equal numbers.
-
-        Yields:
-            float64 (n, resamples in the chunk), each column summing to n. Together
-            the chunks have `resamples` columns, which do not depend on how they are
-            cut into chunks.
-        """
-        n = len(strata)
-        by_stratum = np.argsort(strata, kind="stable")
-        _, starts, sizes = np.unique(
-            strata[by_stratum], return_index=True, return_counts=True
-        )
-        start, size = np.repeat(starts, sizes), np.repeat(sizes, sizes)
-        generator = np.random.default_rng(self.seed)
-        width = max(1, min(64, max(16, CHUNK // n), LARGEST // n))
-        for first in range(0, self.resamples, width):
-            columns = min(width, self.resamples - first)
-            drawn = start + (generator.random((columns, n)) * size).astype(np.int64)
-            cells = by_stratum[drawn] * columns + np.arange(columns)[:, None]
-            counts = np.bincount(cells.ravel(), minlength=n * columns)
-            yield counts.reshape(n, columns).astype(np.float64)
-
-
-def strata_of(labels: np.ndarray) -> np.ndarray:
-    """Returns the strata of a draw: the true classes, or one if multilabel (n, k)."""
-    return labels if labels.ndim == 1 else np.zeros(len(labels), np.int64)
-
-
-def method_of(task: str) -> str:
-    """Names the method for a reader of metrics.json."""
-    stratified = "" if task == "multilabel" else ", stratified by true class"
-    return f"percentile bootstrap over images{stratified}"
+    def by_formula(self) -> Mapping[Key, Mapping[str, Interval | None]]:
+        """Computes the intervals that need no resampling: by key and method."""
+        return {}
 
 
 def estimate(
     measures: Sequence[Measure],
-    strata: np.ndarray,
+    units: Units,
     bootstrap: Bootstrap,
     *,
     description: str = "Intervals",
@@ -138,22 +99,54 @@ def estimate(
 
     Args:
         measures: of the same n images; no key twice.
-        strata: int (n,), see `strata_of`.
+        units: what is drawn.
         bootstrap: how to resample.
         description: shown with the progress, if it takes long.
 
     Returns:
         By key: {"value", "ci_low", "ci_high"} of plain floats, or None for all three
-        and a "reason".
+        and a "reason"; with {"ci_low", "ci_high"} under "wilson" or "delong" where
+        there is such an interval.
     """
     values: dict[Key, float | Undefined] = {}
     for measure in measures:
         values |= measure.values()
-    samples = _resample(measures, strata, bootstrap, description)
+    samples = _resample(measures, units, bootstrap, description)
     for measure in measures:
-        for key in getattr(measure, "biased", ()):
+        for key in measure.biased:
             samples[key] = _unbiased(samples[key], values[key])
-    return {key: as_estimate(value, samples[key]) for key, value in values.items()}
+    estimates = {key: as_estimate(value, samples[key]) for key, value in values.items()}
+    if units.cluster is None:
+        for measure in measures:
+            for key, intervals in measure.by_formula().items():
+                for method, ends in intervals.items():
+                    if ends is not None and estimates[key]["value"] is not None:
+                        low, high = map(float, ends)
+                        estimates[key][method] = {"ci_low": low, "ci_high": high}
+    return estimates
+
+
+def value_only(measures: Sequence[Measure], reason: str) -> dict[Key, Estimate]:
+    """Computes metrics without intervals, and says why they have none."""
+    none = {"ci_low": None, "ci_high": None, "reason": reason}
+    return {
+        key: as_estimate(value, np.empty(0))
+        if isinstance(value, Undefined)
+        else {"value": value} | none
+        for measure in measures
+        for key, value in measure.values().items()
+    }
+
+
+def nested(estimates: Mapping[Key, Estimate]) -> dict[str, Any]:
+    """Turns keys into places: ("per_class", "a", "f1") is ["per_class"]["a"]["f1"]."""
+    tree: dict[str, Any] = {}
+    for (*above, name), found in estimates.items():
+        branch = tree
+        for part in above:
+            branch = branch.setdefault(part, {})
+        branch[name] = found
+    return tree
 
 
 def _unbiased(samples: np.ndarray, value: float | Undefined) -> np.ndarray:
@@ -162,16 +155,16 @@ def _unbiased(samples: np.ndarray, value: float | Undefined) -> np.ndarray:
     Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, eq. 10.3: the bias
     is the mean of the resamples less the value. Errors stay at 0 or above.
     """
-    if isinstance(value, Undefined):
+    if isinstance(value, Undefined) or np.isnan(samples).all():
         return samples
-    return np.maximum(samples - (samples.mean() - value), 0)
+    return np.maximum(samples - (np.nanmean(samples) - value), 0)
 
 
-def _resample(measures, strata, bootstrap, description) -> dict[Key, np.ndarray]:
+def _resample(measures, units, bootstrap, description) -> dict[Key, np.ndarray]:
     chunks: dict[Key, list[np.ndarray]] = {}
     started, done, advance = time.monotonic(), 0, None
     with ExitStack() as stack:
-        for counts in bootstrap.counts(strata):
+        for counts in bootstrap.counts(units):
             for measure in measures:
                 for key, sample in measure.resampled(counts).items():
                     chunks.setdefault(key, []).append(sample)

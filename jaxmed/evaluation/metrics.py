@@ -1,28 +1,49 @@
 """Metrics of a decision: the most probable class, or each label's yes or no.
 
-The value for a split comes from scikit-learn. The values for resamples are computed
-from sums over images, all resamples at once, and are the same numbers.
+Definitions are scikit-learn's. All numbers are computed from sums over images, those
+of all resamples at once.
 
-Multilabel tasks: a decision is `prob >= 0.5`, and "accuracy" is the share of all
+Multilabel tasks: a decision is `prob >= 0.5`, and "accuracy" is the share of all known
 (image, label) pairs that are right, as MedMNIST reports it (one minus scikit-learn's
-`hamming_loss`); balanced accuracy is the mean over labels.
+`hamming_loss`); other metrics are means over labels, of the images whose label is
+known.
 """
 
-import warnings
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
-from scipy import sparse
 
-from jaxmed.evaluation.intervals import Key, Undefined
+from jaxmed.evaluation.agreement import QuadraticKappa, kappa, mcc
+from jaxmed.evaluation.intervals import Interval, Key, Measure, Undefined
 from jaxmed.evaluation.predictions import Predictions
+from jaxmed.evaluation.proportions import (
+    ALL_ALIKE,
+    ONE_CLASS,
+    ONE_OUTCOME,
+    ClassCounts,
+    Tallies,
+    ratio,
+    scores,
+    why_undefined,
+    wilson,
+    wilson_intervals,
+)
 
-ONE_CLASS = Undefined("one class only")
-NO_IMAGE = Undefined("no image of this class")
-ALL_IMAGES = Undefined("every image is of this class")
-NEVER_PREDICTED = Undefined("never predicted")
-NEITHER = Undefined("no image of this class, and never predicted")
+# In a binary task, of the positive class. What depends on a threshold, such as
+# sensitivity, is said at the threshold that was chosen: see `at_threshold`.
+BINARY = ("f1", "mcc", "kappa")
+# In a multilabel task, means over labels.
+MEANS = ("balanced_accuracy", *BINARY)
+# Of each class, by the names that go with one class of many; averages have them too.
+PER_CLASS = {
+    "precision": "ppv",
+    "recall": "sensitivity",
+    "specificity": "specificity",
+    "npv": "npv",
+    "f1": "f1",
+}
+# A reason names no more classes than these.
+NAMED = 3
 
 
 def decide(predictions: Predictions) -> np.ndarray:
@@ -38,168 +59,151 @@ def confusion_matrix(predictions: Predictions) -> list[list[int]] | None:
     Returns:
         k lists of k counts; None in multilabel tasks.
     """
-    from sklearn import metrics
-
     if predictions.task == "multilabel":
         return None
-    classes = range(len(predictions.class_names))
-    decided = decide(predictions)
-    return metrics.confusion_matrix(
-        predictions.labels, decided, labels=list(classes)
-    ).tolist()
+    k = len(predictions.class_names)
+    cells = predictions.labels * k + decide(predictions)
+    return np.bincount(cells, minlength=k * k).reshape(k, k).tolist()
 
 
-class ClassCounts:
-    """Counts of right and wrong decisions per class, each against the rest.
+class Decisions(Measure):
+    """What can be said of decisions: overall, of each class, and averaged.
+
+    Keys are (metric,), ("per_class", name, metric) and, with more than two classes or
+    labels, ("averages", "macro" or "micro" or "weighted", metric).
 
     Args:
-        truth: bool (n, k), whether the image is of the class.
-        decided: bool (n, k), whether it is said to be.
+        predictions: n images.
+        per_class: also of each class, and averaged.
     """
 
-    def __init__(self, truth: np.ndarray, decided: np.ndarray):
-        parts = (truth & decided, truth, decided)
-        self._indicators = sparse.csr_array(
-            np.concatenate(parts, axis=1).T.astype(np.float64)
-        )
-
-    def __call__(self, counts: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Returns true positives, true and decided images: each (k, resamples)."""
-        sums = np.asarray(self._indicators @ counts)
-        both, true, decided = np.split(sums, 3)
-        return both, true, decided
-
-
-class Decisions:
-    """Accuracy and balanced accuracy; precision, recall and F1 of each class."""
-
-    def __init__(self, predictions: Predictions):
-        self._predictions = predictions
-        self._decided = decide(predictions)
-        if predictions.task == "multilabel":
-            decided = self._decided == 1
+    def __init__(self, predictions: Predictions, *, per_class: bool = True):
+        self._per_class = per_class
+        self._task, self._names = predictions.task, predictions.class_names
+        self.images = len(predictions.ids)
+        decided = decide(predictions)
+        self._quadratic = None
+        if self._task == "ordinal":
+            self._quadratic = QuadraticKappa(predictions.labels, decided)
+        if self._task == "multilabel":
+            decided = decided == 1
         else:
-            classes = np.arange(len(predictions.class_names))
-            decided = self._decided[:, None] == classes
-        self._truth = predictions.truth
-        self._counts = ClassCounts(self._truth, decided)
-
-    def values(self) -> dict[Key, float | Undefined]:
-        """Computes the metrics of the split itself."""
-        from sklearn import metrics
-
-        labels, decided = self._predictions.labels, self._decided
-        if self._predictions.task == "multilabel":
-            accuracy = 1 - metrics.hamming_loss(labels, decided)
-        else:
-            accuracy = metrics.accuracy_score(labels, decided)
-        values: dict[Key, float | Undefined] = {
-            ("accuracy",): accuracy,
-            ("balanced_accuracy",): self._balanced_accuracy(),
-        }
-        for name, scores in zip(
-            self._predictions.class_names, self._scores(), strict=True
-        ):
-            precision, recall, f1 = scores
-            values |= {
-                ("per_class", name, "precision"): defined(precision, NEVER_PREDICTED),
-                ("per_class", name, "recall"): defined(recall, NO_IMAGE),
-                ("per_class", name, "f1"): defined(f1, NEITHER),
-            }
-        return values
-
-    def _scores(self) -> np.ndarray:
-        """Returns precision, recall and F1 of each class: (k, 3), NaN for 0/0."""
-        from sklearn.metrics import precision_recall_fscore_support
-
-        def scores(labels, decided, classes: list[int]) -> np.ndarray:
-            nan: Any = np.nan
-            precision, recall, f1, _ = precision_recall_fscore_support(
-                labels, decided, labels=classes, zero_division=nan
-            )
-            return np.stack([precision, recall, f1], axis=-1)
-
-        labels, decided = self._predictions.labels, self._decided
-        if self._predictions.task != "multilabel":
-            classes = list(range(len(self._predictions.class_names)))
-            return scores(labels, decided, classes)
-        pairs = zip(labels.T, decided.T, strict=True)
-        return np.concatenate([scores(*pair, [1]) for pair in pairs])
-
-    def _balanced_accuracy(self) -> float | Undefined:
-        from sklearn import metrics
-
-        labels, decided = self._predictions.labels, self._decided
-        if self._predictions.task != "multilabel":
-            if len(np.unique(labels)) == 1:
-                return ONE_CLASS
-            with quiet("y_pred contains classes not in y_true"):
-                return metrics.balanced_accuracy_score(labels, decided)
-        if (reason := undefined_classes(self._predictions)) is not None:
-            return reason
-        pairs = zip(labels.T, decided.T, strict=True)
-        scores = [metrics.balanced_accuracy_score(*pair) for pair in pairs]
-        return float(np.mean(scores))
+            decided = decided[:, None] == np.arange(len(self._names))
+        self._counts = ClassCounts(predictions.truth, decided, predictions.known)
+        self._whole = self._counts(np.ones((self.images, 1)))
 
     def resampled(self, counts: np.ndarray) -> dict[Key, np.ndarray]:
         """Computes the metrics of resamples, see `Measure`."""
-        both, true, decided = self._counts(counts)
-        n, classes = len(counts), len(both)
-        recall, precision = ratio(both, true), ratio(both, decided)
-        f1 = ratio(2 * both, true + decided)
-        if self._predictions.task == "multilabel":
-            right = n - true - decided + 2 * both
-            accuracy = right.sum(axis=0) / (n * classes)
-            specificity = ratio(n - true - decided + both, n - true)
-            balanced = ((recall + specificity) / 2).mean(axis=0)
-        else:
-            accuracy = both.sum(axis=0) / n
-            # As scikit-learn has it: the mean over the classes that occur.
-            balanced = recall[self._truth.any(axis=0)].mean(axis=0)
+        tallies = self._counts(counts)
+        found = scores(tallies)
         samples: dict[Key, np.ndarray] = {
-            ("accuracy",): accuracy,
-            ("balanced_accuracy",): balanced,
+            (name,): sample for name, sample in self._overall(tallies, found).items()
         }
-        for i, name in enumerate(self._predictions.class_names):
-            samples |= {
-                ("per_class", name, "precision"): precision[i],
-                ("per_class", name, "recall"): recall[i],
-                ("per_class", name, "f1"): f1[i],
-            }
+        if self._quadratic is not None:
+            samples[("quadratic_kappa",)] = self._quadratic(counts)
+        if not self._per_class:
+            return samples
+        for i, name in enumerate(self._names):
+            for metric, score in PER_CLASS.items():
+                samples["per_class", name, metric] = found[score][i]
+        if self._task != "binary":
+            samples |= self._averages(tallies, found)
         return samples
 
+    def _overall(
+        self, tallies: Tallies, found: dict[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        if self._task == "multilabel":
+            right = tallies.n - tallies.true - tallies.decided + 2 * tallies.both
+            accuracy = ratio(right.sum(axis=0), tallies.n.sum(axis=0))
+            means = {metric: found[metric].mean(axis=0) for metric in MEANS}
+            return {"accuracy": accuracy} | means
+        accuracy = tallies.both.sum(axis=0) / tallies.n[0]
+        occurs = self._whole.true[:, 0] > 0
+        # As scikit-learn has it: the mean over the classes that occur.
+        balanced = found["sensitivity"][occurs].mean(axis=0)
+        if occurs.sum() == 1:
+            balanced = np.full_like(accuracy, np.nan)
+        both = {"accuracy": accuracy, "balanced_accuracy": balanced}
+        if self._task == "binary":
+            return both | {metric: found[metric][1] for metric in BINARY}
+        return both | {
+            "f1": found["f1"].mean(axis=0),
+            "mcc": mcc(tallies),
+            "kappa": kappa(tallies),
+        }
 
-def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """Divides; 0/0 is NaN, without a warning."""
-    shape = np.broadcast_shapes(numerator.shape, denominator.shape)
-    nan = np.full(shape, np.nan)
-    return np.divide(numerator, denominator, out=nan, where=denominator != 0)
+    def _averages(
+        self, tallies: Tallies, found: dict[str, np.ndarray]
+    ) -> dict[Key, np.ndarray]:
+        summed = Tallies(*(part.sum(axis=0) for part in tallies))
+        micro = scores(summed)
+        samples: dict[Key, np.ndarray] = {}
+        for metric, score in PER_CLASS.items():
+            samples["averages", "macro", metric] = found[score].mean(axis=0)
+            samples["averages", "micro", metric] = micro[score]
+            samples["averages", "weighted", metric] = weighted(
+                found[score], tallies.true
+            )
+        return samples
 
+    def reason(self, key: Key) -> Undefined:
+        """Says why a metric of the split itself is NaN."""
+        metric = PER_CLASS.get(key[-1], key[-1])
+        reasons = self._reasons(metric)
+        if key[0] == "per_class":
+            return reasons[self._names.index(key[1])] or ONE_CLASS
+        if self._task == "binary" and metric in BINARY:
+            return reasons[1] or ONE_CLASS
+        if self._task != "multilabel" and len(key) == 1 and metric != "f1":
+            of_all = {"mcc": ONE_OUTCOME, "balanced_accuracy": ONE_CLASS}
+            return of_all.get(metric, ALL_ALIKE)
+        return of_classes(self._names, reasons)
 
-def defined(value: float, otherwise: Undefined) -> float | Undefined:
-    """Returns the value, or what stands for it if it is NaN."""
-    return otherwise if np.isnan(value) else float(value)
-
-
-def undefined_classes(predictions: Predictions) -> Undefined | None:
-    """Says why one-vs-rest metrics have no mean over all classes, if they have none."""
-    share = predictions.truth.mean(axis=0)
-    if predictions.task != "multilabel" and (share == 1).any():
-        return ONE_CLASS
-    for wanted, reason in ((0, NO_IMAGE.reason), (1, ALL_IMAGES.reason)):
-        names = [
-            repr(name)
-            for name, value in zip(predictions.class_names, share, strict=True)
-            if value == wanted
+    def _reasons(self, metric: str) -> list[Undefined | None]:
+        """Says for each class why the score is NaN, None where it is not."""
+        values = scores(self._whole).get(metric)
+        if values is None:
+            return [None] * len(self._names)
+        rows = zip(values, self._whole.true, self._whole.n, strict=True)
+        return [
+            why_undefined(metric, true[0], n[0]) if np.isnan(value[0]) else None
+            for value, true, n in rows
         ]
-        if names:
-            return Undefined(f"{reason}: {', '.join(names)}")
-    return None
+
+    def by_formula(self) -> dict[Key, dict[str, Interval]]:
+        """Computes Wilson's intervals of what is a proportion of images."""
+        found = wilson_intervals(self._whole)
+        intervals: dict[Key, dict[str, Interval]] = {}
+
+        def add(key: Key, ends: tuple[np.ndarray, np.ndarray], i: int) -> None:
+            intervals[key] = {"wilson": (ends[0][i, 0], ends[1][i, 0])}
+
+        for i, name in enumerate(self._names if self._per_class else ()):
+            for metric, score in PER_CLASS.items():
+                if score in found:
+                    add(("per_class", name, metric), found[score], i)
+        if self._task != "multilabel":
+            right = self._whole.both.sum(axis=0, keepdims=True)
+            add(("accuracy",), wilson(right, self._whole.n[:1]), 0)
+        return intervals
 
 
-@contextmanager
-def quiet(message: str):
-    """Silences scikit-learn's warnings that start with the message, a pattern."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message, UserWarning)
-        yield
+def weighted(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Averages (k, resamples) over classes; those of weight 0 need no value."""
+    products = np.where(weights > 0, weights * values, 0)
+    return ratio(products.sum(axis=0), weights.sum(axis=0))
+
+
+def of_classes(names: Sequence[str], reasons: Sequence[Undefined | None]) -> Undefined:
+    """Says why a mean over classes is undefined, and because of which classes."""
+    first = next((reason for reason in reasons if reason is not None), ONE_CLASS)
+    because = [
+        repr(name)
+        for name, reason in zip(names, reasons, strict=True)
+        if reason == first
+    ]
+    if not because:
+        return first
+    more = f" and {len(because) - NAMED} more" if len(because) > NAMED else ""
+    return Undefined(f"{first.reason}: {', '.join(because[:NAMED])}{more}")

@@ -1,7 +1,7 @@
 """What a model said about a split: the one input of evaluation."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -77,6 +77,18 @@ class Predictions:
         if self.task == "multilabel":
             return self.labels != MISSING
         return np.ones((len(self.ids), len(self.class_names)), bool)
+
+    def take(self, rows: np.ndarray) -> "Predictions":
+        """Returns the predictions for some images, int (m,), in that order."""
+        groups = self.groups
+        return replace(
+            self,
+            ids=tuple(self.ids[i] for i in rows),
+            labels=self.labels[rows],
+            probs=self.probs[rows],
+            groups=None if groups is None else tuple(groups[i] for i in rows),
+            columns={k: tuple(v[i] for i in rows) for k, v in self.columns.items()},
+        )
 
     @property
     def _labels(self) -> str:

@@ -1,41 +1,43 @@
-"""AUROC, for thousands of resamples at once."""
+"""AUROC and AUPRC, for thousands of resamples at once."""
 
 import numpy as np
+from scipy import sparse
 
-from jaxmed.evaluation.intervals import Key, Undefined
-from jaxmed.evaluation.metrics import (
-    ALL_IMAGES,
-    NO_IMAGE,
-    undefined_classes,
-)
+from jaxmed.evaluation.delong import delong_interval
+from jaxmed.evaluation.intervals import Interval, Key, Measure, Undefined
+from jaxmed.evaluation.metrics import of_classes, weighted
+from jaxmed.evaluation.operating import OperatingPoints
 from jaxmed.evaluation.predictions import Predictions
+from jaxmed.evaluation.proportions import ALL_IMAGES, NO_IMAGE, ONE_CLASS
 
 
 class RankSum:
     """AUROC of a score, for resamples: the Mann-Whitney statistic, ties counting half.
 
     The scores are sorted once. Let B be the positives and A the negatives or the
-    other way round, A the fewer. For every image of B, the number of drawn images of
-    A with a lower score is a difference of cumulative counts, so that a resample
-    costs one pass over the counts and no sorting. All sums are whole or half numbers
-    far below 2**53, so they are exact.
+    other way round, A the fewer. For every score of B, the number of drawn scores of
+    A that are lower is a difference of cumulative counts, so that a resample costs one
+    pass over the counts and no sorting. All sums are whole or half numbers far below
+    2**53, so they are exact.
 
     Args:
-        truth: bool (n,), the positives.
-        scores: float (n,), higher for positives.
+        truth: bool (p,), the positives.
+        scores: float (p,), higher for positives.
+        images: int (p,), the image of each score; by default the score's own index.
     """
 
-    def __init__(self, truth: np.ndarray, scores: np.ndarray):
+    def __init__(self, truth: np.ndarray, scores: np.ndarray, images=None):
         few, many = np.flatnonzero(truth), np.flatnonzero(~truth)
         self._few_are_positive = len(few) <= len(many)
         if not self._few_are_positive:
             few, many = many, few
-        self._few = few[np.argsort(scores[few])]
-        self._many = many[np.argsort(scores[many])]
-        in_order, values = scores[self._few], scores[self._many]
+        few, many = few[np.argsort(scores[few])], many[np.argsort(scores[many])]
+        in_order, values = scores[few], scores[many]
         self._below = np.searchsorted(in_order, values, side="left")
         self._below_or_tied = np.searchsorted(in_order, values, side="right")
         self._ties = bool((self._below != self._below_or_tied).any())
+        self._few = few if images is None else images[few]
+        self._many = many if images is None else images[many]
 
     def __call__(self, counts: np.ndarray) -> np.ndarray:
         """Computes the AUROC of resamples, NaN for those of one class.
@@ -52,7 +54,7 @@ class RankSum:
         below = cumulative[self._below]
         if self._ties:
             below = (below + cumulative[self._below_or_tied]) / 2
-        # Pairs whose image of the larger side has the higher score.
+        # Pairs whose score of the larger side is the higher.
         higher = np.einsum("ij,ij->j", drawn, below)
         pairs = cumulative[-1] * drawn.sum(axis=0)
         if self._few_are_positive:
@@ -62,48 +64,73 @@ class RankSum:
         return np.divide(higher, pairs, out=nan, where=defined)
 
 
-class Ranking:
-    """AUROC: of the positive class in binary tasks, else the mean over classes.
+class Ranking(Measure):
+    """AUROC and AUPRC: of the positive class in binary tasks, else means over classes.
 
     Each class is ranked against the rest by its own probability (one-vs-rest), as
-    scikit-learn's `roc_auc_score(multi_class="ovr", average="macro")` does.
+    scikit-learn's `roc_auc_score(multi_class="ovr")` and `average_precision_score` do
+    with average "macro", "micro" (all pairs of image and class in one ranking) and
+    "weighted" (by images of the class). AUPRC is the average precision.
     """
 
     def __init__(self, predictions: Predictions):
-        self._predictions = predictions
-        columns = zip(predictions.truth.T, predictions.probs.T, strict=True)
-        self._rank_sums = [RankSum(truth, scores) for truth, scores in columns]
+        self._names = predictions.class_names
+        self._binary = predictions.task == "binary"
+        self.images = len(predictions.ids)
+        truth, probs, known = predictions.truth, predictions.probs, predictions.known
+        self._truth = sparse.csr_array(truth.T.astype(np.float64))
+        self._pairs = []
+        for i in range(len(self._names)):
+            images = np.flatnonzero(known[:, i])
+            self._pairs.append((truth[images, i], probs[images, i], images))
+        self._each = [self._rankings(*pairs) for pairs in self._pairs]
+        if not self._binary:
+            images, columns = np.nonzero(known)
+            at = images, columns
+            self._pooled = self._rankings(truth[at], probs[at], images)
 
-    def values(self) -> dict[Key, float | Undefined]:
-        """Computes the metrics of the split itself."""
-        from sklearn.metrics import roc_auc_score
-
-        values: dict[Key, float | Undefined] = {}
-        truth = self._predictions.truth
-        for i, name in enumerate(self._predictions.class_names):
-            if not truth[:, i].any():
-                value = NO_IMAGE
-            elif truth[:, i].all():
-                value = ALL_IMAGES
-            else:
-                value = float(roc_auc_score(truth[:, i], self._predictions.probs[:, i]))
-            values["per_class", name, "auroc"] = value
-        reason = undefined_classes(self._predictions)
-        if reason is not None:
-            values[("auroc",)] = reason
-        elif self._predictions.task == "binary":
-            positive = self._predictions.class_names[1]
-            values[("auroc",)] = values["per_class", positive, "auroc"]
-        else:
-            values[("auroc",)] = float(np.mean(list(values.values())))  # type: ignore
-        return values
+    def _rankings(self, truth: np.ndarray, scores: np.ndarray, images: np.ndarray):
+        points = OperatingPoints(truth, scores, images, self.images)
+        return RankSum(truth, scores, images), points.average_precision
 
     def resampled(self, counts: np.ndarray) -> dict[Key, np.ndarray]:
         """Computes the metrics of resamples, see `Measure`."""
-        per_class = np.stack([rank_sum(counts) for rank_sum in self._rank_sums])
-        binary = self._predictions.task == "binary"
-        overall = per_class[1] if binary else per_class.mean(axis=0)
-        samples: dict[Key, np.ndarray] = {("auroc",): overall}
-        for name, sample in zip(self._predictions.class_names, per_class, strict=True):
-            samples["per_class", name, "auroc"] = sample
+        samples: dict[Key, np.ndarray] = {}
+        support = np.asarray(self._truth @ counts)
+        for m, metric in enumerate(("auroc", "auprc")):
+            per_class = np.stack([rankings[m](counts) for rankings in self._each])
+            macro = per_class.mean(axis=0)
+            samples[(metric,)] = per_class[1] if self._binary else macro
+            for name, sample in zip(self._names, per_class, strict=True):
+                samples["per_class", name, metric] = sample
+            if not self._binary:
+                samples["averages", "macro", metric] = macro
+                samples["averages", "micro", metric] = self._pooled[m](counts)
+                samples["averages", "weighted", metric] = weighted(per_class, support)
         return samples
+
+    def reason(self, key: Key) -> Undefined:
+        """Says why a metric of the split itself is NaN."""
+        reasons: list[Undefined | None] = []
+        for truth, _, _ in self._pairs:
+            both = truth.any() and not truth.all()
+            one = NO_IMAGE if not truth.any() else ALL_IMAGES
+            reasons.append(None if both else one)
+        if key[0] == "per_class":
+            return reasons[self._names.index(key[1])] or ONE_CLASS
+        if self._binary:
+            return ONE_CLASS
+        # With one class only, every class is either all images or none.
+        alone = len(reasons) > 1 and ALL_IMAGES in reasons and None not in reasons
+        return ONE_CLASS if alone else of_classes(self._names, reasons)
+
+    def by_formula(self) -> dict[Key, dict[str, Interval | None]]:
+        """Computes DeLong's intervals of AUROC."""
+        intervals: dict[Key, dict[str, Interval | None]] = {
+            ("per_class", name, "auroc"): {"delong": delong_interval(truth, scores)}
+            for name, (truth, scores, _) in zip(self._names, self._pairs, strict=True)
+        }
+        if self._binary:
+            positive = "per_class", self._names[1], "auroc"
+            intervals[("auroc",)] = intervals[positive]
+        return intervals

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxmed.errors import InputError
+from jaxmed.evaluation.fingerprint import check_fingerprint
 from jaxmed.evaluation.predictions import MISSING, Predictions
 from jaxmed.files import replacing
 
@@ -62,7 +63,11 @@ def write_predictions(path: str | Path, splits: Sequence[Predictions]) -> None:
 
 
 def read_predictions(
-    path: str | Path, *, class_names: Sequence[str], task: str
+    path: str | Path,
+    *,
+    class_names: Sequence[str],
+    task: str,
+    fingerprint: str | None = None,
 ) -> dict[str, Predictions]:
     """Reads what `write_predictions` wrote.
 
@@ -70,14 +75,16 @@ def read_predictions(
         path: the CSV file.
         class_names: in the order of the columns.
         task: see `Predictions`.
+        fingerprint: that of metrics.json, if the predictions must be those that it
+            was computed from.
 
     Returns:
         The predictions by split, in the file's order.
 
     Raises:
         InputError: the file is missing, its columns are not those of these classes
-            and this task, a row cannot be read, or the values fail the checks of
-            `Predictions`.
+            and this task, a row cannot be read, the values fail the checks of
+            `Predictions`, or the fingerprint is another.
     """
     path, class_names = Path(path), tuple(class_names)
     if not path.is_file():
@@ -103,10 +110,13 @@ def read_predictions(
             rows.setdefault(row.split, []).append(row)
     if not rows:
         raise InputError(f"{path} has no rows.")
-    return {
+    splits = {
         split: _predictions(split, of_split, class_names, task, extra)
         for split, of_split in rows.items()
     }
+    if fingerprint is not None:
+        check_fingerprint(splits.values(), fingerprint, str(path))
+    return splits
 
 
 class _Row(NamedTuple):

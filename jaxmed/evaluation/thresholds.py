@@ -1,143 +1,163 @@
-"""Decision thresholds: chosen on validation, applied to test."""
+"""Decision thresholds, chosen on validation."""
 
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
-from jaxmed.evaluation.intervals import Key, Undefined
-from jaxmed.evaluation.metrics import (
-    ALL_IMAGES,
-    NEITHER,
-    NEVER_PREDICTED,
-    NO_IMAGE,
-    ClassCounts,
-    defined,
-    ratio,
-)
+from jaxmed.errors import InputError, unknown
+from jaxmed.evaluation.intervals import Key, Measure, Undefined
+from jaxmed.evaluation.operating import OperatingPoints
 from jaxmed.evaluation.predictions import Predictions
+from jaxmed.evaluation.proportions import ALL_IMAGES, NO_IMAGE, ratio
 
-# Differences of J below this are rounding: J is a difference of two ratios of counts.
+METHODS = ("youden", "sensitivity", "specificity", "cost", "f1", "0.5")
+# Differences below this are rounding: all that is compared is a ratio of counts.
 TIE = 1e-12
 
 
-def youden_threshold(truth: np.ndarray, scores: np.ndarray) -> float | Undefined:
-    """Chooses the threshold with the largest J = sensitivity + specificity - 1.
+@dataclass(frozen=True, kw_only=True)
+class ThresholdRule:
+    """How a threshold is chosen; the decision is `score >= threshold`.
 
-    Youden, "Index for rating diagnostic tests", Cancer 1950. The candidates are the
-    scores at the corners of scikit-learn's ROC curve; the decision is `score >=
-    threshold`. Among ties the highest threshold is taken, which has the fewest false
-    positives. The infinite threshold at which nothing is positive is no candidate.
+    Among equals the highest threshold is taken, which has the fewest false positives.
 
-    Args:
-        truth: bool (n,), the positives.
-        scores: float (n,), higher for positives.
+    Attributes:
+        method: "youden", the largest sensitivity + specificity - 1 (Youden, "Index for
+            rating diagnostic tests", Cancer 1950); "sensitivity", the highest
+            threshold with at least the target; "specificity", the most sensitive one
+            with at least the target; "cost", the least expected cost (Metz, "Basic
+            principles of ROC analysis", 1978); "f1", the largest F1; or "0.5".
+        target: sensitivity or specificity to reach, in (0, 1].
+        cost: of a missed positive, if a false alarm costs 1.
+        prevalence: share of positives, in (0, 1), that costs are expected at; None for
+            that of the split.
 
-    Returns:
-        One of the scores; undefined if all images are of one class.
+    Raises:
+        InputError: anything of the above does not hold.
     """
-    from sklearn.metrics import roc_curve
 
-    if not truth.any():
-        return NO_IMAGE
-    if truth.all():
-        return ALL_IMAGES
-    false_positive_rate, sensitivity, thresholds = roc_curve(truth, scores)
-    # The first threshold is infinity; the others fall.
-    youden_j = (sensitivity - false_positive_rate)[1:]
-    best = np.flatnonzero(youden_j >= youden_j.max() - TIE)[0]
-    return float(thresholds[1:][best])
+    method: str = "youden"
+    target: float = 0.9
+    cost: float = 1.0
+    prevalence: float | None = None
+
+    def __post_init__(self):
+        if self.method not in METHODS:
+            raise unknown("threshold", self.method, METHODS)
+        if not 0 < self.target <= 1:
+            raise InputError(
+                f"The target of a threshold must be in (0, 1], got {self.target}."
+            )
+        if not 0 < self.cost < np.inf:
+            raise InputError(
+                f"The cost of a missed positive must be above 0, got {self.cost}."
+            )
+        if self.prevalence is not None and not 0 < self.prevalence < 1:
+            raise InputError(
+                f"The prevalence must be in (0, 1), got {self.prevalence}."
+            )
+
+    def used(self) -> dict[str, float]:
+        """Returns what the method goes by, for metrics.json."""
+        if self.method in ("sensitivity", "specificity"):
+            return {"target": self.target}
+        if self.method != "cost":
+            return {}
+        at = {} if self.prevalence is None else {"prevalence": self.prevalence}
+        return {"cost": self.cost} | at
+
+    def choose(self, points: OperatingPoints, counts: np.ndarray) -> np.ndarray:
+        """Chooses a threshold in each resample.
+
+        Args:
+            points: of the scores.
+            counts: float64 (n, resamples).
+
+        Returns:
+            float64 (resamples,), NaN where no threshold can be chosen.
+        """
+        resamples = counts.shape[1]
+        if self.method == "0.5":
+            return np.full(resamples, 0.5)
+        if not len(points.thresholds):
+            return np.full(resamples, np.nan)
+        true, false, positives, negatives = points(counts)
+        sensitivity, alarms = ratio(true, positives), ratio(false, negatives)
+        gain = self._gain(sensitivity, alarms, positives, negatives)
+        # The score of a positive that was not drawn is no candidate.
+        gain[true == 0] = -np.inf
+        best = gain.max(axis=0)
+        possible = (positives > 0) & (negatives > 0) & (best > -np.inf)
+        place = np.argmax(gain >= best - TIE, axis=0)
+        return np.where(possible, points.thresholds[place], np.nan)
+
+    def _gain(self, sensitivity, alarms, positives, negatives) -> np.ndarray:
+        """What should be as large as possible: (thresholds, resamples)."""
+        if self.method == "youden":
+            return sensitivity - alarms
+        if self.method == "sensitivity":
+            return np.minimum(sensitivity, self.target)
+        if self.method == "specificity":
+            return np.where(1 - alarms >= self.target - TIE, sensitivity, -np.inf)
+        if self.method == "f1":
+            true, false = sensitivity * positives, alarms * negatives
+            return ratio(2 * true, true + false + positives)
+        share = self.prevalence
+        if share is None:
+            share = positives / (positives + negatives)
+        return self.cost * share * sensitivity - (1 - share) * alarms
 
 
-def choose_thresholds(predictions: Predictions) -> dict[str, float | Undefined]:
-    """Chooses Youden's threshold for each class against the rest.
+class ThresholdChoice(Measure):
+    """The threshold of each class against the rest, and how stable it is.
+
+    Keys are ("threshold", class name); in binary tasks of the positive class only.
 
     Args:
         predictions: of the validation split.
-
-    Returns:
-        By class name; in binary tasks of the positive class only.
-    """
-    first = 1 if predictions.task == "binary" else 0
-    return {
-        name: youden_threshold(predictions.truth[:, i], predictions.probs[:, i])
-        for i, name in enumerate(predictions.class_names)
-        if i >= first
-    }
-
-
-class ThresholdDecisions:
-    """The metrics of `prob >= threshold`, of each class against the rest.
-
-    Keys are ("at_threshold", metric) in binary tasks, else ("at_threshold", class,
-    metric).
-
-    Args:
-        predictions: n images.
-        thresholds: see `choose_thresholds`.
+        rule: how to choose.
     """
 
-    def __init__(
-        self, predictions: Predictions, thresholds: dict[str, float | Undefined]
-    ):
-        binary = predictions.task == "binary"
-        self._thresholds = list(thresholds.values())
-        self._prefixes: list[Key] = [
-            ("at_threshold",) if binary else ("at_threshold", name)
-            for name in thresholds
-        ]
-        columns = [predictions.class_names.index(name) for name in thresholds]
-        self._truth = predictions.truth[:, columns]
-        cuts = [np.inf if isinstance(t, Undefined) else t for t in self._thresholds]
-        self._decided = predictions.probs[:, columns] >= np.array(cuts)
-        self._counts = ClassCounts(self._truth, self._decided)
-
-    def values(self) -> dict[Key, float | Undefined]:
-        """Computes the metrics of the split itself."""
-        values: dict[Key, float | Undefined] = {}
-        for i, (prefix, threshold) in enumerate(
-            zip(self._prefixes, self._thresholds, strict=True)
-        ):
-            metrics = _values(self._truth[:, i], self._decided[:, i])
-            if isinstance(threshold, Undefined):
-                reason = Undefined(f"no threshold, as in val: {threshold.reason}")
-                metrics = dict.fromkeys(metrics, reason)
-            values |= {(*prefix, name): value for name, value in metrics.items()}
-        return values
+    def __init__(self, predictions: Predictions, rule: ThresholdRule):
+        self.images = len(predictions.ids)
+        self._rule = rule
+        first = 1 if predictions.task == "binary" else 0
+        self._points, self._truth = {}, {}
+        for i, name in list(enumerate(predictions.class_names))[first:]:
+            images = np.flatnonzero(predictions.known[:, i])
+            truth = self._truth[name] = predictions.truth[images, i]
+            scores = predictions.probs[images, i]
+            self._points[name] = OperatingPoints(truth, scores, images, self.images)
 
     def resampled(self, counts: np.ndarray) -> dict[Key, np.ndarray]:
-        """Computes the metrics of resamples, see `Measure`."""
-        n = len(counts)
-        both, true, decided = self._counts(counts)
-        neither = n - true - decided + both
-        sensitivity, specificity = ratio(both, true), ratio(neither, n - true)
-        samples = {
-            "accuracy": (both + neither) / n,
-            "sensitivity": sensitivity,
-            "specificity": specificity,
-            "precision": ratio(both, decided),
-            "f1": ratio(2 * both, true + decided),
-            "youden_j": sensitivity + specificity - 1,
-        }
+        """Chooses the thresholds of resamples, see `Measure`."""
         return {
-            (*prefix, name): sample[i]
-            for i, prefix in enumerate(self._prefixes)
-            for name, sample in samples.items()
+            ("threshold", name): self._rule.choose(points, counts)
+            for name, points in self._points.items()
         }
 
+    def reason(self, key: Key) -> Undefined:
+        """Says why no threshold can be chosen."""
+        truth = self._truth[key[-1]]
+        if not truth.any():
+            return NO_IMAGE
+        if truth.all():
+            return ALL_IMAGES
+        return Undefined(f"no threshold has a specificity of {self._rule.target}")
 
-def _values(truth: np.ndarray, decided: np.ndarray) -> dict[str, float | Undefined]:
-    from sklearn import metrics
 
-    nan: dict[str, Any] = {"zero_division": np.nan}
-    sensitivity = metrics.recall_score(truth, decided, **nan)
-    specificity = metrics.recall_score(truth, decided, pos_label=0, **nan)
-    precision = metrics.precision_score(truth, decided, **nan)
-    youden_j = sensitivity + specificity - 1
-    return {
-        "accuracy": metrics.accuracy_score(truth, decided),
-        "sensitivity": defined(sensitivity, NO_IMAGE),
-        "specificity": defined(specificity, ALL_IMAGES),
-        "precision": defined(precision, NEVER_PREDICTED),
-        "f1": defined(metrics.f1_score(truth, decided, **nan), NEITHER),
-        "youden_j": defined(youden_j, NO_IMAGE if not truth.any() else ALL_IMAGES),
-    }
+def choose_thresholds(
+    predictions: Predictions, rule: ThresholdRule | None = None
+) -> dict[str, float | Undefined]:
+    """Chooses a threshold for each class against the rest.
+
+    Args:
+        predictions: of the validation split.
+        rule: by default Youden's.
+
+    Returns:
+        By class name; in binary tasks of the positive class only. Undefined if all
+        images are of one class.
+    """
+    choice = ThresholdChoice(predictions, rule or ThresholdRule())
+    return {key[-1]: value for key, value in choice.values().items()}

@@ -272,6 +272,36 @@ class EvaluateConfig:
         "none",
         choices=("none", "flip", "five_crop", "ten_crop", "dihedral"),
     )
+    threshold: str = setting(
+        "how the decision threshold is chosen on val: youden (Youden's J), sensitivity "
+        "or specificity (at least the target), cost, f1, or 0.5 as it stands",
+        "youden",
+        choices=("youden", "sensitivity", "specificity", "cost", "f1", "0.5"),
+    )
+    target: float = setting(
+        "sensitivity or specificity to reach on val, where the threshold is that",
+        0.9,
+        low=0.01,
+        high=1,
+    )
+    cost: float = setting(
+        "of a missed positive, if a false alarm costs 1, where the threshold is cost",
+        1.0,
+        low=1e-6,
+    )
+    prevalence: float = setting(
+        "share of positives where the model is to be used, to tell PPV and NPV and "
+        "expect costs at; 0 for the study's own; binary tasks only",
+        0.0,
+        low=0,
+        below=1,
+    )
+    calibration: str = setting(
+        "what is fitted on val: temperature; vector (a scale and a bias per class); or "
+        "platt (a scale and a bias of a single logit, or of each label's)",
+        "temperature",
+        choices=("temperature", "vector", "platt"),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from typing import Any
 
 from jaxmed.errors import InputError, unknown
 from jaxmed.evaluation import Predictions, read_predictions
+from jaxmed.evaluation.fingerprint import check_fingerprint
 
 AGAIN = "Run the experiment again, or delete the folder."
 
@@ -176,6 +177,9 @@ def read_run(folder: Path) -> RunRecord:
                 f"{folder} is damaged: metrics.json is about {said} {split} images, "
                 f"predictions.csv holds {found}. {AGAIN}"
             )
+    if "fingerprint" in metrics:
+        path = str(folder / "predictions.csv")
+        check_fingerprint(predictions.values(), metrics["fingerprint"], path)
     config = folder / "config.toml"
     environment = folder / "environment.json"
     return RunRecord(

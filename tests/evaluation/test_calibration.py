@@ -1,21 +1,27 @@
-"""Temperature scaling and the calibration error."""
+"""Scalings of the logits."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 
-from jaxmed.evaluation.calibration import (
-    TEMPERATURES,
-    CalibrationError,
-    calibrate,
-    fit_temperature,
-)
-from jaxmed.evaluation.intervals import Bootstrap, Undefined, estimate
-from jaxmed.evaluation.predictions import Predictions
+from jaxmed.errors import InputError
+from jaxmed.evaluation.calibration import TEMPERATURES, Scaling, fit_scaling
+from jaxmed.evaluation.intervals import Undefined
 
 TASKS = [("binary", 2), ("multiclass", 5), ("multilabel", 4)]
+
+
+def fit_temperature(predictions):
+    return fit_scaling(predictions).temperature
+
+
+def calibrate(predictions, temperature):
+    scale = np.array([1 / temperature])
+    scaling = Scaling(method="temperature", scale=scale, bias=np.zeros(1))
+    return scaling.apply(predictions)
 
 
 def torch_loss(predictions, logits, temperature):
@@ -100,65 +106,107 @@ def test_certain_predictions(draw, task):
 def test_one_class_has_no_temperature(draw):
     predictions = draw("binary", classes=2, n=10)
     one = replace(predictions, labels=np.zeros(10, int))
-    assert fit_temperature(one) == Undefined("one class only")
+    assert fit_scaling(one) == Undefined("one class only")
 
 
-def error_by_hand(confidence, right, bins=15):
-    """Guo et al. 2017, eq. 3, read aloud."""
-    total = 0.0
-    for m in range(1, bins + 1):
-        inside = (confidence > (m - 1) / bins) & (confidence <= m / bins)
-        if m == 1:
-            inside |= confidence == 0
-        if inside.any():
-            gap = right[inside].mean() - confidence[inside].mean()
-            total += inside.sum() / len(confidence) * abs(gap)
-    return total
-
-
-@pytest.mark.parametrize(("task", "classes"), TASKS)
-def test_calibration_error_is_guos(draw, task, classes):
-    predictions = draw(task, classes=classes, n=500, decimals=None)
-    probs = predictions.probs
-    if task == "multilabel":
-        columns = zip(probs.T, predictions.truth.T, strict=True)
-        expected = np.mean([error_by_hand(*pair) for pair in columns])
-    else:
-        right = probs.argmax(axis=1) == predictions.labels
-        expected = error_by_hand(probs.max(axis=1), right)
-    value = CalibrationError(predictions).values()[("ece",)]
-    assert value == pytest.approx(expected, rel=0, abs=1e-12)
-
-
-def test_calibration_error_of_four_images(draw):
-    # Confidences 0.75 (right, wrong) and 0.625 (right, right), in bins of their own.
-    rows = [[0.25, 0.75], [0.25, 0.75], [0.375, 0.625], [0.375, 0.625]]
-    predictions = replace(
-        draw("binary", classes=2, n=4),
-        labels=np.array([1, 0, 1, 1]),
-        probs=np.array(rows),
+def platt_by_scikit_learn(logits, truth):
+    """Logistic regression without a penalty on Platt's soft targets."""
+    positives, negatives = truth.sum(), (~truth).sum()
+    high, low = (positives + 1) / (positives + 2), 1 / (negatives + 2)
+    targets = np.where(truth, high, low)
+    model = LogisticRegression(C=np.inf, tol=1e-12, max_iter=1000)
+    model.fit(
+        np.tile(logits, 2)[:, None],
+        np.repeat([1, 0], len(truth)),
+        sample_weight=np.append(targets, 1 - targets),
     )
-    value = CalibrationError(predictions).values()[("ece",)]
-    assert value == (abs(0.5 - 0.75) + abs(1 - 0.625)) / 2
+    return model.coef_[0, 0], model.intercept_[0]
 
 
-def test_the_error_lies_within_its_interval():
-    """Without the shift the interval of a small error lies wholly above it."""
-    rng = np.random.default_rng(0)
-    probs = rng.uniform(0.5, 1, 400)
-    labels = (rng.random(400) < probs).astype(int)
-    predictions = Predictions(
-        split="test",
-        ids=tuple(map(str, range(400))),
-        labels=labels,
-        probs=np.stack([1 - probs, probs], axis=1),
-        class_names=("a", "b"),
-        task="binary",
+def test_platt_is_scikit_learns_logistic_regression(draw):
+    predictions = draw("binary", classes=2, n=300, decimals=None)
+    scaling = fit_scaling(predictions, "platt")
+    logits = np.log(predictions.probs[:, 1] / predictions.probs[:, 0])
+    scale, bias = platt_by_scikit_learn(logits, predictions.labels == 1)
+    assert scaling.scale == pytest.approx([scale], rel=1e-4)
+    assert scaling.bias == pytest.approx([bias], rel=1e-4)
+    expected = 1 / (1 + np.exp(-(scaling.scale * logits + scaling.bias)))
+    assert scaling.apply(predictions)[:, 1] == pytest.approx(expected, abs=1e-12)
+    assert scaling.apply(predictions).sum(axis=1) == pytest.approx(np.ones(300))
+
+
+def test_platt_is_for_each_label_and_of_known_ones(draw):
+    predictions = draw("multilabel", classes=3, n=200, decimals=None)
+    labels = predictions.labels.copy()
+    labels[50:90, 1] = -1
+    labels[:, 2] = 1
+    scaling = fit_scaling(replace(predictions, labels=labels), "platt")
+    logits = np.log(predictions.probs / (1 - predictions.probs))
+    for i in (0, 1):
+        known = labels[:, i] >= 0
+        expected = platt_by_scikit_learn(logits[known, i], labels[known, i] == 1)
+        found = scaling.scale[i], scaling.bias[i]
+        assert found == pytest.approx(expected, rel=1e-4)
+    # A label that every image has is left as it is.
+    assert (scaling.scale[2], scaling.bias[2]) == (1, 0)
+
+
+def test_platt_of_separated_classes_is_finite(draw):
+    predictions = draw("binary", classes=2, n=10)
+    certain = predictions.truth.astype(float)
+    scaling = fit_scaling(replace(predictions, probs=certain), "platt")
+    assert np.isfinite(scaling.apply(predictions)).all()
+
+
+def test_vector_scaling_is_torchs_optimum(draw):
+    predictions = draw("multiclass", classes=4, n=500, decimals=None)
+    scaling = fit_scaling(predictions, "vector")
+    logits = torch.log(torch.tensor(predictions.probs))
+    labels = torch.tensor(predictions.labels)
+    numbers = [torch.ones(4), torch.zeros(4)]
+    numbers = [one.double().requires_grad_() for one in numbers]
+    optimiser = torch.optim.LBFGS(
+        numbers,
+        max_iter=500,
+        tolerance_grad=1e-12,
+        tolerance_change=1e-15,
+        line_search_fn="strong_wolfe",
     )
-    measure = CalibrationError(predictions)
-    strata = np.zeros(400, np.int64)
-    shifted = estimate([measure], strata, Bootstrap(resamples=500))[("ece",)]
-    assert 0 <= shifted["ci_low"] < shifted["value"] < shifted["ci_high"]
-    counts = np.concatenate(list(Bootstrap(resamples=500).counts(strata)), axis=1)
-    samples = measure.resampled(counts)[("ece",)]
-    assert samples.mean() > shifted["value"] + 0.01
+
+    def closure():
+        optimiser.zero_grad()
+        scaled = numbers[0] * logits + numbers[1]
+        loss = torch.nn.functional.cross_entropy(scaled, labels)
+        loss.backward()
+        return loss
+
+    optimiser.step(closure)
+    scale, bias = (one.detach().numpy() for one in numbers)
+    assert scaling.scale == pytest.approx(scale, rel=1e-4)
+    assert scaling.bias == pytest.approx(bias - bias.mean(), abs=1e-4)
+    expected = torch.softmax(numbers[0] * logits + numbers[1], dim=1).detach()
+    assert scaling.apply(predictions) == pytest.approx(expected.numpy(), abs=1e-5)
+
+
+def test_missing_labels_do_not_set_the_temperature(draw):
+    predictions = draw("multilabel", classes=2, n=100, decimals=None)
+    half = replace(
+        predictions,
+        ids=predictions.ids[:50],
+        labels=predictions.labels[:50],
+        probs=predictions.probs[:50],
+    )
+    labels = predictions.labels.copy()
+    labels[50:] = -1
+    masked = replace(predictions, labels=labels)
+    assert fit_temperature(masked) == pytest.approx(fit_temperature(half), rel=1e-6)
+    assert isinstance(fit_scaling(replace(masked, labels=labels * 0 - 1)), Undefined)
+
+
+def test_refused(draw):
+    with pytest.raises(InputError, match="Did you mean 'vector'"):
+        fit_scaling(draw(), "vectro")
+    with pytest.raises(
+        InputError, match=r"not for a binary one\. Use temperature or pl"
+    ):
+        fit_scaling(draw("binary", classes=2), "vector")

@@ -140,7 +140,7 @@ def test_threshold_table_is_the_lowest_seed(binary_html, binary_folder):
     path = binary_folder / "scratch" / "seed-0" / "metrics.json"
     metrics = json.loads(path.read_text())
     assert exact(table["threshold", "scratch"]) == metrics["threshold"]["value"]
-    for name in ("sensitivity", "specificity", "precision"):
+    for name in ("sensitivity", "specificity", "ppv"):
         stated = metrics["test_at_threshold"][name]
         cell = table[name, "scratch"]
         assert exact(cell) == stated["value"]

@@ -1,0 +1,114 @@
+"""What decisions at a threshold are worth, each class against the rest."""
+
+import numpy as np
+
+from jaxmed.evaluation.intervals import Interval, Key, Measure, Undefined
+from jaxmed.evaluation.predictions import Predictions
+from jaxmed.evaluation.proportions import (
+    ClassCounts,
+    ratio,
+    scores,
+    why_undefined,
+    wilson_intervals,
+)
+
+METRICS = ("accuracy", "sensitivity", "specificity", "ppv", "npv", "lr_positive")
+METRICS = (*METRICS, "lr_negative", "f1", "mcc", "kappa", "youden_j")
+
+
+class ThresholdDecisions(Measure):
+    """The metrics of `prob >= threshold`.
+
+    Keys are ("at_threshold", metric) in binary tasks, else ("at_threshold", class,
+    metric).
+
+    Args:
+        predictions: n images.
+        thresholds: see `choose_thresholds`.
+        prevalence: share of positives, in (0, 1), to tell the predictive values at;
+            None to tell them at that of the images only.
+    """
+
+    def __init__(
+        self,
+        predictions: Predictions,
+        thresholds: dict[str, float | Undefined],
+        prevalence: float | None = None,
+    ):
+        binary = predictions.task == "binary"
+        self.images = len(predictions.ids)
+        self._prevalence = prevalence
+        self._thresholds = list(thresholds.values())
+        self._prefixes: list[Key] = [
+            ("at_threshold",) if binary else ("at_threshold", name)
+            for name in thresholds
+        ]
+        columns = [predictions.class_names.index(name) for name in thresholds]
+        cuts = [np.inf if isinstance(t, Undefined) else t for t in self._thresholds]
+        self._counts = ClassCounts(
+            predictions.truth[:, columns],
+            predictions.probs[:, columns] >= np.array(cuts),
+            predictions.known[:, columns],
+        )
+        self._whole = self._counts(np.ones((self.images, 1)))
+
+    def resampled(self, counts: np.ndarray) -> dict[Key, np.ndarray]:
+        """Computes the metrics of resamples, see `Measure`."""
+        found = scores(self._counts(counts))
+        samples = {metric: found[metric] for metric in METRICS}
+        if self._prevalence is not None:
+            ppv, npv = predictive_values(
+                found["sensitivity"], found["specificity"], self._prevalence
+            )
+            samples |= {"ppv_at_prevalence": ppv, "npv_at_prevalence": npv}
+        for i, threshold in enumerate(self._thresholds):
+            if isinstance(threshold, Undefined):
+                for sample in samples.values():
+                    sample[i] = np.nan
+        return {
+            (*prefix, name): sample[i]
+            for i, prefix in enumerate(self._prefixes)
+            for name, sample in samples.items()
+        }
+
+    def reason(self, key: Key) -> Undefined:
+        """Says why a metric of the split itself is NaN."""
+        *prefix, metric = key
+        i = self._prefixes.index(tuple(prefix))
+        threshold = self._thresholds[i]
+        if isinstance(threshold, Undefined):
+            return Undefined(f"no threshold, as in val: {threshold.reason}")
+        true, n = self._whole.true[i, 0], self._whole.n[i, 0]
+        if metric.endswith("_at_prevalence") and 0 < true < n:
+            metric = metric.removesuffix("_at_prevalence")
+        return why_undefined(metric, true, n)
+
+    def by_formula(self) -> dict[Key, dict[str, Interval]]:
+        """Computes Wilson's intervals of what is a proportion of images."""
+        return {
+            (*prefix, metric): {"wilson": (low[i, 0], high[i, 0])}
+            for metric, (low, high) in wilson_intervals(self._whole).items()
+            for i, prefix in enumerate(self._prefixes)
+        }
+
+
+def predictive_values(
+    sensitivity: np.ndarray, specificity: np.ndarray, prevalence: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Computes PPV and NPV where another share is positive, by Bayes' theorem.
+
+    Altman and Bland, "Diagnostic tests 2: predictive values", BMJ 1994.
+
+    Args:
+        sensitivity, specificity: in [0, 1], of one shape; they are taken to be the
+            same at any prevalence.
+        prevalence: share of positives, in (0, 1).
+
+    Returns:
+        NaN where nothing, or everything, is said to be positive.
+    """
+    found = sensitivity * prevalence
+    cleared = specificity * (1 - prevalence)
+    ppv = ratio(found, found + (1 - specificity) * (1 - prevalence))
+    npv = ratio(cleared, cleared + (1 - sensitivity) * prevalence)
+    return ppv, npv

@@ -1,0 +1,169 @@
+"""One class against the rest: what four counts say, thousands of resamples at once."""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import sparse
+from scipy.special import ndtri
+
+from jaxmed.evaluation.intervals import LEVEL, Undefined
+
+ONE_CLASS = Undefined("one class only")
+NO_IMAGE = Undefined("no image of this class")
+ALL_IMAGES = Undefined("every image is of this class")
+NEVER_PREDICTED = Undefined("never predicted")
+ALWAYS_PREDICTED = Undefined("always predicted")
+NEITHER = Undefined("no image of this class, and never predicted")
+NO_FALSE_POSITIVE = Undefined("no false positive")
+NO_TRUE_NEGATIVE = Undefined("no true negative")
+ONE_OUTCOME = Undefined("labels or decisions are all alike")
+ALL_ALIKE = Undefined("labels and decisions are all alike")
+
+Array = np.ndarray
+
+
+class Tallies(NamedTuple):
+    """Counts of images, float64 (k, resamples) each.
+
+    Attributes:
+        both: of the class, and said to be.
+        true: of the class.
+        decided: said to be of the class.
+        n: of which it is known.
+    """
+
+    both: Array
+    true: Array
+    decided: Array
+    n: Array
+
+
+class ClassCounts:
+    """Counts right and wrong decisions per class, each against the rest.
+
+    Args:
+        truth: bool (n, k), whether the image is of the class.
+        decided: bool (n, k), whether it is said to be.
+        known: bool (n, k), whether `truth` is known.
+    """
+
+    def __init__(self, truth: Array, decided: Array, known: Array):
+        parts = [truth & decided, truth, decided & known]
+        self._all_known = bool(known.all())
+        if not self._all_known:
+            parts.append(known)
+        self._indicators = sparse.csr_array(
+            np.concatenate(parts, axis=1).T.astype(np.float64)
+        )
+
+    def __call__(self, counts: Array) -> Tallies:
+        """Counts in resamples: counts is (n, resamples)."""
+        sums = np.asarray(self._indicators @ counts)
+        if self._all_known:
+            both, true, decided = np.split(sums, 3)
+            n = np.broadcast_to(counts.sum(axis=0), both.shape)
+            return Tallies(both, true, decided, n)
+        return Tallies(*np.split(sums, 4))
+
+
+def scores(tallies: Tallies) -> dict[str, Array]:
+    """Computes what is said of one class against the rest: (k, resamples) each.
+
+    Definitions are scikit-learn's: sensitivity is `recall_score`, specificity that of
+    the rest, PPV `precision_score`, NPV that of the rest, likelihood ratios
+    `class_likelihood_ratios`, MCC `matthews_corrcoef`, kappa `cohen_kappa_score`. What
+    has a denominator of 0 is NaN, also where scikit-learn puts 0 in its place.
+    """
+    both, true, decided, n = tallies
+    neither = n - true - decided + both
+    missed, alarms = true - both, decided - both
+    false = n - true
+    sensitivity, specificity = ratio(both, true), ratio(neither, false)
+    return {
+        "accuracy": ratio(both + neither, n),
+        "balanced_accuracy": (sensitivity + specificity) / 2,
+        "sensitivity": sensitivity,
+        "specificity": specificity,
+        "ppv": ratio(both, decided),
+        "npv": ratio(neither, n - decided),
+        "lr_positive": ratio(both * false, alarms * true),
+        "lr_negative": ratio(missed * false, neither * true),
+        "f1": ratio(2 * both, true + decided),
+        "mcc": ratio(
+            both * neither - alarms * missed,
+            np.sqrt(true * false * decided * (n - decided)),
+        ),
+        "kappa": ratio(
+            2 * (both * neither - alarms * missed),
+            decided * false + true * (n - decided),
+        ),
+        "youden_j": sensitivity + specificity - 1,
+    }
+
+
+def why_undefined(metric: str, true: float, n: float) -> Undefined:
+    """Says why a score of the split itself is NaN.
+
+    Args:
+        metric: one of those of `scores`.
+        true: images of the class.
+        n: images.
+    """
+    if metric in ("mcc", "kappa"):
+        return ONE_OUTCOME if metric == "mcc" else ALL_ALIKE
+    if metric in ("ppv", "npv"):
+        return NEVER_PREDICTED if metric == "ppv" else ALWAYS_PREDICTED
+    if metric == "f1":
+        return NEITHER
+    if not true or metric == "sensitivity":
+        return NO_IMAGE
+    if true == n:
+        return ALL_IMAGES
+    return NO_FALSE_POSITIVE if metric == "lr_positive" else NO_TRUE_NEGATIVE
+
+
+def wilson_intervals(tallies: Tallies) -> dict[str, tuple[Array, Array]]:
+    """Computes Wilson's intervals of the scores that are proportions."""
+    both, true, decided, n = tallies
+    neither = n - true - decided + both
+    return {
+        "accuracy": wilson(both + neither, n),
+        "sensitivity": wilson(both, true),
+        "specificity": wilson(neither, n - true),
+        "ppv": wilson(both, decided),
+        "npv": wilson(neither, n - decided),
+    }
+
+
+def wilson(hits: Array, trials: Array) -> tuple[Array, Array]:
+    """Computes the 95 % score interval of a proportion.
+
+    Wilson, "Probable inference, the law of succession, and statistical inference",
+    JASA 1927; as `scipy.stats.binomtest(...).proportion_ci(method="wilson")`.
+
+    Args:
+        hits, trials: whole numbers of one shape.
+
+    Returns:
+        Its two ends, NaN where there are no trials.
+    """
+    z2 = float(ndtri((1 + LEVEL) / 2)) ** 2
+    share = ratio(hits, trials)
+    center = share + ratio(np.full_like(share, z2 / 2), trials)
+    spread = np.sqrt(
+        z2 * ratio(share * (1 - share), trials)
+        + ratio(np.full_like(share, z2 * z2 / 4), trials * trials)
+    )
+    scale = 1 + ratio(np.full_like(share, z2), trials)
+    # At shares of 0 and 1 the interval's end is exact but for rounding.
+    low = np.where(hits == 0, 0.0, (center - spread) / scale)
+    high = np.where(hits == trials, 1.0, (center + spread) / scale)
+    nothing = trials == 0
+    return np.where(nothing, np.nan, low), np.where(nothing, np.nan, high)
+
+
+def ratio(numerator: Array, denominator: Array) -> Array:
+    """Divides; what is divided by 0 is NaN, without a warning."""
+    shape = np.broadcast_shapes(np.shape(numerator), np.shape(denominator))
+    nan = np.full(shape, np.nan)
+    return np.divide(numerator, denominator, out=nan, where=denominator != 0)

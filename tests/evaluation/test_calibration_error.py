@@ -1,0 +1,144 @@
+"""Calibration errors and reliability diagrams."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sklearn.calibration import calibration_curve
+
+from jaxmed.errors import InputError
+from jaxmed.evaluation.calibration_error import BINS, CalibrationError
+from jaxmed.evaluation.intervals import Undefined, estimate
+from jaxmed.evaluation.predictions import Predictions
+from jaxmed.evaluation.reliability import reliability
+from jaxmed.evaluation.resampling import Bootstrap, Units
+
+TASKS = [("binary", 2), ("multiclass", 5), ("multilabel", 4)]
+
+
+def error_by_hand(confidence, right, bins=15):
+    """Guo et al. 2017, eq. 3, read aloud."""
+    total = 0.0
+    for m in range(1, bins + 1):
+        inside = (confidence > (m - 1) / bins) & (confidence <= m / bins)
+        if m == 1:
+            inside |= confidence == 0
+        if inside.any():
+            gap = right[inside].mean() - confidence[inside].mean()
+            total += inside.sum() / len(confidence) * abs(gap)
+    return total
+
+
+@pytest.mark.parametrize(("task", "classes"), TASKS)
+def test_calibration_error_is_guos(draw, task, classes):
+    predictions = draw(task, classes=classes, n=500, decimals=None)
+    probs = predictions.probs
+    if task == "multilabel":
+        columns = zip(probs.T, predictions.truth.T, strict=True)
+        expected = np.mean([error_by_hand(*pair) for pair in columns])
+    else:
+        right = probs.argmax(axis=1) == predictions.labels
+        expected = error_by_hand(probs.max(axis=1), right)
+    value = CalibrationError(predictions).values()[("ece",)]
+    assert value == pytest.approx(expected, rel=0, abs=1e-12)
+
+
+def test_calibration_error_of_four_images(draw):
+    # Confidences 0.75 (right, wrong) and 0.625 (right, right), in bins of their own.
+    rows = [[0.25, 0.75], [0.25, 0.75], [0.375, 0.625], [0.375, 0.625]]
+    predictions = replace(
+        draw("binary", classes=2, n=4),
+        labels=np.array([1, 0, 1, 1]),
+        probs=np.array(rows),
+    )
+    value = CalibrationError(predictions).values()[("ece",)]
+    assert value == (abs(0.5 - 0.75) + abs(1 - 0.625)) / 2
+
+
+def test_the_error_lies_within_its_interval():
+    """Without the shift the interval of a small error lies wholly above it."""
+    rng = np.random.default_rng(0)
+    probs = rng.uniform(0.5, 1, 400)
+    labels = (rng.random(400) < probs).astype(int)
+    predictions = Predictions(
+        split="test",
+        ids=tuple(map(str, range(400))),
+        labels=labels,
+        probs=np.stack([1 - probs, probs], axis=1),
+        class_names=("a", "b"),
+        task="binary",
+    )
+    measure = CalibrationError(predictions)
+    units = Units(np.zeros(400, np.int64))
+    shifted = estimate([measure], units, Bootstrap(resamples=500))[("ece",)]
+    assert 0 <= shifted["ci_low"] < shifted["value"] < shifted["ci_high"]
+    counts = np.concatenate(list(Bootstrap(resamples=500).counts(units)), axis=1)
+    samples = measure.resampled(counts)[("ece",)]
+    assert samples.mean() > shifted["value"] + 0.01
+
+
+def error_of_equal_parts(confidence, right):
+    """Sorted and cut into parts of one size."""
+    order = np.argsort(confidence)
+    parts = np.split(order, BINS)
+    return np.mean([abs(right[p].mean() - confidence[p].mean()) for p in parts])
+
+
+@pytest.mark.parametrize(("task", "classes"), TASKS)
+def test_errors_of_bins_of_equal_mass(draw, task, classes):
+    predictions = draw(task, classes=classes, n=20 * BINS, decimals=None)
+    probs, truth = predictions.probs, predictions.truth
+    values = CalibrationError(predictions).values()
+    each = [error_of_equal_parts(probs[:, i], truth[:, i]) for i in range(classes)]
+    assert values[("ace",)] == pytest.approx(np.mean(each), abs=1e-12)
+    if task == "multilabel":
+        expected = np.mean(each)
+    else:
+        right = probs.argmax(axis=1) == predictions.labels
+        expected = error_of_equal_parts(probs.max(axis=1), right)
+    assert values[("ece_equal_mass",)] == pytest.approx(expected, abs=1e-12)
+
+
+def test_errors_leave_out_missing_labels(draw):
+    predictions = draw("multilabel", classes=2, n=100, decimals=None)
+    labels = predictions.labels.copy()
+    labels[:40, 0] = -1
+    values = CalibrationError(replace(predictions, labels=labels)).values()
+    known = labels[:, 0] >= 0
+    pairs = [
+        (predictions.probs[known, 0], labels[known, 0]),
+        (predictions.probs[:, 1], labels[:, 1]),
+    ]
+    expected = np.mean([error_by_hand(*pair) for pair in pairs])
+    assert values[("ece",)] == pytest.approx(expected, abs=1e-12)
+    nothing = CalibrationError(replace(predictions, labels=labels * 0 - 1)).values()
+    assert nothing[("ece",)] == Undefined("no label is known")
+
+
+@pytest.mark.parametrize("bins", ["equal_width", "equal_mass"])
+@pytest.mark.parametrize(("task", "classes"), TASKS)
+def test_reliability_is_scikit_learns(draw, task, classes, bins):
+    predictions = draw(task, classes=classes, n=300, decimals=None)
+    probs = predictions.probs
+    if task == "binary":
+        predicted, truth = probs[:, 1], predictions.labels == 1
+    elif task == "multilabel":
+        predicted, truth = probs.ravel(), predictions.labels.ravel()
+    else:
+        predicted = probs.max(axis=1)
+        truth = probs.argmax(axis=1) == predictions.labels
+    strategy = {"equal_width": "uniform", "equal_mass": "quantile"}[bins]
+    expected = calibration_curve(truth, predicted, n_bins=BINS, strategy=strategy)
+    found = reliability(predictions, bins=bins)
+    assert [one["observed"]["value"] for one in found] == pytest.approx(expected[0])
+    assert [one["predicted"] for one in found] == pytest.approx(expected[1])
+    assert sum(one["n"] for one in found) == len(predicted)
+    for one in found:
+        share = one["observed"]
+        assert 0 <= share["ci_low"] <= share["value"] <= share["ci_high"] <= 1
+        assert share["ci_low"] < share["ci_high"]
+
+
+def test_reliability_of_unknown_bins(draw):
+    with pytest.raises(InputError, match="Did you mean 'equal_mass'"):
+        reliability(draw(), bins="equal-mass")
