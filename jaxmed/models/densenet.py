@@ -6,7 +6,6 @@ bottlenecks and compression. Module names are torchvision's.
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +15,7 @@ from jaxmed.errors import InputError
 from jaxmed.models.convolution import convolution
 from jaxmed.models.initializers import kaiming_normal_in
 from jaxmed.models.normalization import BatchNorm
+from jaxmed.models.pooling import max_pool
 
 # Below it the last pooling would have nothing left to average.
 SMALLEST = 29
@@ -121,9 +121,7 @@ class Features(nnx.Module):
                 f"got {height}×{width}."
             )
         x = nnx.relu(self.norm0(self.conv0(images), mask=mask))
-        # Flax takes explicit padding, though its annotation says "str" alone.
-        padding: Any = ((1, 1), (1, 1))
-        x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=padding)
+        x = max_pool(x, 3, padding=1)
         for i in range(1, self.blocks + 1):
             x = getattr(self, f"denseblock{i}")(x, mask=mask)
             if i < self.blocks:

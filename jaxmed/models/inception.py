@@ -13,6 +13,7 @@ from flax import nnx
 
 from jaxmed.errors import InputError
 from jaxmed.models.mixed import MIXED, ConvNorm, Mixed
+from jaxmed.models.pooling import max_pool
 
 # Below this the last blocks have no pixel.
 MIN_SIZE = 75
@@ -115,9 +116,9 @@ class InceptionV3(nnx.Module):
         x = self.transform_input(images)
         for name in ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3"):
             x = getattr(self, name)(x, mask=mask)
-        x = nnx.max_pool(x, (3, 3), strides=(2, 2))
+        x = max_pool(x, 3)
         x = self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(x, mask=mask), mask=mask)
-        x = nnx.max_pool(x, (3, 3), strides=(2, 2))
+        x = max_pool(x, 3)
         for name in MIXED:
             x = getattr(self, name)(x, mask=mask)
         return x

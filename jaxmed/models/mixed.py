@@ -13,6 +13,7 @@ from flax import nnx
 
 from jaxmed.models.initializers import normal
 from jaxmed.models.normalization import BatchNorm
+from jaxmed.models.pooling import max_pool
 
 
 def _initial(key, shape, dtype=jnp.float32, out_sharding=None) -> jax.Array:
@@ -110,7 +111,7 @@ class Mixed(nnx.Module):
 
 def _pooled(kind: str, x: jax.Array) -> jax.Array:
     if kind == "max":
-        return nnx.max_pool(x, (3, 3), strides=(2, 2))
+        return max_pool(x, 3)
     # Flax takes explicit padding, though its annotation says "str" alone. As torch's,
     # the average counts the zeros around the map.
     padding: Any = ((1, 1), (1, 1))

@@ -7,7 +7,6 @@ strides in its 3×3 convolution ("ResNet v1.5"). Module names are torchvision's.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +14,7 @@ from flax import nnx
 
 from jaxmed.models.convolution import convolution
 from jaxmed.models.normalization import BatchNorm
+from jaxmed.models.pooling import max_pool
 
 
 class BasicBlock(nnx.Module):
@@ -144,9 +144,7 @@ class ResNet(nnx.Module):
         """See `Backbone.features`: (n, h/32, w/32, num_features), sizes rounded up."""
         del rngs
         x = nnx.relu(self.bn1(self.conv1(images), mask=mask))
-        # Flax takes explicit padding, though its annotation says "str" alone.
-        padding: Any = ((1, 1), (1, 1))
-        x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=padding)
+        x = max_pool(x, 3, padding=1)
         for blocks in (self.layer1, self.layer2, self.layer3, self.layer4):
             for block in blocks:
                 x = block(x, mask=mask)

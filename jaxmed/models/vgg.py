@@ -15,6 +15,7 @@ from flax import nnx
 
 from jaxmed.models.initializers import kaiming_normal, normal
 from jaxmed.models.normalization import BatchNorm
+from jaxmed.models.pooling import max_pool
 from jaxmed.models.sequence import Numbered
 
 WIDTHS = (64, 128, 256, 512, 512)  # of the five blocks
@@ -73,7 +74,7 @@ class Features(Numbered):
                 if norm is not None:
                     x = self[norm](x, mask=mask)
                 x = nnx.relu(x)
-            x = nnx.max_pool(x, (2, 2), strides=(2, 2))
+            x = max_pool(x, 2)
         return x
 
 
