@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
-from jaxmed.data.dataset import Dataset
+from jaxmed.data.dataset import SPLITS, Dataset
 from jaxmed.data.preprocess import Preprocessing
 from jaxmed.evaluation.predictions import Predictions
 from jaxmed.models.classifier import Classifier
@@ -168,8 +168,7 @@ def as_predictions(data: Dataset, split: str, probs: np.ndarray) -> Predictions:
     Groups and columns come along; groups only if all splits have them.
     """
     part = getattr(data, split)
-    splits = (data.train, data.val, data.test)
-    grouped = all(split.groups is not None for split in splits)
+    grouped = all(getattr(data, name).groups is not None for name in SPLITS)
     return Predictions(
         split=split,
         ids=part.ids,

@@ -1,4 +1,4 @@
-"""Groups and columns go from a split into its predictions."""
+"""What goes from a split into its predictions."""
 
 from dataclasses import replace
 
