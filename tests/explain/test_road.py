@@ -9,10 +9,13 @@ from pytorch_grad_cam.metrics.perturbation_confidence import (
     RemoveMostRelevantFirst,
 )
 from pytorch_grad_cam.metrics.road import NoisyLinearImputer
-from pytorch_grad_cam.utils.model_targets import ClassifierSoftmaxOutputTarget
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget
 
 from jaxmed.errors import InputError
 from jaxmed.explain.road import Road, impute, road
+
+# pytorch-grad-cam mixes NumPy and torch in a way that NumPy will not take for long.
+pytestmark = pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")
 
 SIZE = 60  # 3600 pixels, of which every tenth is a whole number
 CLASSES = np.array([1, 4])
@@ -46,7 +49,7 @@ def test_changes_are_pytorch_grad_cams(narrow, draw_images):
     reference, model = narrow
     tensor, images = draw_images(2, SIZE)
     maps = np.random.default_rng(1).random((2, SIZE, SIZE)).astype(np.float32)
-    targets = [ClassifierSoftmaxOutputTarget(c) for c in CLASSES]
+    targets = [ClassifierOutputSoftmaxTarget(c) for c in CLASSES]
     shares = (0.1, 0.7)
     imputer = NoisyLinearImputer(noise=0)
     expected = {}
