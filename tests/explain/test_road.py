@@ -11,6 +11,8 @@ from pytorch_grad_cam.metrics.perturbation_confidence import (
 from pytorch_grad_cam.metrics.road import NoisyLinearImputer
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget
 
+from scipy.stats import rankdata
+
 from jaxmed.errors import InputError
 from jaxmed.explain.road import Road, impute, road
 
@@ -47,8 +49,9 @@ def test_noise_is_added_to_what_is_imputed_alone():
 def test_changes_are_pytorch_grad_cams(narrow, draw_images):
     reference, model = narrow
     tensor, images = draw_images(2, SIZE)
-    # Large regions, so that what is removed is missed.
-    maps = np.asarray(images).sum(axis=3)
+    # Large regions, so that what is removed is missed, and no two pixels alike.
+    order = rankdata(np.asarray(images).sum(axis=3).reshape(2, -1), "ordinal", axis=1)
+    maps = (order / SIZE**2).reshape(2, SIZE, SIZE).astype(np.float32)
     classes = reference(tensor).argmax(dim=1).numpy()
     targets = [ClassifierOutputSoftmaxTarget(c) for c in classes]
     shares = (0.1, 0.7)
