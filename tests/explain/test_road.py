@@ -10,7 +10,6 @@ from pytorch_grad_cam.metrics.perturbation_confidence import (
 )
 from pytorch_grad_cam.metrics.road import NoisyLinearImputer
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget
-
 from scipy.stats import rankdata
 
 from jaxmed.errors import InputError
