@@ -92,6 +92,8 @@ def refused(tmp_path, capsys, monkeypatch):
         (("--train.strategy", "frosen"), "Did you mean 'frozen'?"),
         (("--train.strategy", "nowhere:function"), "No module named 'nowhere'"),
         (("--train.options.epoch", "1"), "Did you mean 'epochs'?"),
+        (("--explain.layer", "layer5"), "Unknown layer 'layer5'. Did you mean 'layer"),
+        (("--explain.method", "gradcam"), "must be one of grad_cam, grad_cam++"),
         (
             ("--train.options.epochs", "1.5"),
             "Option 'epochs' of strategy 'full' must be a whole number, got 1.5.",
