@@ -124,12 +124,9 @@ def find_learning_rates(
     strategy = as_strategy(strategy, model)
     sweeps = [_sweeps(phase) for phase in strategy.phases]
     mesh, rates = data_mesh(devices), np.geomspace(low, high, steps)
+    images = replicate(Images(data.train.images, data.train.labels), mesh)
     needed = steps * batch_size * accumulate
     order = _endless(data.train.labels, sampling, needed, seed)
-    # Of a large set, only what the steps see is decoded and put on the device.
-    seen, order = np.unique(order, return_inverse=True)
-    order, train = order.astype(np.int32), data.train.take(seen)
-    images = replicate(Images(train.images[:], train.labels), mesh)
     batches = list(windows(order, batch_size, mesh.size, accumulate))
     tests = []
     for number, phase in enumerate(strategy.phases):
