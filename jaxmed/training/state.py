@@ -58,7 +58,9 @@ class TrainState(NamedTuple):
         optimizer: the optimiser's state; it knows the trained parameters only.
         step: optimiser steps done since the phase began, int32 ().
         totals: sums over images since they were last reset: "loss", the "weight" in
-            it, "hits" and "images", float32 () each.
+            it, "hits" and "images", float32 () each; and "diverged", int32 (), the
+            first of the phase's steps since then whose loss, or weights after it, are
+            not finite, -1 if all are.
         average: the moving average of `params` and `stats`, by path; empty without.
     """
 
@@ -86,7 +88,8 @@ class Images(NamedTuple):
 
 def zero_totals() -> Arrays:
     """Returns the totals of no image."""
-    return {name: jnp.zeros(()) for name in ("loss", "weight", "hits", "images")}
+    sums = {name: jnp.zeros(()) for name in ("loss", "weight", "hits", "images")}
+    return sums | {"diverged": jnp.full((), -1, jnp.int32)}
 
 
 def begin_phase(model: Classifier, plan: StepPlan) -> tuple[Any, TrainState, Frozen]:
@@ -133,11 +136,13 @@ def all_weights(state: TrainState, frozen: Frozen) -> Arrays:
 def beside_weights(state: TrainState) -> tuple:
     """Returns what a checkpoint needs beside `all_weights` to go on, a pytree."""
     live = (state.params, state.stats) if state.average else ()
-    return state.optimizer, state.step, live
+    return state.optimizer, state.step, live, state.totals
 
 
 def restore(state: TrainState, saved: tuple) -> TrainState:
     """Puts back what `beside_weights` gave; the weights are in the state already."""
-    optimizer, step, live = saved
+    optimizer, step, live, totals = saved
     params, stats = live or (state.params, state.stats)
-    return state._replace(optimizer=optimizer, step=step, params=params, stats=stats)
+    return state._replace(
+        optimizer=optimizer, step=step, params=params, stats=stats, totals=totals
+    )

@@ -60,7 +60,7 @@ def make_train_step(definition: Any, plan: StepPlan) -> TrainStep:
             stats=stats,
             optimizer=optimizer,
             step=state.step + 1,
-            totals={name: state.totals[name] + summed[name] for name in state.totals},
+            totals=_add_totals(state, summed, (params, stats)),
             average={
                 path: plan.ema * average + (1 - plan.ema) * (params | stats)[path]
                 for path, average in state.average.items()
@@ -68,6 +68,18 @@ def make_train_step(definition: Any, plan: StepPlan) -> TrainStep:
         )
 
     return step
+
+
+def _add_totals(state: TrainState, summed: dict, weights: Any) -> Arrays:
+    """Adds a step's sums, and notes the step if it is the first that diverged."""
+    before = dict(state.totals)
+    diverged = before.pop("diverged")
+    finite = jnp.isfinite(summed["loss"])
+    for leaf in jax.tree.leaves(weights):
+        finite &= jnp.isfinite(leaf).all()
+    first = ~finite & (diverged < 0)
+    totals = {name: total + summed[name] for name, total in before.items()}
+    return totals | {"diverged": jnp.where(first, state.step, diverged)}
 
 
 def _gradients(definition: Any, plan: StepPlan) -> Callable:
