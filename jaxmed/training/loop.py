@@ -3,7 +3,6 @@
 import functools
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +16,12 @@ from jaxmed.data.preprocess import Preprocessing
 from jaxmed.errors import InputError
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import Arrays, load
-from jaxmed.progress import Advance, progress
+from jaxmed.progress import progress
 from jaxmed.strategies import Phase, Strategy
-from jaxmed.training.batches import draw_epoch, windows
+from jaxmed.training.batches import draw_epoch
 from jaxmed.training.checkpoint import Checkpoints
+from jaxmed.training.epoch import train_epoch
+from jaxmed.training.feed import ResidentFeed
 from jaxmed.training.mixing import Mixing
 from jaxmed.training.objective import Loss, image_hits, mean_loss, probabilities
 from jaxmed.training.predict import as_predictions, compute_logits, eval_parts
@@ -41,12 +42,7 @@ from jaxmed.training.state import (
     begin_phase,
     beside_weights,
     restore,
-    zero_totals,
 )
-from jaxmed.training.step import compiled_train_step
-
-# Seconds between two looks at the running totals; a look waits for the device.
-LOOK_INTERVAL = 0.5
 
 
 @dataclass(kw_only=True)
@@ -93,7 +89,12 @@ class Loop:
         """Trains to the end; the model is left with the best epoch's weights."""
         self._resume()
         train = self.data.train
-        self._images = replicate(Images(train.images, train.labels), self.mesh)
+        self._feed = ResidentFeed(
+            images=replicate(Images(train.images, train.labels), self.mesh),
+            batch_size=self.batch_size,
+            accumulate=self.accumulate,
+            mesh=self.mesh,
+        )
         for number, phase in enumerate(self.strategy.phases):
             if not is_over(phase, self._rows(phase), self.select):
                 self._run_phase(number, phase)
@@ -160,9 +161,8 @@ class Loop:
             state = restore(state, self.saved.load_optimizer(beside_weights(state)))
         key = jax.random.fold_in(jax.random.key(self.seed), number)
         step = functools.partial(
-            compiled_train_step(definition, plan, self.mesh),
+            self._feed.program(definition, plan),
             frozen=frozen,
-            images=self._images,
             key=jax.device_put(key, replicated(self.mesh)),
         )
         definition = eval_parts(self.model).definition
@@ -175,7 +175,16 @@ class Loop:
             with progress(label, count, unit="images") as advance:
                 if not rows:
                     advance(0, step="being compiled")
-                state, trained = self._train_epoch(step, state, epoch, scale, advance)
+                state, trained = train_epoch(
+                    step,
+                    state,
+                    self._feed,
+                    self._order(epoch),
+                    scale=np.float32(scale),
+                    mesh=self.mesh,
+                    advance=advance,
+                )
+                _check_finite(trained, epoch)
                 seconds = time.perf_counter() - started
                 weights = all_weights(state, frozen)
                 validated = self._validate(definition, weights)
@@ -198,34 +207,10 @@ class Loop:
         else:
             load(self.model, to_host(weights))
 
-    def _train_epoch(
-        self,
-        step: Callable,
-        state: TrainState,
-        epoch: int,
-        scale: float,
-        advance: Advance,
-    ) -> tuple[TrainState, dict]:
-        state = state._replace(totals=replicate(zero_totals(), self.mesh))
+    def _order(self, epoch: int) -> np.ndarray:
+        """Draws the images of an epoch."""
         labels = self.data.train.labels
-        order = draw_epoch(labels, self.sampling, seed=self.seed, epoch=epoch)
-        looked, pending = time.monotonic(), 0
-        for indices, mask in windows(
-            order, self.batch_size, self.mesh.size, self.accumulate
-        ):
-            state = step(state, indices=indices, mask=mask, scale=np.float32(scale))
-            pending += int(mask.sum())
-            if time.monotonic() - looked > LOOK_INTERVAL:
-                advance(pending, **_averages(state))
-                looked, pending = time.monotonic(), 0
-        trained = _averages(state)
-        advance(pending, **trained)
-        if not math.isfinite(trained["train_loss"]):
-            raise InputError(
-                f"The training loss became {trained['train_loss']} in epoch {epoch}. "
-                "A lower learning rate usually helps."
-            )
-        return state, trained
+        return draw_epoch(labels, self.sampling, seed=self.seed, epoch=epoch)
 
     def _validate(self, definition: Any, weights: Arrays) -> dict:
         val, task = self.data.val, self.data.task
@@ -262,13 +247,12 @@ class Loop:
             )
 
 
-def _averages(state: TrainState) -> dict:
-    """Returns loss and accuracy over the epoch so far, as training saw them."""
-    totals = {name: float(value) for name, value in state.totals.items()}
-    return {
-        "train_loss": totals["loss"] / totals["weight"],
-        "train_accuracy": totals["hits"] / totals["images"],
-    }
+def _check_finite(trained: dict[str, float], epoch: int) -> None:
+    if not math.isfinite(trained["train_loss"]):
+        raise InputError(
+            f"The training loss became {trained['train_loss']} in epoch {epoch}. "
+            "A lower learning rate usually helps."
+        )
 
 
 def _rates(plan: StepPlan, step: int, scale: float) -> dict[str, float]:

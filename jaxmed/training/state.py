@@ -86,6 +86,20 @@ class Images(NamedTuple):
     labels: ArrayLike
 
 
+class Batch(NamedTuple):
+    """What one training step sees, in `StepPlan.accumulate` batches of some rows.
+
+    Attributes:
+        images: uint8 (accumulate, rows, h, w, c).
+        labels: int32 (accumulate, rows) or (accumulate, rows, k).
+        mask: float32 (accumulate, rows), 1 for images and 0 for padding.
+    """
+
+    images: jax.Array
+    labels: jax.Array
+    mask: jax.Array
+
+
 def zero_totals() -> Arrays:
     """Returns the totals of no image."""
     sums = {name: jnp.zeros(()) for name in ("loss", "weight", "hits", "images")}

@@ -14,7 +14,7 @@ from jaxmed.data.augment import augment_stored
 from jaxmed.models.parameters import Arrays, merge, stats_of
 from jaxmed.training.objective import image_hits
 from jaxmed.training.sharding import over_batch, replicated
-from jaxmed.training.state import StepPlan, TrainState
+from jaxmed.training.state import Batch, StepPlan, TrainState
 
 TrainStep = Callable[..., TrainState]
 
@@ -27,8 +27,7 @@ def make_train_step(definition: Any, plan: StepPlan) -> TrainStep:
         plan: what the step does.
 
     Returns:
-        A function of the state and, by keyword, the `frozen` weights, the split's
-        `images`, the `indices` and `mask` of the batches, both (accumulate, rows), a
+        A function of the state and, by keyword, the `frozen` weights, the `batch`, a
         random `key`, and `scale`, a factor on the learning rates, one for all or one
         by path, that returns the next state. The loss is the weighted mean over the
         images of all batches. The key and the state's step decide augmentation,
@@ -36,9 +35,9 @@ def make_train_step(definition: Any, plan: StepPlan) -> TrainStep:
     """
     gradients_of = _gradients(definition, plan)
 
-    def step(state, *, frozen, images, indices, mask, key, scale=1.0):
+    def step(state, *, frozen, batch, key, scale=1.0):
         keys = jax.random.split(jax.random.fold_in(key, state.step), plan.accumulate)
-        batches = (images.images[indices], images.labels[indices], mask, keys)
+        batches = (*batch, keys)
         one = partial(gradients_of, state.params, frozen)
         if plan.accumulate == 1:
             summed, stats = one(state.stats, *(part[0] for part in batches))
@@ -158,17 +157,28 @@ def _accumulate(one: Callable, state: TrainState, batches: tuple) -> tuple:
 
 @lru_cache(maxsize=32)
 def compiled_train_step(definition: Any, plan: StepPlan, mesh: Mesh) -> TrainStep:
-    """Compiles the training step over a mesh; the state's buffers are donated.
+    """Compiles the training step over a mesh, on images that lie on the devices.
 
-    Kept by its arguments: seeds and arms that share a plan share a program.
+    Kept by its arguments: seeds and arms that share a plan share a program. The
+    state's buffers are donated.
+
+    Returns:
+        A function as of `make_train_step`, that takes a split's `images`, and the
+        `indices` and `mask` of the batches in it, both (accumulate, rows), in place
+        of the batch.
     """
-    whole = replicated(mesh)
-    cut = NamedSharding(mesh, PartitionSpec(None, *over_batch(mesh).spec))
     step = make_train_step(definition, plan)
+    cut = _over_rows(mesh)
 
-    def sharded(state, indices, mask, **others):
+    def gathered(state, images, indices, mask, **others):
         indices = jax.lax.with_sharding_constraint(indices, cut)
         mask = jax.lax.with_sharding_constraint(mask, cut)
-        return step(state, indices=indices, mask=mask, **others)
+        batch = Batch(images.images[indices], images.labels[indices], mask)
+        return step(state, batch=batch, **others)
 
-    return jax.jit(sharded, out_shardings=whole, donate_argnums=0)
+    return jax.jit(gathered, out_shardings=replicated(mesh), donate_argnums=0)
+
+
+def _over_rows(mesh: Mesh) -> NamedSharding:
+    """Every batch of (accumulate, rows, ...) is cut into equal parts, one a device."""
+    return NamedSharding(mesh, PartitionSpec(None, *over_batch(mesh).spec))
