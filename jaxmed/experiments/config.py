@@ -217,6 +217,12 @@ class TrainConfig:
             "val_mcc",
         ),
     )
+    checkpoint_steps: int = setting(
+        "optimiser steps after which an epoch is saved that is not over yet, again and "
+        "again; 0 for after whole epochs only; the results do not depend on it",
+        1000,
+        low=0,
+    )
     seeds: tuple[int, ...] = setting(
         "one run per seed; a seed decides the head's first weights and the order of "
         "the images",

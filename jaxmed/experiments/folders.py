@@ -27,6 +27,8 @@ FILES = (
 )
 # What decides a run's numbers; texts about the experiment may change.
 DECISIVE = ("name", "data", "augment", "model", "train", "evaluate", "explain")
+# What is among that and does not: how often a run is saved.
+HARMLESS = ("train.checkpoint_steps",)
 
 
 def experiment_folder(out: Path, name: str) -> Path:
@@ -102,7 +104,7 @@ def first_difference(
     flat_new = _flatten({key: new.get(key, {}) for key in DECISIVE})
     for key in [*flat_new, *flat_old]:
         there, here = flat_old.get(key), flat_new.get(key)
-        if there != here:
+        if there != here and key not in HARMLESS:
             return key, _spell(there), _spell(here)
     return None
 

@@ -96,9 +96,7 @@ class Checkpoints:
             check_room(self.folder, trees)
             with new_folder(self.folder / str(position)) as unfinished, quiet():
                 items = {n: ocp.args.StandardSave(tree) for n, tree in trees.items()}
-                args = ocp.args.Composite(
-                    **items, progress=ocp.args.JsonSave(progress)
-                )
+                args = ocp.args.Composite(**items, progress=ocp.args.JsonSave(progress))
                 _orbax().save(unfinished, args=args)
                 write_manifest(unfinished)
             for old in positions_in(self.folder):

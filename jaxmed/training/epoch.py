@@ -8,6 +8,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxmed.progress import Advance
+from jaxmed.training.divergence import check_finite
 from jaxmed.training.feed import Feed
 from jaxmed.training.sharding import replicate
 from jaxmed.training.state import TrainState, zero_totals
@@ -46,6 +47,10 @@ def train_epoch(
 
     Returns:
         The state, and "train_loss" and "train_accuracy" over the whole epoch.
+
+    Raises:
+        Diverged: the loss, or the weights, are not finite; it is looked at now and
+            then, and at the end.
     """
     if start == 0:
         state = state._replace(totals=replicate(zero_totals(), mesh))
@@ -64,7 +69,12 @@ def train_epoch(
 
 
 def averages(state: TrainState) -> dict[str, float]:
-    """Returns loss and accuracy over the epoch so far, as training saw them."""
+    """Returns loss and accuracy over the epoch so far, as training saw them.
+
+    Raises:
+        Diverged: they are not finite, or the weights are not.
+    """
+    check_finite(state)
     totals = {name: float(value) for name, value in state.totals.items()}
     return {
         "train_loss": totals["loss"] / totals["weight"],

@@ -53,6 +53,7 @@ def fit(
     accumulate: int = 1,
     ema: float = 0.0,
     checkpoints: Path | None = None,
+    checkpoint_steps: int = 1000,
     devices: Devices | None = None,
 ) -> FitResult:
     """Fine-tunes a model in place.
@@ -83,17 +84,24 @@ def fit(
             what is validated, kept and used; 0 for none. See `StepPlan.ema`.
         checkpoints: a folder to save every epoch in. If it holds some of the same
             training, that is gone on with, and ends as if it had not been stopped.
+        checkpoint_steps: optimiser steps after which an epoch is saved that is not
+            over yet, and again and again; 0 for never.
         devices: by default all there are; the result does not depend on them.
 
     Raises:
         InputError: an argument out of its range, another number of classes than the
             model's, a strategy that does not fit the model, checkpoints of another
-            training, or a loss that became infinite or not a number.
+            training, damaged or that cannot be written, or a loss that became infinite
+            or not a number.
     """
     if select not in SELECTORS:
         raise unknown("way to choose the best epoch", select, SELECTORS)
     if not 0 <= ema < 1:
         raise InputError(f"ema must be in [0, 1), got {ema}.")
+    if checkpoint_steps < 0:
+        raise InputError(
+            f"checkpoint_steps must be at least 0, got {checkpoint_steps}."
+        )
     check_batches(model, data, batch_size, accumulate)
     check_sampling(sampling, data.task)
     strategy = as_strategy(strategy, model)
@@ -114,6 +122,7 @@ def fit(
             seed=seed,
             select=select,
             saved=saved,
+            checkpoint_steps=checkpoint_steps,
             mesh=data_mesh(devices),
         )
         loop.run()

@@ -3,6 +3,7 @@
 import functools
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,27 +15,37 @@ from jaxmed.data.augment import Augmentation
 from jaxmed.data.dataset import Dataset
 from jaxmed.data.preprocess import Preprocessing
 from jaxmed.errors import InputError
+from jaxmed.interrupts import postponed
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import Arrays, load
-from jaxmed.progress import progress
+from jaxmed.progress import Advance, progress
 from jaxmed.strategies import Phase, Strategy
 from jaxmed.training.batches import draw_epoch
 from jaxmed.training.checkpoint import Checkpoints
+from jaxmed.training.divergence import (
+    Diverged,
+    check_validation,
+    diverged_at,
+)
 from jaxmed.training.epoch import train_epoch
 from jaxmed.training.feed import ResidentFeed
+from jaxmed.training.interim import Interim, stop_if_asked
 from jaxmed.training.mixing import Mixing
 from jaxmed.training.objective import Loss, image_hits, mean_loss, probabilities
 from jaxmed.training.predict import as_predictions, compute_logits, eval_parts
+from jaxmed.training.recovery import Position
 from jaxmed.training.selection import (
     best_row,
     check_defined,
     check_history,
+    check_order,
     is_over,
     plateau_factor,
     validation_scores,
 )
 from jaxmed.training.sharding import replicate, replicated, to_host
 from jaxmed.training.state import (
+    Frozen,
     Images,
     StepPlan,
     TrainState,
@@ -67,12 +78,15 @@ class Loop:
     seed: int
     select: str
     saved: Checkpoints | None
+    checkpoint_steps: int
     mesh: Mesh
 
     def __post_init__(self) -> None:
         self.history: list[dict] = []
         # Weights of the best epochs, of all and of the phase, by epoch.
         self._kept: dict[int, Arrays] = {}
+        # Of the epoch that was begun: steps done, and the seconds they took.
+        self._begun, self._seconds = 0, 0.0
 
     @property
     def best(self) -> dict:
@@ -87,6 +101,10 @@ class Loop:
 
     def run(self) -> None:
         """Trains to the end; the model is left with the best epoch's weights."""
+        with postponed():
+            self._run()
+
+    def _run(self) -> None:
         self._resume()
         train = self.data.train
         self._feed = ResidentFeed(
@@ -110,7 +128,7 @@ class Loop:
         found = self.saved.load_progress() if self.saved else None
         if self.saved is None or found is None:
             return
-        self.history, chosen_by = found["history"], found["best"]["metric"]
+        self.history, chosen_by = found["history"], found["select"]
         if chosen_by != self.select:
             raise InputError(
                 f"The checkpoints chose the best epoch by {chosen_by}, not by "
@@ -124,8 +142,13 @@ class Loop:
                 f"The checkpoints are not of {self.model.architecture} with this "
                 f"head. {error}"
             ) from error
+        check_order(found["order"], self._order_settings())
         for epoch in self._best_epochs():
             self._kept[epoch] = self.saved.load_weights(epoch)
+        assert self.saved.latest, "there is progress"
+        self._begun, self._seconds = self.saved.latest.steps, found["seconds"]
+        if self._begun:
+            return
         last = self.history[-1]["phase"]
         phase = next(p for p in self.strategy.phases if p.name == last)
         rows = self._rows(phase)
@@ -134,6 +157,8 @@ class Loop:
 
     def _best_epochs(self) -> set[int]:
         """The best epoch of all, and of the phase that the last one is of."""
+        if not self.history:
+            return set()
         phase = [r for r in self.history if r["phase"] == self.history[-1]["phase"]]
         return {best_row(rows, self.select)["epoch"] for rows in (self.history, phase)}
 
@@ -155,10 +180,10 @@ class Loop:
         """Runs what is left of a phase."""
         plan = self._plan(phase)
         definition, state, frozen = begin_phase(self.model, plan)
-        state, frozen = replicate(state, self.mesh), replicate(frozen, self.mesh)
         rows = self._rows(phase)
-        if self.saved and rows:
+        if self.saved and (rows or self._begun):
             state = restore(state, self.saved.load_optimizer(beside_weights(state)))
+        state, frozen = replicate(state, self.mesh), replicate(frozen, self.mesh)
         key = jax.random.fold_in(jax.random.key(self.seed), number)
         step = functools.partial(
             self._feed.program(definition, plan),
@@ -171,24 +196,18 @@ class Loop:
             epoch = len(self.history) + 1
             scale = plateau_factor(phase, rows)
             label = f"{phase.name} {len(rows) + 1}/{phase.epochs}"
-            count, started = len(self.data.train), time.perf_counter()
+            count, started = len(self.data.train), time.perf_counter() - self._seconds
             with progress(label, count, unit="images") as advance:
                 if not rows:
                     advance(0, step="being compiled")
-                state, trained = train_epoch(
-                    step,
-                    state,
-                    self._feed,
-                    self._order(epoch),
-                    scale=np.float32(scale),
-                    mesh=self.mesh,
-                    advance=advance,
+                state, trained = self._train_epoch(
+                    plan, step, state, frozen, scale, started, advance
                 )
-                _check_finite(trained, epoch)
                 seconds = time.perf_counter() - started
                 weights = all_weights(state, frozen)
                 validated = self._validate(definition, weights)
                 advance(0, **trained, **validated)
+            check_validation(validated["val_loss"], epoch)
             row = {
                 "phase": phase.name,
                 "epoch": epoch,
@@ -201,16 +220,58 @@ class Loop:
             }
             check_defined(phase, row, self.select)
             self._keep(row, weights, state)
+            stop_if_asked(self.saved)
             rows = self._rows(phase)
         if phase.restore_best:
             load(self.model, self._kept[best_row(rows, self.select)["epoch"]])
         else:
             load(self.model, to_host(weights))
 
-    def _order(self, epoch: int) -> np.ndarray:
-        """Draws the images of an epoch."""
-        labels = self.data.train.labels
-        return draw_epoch(labels, self.sampling, seed=self.seed, epoch=epoch)
+    def _train_epoch(
+        self,
+        plan: StepPlan,
+        step: Callable[..., TrainState],
+        state: TrainState,
+        frozen: Frozen,
+        scale: float,
+        started: float,
+        advance: Advance,
+    ) -> tuple[TrainState, dict[str, float]]:
+        """Trains an epoch, or what a stopped run has left of it."""
+        epoch, done = len(self.history) + 1, self._begun
+        self._begun, self._seconds = 0, 0.0
+        labels, images = self.data.train.labels, self.batch_size * self.accumulate
+        order = draw_epoch(labels, self.sampling, seed=self.seed, epoch=epoch)
+        advance(min(done * images, len(order)))
+
+        def save(state: TrainState, done: int) -> None:
+            weights, seconds = all_weights(state, frozen), time.perf_counter() - started
+            self._save(Position(epoch - 1, done), weights, state, seconds)
+
+        try:
+            return train_epoch(
+                step,
+                state,
+                self._feed,
+                order,
+                scale=np.float32(scale),
+                mesh=self.mesh,
+                advance=advance,
+                start=done,
+                after=Interim(
+                    saved=self.saved,
+                    save=save,
+                    every=self.checkpoint_steps,
+                    steps=plan.steps_per_epoch,
+                    done=done,
+                ),
+            )
+        except Diverged as diverged:
+            where = diverged.step % plan.steps_per_epoch
+            raise diverged_at(
+                where, epoch, order[where * images :][:images], self.data.train.ids,
+                self.saved,
+            ) from None  # fmt: skip
 
     def _validate(self, definition: Any, weights: Arrays) -> dict:
         val, task = self.data.val, self.data.task
@@ -237,22 +298,33 @@ class Loop:
             del self._kept[epoch]
         if row["epoch"] in best:
             self._kept[row["epoch"]] = to_host(weights)
-        if self.saved:
-            self.saved.save(
-                row["epoch"],
-                weights,
-                beside_weights(state),
-                {"history": self.history, "best": self.best},
-                keep=best,
-            )
+        self._save(Position(row["epoch"]), weights, state, 0.0)
 
+    def _save(
+        self, position: Position, weights: Arrays, state: TrainState, seconds: float
+    ) -> None:
+        """Saves a state, so many seconds after its epoch began."""
+        if not self.saved:
+            return
+        progress = {
+            "history": self.history,
+            "select": self.select,
+            "best": self.best if self.history else None,
+            "order": self._order_settings(),
+            "seconds": seconds,
+        }
+        beside = beside_weights(state)
+        self.saved.save(position, weights, beside, progress, keep=self._best_epochs())
 
-def _check_finite(trained: dict[str, float], epoch: int) -> None:
-    if not math.isfinite(trained["train_loss"]):
-        raise InputError(
-            f"The training loss became {trained['train_loss']} in epoch {epoch}. "
-            "A lower learning rate usually helps."
-        )
+    def _order_settings(self) -> dict[str, int | str]:
+        """Returns what decides which images a step sees."""
+        return {
+            "seed": self.seed,
+            "sampling": self.sampling,
+            "batch_size": self.batch_size,
+            "accumulate": self.accumulate,
+            "images": len(self.data.train),
+        }
 
 
 def _rates(plan: StepPlan, step: int, scale: float) -> dict[str, float]:

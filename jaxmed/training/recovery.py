@@ -1,4 +1,4 @@
-"""Which of a run's checkpoints to go on from, when some are not as they were written."""
+"""Which of a run's checkpoints to go on from when some are damaged."""
 
 import json
 import sys

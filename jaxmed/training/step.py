@@ -73,11 +73,11 @@ def _add_totals(state: TrainState, summed: dict, weights: Any) -> Arrays:
     """Adds a step's sums, and notes the step if it is the first that diverged."""
     before = dict(state.totals)
     diverged = before.pop("diverged")
-    finite = jnp.isfinite(summed["loss"])
+    totals = {name: total + summed[name] for name, total in before.items()}
+    finite = jnp.isfinite(totals["loss"])
     for leaf in jax.tree.leaves(weights):
         finite &= jnp.isfinite(leaf).all()
     first = ~finite & (diverged < 0)
-    totals = {name: total + summed[name] for name, total in before.items()}
     return totals | {"diverged": jnp.where(first, state.step, diverged)}
 
 
