@@ -126,7 +126,8 @@ def fit(
             mesh=data_mesh(devices),
         )
         loop.run()
-    return FitResult(history=loop.history, best=loop.best, strategy=strategy)
+    done = loop.journal
+    return FitResult(history=done.history, best=done.best, strategy=strategy)
 
 
 def as_strategy(

@@ -14,7 +14,6 @@ from jax.sharding import Mesh
 from jaxmed.data.augment import Augmentation
 from jaxmed.data.dataset import Dataset
 from jaxmed.data.preprocess import Preprocessing
-from jaxmed.errors import InputError
 from jaxmed.interrupts import postponed
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import Arrays, load
@@ -30,16 +29,12 @@ from jaxmed.training.divergence import (
 from jaxmed.training.epoch import train_epoch
 from jaxmed.training.feed import ResidentFeed
 from jaxmed.training.interim import Interim, stop_if_asked
+from jaxmed.training.journal import Journal
 from jaxmed.training.mixing import Mixing
 from jaxmed.training.objective import Loss, image_hits, mean_loss, probabilities
 from jaxmed.training.predict import as_predictions, compute_logits, eval_parts
-from jaxmed.training.recovery import Position
 from jaxmed.training.selection import (
-    best_row,
     check_defined,
-    check_history,
-    check_order,
-    is_over,
     plateau_factor,
     validation_scores,
 )
@@ -51,8 +46,6 @@ from jaxmed.training.state import (
     TrainState,
     all_weights,
     begin_phase,
-    beside_weights,
-    restore,
 )
 
 
@@ -61,7 +54,7 @@ class Loop:
     """One training: its arguments, which are `fit`'s, and how far it is.
 
     Attributes:
-        history: a dict per finished epoch, with the columns of history.csv.
+        journal: how far it is.
     """
 
     model: Classifier
@@ -82,22 +75,18 @@ class Loop:
     mesh: Mesh
 
     def __post_init__(self) -> None:
-        self.history: list[dict] = []
-        # Weights of the best epochs, of all and of the phase, by epoch.
-        self._kept: dict[int, Arrays] = {}
-        # Of the epoch that was begun: steps done, and the seconds they took.
-        self._begun, self._seconds = 0, 0.0
-
-    @property
-    def best(self) -> dict:
-        """The best epoch so far: "phase", "epoch", "metric", "value"."""
-        row = best_row(self.history, self.select)
-        return {
-            "phase": row["phase"],
-            "epoch": row["epoch"],
-            "metric": self.select,
-            "value": row[self.select],
-        }
+        self.journal = Journal(
+            strategy=self.strategy,
+            select=self.select,
+            order={
+                "seed": self.seed,
+                "sampling": self.sampling,
+                "batch_size": self.batch_size,
+                "accumulate": self.accumulate,
+                "images": len(self.data.train),
+            },
+            saved=self.saved,
+        )
 
     def run(self) -> None:
         """Trains to the end; the model is left with the best epoch's weights."""
@@ -105,7 +94,7 @@ class Loop:
             self._run()
 
     def _run(self) -> None:
-        self._resume()
+        self.journal.resume(self.model)
         train = self.data.train
         self._feed = ResidentFeed(
             images=replicate(Images(train.images, train.labels), self.mesh),
@@ -114,53 +103,10 @@ class Loop:
             mesh=self.mesh,
         )
         for number, phase in enumerate(self.strategy.phases):
-            if not is_over(phase, self._rows(phase), self.select):
+            if not self.journal.is_over(phase):
                 self._run_phase(number, phase)
-        load(self.model, self._kept[self.best["epoch"]])
+        load(self.model, self.journal.best_weights())
         eval_parts(self.model)
-
-    def _rows(self, phase: Phase) -> list[dict]:
-        """The finished epochs of a phase."""
-        return [row for row in self.history if row["phase"] == phase.name]
-
-    def _resume(self) -> None:
-        """Goes back to the last checkpoint, if there is one."""
-        found = self.saved.load_progress() if self.saved else None
-        if self.saved is None or found is None:
-            return
-        self.history, chosen_by = found["history"], found["select"]
-        if chosen_by != self.select:
-            raise InputError(
-                f"The checkpoints chose the best epoch by {chosen_by}, not by "
-                f"{self.select}. Use another folder, or {chosen_by}."
-            )
-        check_history(self.strategy, self.history, self.select)
-        try:
-            load(self.model, self.saved.load_weights())
-        except ValueError as error:
-            raise InputError(
-                f"The checkpoints are not of {self.model.architecture} with this "
-                f"head. {error}"
-            ) from error
-        check_order(found["order"], self._order_settings())
-        for epoch in self._best_epochs():
-            self._kept[epoch] = self.saved.load_weights(epoch)
-        assert self.saved.latest, "there is progress"
-        self._begun, self._seconds = self.saved.latest.steps, found["seconds"]
-        if self._begun:
-            return
-        last = self.history[-1]["phase"]
-        phase = next(p for p in self.strategy.phases if p.name == last)
-        rows = self._rows(phase)
-        if is_over(phase, rows, self.select) and phase.restore_best:
-            load(self.model, self._kept[best_row(rows, self.select)["epoch"]])
-
-    def _best_epochs(self) -> set[int]:
-        """The best epoch of all, and of the phase that the last one is of."""
-        if not self.history:
-            return set()
-        phase = [r for r in self.history if r["phase"] == self.history[-1]["phase"]]
-        return {best_row(rows, self.select)["epoch"] for rows in (self.history, phase)}
 
     def _plan(self, phase: Phase) -> StepPlan:
         images = self.batch_size * self.accumulate
@@ -180,9 +126,7 @@ class Loop:
         """Runs what is left of a phase."""
         plan = self._plan(phase)
         definition, state, frozen = begin_phase(self.model, plan)
-        rows = self._rows(phase)
-        if self.saved and (rows or self._begun):
-            state = restore(state, self.saved.load_optimizer(beside_weights(state)))
+        state = self.journal.restore(phase, state)
         state, frozen = replicate(state, self.mesh), replicate(frozen, self.mesh)
         key = jax.random.fold_in(jax.random.key(self.seed), number)
         step = functools.partial(
@@ -192,11 +136,12 @@ class Loop:
         )
         definition = eval_parts(self.model).definition
         weights = all_weights(state, frozen)
-        while not is_over(phase, rows, self.select):
-            epoch = len(self.history) + 1
+        while not self.journal.is_over(phase):
+            rows, epoch = self.journal.rows(phase), len(self.journal.history) + 1
             scale = plateau_factor(phase, rows)
             label = f"{phase.name} {len(rows) + 1}/{phase.epochs}"
-            count, started = len(self.data.train), time.perf_counter() - self._seconds
+            count = len(self.data.train)
+            started = time.perf_counter() - self.journal.seconds
             with progress(label, count, unit="images") as advance:
                 if not rows:
                     advance(0, step="being compiled")
@@ -219,11 +164,10 @@ class Loop:
                 "images_per_second": count / seconds,
             }
             check_defined(phase, row, self.select)
-            self._keep(row, weights, state)
+            self.journal.enter(row, weights, state)
             stop_if_asked(self.saved)
-            rows = self._rows(phase)
         if phase.restore_best:
-            load(self.model, self._kept[best_row(rows, self.select)["epoch"]])
+            load(self.model, self.journal.best_weights(phase))
         else:
             load(self.model, to_host(weights))
 
@@ -238,15 +182,16 @@ class Loop:
         advance: Advance,
     ) -> tuple[TrainState, dict[str, float]]:
         """Trains an epoch, or what a stopped run has left of it."""
-        epoch, done = len(self.history) + 1, self._begun
-        self._begun, self._seconds = 0, 0.0
+        epoch, done = len(self.journal.history) + 1, self.journal.done
+        self.journal.done, self.journal.seconds = 0, 0.0
         labels, images = self.data.train.labels, self.batch_size * self.accumulate
         order = draw_epoch(labels, self.sampling, seed=self.seed, epoch=epoch)
         advance(min(done * images, len(order)))
 
         def save(state: TrainState, done: int) -> None:
-            weights, seconds = all_weights(state, frozen), time.perf_counter() - started
-            self._save(Position(epoch - 1, done), weights, state, seconds)
+            seconds = time.perf_counter() - started
+            weights = all_weights(state, frozen)
+            self.journal.save(weights, state, done=done, seconds=seconds)
 
         try:
             return train_epoch(
@@ -288,42 +233,6 @@ class Loop:
             "val_loss": mean_loss(logits, val.labels, task, self.loss),
             "val_accuracy": float(hits.mean(dtype=np.float64)),
             **validation_scores(predictions, self.select),
-        }
-
-    def _keep(self, row: dict, weights: Arrays, state: TrainState) -> None:
-        """Enters a finished epoch in the history and saves it."""
-        self.history.append(row)
-        best = self._best_epochs()
-        for epoch in self._kept.keys() - best:
-            del self._kept[epoch]
-        if row["epoch"] in best:
-            self._kept[row["epoch"]] = to_host(weights)
-        self._save(Position(row["epoch"]), weights, state, 0.0)
-
-    def _save(
-        self, position: Position, weights: Arrays, state: TrainState, seconds: float
-    ) -> None:
-        """Saves a state, so many seconds after its epoch began."""
-        if not self.saved:
-            return
-        progress = {
-            "history": self.history,
-            "select": self.select,
-            "best": self.best if self.history else None,
-            "order": self._order_settings(),
-            "seconds": seconds,
-        }
-        beside = beside_weights(state)
-        self.saved.save(position, weights, beside, progress, keep=self._best_epochs())
-
-    def _order_settings(self) -> dict[str, int | str]:
-        """Returns what decides which images a step sees."""
-        return {
-            "seed": self.seed,
-            "sampling": self.sampling,
-            "batch_size": self.batch_size,
-            "accumulate": self.accumulate,
-            "images": len(self.data.train),
         }
 
 
