@@ -250,7 +250,9 @@ def test_arguments_are_checked():
 
 
 def test_a_loss_that_is_not_finite_stops_the_training():
-    with pytest.raises(InputError, match=r"became infinite or not .* epoch \d, step \d"):
+    with pytest.raises(
+        InputError, match=r"became infinite or not .* epoch \d, step \d"
+    ):
         fit(new_model(), make_data(), two_phases(rate=3e38))
 
 
