@@ -13,8 +13,11 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from jaxmed.errors import unknown
+from jaxmed.progress import progress
 from jaxmed.training.batches import windows
-from jaxmed.training.sharding import over_rows
+from jaxmed.training.memory import image_budget
+from jaxmed.training.sharding import over_rows, replicate
 from jaxmed.training.state import Batch, Images, StepPlan
 from jaxmed.training.step import (
     TrainStep,
@@ -22,11 +25,13 @@ from jaxmed.training.step import (
     compiled_train_step,
     compiled_train_steps,
 )
-from jaxmed.training.stream import Source, read_ahead
+from jaxmed.training.stream import Source, default_workers, read_ahead
 
 # Images of a dispatch of several steps: about half a second's on a large GPU, so that
 # progress is still seen.
 DISPATCHED = 1024
+READ_TOGETHER = 256
+FEEDS = ("auto", "resident", "stream")
 
 
 class Part(NamedTuple):
@@ -53,6 +58,66 @@ class Feed(Protocol):
     def parts(self, order: np.ndarray, start: int = 0) -> Generator[Part]:
         """Yields an epoch: the images of `order`, from step `start` on."""
         ...
+
+
+def check_feed(feed: str) -> None:
+    """Checks a feed's name.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    if feed not in FEEDS:
+        raise unknown("feed", feed, FEEDS)
+
+
+def create_feed(
+    feed: str,
+    images: Any,
+    labels: np.ndarray,
+    *,
+    batch_size: int,
+    accumulate: int,
+    mesh: Mesh,
+    together: int | None = None,
+) -> Feed:
+    """Chooses where images are kept while a network is trained on them.
+
+    Args:
+        feed: "resident"; "stream"; or "auto", which is resident if the images take no
+            more than `image_budget`.
+        images: an array or `LazyImages` (n, h, w, c).
+        labels: int32 (n,) or (n, k).
+        batch_size: images a batch.
+        accumulate: batches a step.
+        mesh: the devices.
+        together: steps a dispatch of a resident feed; None for `steps_together`.
+    """
+    settings: dict[str, Any] = {
+        "batch_size": batch_size,
+        "accumulate": accumulate,
+        "mesh": mesh,
+    }
+    fits = images.nbytes <= image_budget(mesh)
+    if feed == "stream" or (feed == "auto" and not fits):
+        workers = default_workers(images)
+        return StreamingFeed(images=images, labels=labels, workers=workers, **settings)
+    step = batch_size * accumulate
+    most = -(-len(images) // step)
+    together = together or min(steps_together(mesh, step), most)
+    whole = images if isinstance(images, np.ndarray) else read_all(images)
+    kept = replicate(Images(whole, labels), mesh)
+    return ResidentFeed(images=kept, together=together, **settings)
+
+
+def read_all(images: Any) -> np.ndarray:
+    """Reads lazy images into an array, uint8 (n, h, w, c)."""
+    whole = np.empty(images.shape, images.dtype)
+    with progress("Reading images", len(whole), unit="images") as advance:
+        for start in range(0, len(whole), READ_TOGETHER):
+            part = images[start : start + READ_TOGETHER]
+            whole[start : start + READ_TOGETHER] = part
+            advance(len(part))
+    return whole
 
 
 def steps_together(mesh: Mesh, images: int) -> int:

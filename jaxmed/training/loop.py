@@ -21,7 +21,7 @@ from jaxmed.strategies import Phase, Strategy
 from jaxmed.training.batches import draw_epoch
 from jaxmed.training.checkpoint import Checkpoints
 from jaxmed.training.epoch import train_epoch
-from jaxmed.training.feed import ResidentFeed
+from jaxmed.training.feed import create_feed
 from jaxmed.training.mixing import Mixing
 from jaxmed.training.objective import Loss, image_hits, mean_loss, probabilities
 from jaxmed.training.predict import as_predictions, compute_logits, eval_parts
@@ -35,7 +35,6 @@ from jaxmed.training.selection import (
 )
 from jaxmed.training.sharding import replicate, replicated, to_host
 from jaxmed.training.state import (
-    Images,
     StepPlan,
     TrainState,
     all_weights,
@@ -66,6 +65,7 @@ class Loop:
     ema: float
     seed: int
     select: str
+    feed: str
     saved: Checkpoints | None
     mesh: Mesh
 
@@ -89,8 +89,10 @@ class Loop:
         """Trains to the end; the model is left with the best epoch's weights."""
         self._resume()
         train = self.data.train
-        self._feed = ResidentFeed(
-            images=replicate(Images(train.images, train.labels), self.mesh),
+        self._feed = create_feed(
+            self.feed,
+            train.images,
+            train.labels,
             batch_size=self.batch_size,
             accumulate=self.accumulate,
             mesh=self.mesh,

@@ -12,9 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import grain
 import numpy as np
-from absl import flags
 
 from jaxmed.errors import InputError
 from jaxmed.training.batches import Batch
@@ -80,6 +78,10 @@ def read_ahead(source: Source, workers: int) -> Iterator[Read]:
     Raises:
         InputError: a process died, or an image cannot be read.
     """
+    # Only where images are streamed: what fits on the devices needs no grain.
+    import grain
+    from absl import flags
+
     steps: Any = grain.MapDataset.source(source).to_iter_dataset(
         grain.ReadOptions(num_threads=1, prefetch_buffer_size=1 if workers else AHEAD)
     )

@@ -13,7 +13,12 @@ from jaxmed.errors import InputError
 from jaxmed.strategies import Group, Optimizer, Phase
 from jaxmed.training.batches import shuffled
 from jaxmed.training.epoch import train_epoch
-from jaxmed.training.feed import ResidentFeed, StreamingFeed, steps_together
+from jaxmed.training.feed import (
+    ResidentFeed,
+    StreamingFeed,
+    create_feed,
+    steps_together,
+)
 from jaxmed.training.mixing import Mixing
 from jaxmed.training.sharding import data_mesh, replicate, replicated, to_host
 from jaxmed.training.state import Images, StepPlan, begin_phase
@@ -130,6 +135,40 @@ def test_steps_dispatched_together_are_the_steps(begun, quarters, order, one_by_
     # Another program, and roundings of its own, which Adam's first steps enlarge.
     assert_same(state, one_by_one[0], rtol=1e-3, atol=1e-5)
     assert trained == pytest.approx(one_by_one[1], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("feed", "count", "expected"),
+    [
+        ("auto", 30, ResidentFeed),
+        ("auto", 10**12, StreamingFeed),
+        ("stream", 30, StreamingFeed),
+        ("resident", 30, ResidentFeed),
+    ],
+)
+def test_images_that_fit_are_resident_and_others_stream(feed, count, expected):
+    # As many as it takes, in the memory of one.
+    images = np.broadcast_to(np.zeros((1, 12, 12, 3), np.uint8), (count, 12, 12, 3))
+    labels = np.broadcast_to(np.int32(0), count)
+    assert type(create_feed(feed, images, labels, **SAME)) is expected
+
+
+def test_what_is_read_on_demand_can_become_resident(quarters):
+    class Lazy:
+        """What counts of `LazyImages`."""
+
+        shape, dtype = (30, 12, 12, 3), np.dtype(np.uint8)
+        nbytes = quarters.train.images.nbytes
+
+        def __len__(self):
+            return 30
+
+        def __getitem__(self, rows):
+            return quarters.train.images[rows]
+
+    feed = create_feed("auto", Lazy(), quarters.train.labels, **SAME)
+    assert isinstance(feed, ResidentFeed)
+    np.testing.assert_array_equal(feed.images.images, quarters.train.images)
 
 
 def test_on_a_cpu_steps_are_dispatched_one_by_one():
