@@ -145,6 +145,7 @@ def training_settings(prepared: Prepared, train: TrainConfig) -> dict[str, Any]:
         "sampling": train.sampling,
         "batch_size": train.batch_size,
         "accumulate": train.accumulate,
+        "feed": train.feed,
     }
 
 

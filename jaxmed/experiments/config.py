@@ -223,6 +223,13 @@ class TrainConfig:
         1000,
         low=0,
     )
+    feed: str = setting(
+        "where training images are kept, which changes no result: resident (on the "
+        "devices), stream (read ahead while they compute) or auto (resident if they "
+        "fit)",
+        "auto",
+        choices=("auto", "resident", "stream"),
+    )
     seeds: tuple[int, ...] = setting(
         "one run per seed; a seed decides the head's first weights and the order of "
         "the images",

@@ -27,8 +27,8 @@ FILES = (
 )
 # What decides a run's numbers; texts about the experiment may change.
 DECISIVE = ("name", "data", "augment", "model", "train", "evaluate", "explain")
-# What is among that and does not: how often a run is saved.
-HARMLESS = ("train.checkpoint_steps",)
+# What is among that and does not: how often a run is saved, where its images wait.
+HARMLESS = ("train.checkpoint_steps", "train.feed")
 
 
 def experiment_folder(out: Path, name: str) -> Path:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -55,14 +56,16 @@ def train_epoch(
     if start == 0:
         state = state._replace(totals=replicate(zero_totals(), mesh))
     looked, pending, done = time.monotonic(), 0, start
-    for part in feed.parts(order, start):
-        state = step(state, **part.arguments, scale=scale)
-        pending, done = pending + part.images, done + part.steps
-        if after:
-            after(state, done)
-        if time.monotonic() - looked > LOOK_INTERVAL:
-            advance(pending, **averages(state))
-            looked, pending = time.monotonic(), 0
+    # Closed, so that processes which read ahead end with it, however it ends.
+    with closing(feed.parts(order, start)) as parts:
+        for part in parts:
+            state = step(state, **part.arguments, scale=scale)
+            pending, done = pending + part.images, done + part.steps
+            if after:
+                after(state, done)
+            if time.monotonic() - looked > LOOK_INTERVAL:
+                advance(pending, **averages(state))
+                looked, pending = time.monotonic(), 0
     trained = averages(state)
     advance(pending, **trained)
     return state, trained

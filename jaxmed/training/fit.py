@@ -13,6 +13,7 @@ from jaxmed.models.classifier import Classifier
 from jaxmed.strategies import Strategy, create_strategy
 from jaxmed.training.batches import check_sampling
 from jaxmed.training.checkpoint import open_checkpoints
+from jaxmed.training.feed import check_feed
 from jaxmed.training.loop import Loop
 from jaxmed.training.mixing import NO_MIXING, Mixing
 from jaxmed.training.objective import CROSS_ENTROPY, Loss, is_single
@@ -52,6 +53,7 @@ def fit(
     sampling: str = "shuffle",
     accumulate: int = 1,
     ema: float = 0.0,
+    feed: str = "auto",
     checkpoints: Path | None = None,
     checkpoint_steps: int = 1000,
     devices: Devices | None = None,
@@ -82,6 +84,10 @@ def fit(
         accumulate: batches whose gradients make one optimiser step, at least 1.
         ema: the decay of a moving average of the weights, in [0, 1), which is then
             what is validated, kept and used; 0 for none. See `StepPlan.ema`.
+        feed: where train images are while they are trained on, which changes no bit:
+            "resident", on the devices; "stream", read ahead from the host's memory or
+            from disk; "auto", on the devices if they take no more than a part of their
+            memory, see `jaxmed.training.memory`.
         checkpoints: a folder to save every epoch in. If it holds some of the same
             training, that is gone on with, and ends as if it had not been stopped.
         checkpoint_steps: optimiser steps after which an epoch is saved that is not
@@ -104,6 +110,7 @@ def fit(
         )
     check_batches(model, data, batch_size, accumulate)
     check_sampling(sampling, data.task)
+    check_feed(feed)
     strategy = as_strategy(strategy, model)
     _check_watched(strategy)
     with open_checkpoints(checkpoints) if checkpoints else nullcontext() as saved:
@@ -121,6 +128,7 @@ def fit(
             ema=ema,
             seed=seed,
             select=select,
+            feed=feed,
             saved=saved,
             checkpoint_steps=checkpoint_steps,
             mesh=data_mesh(devices),

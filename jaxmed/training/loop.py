@@ -27,7 +27,7 @@ from jaxmed.training.divergence import (
     diverged_at,
 )
 from jaxmed.training.epoch import train_epoch
-from jaxmed.training.feed import ResidentFeed
+from jaxmed.training.feed import create_feed
 from jaxmed.training.interim import Interim, stop_if_asked
 from jaxmed.training.journal import Journal
 from jaxmed.training.mixing import Mixing
@@ -41,7 +41,6 @@ from jaxmed.training.selection import (
 from jaxmed.training.sharding import replicate, replicated, to_host
 from jaxmed.training.state import (
     Frozen,
-    Images,
     StepPlan,
     TrainState,
     all_weights,
@@ -70,6 +69,7 @@ class Loop:
     ema: float
     seed: int
     select: str
+    feed: str
     saved: Checkpoints | None
     checkpoint_steps: int
     mesh: Mesh
@@ -96,8 +96,10 @@ class Loop:
     def _run(self) -> None:
         self.journal.resume(self.model)
         train = self.data.train
-        self._feed = ResidentFeed(
-            images=replicate(Images(train.images, train.labels), self.mesh),
+        self._feed = create_feed(
+            self.feed,
+            train.images,
+            train.labels,
             batch_size=self.batch_size,
             accumulate=self.accumulate,
             mesh=self.mesh,
@@ -152,7 +154,6 @@ class Loop:
                 weights = all_weights(state, frozen)
                 validated = self._validate(definition, weights)
                 advance(0, **trained, **validated)
-            check_validation(validated["val_loss"], epoch)
             row = {
                 "phase": phase.name,
                 "epoch": epoch,
@@ -227,10 +228,14 @@ class Loop:
             preprocessing=self.preprocessing,
             mesh=self.mesh,
         )
+        # Where logits overflowed, NumPy warns of it, and we say what it means.
+        with np.errstate(all="ignore"):
+            loss = mean_loss(logits, val.labels, task, self.loss)
+        check_validation(loss, len(self.journal.history) + 1)
         hits = np.asarray(image_hits(logits, val.labels, task))
         predictions = as_predictions(self.data, "val", probabilities(logits, task))
         return {
-            "val_loss": mean_loss(logits, val.labels, task, self.loss),
+            "val_loss": loss,
             "val_accuracy": float(hits.mean(dtype=np.float64)),
             **validation_scores(predictions, self.select),
         }

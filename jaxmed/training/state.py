@@ -95,9 +95,9 @@ class Batch(NamedTuple):
         mask: float32 (accumulate, rows), 1 for images and 0 for padding.
     """
 
-    images: jax.Array
-    labels: jax.Array
-    mask: jax.Array
+    images: ArrayLike
+    labels: ArrayLike
+    mask: ArrayLike
 
 
 def zero_totals() -> Arrays:

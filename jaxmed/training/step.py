@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
 from jaxmed.data.augment import augment_stored
 from jaxmed.models.parameters import Arrays, merge, stats_of
 from jaxmed.training.objective import image_hits
-from jaxmed.training.sharding import over_batch, replicated
+from jaxmed.training.sharding import over_rows, replicated
 from jaxmed.training.state import Batch, StepPlan, TrainState
 
 TrainStep = Callable[..., TrainState]
@@ -155,30 +155,65 @@ def _accumulate(one: Callable, state: TrainState, batches: tuple) -> tuple:
     return summed, stats
 
 
+# Programs are kept by what they were made of: seeds and arms that share a plan share
+# them. The state's buffers are donated.
+
+
 @lru_cache(maxsize=32)
 def compiled_train_step(definition: Any, plan: StepPlan, mesh: Mesh) -> TrainStep:
     """Compiles the training step over a mesh, on images that lie on the devices.
 
-    Kept by its arguments: seeds and arms that share a plan share a program. The
-    state's buffers are donated.
+    Returns:
+        A function as of `make_train_step`, that takes in place of the batch a split's
+        `images`, and the `indices` and `mask` of the batches in it, both
+        (accumulate, rows).
+    """
+    return _compiled(_on_resident_images(definition, plan, mesh), mesh)
+
+
+@lru_cache(maxsize=32)
+def compiled_train_steps(definition: Any, plan: StepPlan, mesh: Mesh) -> TrainStep:
+    """Compiles a loop of training steps, on images that lie on the devices.
 
     Returns:
-        A function as of `make_train_step`, that takes a split's `images`, and the
-        `indices` and `mask` of the batches in it, both (accumulate, rows), in place
-        of the batch.
+        A function as of `compiled_train_step`, with another axis in front of `indices`
+        and `mask`, and how many of it are steps, `count`; what is behind is not looked
+        at, so that one program serves every number up to the axis's.
     """
+    step = _on_resident_images(definition, plan, mesh)
+
+    def steps(state, images, indices, mask, count, **others):
+        def one(number, state):
+            return step(state, images, indices[number], mask[number], **others)
+
+        return jax.lax.fori_loop(0, count, one, state)
+
+    return _compiled(steps, mesh)
+
+
+@lru_cache(maxsize=32)
+def compiled_batch_step(definition: Any, plan: StepPlan, mesh: Mesh) -> TrainStep:
+    """Compiles the training step over a mesh, on batches cut by `over_rows`."""
     step = make_train_step(definition, plan)
-    cut = _over_rows(mesh)
+
+    def on_batch(state, batch, **others):
+        return step(state, batch=batch, **others)
+
+    return _compiled(on_batch, mesh)
+
+
+def _on_resident_images(definition: Any, plan: StepPlan, mesh: Mesh) -> TrainStep:
+    """Puts the gathering of images before the step."""
+    step = make_train_step(definition, plan)
 
     def gathered(state, images, indices, mask, **others):
-        indices = jax.lax.with_sharding_constraint(indices, cut)
-        mask = jax.lax.with_sharding_constraint(mask, cut)
+        indices = jax.lax.with_sharding_constraint(indices, over_rows(mesh))
+        mask = jax.lax.with_sharding_constraint(mask, over_rows(mesh))
         batch = Batch(images.images[indices], images.labels[indices], mask)
         return step(state, batch=batch, **others)
 
-    return jax.jit(gathered, out_shardings=replicated(mesh), donate_argnums=0)
+    return gathered
 
 
-def _over_rows(mesh: Mesh) -> NamedSharding:
-    """Every batch of (accumulate, rows, ...) is cut into equal parts, one a device."""
-    return NamedSharding(mesh, PartitionSpec(None, *over_batch(mesh).spec))
+def _compiled(step: TrainStep, mesh: Mesh) -> TrainStep:
+    return jax.jit(step, out_shardings=replicated(mesh), donate_argnums=0)

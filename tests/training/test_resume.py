@@ -1,7 +1,9 @@
 """A training that was killed goes on, and ends as if it had not been."""
 
 import dataclasses
+import os
 import shutil
+import signal
 
 import jax
 import numpy as np
@@ -9,10 +11,12 @@ import pytest
 
 from jaxmed.data import create_augmentation
 from jaxmed.errors import InputError
+from jaxmed.interrupts import Interrupted, ask
 from jaxmed.models.parameters import split
 from jaxmed.strategies import Group, Optimizer, Phase, Schedule, Strategy
 from jaxmed.training.checkpoint import Checkpoints
 from jaxmed.training.fit import fit
+from jaxmed.training.interim import Interim
 from jaxmed.training.mixing import Mixing
 from jaxmed.training.objective import Loss
 
@@ -160,6 +164,43 @@ def test_a_training_killed_after_any_checkpoint_ends_the_same(
         assert names(folder) == list(held.values())[-1]
         for path, array in snapshot(resumed).items():
             np.testing.assert_array_equal(array, expected[path], err_msg=path)
+
+
+@pytest.fixture
+def sigterm_asks():
+    before = signal.signal(signal.SIGTERM, lambda number, _: ask(number))
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.usefixtures("sigterm_asks")
+@pytest.mark.parametrize(("after", "boundary"), [(2, "0+2"), (8, "1+4")])
+def test_a_signal_saves_at_the_next_step_and_ends_the_training(
+    new_tiny, quarters, uninterrupted, tmp_path, after, boundary
+):
+    model, result, _, _ = uninterrupted
+    # Without it, nothing is saved within an epoch.
+    settings = EVERYTHING | {"checkpoint_steps": 0, "checkpoints": tmp_path}
+    look, steps = Interim.__call__, []
+
+    def ask_and_look(self, state, done):
+        steps.append(done)
+        if len(steps) == after:
+            os.kill(os.getpid(), signal.SIGTERM)
+        look(self, state, done)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Interim, "__call__", ask_and_look)
+        with pytest.raises(Interrupted) as raised:
+            fit(new_tiny(head="dropout"), quarters, eventful(), **settings)
+    assert raised.value.number == signal.SIGTERM
+    assert names(tmp_path) == {boundary, boundary[0]} - {"0"}
+    resumed = new_tiny(head="dropout")
+    again = fit(resumed, quarters, eventful(), **settings)
+    assert without_timings(again.history) == without_timings(result.history)
+    expected = snapshot(model)
+    for path, array in snapshot(resumed).items():
+        np.testing.assert_array_equal(array, expected[path], err_msg=path)
 
 
 @pytest.mark.parametrize(
