@@ -115,10 +115,11 @@ def _begin(worker: int, workers: int) -> None:
     del worker, workers
     # Should anything import JAX here, it must not take a device from the training.
     os.environ["JAX_PLATFORMS"] = "cpu"
-    # Ctrl-C and a batch system's SIGTERM go to all processes of a job; the one that
+    # Ctrl-C and a batch system's signals go to all processes of a job; the one that
     # trains decides when these end.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
