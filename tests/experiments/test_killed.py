@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -205,3 +206,27 @@ def test_a_signal_stops_a_run_that_goes_on_where_it_was(
     assert "Traceback" not in said
     finish(start(folder, tmp_path / "out"))
     check_same(tmp_path / "out", folder / "out")
+
+
+def test_a_full_disk_stops_a_run_that_goes_on_when_there_is_room(folder, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "tmpfs", disk, "-o"]
+    if not shutil.which("mount") or subprocess.run([*mount, "size=7m"]).returncode:
+        pytest.skip("a small disk cannot be mounted here")
+    try:
+        process = start(folder, disk / "out")
+        said, _ = process.communicate(timeout=600)
+        assert process.returncode == 2, said
+        last = said.splitlines()[-1]
+        assert last.startswith("Error: ")
+        assert "cannot be written to" in last
+        assert "No space left on device. Those before it are as they were" in last
+        assert "Traceback" not in said
+        assert not list(disk.rglob(".unfinished-*"))
+        # The same disk, larger.
+        subprocess.run([*mount, "remount,size=99m"], check=True)
+        finish(start(folder, disk / "out"))
+        check_same(disk / "out", folder / "out")
+    finally:
+        subprocess.run(["umount", disk], check=True)
