@@ -64,9 +64,9 @@ class Checkpoints:
         Raises:
             InputError: the one before could not be written.
         """
+        self.wait()
         # Training donates its buffers to the next step.
         trees = to_host({"weights": weights, "optimizer": beside})
-        self.wait()
         needed = {position, *map(Position, keep)}
         progress = progress | {"needs": sorted(map(str, needed))}
         self._pending = self._writer.submit(
