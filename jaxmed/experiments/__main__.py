@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
+from jaxmed.cache import keep_compiled_programs
 from jaxmed.errors import InputError
 from jaxmed.experiments.flags import take_overrides
 
@@ -109,6 +110,7 @@ def _leave() -> NoReturn:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, _interrupt)
+    keep_compiled_programs()
     code = main()
     if code == INTERRUPTED:
         _leave()

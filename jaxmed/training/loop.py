@@ -24,7 +24,12 @@ from jaxmed.training.epoch import train_epoch
 from jaxmed.training.feed import create_feed
 from jaxmed.training.mixing import Mixing
 from jaxmed.training.objective import Loss, image_hits, mean_loss, probabilities
-from jaxmed.training.predict import as_predictions, compute_logits, eval_parts
+from jaxmed.training.predict import (
+    as_predictions,
+    compute_logits,
+    eval_parts,
+    evaluation_batch,
+)
 from jaxmed.training.selection import (
     best_row,
     check_defined,
@@ -222,6 +227,7 @@ class Loop:
             val.images,
             preprocessing=self.preprocessing,
             mesh=self.mesh,
+            batch_size=evaluation_batch(self.data),
         )
         hits = np.asarray(image_hits(logits, val.labels, task))
         predictions = as_predictions(self.data, "val", probabilities(logits, task))
