@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
+from jaxmed.cache import keep_compiled_programs
 from jaxmed.errors import InputError
 from jaxmed.experiments.flags import take_overrides
 from jaxmed.interrupts import Interrupted, ask
@@ -121,6 +122,7 @@ if __name__ == "__main__":
     for name in SIGNALS:
         if hasattr(signal, name):  # SIGUSR1 is not everywhere.
             signal.signal(getattr(signal, name), _interrupt)
+    keep_compiled_programs()
     code = main()
     if code > BY_SIGNAL:
         _leave(code)

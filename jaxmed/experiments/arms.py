@@ -88,6 +88,7 @@ def prepare_arm(
             fit the model, a single logit for another task than a binary one, or
             balanced sampling for a multilabel one.
     """
+    from jaxmed.models.precision import resolve_precision, set_precision
     from jaxmed.models.zoo import create_model
     from jaxmed.strategies import create_strategy
     from jaxmed.training.balance import make_loss
@@ -113,6 +114,7 @@ def prepare_arm(
     model.mean = config.model.mean or model.mean
     model.std = config.model.std or model.std
     train = config.train
+    set_precision(model, resolve_precision(train.precision))
     check_sampling(train.sampling, data.task)
     strategy = create_strategy(train.strategy, model, **train.options)
     return Prepared(
@@ -146,6 +148,7 @@ def training_settings(prepared: Prepared, train: TrainConfig) -> dict[str, Any]:
         "batch_size": train.batch_size,
         "accumulate": train.accumulate,
         "feed": train.feed,
+        "precision": train.precision,
     }
 
 

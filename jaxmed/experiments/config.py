@@ -230,6 +230,13 @@ class TrainConfig:
         "auto",
         choices=("auto", "resident", "stream"),
     )
+    precision: str = setting(
+        "what layers compute in: float32, bfloat16 (parameters, statistics, logits and "
+        "loss stay float32; predictions follow) or auto (bfloat16 on TPUs and on "
+        "NVIDIA's GPUs from Ampere on, else float32)",
+        "auto",
+        choices=("auto", "float32", "bfloat16"),
+    )
     seeds: tuple[int, ...] = setting(
         "one run per seed; a seed decides the head's first weights and the order of "
         "the images",

@@ -101,6 +101,8 @@ def _maps(
     model = merge(definition, params, stats)
     set_training_norms(model, ())
     features = model.features(images)
+    # Weights and maps are sums over it, whatever the network computes in.
+    features = features.astype(jnp.promote_types(features.dtype, jnp.float32))
 
     def score(features: jax.Array) -> jax.Array:
         logits = model.classify(features)

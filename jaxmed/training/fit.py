@@ -10,6 +10,7 @@ from jaxmed.data.dataset import Dataset
 from jaxmed.data.preprocess import Preprocessing
 from jaxmed.errors import InputError, unknown
 from jaxmed.models.classifier import Classifier
+from jaxmed.models.precision import resolve_precision, set_precision
 from jaxmed.strategies import Strategy, create_strategy
 from jaxmed.training.batches import check_sampling
 from jaxmed.training.checkpoint import open_checkpoints
@@ -54,6 +55,7 @@ def fit(
     accumulate: int = 1,
     ema: float = 0.0,
     feed: str = "auto",
+    precision: str = "auto",
     checkpoints: Path | None = None,
     checkpoint_steps: int = 1000,
     devices: Devices | None = None,
@@ -88,6 +90,9 @@ def fit(
             "resident", on the devices; "stream", read ahead from the host's memory or
             from disk; "auto", on the devices if they take no more than a part of their
             memory, see `jaxmed.training.memory`.
+        precision: "float32"; "bfloat16", which layers compute in while parameters,
+            statistics and loss are float32, see `jaxmed.models.precision`; or "auto",
+            which is bfloat16 where that is fast. The model keeps it.
         checkpoints: a folder to save every epoch in. If it holds some of the same
             training, that is gone on with, and ends as if it had not been stopped.
         checkpoint_steps: optimiser steps after which an epoch is saved that is not
@@ -111,6 +116,8 @@ def fit(
     check_batches(model, data, batch_size, accumulate)
     check_sampling(sampling, data.task)
     check_feed(feed)
+    mesh = data_mesh(devices)
+    set_precision(model, resolve_precision(precision, mesh.devices.flat[0]))
     strategy = as_strategy(strategy, model)
     _check_watched(strategy)
     with open_checkpoints(checkpoints) if checkpoints else nullcontext() as saved:
@@ -131,7 +138,7 @@ def fit(
             feed=feed,
             saved=saved,
             checkpoint_steps=checkpoint_steps,
-            mesh=data_mesh(devices),
+            mesh=mesh,
         )
         loop.run()
     done = loop.journal

@@ -32,7 +32,12 @@ from jaxmed.training.interim import Interim, stop_if_asked
 from jaxmed.training.journal import Journal
 from jaxmed.training.mixing import Mixing
 from jaxmed.training.objective import Loss, image_hits, mean_loss, probabilities
-from jaxmed.training.predict import as_predictions, compute_logits, eval_parts
+from jaxmed.training.predict import (
+    as_predictions,
+    compute_logits,
+    eval_parts,
+    evaluation_batch,
+)
 from jaxmed.training.selection import (
     check_defined,
     plateau_factor,
@@ -227,6 +232,7 @@ class Loop:
             val.images,
             preprocessing=self.preprocessing,
             mesh=self.mesh,
+            batch_size=evaluation_batch(self.data),
         )
         # Where logits overflowed, NumPy warns of it, and we say what it means.
         with np.errstate(all="ignore"):

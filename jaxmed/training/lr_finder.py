@@ -21,6 +21,7 @@ from jaxmed.data.preprocess import Preprocessing
 from jaxmed.errors import InputError
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import merge, split
+from jaxmed.models.precision import resolve_precision, set_precision
 from jaxmed.progress import progress
 from jaxmed.strategies import Phase, Schedule, Strategy
 from jaxmed.training.batches import check_sampling, draw_epoch
@@ -85,6 +86,7 @@ def find_learning_rates(
     sampling: str = "shuffle",
     accumulate: int = 1,
     feed: str = "auto",
+    precision: str = "auto",
     steps: int = 100,
     low: float = 1e-7,
     high: float = 1.0,
@@ -102,7 +104,7 @@ def find_learning_rates(
         model: stays as it is, bit for bit.
         data: only `train` is looked at.
         strategy, preprocessing, batch_size, seed, loss, augmentation, mixing,
-            sampling, accumulate, feed, devices: as of `fit`.
+            sampling, accumulate, feed, precision, devices: as of `fit`.
         steps: of each test, at least 10.
         low, high: the first and the last rate, above 0.
 
@@ -124,9 +126,10 @@ def find_learning_rates(
     check_feed(feed)
     # A copy, because a phase puts BatchNorm layers in its modes.
     model = merge(*split(model))
+    mesh, rates = data_mesh(devices), np.geomspace(low, high, steps)
+    set_precision(model, resolve_precision(precision, mesh.devices.flat[0]))
     strategy = as_strategy(strategy, model)
     sweeps = [_sweeps(phase) for phase in strategy.phases]
-    mesh, rates = data_mesh(devices), np.geomspace(low, high, steps)
     source = create_feed(
         feed,
         data.train.images,

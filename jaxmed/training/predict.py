@@ -28,6 +28,19 @@ from jaxmed.training.sharding import (
 )
 
 BATCH_SIZE = 256
+# What a small validation split's batch grows to, so that a large test split is not
+# predicted by the handful.
+SMALL = 64
+
+
+def evaluation_batch(data: Dataset) -> int:
+    """Returns images a batch such that one program evaluates every split.
+
+    At most `BATCH_SIZE`, and such that validation, which every epoch has, is cut into
+    batches with next to no padding.
+    """
+    count = max(len(data.val), min(len(data.test), SMALL))
+    return -(-count // -(-count // BATCH_SIZE))
 
 
 def compute_logits(
@@ -37,33 +50,41 @@ def compute_logits(
     *,
     preprocessing: Preprocessing,
     mesh: Mesh,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int,
     description: str | None = None,
 ) -> np.ndarray:
-    """Runs the network over images in batches of one shape.
+    """Runs the network over images in batches of one shape, the last one padded.
 
     Args:
         definition: a model's, in eval mode.
         weights: all parameters and statistics, by path.
-        images: uint8 (n, h, w, c).
+        images: uint8 (n, h, w, c), an array or `LazyImages`.
         preprocessing: uint8 images to network input.
         mesh: the devices.
-        batch_size: images a batch.
+        batch_size: images a batch; the program is compiled for it.
         description: shown as progress; None shows nothing.
 
     Returns:
         float32 (n, k).
     """
     run = compiled_logits(definition, preprocessing, mesh)
-    batch_size = min(batch_size, len(images))
     order = np.arange(len(images), dtype=np.int32)
     chunks = []
 
     def work(advance):
+        # Fetched one batch late: the next is read while this one is computed.
+        running = None
         for indices, mask in batches(order, batch_size, mesh.size):
-            count = int(mask.sum())
-            chunks.append(np.asarray(run(weights, images[indices]))[:count])
-            advance(count)
+            following = run(weights, images[indices]), int(mask.sum())
+            if running:
+                fetch(*running, advance)
+            running = following
+        if running:
+            fetch(*running, advance)
+
+    def fetch(logits, count, advance):
+        chunks.append(np.asarray(logits)[:count])
+        advance(count)
 
     if description is None:
         work(lambda amount: None)
@@ -125,7 +146,7 @@ def predict(
         images,
         preprocessing=preprocessing,
         mesh=mesh,
-        batch_size=batch_size,
+        batch_size=min(batch_size, len(images)),
         description=description,
     )
     return probabilities(logits, task)
@@ -137,7 +158,7 @@ def predict_split(
     split: str,
     *,
     preprocessing: Preprocessing | None = None,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
     devices: Devices | None = None,
 ) -> Predictions:
     """Predicts a split of a data set: what evaluation takes.
@@ -147,18 +168,22 @@ def predict_split(
         data: whose images.
         split: "train", "val" or "test".
         preprocessing: what the model was trained with; by default `fit`'s default.
-        batch_size, devices: see `predict`.
+        batch_size: by default one that all splits and `fit` share, with the compiled
+            program.
+        devices: see `predict`.
     """
-    part = getattr(data, split)
-    probs = predict(
-        model,
-        part.images,
+    mesh = data_mesh(devices)
+    definition, params, stats = eval_parts(model)
+    logits = compute_logits(
+        definition,
+        replicate(params | stats, mesh),
+        getattr(data, split).images,
         preprocessing=preprocessing or preprocessing_of(model, data.image_size),
-        task=data.task,
-        batch_size=batch_size,
-        devices=devices,
+        mesh=mesh,
+        batch_size=batch_size or evaluation_batch(data),
         description=f"Predicting {split}",
     )
+    probs = probabilities(logits, data.task)
     return as_predictions(data, split, probs)
 
 
