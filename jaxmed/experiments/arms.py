@@ -92,6 +92,7 @@ def prepare_arm(
             fit the model, a single logit for another task than a binary one, balanced
             sampling for a multilabel one, or a layer to explain that is not there.
     """
+    from jaxmed.models.precision import resolve_precision, set_precision
     from jaxmed.models.zoo import create_model
     from jaxmed.strategies import create_strategy
     from jaxmed.training.balance import make_loss
@@ -118,6 +119,7 @@ def prepare_arm(
     model.std = config.model.std or model.std
     check_explanation(model, config.explain, config.data.image_size)
     train = config.train
+    set_precision(model, resolve_precision(train.precision))
     check_sampling(train.sampling, data.task)
     strategy = create_strategy(train.strategy, model, **train.options)
     return Prepared(
@@ -150,6 +152,8 @@ def training_settings(prepared: Prepared, train: TrainConfig) -> dict[str, Any]:
         "sampling": train.sampling,
         "batch_size": train.batch_size,
         "accumulate": train.accumulate,
+        "feed": train.feed,
+        "precision": train.precision,
     }
 
 

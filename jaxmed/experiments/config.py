@@ -245,6 +245,26 @@ class TrainConfig:
             "val_mcc",
         ),
     )
+    checkpoint_steps: int = setting(
+        "optimiser steps after which an epoch is saved that is not over yet, again and "
+        "again; 0 for after whole epochs only; the results do not depend on it",
+        1000,
+        low=0,
+    )
+    feed: str = setting(
+        "where training images are kept, which changes no result: resident (on the "
+        "devices), stream (read ahead while they compute) or auto (resident if they "
+        "fit)",
+        "auto",
+        choices=("auto", "resident", "stream"),
+    )
+    precision: str = setting(
+        "what layers compute in: float32, bfloat16 (parameters, statistics, logits and "
+        "loss stay float32; predictions follow) or auto (bfloat16 on TPUs and on "
+        "NVIDIA's GPUs from Ampere on, else float32)",
+        "auto",
+        choices=("auto", "float32", "bfloat16"),
+    )
     seeds: tuple[int, ...] = setting(
         "one run per seed; a seed decides the head's first weights and the order of "
         "the images",

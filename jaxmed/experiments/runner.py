@@ -88,6 +88,7 @@ def train_run(
             seed=seed,
             select=config.train.select,
             checkpoints=folder / "checkpoints",
+            checkpoint_steps=config.train.checkpoint_steps,
         )
     write_history(folder / "history.csv", result.history)
     seconds = sum(row["seconds"] for row in result.history)

@@ -81,7 +81,8 @@ class Block(nnx.Module):
         y = self.block[2](self.block[0](x))
         # torch's GELU is exact; flax's default is the approximation with tanh.
         y = nnx.gelu(self.block[3](y), approximate=False)
-        y = self.block[5](y) * self.layer_scale[...]
+        y = self.block[5](y)
+        y = y * self.layer_scale[...].astype(y.dtype)
         return x + drop_rows(y, self.drop_probability, rngs=rngs)
 
 

@@ -147,10 +147,11 @@ def test_finished_training_is_read_back(uninterrupted, tmp_path):
         np.testing.assert_array_equal(array, weights_of(model)[path], err_msg=path)
 
 
-def test_best_and_last_checkpoint_are_kept(uninterrupted):
+def test_best_and_last_two_checkpoints_are_kept(uninterrupted):
     model, result, folder = uninterrupted
-    kept = {int(entry.name) for entry in folder.iterdir() if entry.name.isdigit()}
-    assert kept == {result.best["epoch"], len(result.history)}
+    kept = {int(entry.name) for entry in folder.iterdir()}
+    last = len(result.history)
+    assert kept >= {result.best["epoch"], last - 1, last}
     weights, progress = load_best_weights(folder)
     assert progress["best"] == result.best
     expected = weights_of(model)
@@ -249,7 +250,9 @@ def test_arguments_are_checked():
 
 
 def test_a_loss_that_is_not_finite_stops_the_training():
-    with pytest.raises(InputError, match=r"loss became (nan|inf) in epoch \d"):
+    with pytest.raises(
+        InputError, match=r"became infinite or not .* epoch \d, step \d"
+    ):
         fit(new_model(), make_data(), two_phases(rate=3e38))
 
 
@@ -257,7 +260,7 @@ def test_what_a_killed_run_was_writing_is_removed(uninterrupted, tmp_path):
     _, result, folder = uninterrupted
     copy = tmp_path / "checkpoints"
     shutil.copytree(folder, copy)
-    half_written = copy / "9.orbax-checkpoint-tmp"
+    half_written = copy / ".unfinished-01234567-9"
     shutil.copytree(copy / str(len(result.history)), half_written)
     load_best_weights(copy)
     assert half_written.exists()
