@@ -142,7 +142,7 @@ def test_threshold_table_is_the_lowest_seed(binary_html, binary_folder):
     assert exact(table["threshold", "scratch"]) == metrics["threshold"]["value"]
     for name in ("sensitivity", "specificity", "ppv"):
         stated = metrics["test_at_threshold"][name]
-        cell = table[name, "scratch"]
+        cell = table[metric_title(name), "scratch"]
         assert exact(cell) == stated["value"]
         assert f"[{stated['ci_low']:.3f}, {stated['ci_high']:.3f}]" in cell
 
