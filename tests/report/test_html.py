@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from jaxmed.evaluation import paired_difference
 from jaxmed.report import build_report, read_run
+from jaxmed.report.tables import metric_title
 
 EXPECTED = [
     {
