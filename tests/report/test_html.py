@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from jaxmed.evaluation import paired_difference
 from jaxmed.report import build_report, read_run
+from jaxmed.report.tables import metric_title
 
 EXPECTED = [
     {
@@ -142,7 +143,7 @@ def test_threshold_table_is_the_lowest_seed(binary_html, binary_folder):
     assert exact(table["threshold", "scratch"]) == metrics["threshold"]["value"]
     for name in ("sensitivity", "specificity", "ppv"):
         stated = metrics["test_at_threshold"][name]
-        cell = table[name, "scratch"]
+        cell = table[metric_title(name), "scratch"]
         assert exact(cell) == stated["value"]
         assert f"[{stated['ci_low']:.3f}, {stated['ci_high']:.3f}]" in cell
 
