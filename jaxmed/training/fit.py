@@ -12,6 +12,7 @@ from jaxmed.errors import InputError, unknown
 from jaxmed.models.classifier import Classifier
 from jaxmed.strategies import Strategy, create_strategy
 from jaxmed.training.batches import check_sampling
+from jaxmed.training.cache_plan import CacheSettings
 from jaxmed.training.checkpoint import open_checkpoints
 from jaxmed.training.loop import Loop
 from jaxmed.training.mixing import NO_MIXING, Mixing
@@ -52,6 +53,7 @@ def fit(
     sampling: str = "shuffle",
     accumulate: int = 1,
     ema: float = 0.0,
+    cache: CacheSettings = CacheSettings(),  # noqa: B008
     checkpoints: Path | None = None,
     devices: Devices | None = None,
 ) -> FitResult:
@@ -81,6 +83,7 @@ def fit(
         accumulate: batches whose gradients make one optimiser step, at least 1.
         ema: the decay of a moving average of the weights, in [0, 1), which is then
             what is validated, kept and used; 0 for none. See `StepPlan.ema`.
+        cache: whether frozen stages are computed once in a phase, not in every epoch.
         checkpoints: a folder to save every epoch in. If it holds some of the same
             training, that is gone on with, and ends as if it had not been stopped.
         devices: by default all there are; the result does not depend on them.
@@ -115,6 +118,7 @@ def fit(
             select=select,
             saved=saved,
             mesh=data_mesh(devices),
+            cache=cache,
         )
         loop.run()
     return FitResult(history=loop.history, best=loop.best, strategy=strategy)

@@ -20,7 +20,10 @@ from jaxmed.models.parameters import Arrays, load
 from jaxmed.progress import Advance, progress
 from jaxmed.strategies import Phase, Strategy
 from jaxmed.training.batches import draw_epoch, windows
+from jaxmed.training.cache_fill import cached_inputs
+from jaxmed.training.cache_plan import CacheSettings
 from jaxmed.training.checkpoint import Checkpoints
+from jaxmed.training.inputs import Inputs
 from jaxmed.training.mixing import Mixing
 from jaxmed.training.objective import Loss, image_hits, mean_loss, probabilities
 from jaxmed.training.predict import as_predictions, compute_logits, eval_parts
@@ -72,6 +75,7 @@ class Loop:
     select: str
     saved: Checkpoints | None
     mesh: Mesh
+    cache: CacheSettings
 
     def __post_init__(self) -> None:
         self.history: list[dict] = []
@@ -93,7 +97,8 @@ class Loop:
         """Trains to the end; the model is left with the best epoch's weights."""
         self._resume()
         train = self.data.train
-        self._images = replicate(Images(train.images, train.labels), self.mesh)
+        images = replicate(Images(train.images, train.labels), self.mesh)
+        self._images = Inputs(train=images, val=self.data.val.images)
         for number, phase in enumerate(self.strategy.phases):
             if not is_over(phase, self._rows(phase), self.select):
                 self._run_phase(number, phase)
@@ -136,7 +141,22 @@ class Loop:
         phase = [r for r in self.history if r["phase"] == self.history[-1]["phase"]]
         return {best_row(rows, self.select)["epoch"] for rows in (self.history, phase)}
 
-    def _plan(self, phase: Phase) -> StepPlan:
+    def _inputs(self, phase: Phase) -> Inputs:
+        """Returns the images, or what enters the first stage that the phase trains."""
+        found = cached_inputs(
+            self.model,
+            phase,
+            self.data,
+            preprocessing=self.preprocessing,
+            augmentation=self.augmentation,
+            mixed=bool(self.mixing),
+            settings=self.cache,
+            seed=self.seed,
+            mesh=self.mesh,
+        )
+        return found or self._images
+
+    def _plan(self, phase: Phase, entry: str | None) -> StepPlan:
         images = self.batch_size * self.accumulate
         return StepPlan(
             phase=phase,
@@ -148,11 +168,15 @@ class Loop:
             accumulate=self.accumulate,
             ema=self.ema,
             steps_per_epoch=math.ceil(len(self.data.train) / images),
+            entry=entry,
         )
 
     def _run_phase(self, number: int, phase: Phase) -> None:
         """Runs what is left of a phase."""
-        plan = self._plan(phase)
+        started = time.perf_counter()
+        inputs = self._inputs(phase)
+        spent = time.perf_counter() - started
+        plan = self._plan(phase, inputs.entry)
         definition, state, frozen = begin_phase(self.model, plan)
         state, frozen = replicate(state, self.mesh), replicate(frozen, self.mesh)
         rows = self._rows(phase)
@@ -162,7 +186,6 @@ class Loop:
         step = functools.partial(
             compiled_train_step(definition, plan, self.mesh),
             frozen=frozen,
-            images=self._images,
             key=jax.device_put(key, replicated(self.mesh)),
         )
         definition = eval_parts(self.model).definition
@@ -175,10 +198,12 @@ class Loop:
             with progress(label, count, unit="images") as advance:
                 if not rows:
                     advance(0, step="being compiled")
-                state, trained = self._train_epoch(step, state, epoch, scale, advance)
+                state, trained = self._train_epoch(
+                    step, state, inputs, epoch, scale, advance
+                )
                 seconds = time.perf_counter() - started
                 weights = all_weights(state, frozen)
-                validated = self._validate(definition, weights)
+                validated = self._validate(definition, weights, inputs)
                 advance(0, **trained, **validated)
             row = {
                 "phase": phase.name,
@@ -187,9 +212,10 @@ class Loop:
                 **trained,
                 **validated,
                 **_rates(plan, int(state.step) - 1, scale),
-                "seconds": time.perf_counter() - started,
+                "seconds": time.perf_counter() - started + spent,
                 "images_per_second": count / seconds,
             }
+            spent = 0.0
             check_defined(phase, row, self.select)
             self._keep(row, weights, state)
             rows = self._rows(phase)
@@ -202,6 +228,7 @@ class Loop:
         self,
         step: Callable,
         state: TrainState,
+        inputs: Inputs,
         epoch: int,
         scale: float,
         advance: Advance,
@@ -209,11 +236,19 @@ class Loop:
         state = state._replace(totals=replicate(zero_totals(), self.mesh))
         labels = self.data.train.labels
         order = draw_epoch(labels, self.sampling, seed=self.seed, epoch=epoch)
+        order = inputs.rows(order, seed=self.seed, epoch=epoch)
         looked, pending = time.monotonic(), 0
         for indices, mask in windows(
             order, self.batch_size, self.mesh.size, self.accumulate
         ):
-            state = step(state, indices=indices, mask=mask, scale=np.float32(scale))
+            images, indices = inputs.take(indices)
+            state = step(
+                state,
+                images=images,
+                indices=indices,
+                mask=mask,
+                scale=np.float32(scale),
+            )
             pending += int(mask.sum())
             if time.monotonic() - looked > LOOK_INTERVAL:
                 advance(pending, **_averages(state))
@@ -227,14 +262,15 @@ class Loop:
             )
         return state, trained
 
-    def _validate(self, definition: Any, weights: Arrays) -> dict:
+    def _validate(self, definition: Any, weights: Arrays, inputs: Inputs) -> dict:
         val, task = self.data.val, self.data.task
         logits = compute_logits(
             definition,
             weights,
-            val.images,
+            inputs.val,
             preprocessing=self.preprocessing,
             mesh=self.mesh,
+            entry=inputs.entry,
         )
         hits = np.asarray(image_hits(logits, val.labels, task))
         predictions = as_predictions(self.data, "val", probabilities(logits, task))

@@ -5,6 +5,7 @@ from functools import lru_cache
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
@@ -37,6 +38,7 @@ def compute_logits(
     *,
     preprocessing: Preprocessing,
     mesh: Mesh,
+    entry: str | None = None,
     batch_size: int = BATCH_SIZE,
     description: str | None = None,
 ) -> np.ndarray:
@@ -48,13 +50,15 @@ def compute_logits(
         images: uint8 (n, h, w, c).
         preprocessing: uint8 images to network input.
         mesh: the devices.
+        entry: the stage that `images` enter, if they are no images; see
+            `Classifier.entering`.
         batch_size: images a batch.
         description: shown as progress; None shows nothing.
 
     Returns:
         float32 (n, k).
     """
-    run = compiled_logits(definition, preprocessing, mesh)
+    run = compiled_logits(definition, preprocessing, mesh, entry)
     batch_size = min(batch_size, len(images))
     order = np.arange(len(images), dtype=np.int32)
     chunks = []
@@ -75,13 +79,20 @@ def compute_logits(
 
 @lru_cache(maxsize=32)
 def compiled_logits(
-    definition: Any, preprocessing: Preprocessing, mesh: Mesh
+    definition: Any,
+    preprocessing: Preprocessing,
+    mesh: Mesh,
+    entry: str | None = None,
 ) -> Callable[[Arrays, ArrayLike], jax.Array]:
-    """Compiles prediction: all weights by path, and uint8 images, to logits."""
+    """Compiles prediction: all weights by path, and uint8 images, to logits.
+
+    With an `entry`, what enters that stage is in the images' place.
+    """
     whole, cut = replicated(mesh), over_batch(mesh)
 
     def logits(weights, images):
-        return merge(definition, weights, {})(preprocessing(images))
+        inputs = images.astype(jnp.float32) if entry else preprocessing(images)
+        return merge(definition, weights, {})(inputs, entry=entry)
 
     return jax.jit(logits, in_shardings=(whole, cut), out_shardings=whole)
 
