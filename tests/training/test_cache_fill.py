@@ -109,6 +109,8 @@ BACKBONES = {
     "convnext": lambda rngs: ConvNeXt((1, 1, 1, 1), (4, 4, 6, 8), 0.0, rngs=rngs),
     "vgg": lambda rngs: VGG((1, 1, 1, 1, 1), True, pool="average", rngs=rngs),
 }
+# tests/models/test_backbone.py compares the programs of all.
+SLOW = ("resnet", "convnext")
 LAST = {
     "resnet": ("backbone.layer4", "head"),
     "densenet": ("backbone.features.denseblock4", "backbone.features.norm5", "head"),
@@ -119,7 +121,13 @@ LAST = {
 }
 
 
-@pytest.mark.parametrize("family", BACKBONES)
+@pytest.mark.parametrize(
+    "family",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else [])
+        for name in BACKBONES
+    ],
+)
 def test_a_family_ends_as_without_a_cache(family, quarters, monkeypatch):
     monkeypatch.setattr("jaxmed.models.vgg.WIDTHS", (4, 4, 6, 6, 8))
     optimizer = Optimizer(name="sgd", learning_rate=0.05)
