@@ -28,10 +28,12 @@ from jaxmed.strategies import Phase
 from jaxmed.training.batches import batches
 from jaxmed.training.cache_plan import CachePlan, CacheSettings, plan_cache
 from jaxmed.training.inputs import Inputs
-from jaxmed.training.predict import BATCH_SIZE, eval_parts
+from jaxmed.training.predict import eval_parts
 from jaxmed.training.sharding import over_batch, replicate, replicated
 from jaxmed.training.state import Images
 
+# One shape for train and val, small enough that the last batch wastes little.
+BATCH_SIZE = 64
 # Apart from the phases' numbers, which are folded into the same key.
 VIEWS_KEY = 2**31 - 1
 
@@ -122,11 +124,12 @@ def fill_cache(
     definition, params, stats = eval_parts(model)
     weights = replicate(params | stats, mesh)
     key = jax.random.fold_in(jax.random.key(seed), VIEWS_KEY)
+    batch_size = min(BATCH_SIZE, max(plan.train, plan.val))
 
     def fill(rows: np.ndarray, split: Split, view: int, augmentation: Augmentation):
         run = _compiled(definition, plan, preprocessing, augmentation, mesh)
         order = np.arange(len(split), dtype=np.int32)
-        for indices, mask in batches(order, min(BATCH_SIZE, len(order)), mesh.size):
+        for indices, mask in batches(order, batch_size, mesh.size):
             found = run(weights, split.images[indices], indices, np.int32(view), key)
             count = int(mask.sum())
             rows[indices[:count]] = np.asarray(found)[:count]

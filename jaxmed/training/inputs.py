@@ -38,7 +38,7 @@ class Inputs:
         """
         if self.views == 1:
             return order
-        count = len(self.train.labels) // self.views
+        count = np.shape(self.train.labels)[0] // self.views
         first = np.random.default_rng(seed).integers(self.views, size=count)
         view = (first[order] + epoch) % self.views
         return (order + count * view).astype(np.int32)
@@ -47,6 +47,6 @@ class Inputs:
         """Returns the images to hand to a step, and the places of `rows` in them."""
         if isinstance(self.train.images, jax.Array):
             return self.train, rows
-        images, labels = (part[rows.ravel()] for part in self.train)
+        images, labels = (np.asarray(part)[rows.ravel()] for part in self.train)
         places = np.arange(rows.size, dtype=np.int32).reshape(rows.shape)
         return Images(images, labels), places
