@@ -101,7 +101,7 @@ class EfficientNet(nnx.Module):
         """See `Backbone.run_stage`; the last map is 1/32 of the image, rounded up."""
         for number in numbers_of(self.stages, stage):
             module = self.features[number]
-            if isinstance(module, ConvNorm):
+            if number in (0, len(self.features) - 1):
                 x = module(x, mask=mask)
             else:
                 for block in module:

@@ -125,7 +125,7 @@ def cached(images, devices, dtype):
         return Split(
             images=images[first:][:count],
             labels=np.arange(count, dtype=np.int32) % CLASSES,
-            ids=tuple(map(str, range(count))),
+            ids=tuple(f"{first + i}" for i in range(count)),
         )
 
     data = Dataset(
