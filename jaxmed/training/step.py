@@ -104,6 +104,7 @@ def _gradients(definition: Any, plan: StepPlan) -> Callable:
                 mask=mask,
                 rngs=nnx.Rngs(dropout=dropout_key),
                 frozen_backbone=frozen_backbone,
+                entry=plan.entry,
             )
             losses, weights, hits, counts = 0.0, 0.0, 0.0, 0.0
             for given, share in shares:
@@ -129,7 +130,9 @@ def _gradients(definition: Any, plan: StepPlan) -> Callable:
 
 
 def _inputs(plan: StepPlan, images: jax.Array, key: jax.Array) -> jax.Array:
-    """Augments, where that is asked for, and normalises a batch."""
+    """Augments, where that is asked for, and normalises a batch of images."""
+    if plan.entry:
+        return images.astype(jnp.float32)
     if not plan.augmentation:
         return plan.preprocessing(images)
     images = augment_stored(
