@@ -243,18 +243,16 @@ def _check_members(
     for split, chosen in members.items():
         if not chosen:
             raise InputError(f"{where} has no rows of the split {split!r}.")
-    if "train" not in members:
-        return
-    train = labels[members["train"]]
+    there = "the split 'train'" if "train" in members else "the table"
+    train = labels[members["train" if "train" in members else ALL]]
     if task == "multilabel":
         for name, column in zip(class_names, train.T, strict=True):
             if (column == MISSING).all():
                 raise InputError(
-                    f"{where}: no row of the split 'train' has a value of {name!r}, so "
-                    "it cannot be learned. Name the labels to take, as in "
-                    f"'{where}?label=A,B'."
+                    f"{where}: no row of {there} has a value of {name!r}, so it cannot "
+                    f"be learned. Name the labels to take, as in '{where}?label=A,B'."
                 )
         return
     present = set(train)
     if lacking := [name for i, name in enumerate(class_names) if i not in present]:
-        raise InputError(f"{where}: the split 'train' has no {', '.join(lacking)}.")
+        raise InputError(f"{where}: {there} has no {', '.join(lacking)}.")

@@ -19,8 +19,8 @@ class DataConfig:
         "the images: medmnist:NAME (such as medmnist:bloodmnist_224), npz:PATH in "
         "MedMNIST's layout, folder:PATH with PATH/{train,val,test}/CLASS/IMAGE or (to "
         "be split) PATH/CLASS/IMAGE, dicom:PATH of .dcm files in the same way, "
-        "table:PATH of a CSV with a row for each image (with options such as "
-        "?label=A,B&columns=site, see README), tfds:NAME (prepared by "
+        "table:PATH of a CSV with a row for each image (and options as in "
+        "?label=A,B&columns=site), tfds:NAME (prepared by "
         "tensorflow-datasets), cells or cells:source (drawn by the program)"
     )
     image_size: int = setting(

@@ -287,7 +287,7 @@ def test_files_that_stay_on_disk_give_the_same(root, tmp_path):
     def load(memory):
         return load_dataset(
             f"dicom:{root}",
-            image_size=8,
+            image_size=5,
             memory_budget=memory,
             on_error="skip",
             cache=tmp_path / "cache",

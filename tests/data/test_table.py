@@ -271,6 +271,16 @@ def test_a_label_of_which_training_knows_nothing_is_refused(save):
         load(save(table))
 
 
+def test_a_table_without_splits_has_some_of_every_class_and_label_too(save):
+    splitting = Splitting(split="stratified", val_share=0.2)
+    table = {name: cells for name, cells in FLAGS.items() if name != "split"}
+    with pytest.raises(InputError, match="no row of the table has a value of 'Mass'"):
+        load(save(table | {"label_Mass": [""] * 6}), splitting=splitting)
+    table = {name: cells for name, cells in COHORT.items() if name != "split"}
+    with pytest.raises(InputError, match="the table has no dying"):
+        load(save(table), "?classes=well,ill,dying", splitting=splitting)
+
+
 def test_only_columns_that_are_named_are_carried_along(save):
     table = COHORT | {"sex": ["f", "", "m", "NaN", "f", "m"], "a,b": list("uvwxyz")}
     data = load(save(table), "?columns=sex,a%2Cb,site")
