@@ -174,7 +174,7 @@ def write_pictures(data: Path) -> Path:
 
 
 def train_torch(arguments: argparse.Namespace) -> dict:
-    """The program that one would otherwise write, as fast as PyTorch's guides make it."""
+    """The program that one would otherwise write, made fast as PyTorch advises."""
     import torch
     from torch_resnet import ResNet50
 

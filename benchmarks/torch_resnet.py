@@ -1,4 +1,4 @@
-"""ResNet-50 in PyTorch, for machines without torchvision; its names are torchvision's."""
+"""ResNet-50 in PyTorch, for machines without torchvision, by its names."""
 
 import torch
 from torch import nn
@@ -30,7 +30,7 @@ class Bottleneck(nn.Module):
 
 
 class ResNet50(nn.Module):
-    """He et al., "Deep Residual Learning", CVPR 2016, table 1; strides as torchvision."""
+    """He et al., "Deep Residual Learning", CVPR 2016, table 1."""
 
     def __init__(self, num_classes: int):
         super().__init__()
