@@ -9,26 +9,26 @@ from jaxmed.files import write_text
 from jaxmed.progress import progress
 from jaxmed.report.arms import arm_section
 from jaxmed.report.augmentation import augmented_shots
-from jaxmed.report.comparison import COMPARED, Comparison
+from jaxmed.report.comparison import Comparison
 from jaxmed.report.cost import cost_table
 from jaxmed.report.curves import common_limits
-from jaxmed.report.forest import draw_forest, draw_groups
+from jaxmed.report.drawings import (
+    Drawings,
+    class_drawings,
+    forest_drawings,
+    joint_drawings,
+    subgroup_drawings,
+    usefulness_drawings,
+)
 from jaxmed.report.notes import facts, section_notes
 from jaxmed.report.page import render_page
-from jaxmed.report.pictures import CAMS, Shot, figure_shot, samples_shot
+from jaxmed.report.pictures import CAMS, Shot, samples_shot
 from jaxmed.report.published import Expected, published_table
 from jaxmed.report.records import Arm, read_experiment
-from jaxmed.report.roc import NAMED_CLASSES, draw_binary_roc
 from jaxmed.report.stages import rate_scale
-from jaxmed.report.style import png
-from jaxmed.report.summary import (
-    class_lines,
-    difference_lines,
-    differences_table,
-    summary_lines,
-    summary_table,
-)
-from jaxmed.report.tables import calibration_table, metric_title, threshold_table
+from jaxmed.report.subgroups import subgroup_columns, subgroup_table
+from jaxmed.report.summary import differences_table, summary_table
+from jaxmed.report.tables import Table, calibration_table, threshold_table
 from jaxmed.report.verdict import verdict
 
 
@@ -88,9 +88,11 @@ def _context(
             for index, arm in enumerate(arms)
         ]
         comparison = Comparison(arms)
-        forests = _forests(comparison)
-        joint_roc = _joint_roc(arms) if binary else None
-        by_class = _class_forests(comparison)
+        forests = _shots(forest_drawings(comparison))
+        joint = _shots(joint_drawings(arms))
+        by_class = _shots(class_drawings(comparison))
+        usefulness = _shots(usefulness_drawings(arms))
+        subgroups = _subgroups(arms)
         advance(1)
     context = {
         "verdict": verdict(comparison),
@@ -106,47 +108,28 @@ def _context(
         "by_class": by_class,
         "staged": any(section["stages"] for section in sections),
         "trained": any(section["curves"] for section in sections),
-        "joint_roc": joint_roc,
+        "joint": joint,
         "thresholds": threshold_table(arms) if binary else None,
         "calibration": calibration_table(arms),
+        "usefulness": usefulness,
+        "subgroups": subgroups,
         "explained": any(section["right"] or section["wrong"] for section in sections),
         "published": published_table(comparison, expected) if expected else None,
     }
     return context | {"contents": _contents(context)}
 
 
-def _forests(comparison: Comparison) -> list[Shot]:
-    arms, shots = comparison.arms, []
-    for metric in COMPARED:
-        name = metric_title(metric)
-        drawn = draw_forest(summary_lines(comparison, metric), f"test {name}")
-        alt = f"Test {name} of every arm with intervals; a table has the numbers."
-        shots.append(figure_shot(png(drawn), alt))
-        if len(arms) > 1:
-            title = f"difference in test {name}"
-            lines = difference_lines(comparison, metric)
-            drawn = draw_forest(lines, title, zero=True)
-            alt = f"Differences in test {name} from {arms[0].name}, with intervals."
-            shots.append(figure_shot(png(drawn), alt))
-    return shots
+def _shots(drawings: Drawings) -> list[Shot]:
+    return [drawing.shot() for drawing in drawings.values()]
 
 
-def _class_forests(comparison: Comparison) -> list[Shot]:
-    run, shots = comparison.arms[0].first, []
-    if len(run.class_names) > NAMED_CLASSES:
-        return []
-    metrics = ("precision", "recall") if run.task == "binary" else ("f1", "auroc")
-    for metric in metrics:
-        name = metric_title(metric)
-        drawn = draw_groups(class_lines(comparison, metric), f"test {name} by class")
-        alt = f"Test {name} of every class and arm; the tables have the numbers."
-        shots.append(figure_shot(png(drawn), alt))
-    return shots
-
-
-def _joint_roc(arms: Sequence[Arm]) -> Shot:
-    alt = "ROC curves of all arms on the test split."
-    return figure_shot(png(draw_binary_roc(arms)), alt)
+def _subgroups(arms: Sequence[Arm]) -> list[tuple[Shot | None, Table]]:
+    """A picture, if there is one, and a table for each column."""
+    drawn = subgroup_drawings(arms)
+    return [
+        (drawn[column].shot() if column in drawn else None, subgroup_table(arms, column))
+        for column in subgroup_columns(arms)
+    ]
 
 
 def _when(arms: Sequence[Arm]) -> str:
@@ -161,9 +144,11 @@ def _contents(context: dict[str, Any]) -> list[tuple[str, str]]:
         ("results", "Results", True),
         ("images", "Images", context["samples"] or context["augmented"]),
         ("training", "Training", context["staged"] or context["trained"]),
-        ("discrimination", "ROC and confusion", True),
+        ("discrimination", "Curves and confusion", True),
         ("classes", "Classes", True),
+        ("subgroups", "Subgroups", context["subgroups"]),
         ("calibration", "Calibration", True),
+        ("usefulness", "Usefulness", True),
         ("maps", "Maps", context["explained"]),
         ("published", "Published", context["published"]),
         ("protocol", "Protocol", True),
