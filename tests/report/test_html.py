@@ -140,8 +140,8 @@ def test_threshold_table_is_the_lowest_seed(binary_html, binary_folder):
     path = binary_folder / "scratch" / "seed-0" / "metrics.json"
     metrics = json.loads(path.read_text())
     assert exact(table["threshold", "scratch"]) == metrics["threshold"]["value"]
-    for name in ("sensitivity", "specificity", "ppv"):
-        stated = metrics["test_at_threshold"][name]
+    for name in ("sensitivity", "specificity", "PPV"):
+        stated = metrics["test_at_threshold"][name.lower()]
         cell = table[name, "scratch"]
         assert exact(cell) == stated["value"]
         assert f"[{stated['ci_low']:.3f}, {stated['ci_high']:.3f}]" in cell
