@@ -9,8 +9,9 @@ from matplotlib.colors import LogNorm
 from jaxmed.progress import Advance
 from jaxmed.report.confusion import draw_confusion
 from jaxmed.report.curves import Ranges, draw_curves
+from jaxmed.report.gallery import gallery_items
 from jaxmed.report.phases import describe_phases, read_phases
-from jaxmed.report.pictures import cam_shots, figure_shot
+from jaxmed.report.pictures import figure_shot
 from jaxmed.report.published import Expected, published_curves
 from jaxmed.report.records import Arm, RunRecord
 from jaxmed.report.roc import draw_binary_roc, draw_class_roc
@@ -42,11 +43,11 @@ def arm_section(
         limits: common ranges of the training curves.
         scale: common scale of the learning rates' colours.
         expected: published numbers.
-        maps: the largest number of class-activation maps to show.
+        maps: the largest number of maps to show.
         advance: told of every run drawn.
 
     Returns:
-        Pictures (`Shot` or None) and tables (`Table` or None) by name.
+        Pictures (`Shot` or None), tables (`Table` or None) and the gallery, by name.
     """
     figures = {}
     for run in reversed(arm.runs):
@@ -71,16 +72,13 @@ def arm_section(
         for kind, alt in alts.items()
     }
     matrix = (run.metrics.get("confusion_matrix") or {}).get("test")
-    right = [cam for cam in run.cams if cam.correct]
-    wrong = [cam for cam in run.cams if not cam.correct]
     return shots | {
         "name": name,
         "color": color(index),
         "counts": confusion_table(matrix, run.class_names) if matrix else None,
         "classes": class_table(run),
         "thresholds": None if run.task == "binary" else class_threshold_table(run),
-        "right": cam_shots(right, maps // 2),
-        "wrong": cam_shots(wrong, maps // 2),
+        "gallery": gallery_items(run, maps),
         "groups": groups_table(run),
         "environment": environment_table(run),
         "config": run.config,

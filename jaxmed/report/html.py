@@ -9,13 +9,18 @@ from jaxmed.files import write_text
 from jaxmed.progress import progress
 from jaxmed.report.arms import arm_section
 from jaxmed.report.augmentation import augmented_shots
+from jaxmed.report.card import CAUTION, model_card
+from jaxmed.report.chosen import chosen_table
 from jaxmed.report.comparison import COMPARED, Comparison
 from jaxmed.report.cost import cost_table
 from jaxmed.report.curves import common_limits
+from jaxmed.report.data_summary import data_table, skipped_table
+from jaxmed.report.explorer import explorer_context
 from jaxmed.report.forest import draw_forest, draw_groups
+from jaxmed.report.gallery import SHOWN, describe_gallery, gallery_filters
 from jaxmed.report.notes import facts, section_notes
 from jaxmed.report.page import render_page
-from jaxmed.report.pictures import CAMS, Shot, figure_shot, samples_shot
+from jaxmed.report.pictures import Shot, figure_shot, samples_shot
 from jaxmed.report.published import Expected, published_table
 from jaxmed.report.records import Arm, read_experiment
 from jaxmed.report.roc import NAMED_CLASSES, draw_binary_roc
@@ -84,7 +89,7 @@ def _context(
     samples = folder / "samples.png"
     with progress("Drawing the report", len(runs) + 1, unit="runs") as advance:
         sections = [
-            arm_section(index, arm, limits, scale, expected, CAMS // len(arms), advance)
+            arm_section(index, arm, limits, scale, expected, SHOWN // len(arms), advance)
             for index, arm in enumerate(arms)
         ]
         comparison = Comparison(arms)
@@ -92,10 +97,17 @@ def _context(
         joint_roc = _joint_roc(arms) if binary else None
         by_class = _class_forests(comparison)
         advance(1)
+    headline = verdict(comparison)
     context = {
-        "verdict": verdict(comparison),
+        "verdict": headline,
+        "card": model_card(comparison, headline.best),
+        "caution": CAUTION,
+        "data": data_table(arms[0].first),
+        "skipped": skipped_table(arms[0].first),
+        "chosen": chosen_table(arms),
+        "explorer": explorer_context(arms),
         "facts": facts(arms, _when(arms)),
-        "notes": section_notes(arms),
+        "notes": section_notes(arms) | {"maps": describe_gallery(arms)},
         "forests": forests,
         "summary": summary_table(comparison),
         "cost": cost_table(comparison),
@@ -109,7 +121,7 @@ def _context(
         "joint_roc": joint_roc,
         "thresholds": threshold_table(arms) if binary else None,
         "calibration": calibration_table(arms),
-        "explained": any(section["right"] or section["wrong"] for section in sections),
+        "filters": gallery_filters(sections),
         "published": published_table(comparison, expected) if expected else None,
     }
     return context | {"contents": _contents(context)}
@@ -159,13 +171,15 @@ def _contents(context: dict[str, Any]) -> list[tuple[str, str]]:
     """The sections that the page has, as (anchor, name)."""
     sections = (
         ("results", "Results", True),
-        ("images", "Images", context["samples"] or context["augmented"]),
+        ("images", "Data", True),
         ("training", "Training", context["staged"] or context["trained"]),
         ("discrimination", "ROC and confusion", True),
+        ("thresholds", "Thresholds", context["explorer"]),
         ("classes", "Classes", True),
         ("calibration", "Calibration", True),
-        ("maps", "Maps", context["explained"]),
+        ("maps", "Gallery", context["filters"]),
         ("published", "Published", context["published"]),
+        ("card", "Model card", True),
         ("protocol", "Protocol", True),
     )
     return [(anchor, name) for anchor, name, there in sections if there]

@@ -83,9 +83,6 @@ def section_notes(arms: Sequence[Arm]) -> dict[str, str]:
         "calibration": "How far predicted probabilities are from observed frequencies, "
         "before and after dividing the logits by a temperature that was chosen on "
         f"{arms[0].first.metrics['calibration'].get('chosen_on', '?')}.{shown}",
-        "maps": "Test images beside the class-activation map (Grad-CAM) of the "
-        "predicted class, with the probability of that class. A map shows where "
-        f"the evidence came from, not why it counts.{shown}",
         "protocol": _statistics(arms),
     }
 
