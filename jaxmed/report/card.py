@@ -138,4 +138,3 @@ def _limits(comparison: Comparison, arm: Arm) -> list[str]:
 
 def _count(n: int, what: str) -> str:
     return f"{n} {what}" + ("s" if n != 1 else "")
-

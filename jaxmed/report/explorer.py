@@ -7,9 +7,8 @@ and counts in them.
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -100,33 +99,28 @@ def explorer_context(arms: Sequence[Arm]) -> dict[str, Any] | None:
     Lowest seeds come first; what is more than `EMBEDDED` characters is left out. None
     if nothing fits.
     """
-    panels: dict[str, list[dict[str, Any]]] = {arm.name: [] for arm in arms}
-    shown = {}
+    panels: dict[int, dict[str, Any]] = {}
     missing, room = [], EMBEDDED
-    for of_rank in zip_longest(*(arm.runs for arm in arms)):
-        for run in filter(None, of_rank):
-            classes = explorables(run)
-            embedded = {"seed": run.seed, "classes": [_embed(one) for one in classes]}
-            room -= len(json.dumps(embedded))
-            if room < 0:
-                missing.append(f"{run.arm}, seed {run.seed}")
-                continue
-            panels[run.arm].append(embedded)
-            shown.setdefault(run.arm, classes[0])
-    if not shown:
+    for rank, number in sorted(
+        (rank, number)
+        for number, arm in enumerate(arms)
+        for rank in range(len(arm.runs))
+    ):
+        run = arms[number].runs[rank]
+        classes = explorables(run)
+        embedded = {"seed": run.seed, "classes": [_embed(one) for one in classes]}
+        room -= len(json.dumps(embedded))
+        if room < 0:
+            missing.append(f"{arms[number].name}, seed {run.seed}")
+            continue
+        first = classes[0]
+        panel = {"number": number, "first": first, "now": decide(first, first.start())}
+        panels.setdefault(number, panel | {"runs": []})["runs"].append(embedded)
+    if not panels:
         return None
-    numbers = {arm.name: index for index, arm in enumerate(arms)}
     return {
-        "panels": [
-            {
-                "number": numbers[name],
-                "runs": panels[name],
-                "first": first,
-                "now": decide(first, first.start()),
-            }
-            for name, first in shown.items()
-        ],
-        "json": _json([runs for runs in panels.values() if runs]),
+        "panels": list(panels.values()),
+        "json": _json([panel["runs"] for panel in panels.values()]),
         "metrics": METRICS,
         "missing": missing,
     }
@@ -155,6 +149,6 @@ def _packed(scores: np.ndarray) -> dict[str, str]:
     return {kind: base64.b64encode(data).decode("ascii")}
 
 
-def _json(content: Sequence[Any] | Mapping[str, Any]) -> Markup:
+def _json(content: Any) -> Markup:
     """JSON for a script element, which nothing in it can end."""
     return Markup(json.dumps(content).replace("<", "\\u003c"))

@@ -89,7 +89,9 @@ def _context(
     samples = folder / "samples.png"
     with progress("Drawing the report", len(runs) + 1, unit="runs") as advance:
         sections = [
-            arm_section(index, arm, limits, scale, expected, SHOWN // len(arms), advance)
+            arm_section(
+                index, arm, limits, scale, expected, SHOWN // len(arms), advance
+            )
             for index, arm in enumerate(arms)
         ]
         comparison = Comparison(arms)
@@ -171,7 +173,7 @@ def _contents(context: dict[str, Any]) -> list[tuple[str, str]]:
     """The sections that the page has, as (anchor, name)."""
     sections = (
         ("results", "Results", True),
-        ("images", "Data", True),
+        ("data", "Data", True),
         ("training", "Training", context["staged"] or context["trained"]),
         ("discrimination", "ROC and confusion", True),
         ("thresholds", "Thresholds", context["explorer"]),

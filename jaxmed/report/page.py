@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-
 from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader, StrictUndefined

@@ -2,7 +2,6 @@
 // Sliders, gallery and printing. Without this script the page shows all the same,
 // at the thresholds chosen on val.
 
-const SVG = "http://www.w3.org/2000/svg";
 const BINS = 40;
 const COUNTS = ["tp", "fp", "fn", "tn"];
 const WIDTH = 400, MIDDLE = 75, TALLEST = 56;
@@ -49,10 +48,11 @@ function decide(one, threshold) {
   };
 }
 
-function element(name, attributes, text = "") {
-  const made = document.createElementNS(SVG, name);
+// A new element of the picture, inside `parent`.
+function draw(parent, name, attributes) {
+  const made = document.createElementNS(parent.namespaceURI, name);
   for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  made.textContent = text;
+  parent.append(made);
   return made;
 }
 
@@ -66,31 +66,27 @@ function histogram(scores) {
 function drawScores(svg, one, id) {
   const up = histogram(one.positives), down = histogram(one.negatives);
   const height = (count) => TALLEST * Math.sqrt(count / Math.max(1, ...up, ...down));
-  const step = WIDTH / BINS, said = element("clipPath", { id: `${id}-said` });
-  const cut = element("rect", { y: 0, height: 2 * MIDDLE, width: WIDTH });
-  said.append(cut);
-  svg.replaceChildren(said);
+  const step = WIDTH / BINS;
+  svg.replaceChildren();
+  const said = draw(svg, "clipPath", { id: `${id}-said` });
+  const clip = draw(said, "rect", { y: 0, height: 2 * MIDDLE, width: WIDTH });
   for (const side of ["pale", "full"]) {
-    const group = element("g", { class: side });
+    const group = draw(svg, "g", { class: side });
     if (side === "full") group.setAttribute("clip-path", `url(#${id}-said)`);
     for (let bin = 0; bin < BINS; bin += 1) {
       const box = { x: bin * step + 0.5, width: step - 1 }, tall = height(up[bin]);
-      group.append(element("rect", { ...box, y: MIDDLE - tall, height: tall, class: "is" }));
-      group.append(element("rect", { ...box, y: MIDDLE, height: height(down[bin]), class: "not" }));
+      draw(group, "rect", { ...box, y: MIDDLE - tall, height: tall, class: "is" });
+      draw(group, "rect", { ...box, y: MIDDLE, height: height(down[bin]), class: "not" });
     }
-    svg.append(group);
   }
-  const line = element("line", { y1: 12, y2: 2 * MIDDLE - 12, class: "cut" });
-  svg.append(element("line", { x1: 0, x2: WIDTH, y1: MIDDLE, y2: MIDDLE, class: "axis" }), line);
+  draw(svg, "line", { x1: 0, x2: WIDTH, y1: MIDDLE, y2: MIDDLE, class: "axis" });
+  const line = draw(svg, "line", { y1: 12, y2: 2 * MIDDLE - 12, class: "cut" });
   const corners = [["fn", 0, 10], ["tp", WIDTH, 10], ["tn", 0, 148], ["fp", WIDTH, 148]];
-  const labels = corners.map(([name, x, y]) => {
-    const text = element("text", { x, y, "text-anchor": x ? "end" : "start" });
-    svg.append(text);
-    return [name, text];
-  });
+  const labels = corners.map(([name, x, y]) =>
+    [name, draw(svg, "text", { x, y, "text-anchor": x ? "end" : "start" })]);
   return (threshold, found) => {
     const x = WIDTH * Math.min(1, Math.max(0, threshold));
-    cut.setAttribute("x", x);
+    clip.setAttribute("x", x);
     line.setAttribute("x1", x);
     line.setAttribute("x2", x);
     for (const [name, text] of labels) text.textContent = `${name.toUpperCase()} ${found[name]}`;
