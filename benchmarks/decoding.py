@@ -77,15 +77,17 @@ def measure(arguments: argparse.Namespace) -> dict:
         ours = ours.repeat(3, axis=3)
     assert np.array_equal(ours, theirs), "both give the same pixels"
     speeds = {"jaxmed": [], "torch": []}
+    work = {"jaxmed": [], "torch": []}
     runs = {
         "jaxmed": lambda: run_jaxmed(images, arguments.batch_size),
         "torch": lambda: run_torch(loader),
     }
     for _ in range(arguments.rounds):
         for name, run in runs.items():
-            started = time.perf_counter()
+            started, worked = time.perf_counter(), processor_seconds()
             run()
             speeds[name].append(len(images) / (time.perf_counter() - started))
+            work[name].append(1e3 * (processor_seconds() - worked) / len(images))
     medians = {name: statistics.median(found) for name, found in speeds.items()}
     return {
         "images": len(images),
@@ -94,9 +96,17 @@ def measure(arguments: argparse.Namespace) -> dict:
         "workers": arguments.workers,
         "images_per_second": speeds,
         "medians": medians,
+        "processor_ms_per_image": {
+            name: statistics.median(found) for name, found in work.items()
+        },
         "ratio": medians["jaxmed"] / medians["torch"],
         "machine": describe_machine(),
     }
+
+
+def processor_seconds() -> float:
+    """Returns what this process and its finished workers have used."""
+    return sum(os.times()[:4])
 
 
 def describe_machine() -> dict:
@@ -126,7 +136,11 @@ def main() -> None:
     print(f"{found['images']:,} images, {arguments.rounds} rounds, images per second:")
     for name, speeds in found["images_per_second"].items():
         shown = " ".join(f"{speed:6.0f}" for speed in speeds)
-        print(f"  {name:8} median {found['medians'][name]:6.0f}   {shown}")
+        work = found["processor_ms_per_image"][name]
+        print(
+            f"  {name:8} median {found['medians'][name]:6.0f}   {shown}   "
+            f"{work:.2f} ms of processor time an image"
+        )
     print(f"ratio of the medians {found['ratio']:.2f}")
     if arguments.out:
         arguments.out.write_text(json.dumps(found, indent=1), encoding="utf-8")

@@ -104,17 +104,7 @@ class Dataset:
                 raise InputError(
                     f"{where}: {len(split.images)} images but {len(split.ids)} ids."
                 )
-            texts = {f"texts of {key!r}": text for key, text in split.columns.items()}
-            for what, given in {"groups": split.groups, **texts}.items():
-                if given is not None and len(given) != len(split.ids):
-                    raise InputError(
-                        f"{where}: {len(split.ids)} ids but {len(given)} {what}."
-                    )
-            if list(split.columns) != list(self.train.columns):
-                raise InputError(
-                    f"{where}: the columns are {', '.join(split.columns) or 'none'}, "
-                    f"and in train {', '.join(self.train.columns) or 'none'}."
-                )
+            _check_texts(split, tuple(self.train.columns), where)
             check_labels(split.labels, split.ids, self.task, self.class_names, where)
         _check_unique(self)
 
@@ -305,6 +295,18 @@ def _check_classes(dataset: Dataset) -> None:
         )
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(f"{source}: the class name {twice[0]!r} occurs twice.")
+
+
+def _check_texts(split: Split, columns: tuple[str, ...], where: str) -> None:
+    texts = {f"texts of {name!r}": cells for name, cells in split.columns.items()}
+    for what, given in {"groups": split.groups, **texts}.items():
+        if given is not None and len(given) != len(split.ids):
+            raise InputError(f"{where}: {len(split.ids)} ids but {len(given)} {what}.")
+    if tuple(split.columns) != columns:
+        raise InputError(
+            f"{where}: the columns are {', '.join(split.columns) or 'none'}, and in "
+            f"train {', '.join(columns) or 'none'}."
+        )
 
 
 def _check_unique(dataset: Dataset) -> None:

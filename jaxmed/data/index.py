@@ -141,7 +141,7 @@ def _load(path: Path) -> np.ndarray:
     try:
         entries = np.load(path)
         if entries.dtype == ENTRY and entries.ndim == 1:
-            return np.sort(entries, order="key")
+            return entries[np.argsort(entries["key"])]
     except (OSError, ValueError, EOFError):
         # Not there, cut off, or of another version: looking again makes it good.
         pass

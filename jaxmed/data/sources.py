@@ -6,6 +6,7 @@ from functools import partial
 from importlib import metadata
 from inspect import signature
 from pathlib import Path
+from typing import Any
 
 from jaxmed.data.cells import load_cells
 from jaxmed.data.dataset import Dataset, Unsplit
@@ -24,7 +25,8 @@ from jaxmed.errors import InputError, unknown
 # A source is one file with a loader, and one line here. A loader gets what follows
 # the colon, the cache folder and the size that the network gets, for when images have
 # to be brought to one; it sets image_size to the size its images have. If it has a
-# parameter `reading`, it gets how image files are to be read too.
+# parameter `resizing` or `reading`, it gets how that is done, or how image files are
+# to be read altogether.
 Loader = Callable[..., Dataset | Unsplit]
 LOADERS: dict[str, Loader] = {
     "medmnist": load_medmnist,
@@ -102,7 +104,8 @@ def load_dataset(
         raise InputError(f"image_size must be at least 1, got {image_size}.")
     reading = Reading(resizing=resizing, memory=memory_budget, on_error=on_error)
     takes = signature(loader).parameters
-    options = {"reading": reading} if "reading" in takes else {}
+    offered: dict[str, Any] = {"resizing": resizing, "reading": reading}
+    options = {name: offered[name] for name in offered if name in takes}
     found = loader(rest, cache, image_size, **options)
     if not isinstance(found, Dataset | Unsplit):
         raise InputError(

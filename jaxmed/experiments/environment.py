@@ -22,13 +22,14 @@ def describe_environment(data: "Dataset", prepared: "Prepared") -> dict[str, Any
 
     Args:
         data: its fingerprint and sizes are recorded.
-        prepared: so are where its weights came from, its preprocessing, its
-            augmentation, its loss, how many parameters its model has, and the phases
-            and groups of its strategy.
+        prepared: so are where its weights came from, its precision and preprocessing,
+            its augmentation, its loss, how many parameters its model has, and the
+            phases and groups of its strategy.
     """
     import jax
 
     from jaxmed.models.parameters import split
+    from jaxmed.models.precision import precision_of
 
     model, start = prepared.model, prepared.start
     total = sum(array.size for array in split(model).params.values())
@@ -40,6 +41,7 @@ def describe_environment(data: "Dataset", prepared: "Prepared") -> dict[str, Any
         "git_revision": git_revision(),
         "data": _describe_data(data),
         "weights": {"name": start.name, "fingerprint": start.fingerprint},
+        "precision": precision_of(model),
         "preprocessing": asdict(prepared.preprocessing),
         "augmentation": prepared.augmentation.describe(),
         "loss": asdict(prepared.loss),

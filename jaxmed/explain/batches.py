@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import jax
 import numpy as np
 from jax.typing import ArrayLike
 
@@ -10,7 +11,7 @@ from jaxmed.progress import progress
 
 def in_batches(
     compute: Callable[..., ArrayLike],
-    *arrays: ArrayLike,
+    *arrays: np.ndarray | jax.Array,
     batch_size: int,
     description: str,
 ) -> np.ndarray:
@@ -25,7 +26,7 @@ def in_batches(
     Returns:
         What `compute` gives, for all rows.
     """
-    count = np.shape(arrays[0])[0]
+    count = len(arrays[0])
     size = min(batch_size, count)
     results = []
     with progress(description, count, unit="images") as advance:

@@ -6,6 +6,7 @@ BMVC 2018, section 4.3.
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
@@ -118,9 +119,9 @@ def explained_classes(
 
 def _curves(
     model: Classifier,
-    start: ArrayLike,
-    end: ArrayLike,
-    images: ArrayLike,
+    start: jax.Array,
+    end: jax.Array,
+    images: jax.Array,
     maps: np.ndarray,
     classes: ArrayLike | None,
     description: str,

@@ -9,6 +9,7 @@ includes the ReLU that torchvision applies behind it.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,8 @@ from jaxmed.explain.scores import class_logits
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import Parts, dotted, split
 
+Through = Callable[[jax.Array], jax.Array]
+
 _BACKBONE = "backbone."
 # A module that is called more than once, and never on a map.
 _UNNAMED = nnx.Dropout
@@ -28,7 +31,7 @@ _UNNAMED = nnx.Dropout
 class _Tap(nnx.Module):
     """A module whose output goes through a function."""
 
-    def __init__(self, module: nnx.Module, through: Callable[[jax.Array], jax.Array]):
+    def __init__(self, module: Any, through: Through):
         self.module = module
         self.through = through
 
@@ -95,7 +98,8 @@ def activations_and_gradients(
     # image's own.
     if layer is None:
         model = eval_model(parts)
-        activations = model.features(images)
+        # Weights and maps are sums over it, whatever the network computes in.
+        activations = model.features(images).astype(jnp.float32)
         gradients = jax.grad(
             lambda maps: class_logits(model.classify(maps), classes).sum()
         )(activations)
@@ -110,7 +114,7 @@ def activations_and_gradients(
     return activations, gradients
 
 
-def _run(parts: Parts, images: jax.Array, layer: str, change):
+def _run(parts: Parts, images: jax.Array, layer: str, change: Through):
     """Computes the logits with a layer's output changed, and that output."""
     model, seen = eval_model(parts), []
 
@@ -124,7 +128,7 @@ def _run(parts: Parts, images: jax.Array, layer: str, change):
     return logits, output
 
 
-def _tap(backbone: nnx.Module, layer: str, through) -> None:
+def _tap(backbone: Any, layer: str, through: Through) -> None:
     *path, last = (int(p) if p.isdigit() else p for p in layer.split("."))
     parent = backbone
     for part in path:
@@ -135,11 +139,12 @@ def _tap(backbone: nnx.Module, layer: str, through) -> None:
         # it gives is what its last one gives.
         parent, last = module, len(module) - 1
         module = _child(parent, last)
-    if isinstance(parent, nnx.List):
-        parent[last] = _Tap(module, through)
+    tap = _Tap(module, through)
+    if isinstance(last, int):
+        parent[last] = tap
     else:
-        setattr(parent, last, _Tap(module, through))
+        setattr(parent, last, tap)
 
 
-def _child(parent, part):
-    return parent[part] if isinstance(parent, nnx.List) else getattr(parent, part)
+def _child(parent: Any, part: str | int) -> Any:
+    return parent[part] if isinstance(part, int) else getattr(parent, part)

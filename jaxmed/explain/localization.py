@@ -25,7 +25,7 @@ def pointing_game(
     hits = []
     for cam, mask in zip(maps, masks, strict=True):
         highest = np.unravel_index(cam.argmax(), cam.shape)
-        distance = distance_transform_edt(~mask)[highest]
+        distance = np.asarray(distance_transform_edt(~mask))[highest]
         hits.append(bool(cam.max() > 0 and mask.any() and distance <= tolerance))
     return np.array(hits)
 

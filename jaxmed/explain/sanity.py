@@ -92,7 +92,7 @@ def structural_similarity(a: np.ndarray, b: np.ndarray, *, window: int = 7) -> f
     Similarity", IEEE TIP 2004, eq. 13, over squares of `window` pixels, as
     scikit-image computes it by default: unbiased, and without squares over the border.
     """
-    a, b = np.float64(a), np.float64(b)
+    a, b = a.astype(np.float64), b.astype(np.float64)
 
     def mean(values: np.ndarray) -> np.ndarray:
         return uniform_filter(values, window)

@@ -20,8 +20,22 @@ TITLES = {
     "ece_calibrated": "ECE after scaling",
     "brier": "Brier score",
     "brier_calibrated": "Brier score after scaling",
+    "ece_equal_mass": "ECE, bins of equal mass",
+    "ece_equal_mass_calibrated": "ECE, bins of equal mass, after scaling",
+    "ace": "adaptive calibration error",
+    "ace_calibrated": "adaptive calibration error after scaling",
+    "log_loss_calibrated": "log loss after scaling",
+    "lr_positive": "LR+",
+    "lr_negative": "LR−",
+    "ppv_at_prevalence": "PPV at the given prevalence",
+    "npv_at_prevalence": "NPV at the given prevalence",
+    "kappa": "Cohen's kappa",
+    "quadratic_kappa": "quadratic kappa",
 }
 """What a metric is called where replacing "_" by a space is not enough."""
+
+SCALINGS = {"vector": "vector scaling", "platt": "Platt scaling"}
+"""What scales the logits where it is not one temperature."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,13 +175,21 @@ def _chosen(choice: Mapping[str, Any], name: str) -> Cell:
     return number(choice[name])
 
 
+def _temperature(scaling: Mapping[str, Any]) -> Cell:
+    """A cell of the temperature, or of the scaling that took its place."""
+    method = scaling.get("method", "temperature")
+    if method == "temperature":
+        return _chosen(scaling, "temperature")
+    return word(f"{SCALINGS.get(method, method)} instead")
+
+
 def calibration_table(arms: Sequence[Arm]) -> Table:
     """Temperature and calibration errors of each arm."""
     rows = {arm.name: arm.first.metrics["calibration"].get("test", {}) for arm in arms}
     bins = arms[0].first.metrics["calibration"].get("ece_bins")
     table = transpose(estimate_table("Calibration on the test split", rows, ""), "")
     scalings = (arm.first.metrics["calibration"] for arm in arms)
-    temperatures = (_chosen(scaling, "temperature") for scaling in scalings)
+    temperatures = (_temperature(scaling) for scaling in scalings)
     return Table(
         caption=table.caption,
         head=table.head,

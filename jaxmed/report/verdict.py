@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from jaxmed.report.comparison import Comparison
 from jaxmed.report.records import Arm
 from jaxmed.report.style import spell
-from jaxmed.report.tables import metric_title
+from jaxmed.report.tables import SCALINGS, metric_title
 
 
 class Verdict(NamedTuple):
@@ -58,7 +58,8 @@ def choices(arms: Sequence[Arm]) -> str:
         chosen[split] = [f"checkpoint ({metric_title(score)})"]
     rule = str(threshold.get("method", "?")).replace("youden", "Youden's J")
     chosen.setdefault(threshold.get("chosen_on", "?"), []).append(f"threshold ({rule})")
-    chosen.setdefault(scaling.get("chosen_on", "?"), []).append("temperature")
+    scaled = SCALINGS.get(scaling.get("method", ""), "temperature")
+    chosen.setdefault(scaling.get("chosen_on", "?"), []).append(scaled)
     method = run.metrics.get("intervals", {}).get("method", "method not recorded")
     parts = [f"Intervals are 95 % ({method})."]
     parts += [f"Chosen on {on}: {', '.join(what)}." for on, what in chosen.items()]

@@ -92,6 +92,8 @@ def refused(tmp_path, capsys, monkeypatch):
         (("--train.strategy", "frosen"), "Did you mean 'frozen'?"),
         (("--train.strategy", "nowhere:function"), "No module named 'nowhere'"),
         (("--train.options.epoch", "1"), "Did you mean 'epochs'?"),
+        (("--explain.layer", "layer5"), "Unknown layer 'layer5'. Did you mean 'layer"),
+        (("--explain.method", "gradcam"), "must be one of grad_cam, grad_cam++"),
         (
             ("--train.options.epochs", "1.5"),
             "Option 'epochs' of strategy 'full' must be a whole number, got 1.5.",
@@ -107,6 +109,9 @@ def refused(tmp_path, capsys, monkeypatch):
         (("--train.focal-gamma", "1"), "Set train.loss to focal"),
         (("--train.sampling", "even"), "must be one of shuffle, balanced"),
         (("--train.mixup", "1", "--train.batch-size", "1"), "Use larger batches."),
+        (("--evaluate.threshold", "roc"), "must be one of youden, sensitivity"),
+        (("--evaluate.calibration", "platt"), "not for a multiclass one. Use temper"),
+        (("--evaluate.prevalence", "0.1"), "A prevalence is for binary tasks"),
         (("--train.bach-size", "1"), "Did you mean --train.batch-size?"),
         (("--nonsense",), "Unrecognized arguments: --nonsense"),
     ],

