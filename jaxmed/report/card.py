@@ -7,11 +7,11 @@ from jaxmed.report.comparison import Comparison
 from jaxmed.report.data_summary import patients_sentence
 from jaxmed.report.records import Arm
 from jaxmed.report.style import spell
-from jaxmed.report.tables import metric_title
+from jaxmed.report.tables import SCALINGS, metric_title
 
 CAUTION = (
-    "Not for clinical use. Research only: nothing here has been validated for diagnosing "
-    "or treating anyone, and no regulator has seen it."
+    "Not for clinical use. Research only: nothing here has been validated for "
+    "diagnosing or treating anyone, and no regulator has seen it."
 )
 FEW_IMAGES = 100
 """With fewer of a class in the test split, its numbers are said to be uncertain."""
@@ -100,10 +100,8 @@ def _calibration(arm: Arm) -> list[str]:
         return []
     said = f"Expected calibration error on test {spell(before)}"
     if after is not None:
-        said += (
-            f", and {spell(after)} after {scaling.get('method', 'temperature')} scaling "
-            f"fitted on {scaling.get('chosen_on', '?')}"
-        )
+        method = SCALINGS.get(scaling.get("method", ""), "temperature scaling")
+        said += f", and {spell(after)} after {method} fitted on {scaling['chosen_on']}"
     return [said + "."]
 
 

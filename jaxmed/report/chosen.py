@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from jaxmed.report.records import Arm, RunRecord
 from jaxmed.report.style import spell
-from jaxmed.report.tables import Cell, Table, metric_title, number, word
+from jaxmed.report.tables import SCALINGS, Cell, Table, metric_title, number, word
 
 RULES = {
     "youden": "largest Youden's J",
@@ -65,10 +65,11 @@ def _threshold(run: RunRecord) -> tuple[Cell, ...]:
 def _calibration(run: RunRecord) -> tuple[Cell, ...]:
     scaling = run.metrics["calibration"]
     method = str(scaling.get("method", "temperature"))
+    name = SCALINGS.get(method, method)
     if "temperature" in scaling:
         value = scaling["temperature"]
         reason = str(scaling.get("reason", ""))
         cell = Cell(text="–", note=reason) if value is None else number(value)
     else:
         cell = word("scale and bias, in metrics.json")
-    return cell, word(f"{method}, least log loss"), word(scaling.get("chosen_on", "?"))
+    return cell, word(f"{name}, least log loss"), word(scaling.get("chosen_on", "?"))

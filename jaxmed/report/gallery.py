@@ -126,9 +126,9 @@ def describe_gallery(arms: Sequence[Arm]) -> str:
     run = arms[0].first
     methods = ", ".join(sorted({cam.method for cam in run.cams if cam.method}))
     text = (
-        "Test images with the highest loss, those that the model was least sure of, and "
-        "some drawn at random, which alone tell what is usual. Point at an image, or "
-        "move to it with the Tab key, to see what spoke for the predicted class"
+        "Test images with the highest loss, those that the model was least sure of, "
+        "and some drawn at random, which alone tell what is usual. Point at an image, "
+        "or move to it with the Tab key, to see what spoke for the predicted class"
         f"{f' ({methods})' if methods else ''}; click, tap or press Space to keep it. "
         "A map shows where the evidence came from, not why it counts."
     )
