@@ -1,7 +1,9 @@
 """Files that are either complete or not there."""
 
+import errno
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +12,8 @@ from jaxmed.errors import InputError
 
 # How the names of unfinished files begin: what a killed program leaves behind.
 UNFINISHED = ".unfinished-"
+# What only writing fails by: no room, a quota, a limit on files, a read-only disk.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 @contextmanager
@@ -25,10 +29,10 @@ def replacing(path: Path) -> Iterator[Path]:
         path: where the file will be; its folder is made.
 
     Raises:
-        InputError: the folder cannot be made or written to.
+        InputError: the folder cannot be made or written to, or the disk is full.
     """
     path = Path(path)
-    temporary = path.with_name(f"{UNFINISHED}{secrets.token_hex(4)}-{path.name}")
+    temporary = _temporary(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch()
@@ -39,8 +43,42 @@ def replacing(path: Path) -> Iterator[Path]:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno in NO_ROOM:
+            raise cannot_write(path, error) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Gives a temporary path beside `path` for a folder that is renamed at the end.
+
+    If the block fails, the temporary folder is removed.
+
+    Args:
+        path: where the folder will be; nothing is there yet.
+    """
+    temporary = _temporary(path)
+    try:
+        yield temporary
+        temporary.rename(path)
+    finally:
+        # With what a library wrote beside it, under a longer name.
+        for left in path.parent.glob(f"{temporary.name}*"):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def remove_folder(path: Path) -> None:
+    """Removes a folder; a program that is killed meanwhile leaves no half of it."""
+    temporary = _temporary(path)
+    path.rename(temporary)
+    shutil.rmtree(temporary)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f"{UNFINISHED}{secrets.token_hex(4)}-{path.name}")
 
 
 def cannot_write(path: Path, error: OSError) -> InputError:
@@ -59,5 +97,8 @@ def write_text(path: Path, text: str) -> None:
 
 def remove_unfinished(folder: Path) -> None:
     """Removes what a killed program was writing to a folder or below it."""
-    for path in folder.rglob(f"{UNFINISHED}*"):
-        path.unlink(missing_ok=True)
+    for path in list(folder.rglob(f"{UNFINISHED}*")):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)

@@ -1,9 +1,11 @@
-"""`replacing`: whole files or none."""
+"""Whole files and folders, or none."""
+
+from pathlib import Path
 
 import pytest
 
 from jaxmed.errors import InputError
-from jaxmed.files import remove_unfinished, replacing
+from jaxmed.files import new_folder, remove_folder, remove_unfinished, replacing
 
 
 def test_file_appears_when_the_block_ends(tmp_path):
@@ -58,3 +60,47 @@ def test_what_a_killed_program_left_is_removed(tmp_path):
     assert not left.exists()
     assert (tmp_path / "kept.txt").exists()
     assert (tmp_path / "cams" / "0.png").exists()
+
+
+def test_a_full_disk_is_a_sentence(tmp_path):
+    path, full = tmp_path / "a.csv", Path("/dev/full")
+    if not full.exists():
+        pytest.skip("this system has no /dev/full")
+    with (
+        pytest.raises(InputError, match=r"Cannot write .*a\.csv: No space left on dev"),
+        replacing(path),
+    ):
+        full.write_text("1234")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_appears_when_the_block_ends_and_goes_at_once(tmp_path):
+    folder = tmp_path / "new"
+    with new_folder(folder) as temporary:
+        (temporary / "inner").mkdir(parents=True)
+        assert not folder.exists()
+    assert [path.name for path in folder.iterdir()] == ["inner"]
+    remove_folder(folder)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_fails_leaves_nothing(tmp_path):
+    def write_half():
+        with new_folder(tmp_path / "new") as temporary:
+            temporary.mkdir()
+            # A library's own temporary folder.
+            temporary.with_name(f"{temporary.name}.tmp").mkdir()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_half()
+    assert not list(tmp_path.iterdir())
+
+
+def test_folders_of_a_killed_program_are_removed(tmp_path):
+    left = tmp_path / "run" / ".unfinished-01234567-3" / "weights"
+    left.mkdir(parents=True)
+    (left / ".unfinished-89abcdef-x").touch()
+    (tmp_path / "run" / "3").mkdir()
+    remove_unfinished(tmp_path)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["3"]

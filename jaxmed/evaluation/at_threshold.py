@@ -43,7 +43,9 @@ class ThresholdDecisions(Measure):
             ("at_threshold",) if binary else ("at_threshold", name)
             for name in thresholds
         ]
-        columns = [predictions.class_names.index(name) for name in thresholds]
+        self._places = {prefix: i for i, prefix in enumerate(self._prefixes)}
+        place = {name: i for i, name in enumerate(predictions.class_names)}
+        columns = [place[name] for name in thresholds]
         cuts = [np.inf if isinstance(t, Undefined) else t for t in self._thresholds]
         self._counts = ClassCounts(
             predictions.truth[:, columns],
@@ -74,7 +76,7 @@ class ThresholdDecisions(Measure):
     def reason(self, key: Key) -> Undefined:
         """Says why a metric of the split itself is NaN."""
         *prefix, metric = key
-        i = self._prefixes.index(tuple(prefix))
+        i = self._places[tuple(prefix)]
         threshold = self._thresholds[i]
         if isinstance(threshold, Undefined):
             return Undefined(f"no threshold, as in val: {threshold.reason}")

@@ -91,9 +91,12 @@ class _Gaps:
             ((right - confidence)[at], (bins[at] + BINS * columns, images)),
             shape=(BINS * self._columns, n),
         )
-        self._known = sparse.csr_array(known.T.astype(np.float64))
+        self._known = None
+        if not known.all():
+            self._known = sparse.csr_array(known.T).astype(np.float64)
 
     def __call__(self, counts: np.ndarray) -> np.ndarray:
         gaps = np.abs(np.asarray(self._gaps @ counts))
         sums = gaps.reshape(self._columns, BINS, -1).sum(axis=1)
-        return ratio(sums, np.asarray(self._known @ counts)).mean(axis=0)
+        n = counts.sum(axis=0) if self._known is None else self._known @ counts
+        return ratio(sums, np.asarray(n)).mean(axis=0)

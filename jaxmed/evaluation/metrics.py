@@ -42,6 +42,8 @@ PER_CLASS = {
     "npv": "npv",
     "f1": "f1",
 }
+# With more classes than this, only numbers about all of them get intervals.
+MANY = 200
 # A reason names no more classes than these.
 NAMED = 3
 
@@ -57,11 +59,12 @@ def confusion_matrix(predictions: Predictions) -> list[list[int]] | None:
     """Counts images by true class (rows) and most probable class (columns).
 
     Returns:
-        k lists of k counts; None in multilabel tasks.
+        k lists of k counts; None in multilabel tasks, and with more than `MANY`
+        classes, whose matrix nobody can read.
     """
-    if predictions.task == "multilabel":
-        return None
     k = len(predictions.class_names)
+    if predictions.task == "multilabel" or k > MANY:
+        return None
     cells = predictions.labels * k + decide(predictions)
     return np.bincount(cells, minlength=k * k).reshape(k, k).tolist()
 
@@ -80,6 +83,7 @@ class Decisions(Measure):
     def __init__(self, predictions: Predictions, *, per_class: bool = True):
         self._per_class = per_class
         self._task, self._names = predictions.task, predictions.class_names
+        self._places = {name: i for i, name in enumerate(self._names)}
         self.images = len(predictions.ids)
         decided = decide(predictions)
         self._quadratic = None
@@ -91,6 +95,7 @@ class Decisions(Measure):
             decided = decided[:, None] == np.arange(len(self._names))
         self._counts = ClassCounts(predictions.truth, decided, predictions.known)
         self._whole = self._counts(np.ones((self.images, 1)))
+        self._reasons_of: dict[str, list[Undefined | None]] = {}
 
     def resampled(self, counts: np.ndarray) -> dict[Key, np.ndarray]:
         """Computes the metrics of resamples, see `Measure`."""
@@ -152,7 +157,7 @@ class Decisions(Measure):
         metric = PER_CLASS.get(key[-1], key[-1])
         reasons = self._reasons(metric)
         if key[0] == "per_class":
-            return reasons[self._names.index(key[1])] or ONE_CLASS
+            return reasons[self._places[key[1]]] or ONE_CLASS
         if self._task == "binary" and metric in BINARY:
             return reasons[1] or ONE_CLASS
         if self._task != "multilabel" and len(key) == 1 and metric != "f1":
@@ -162,6 +167,11 @@ class Decisions(Measure):
 
     def _reasons(self, metric: str) -> list[Undefined | None]:
         """Says for each class why the score is NaN, None where it is not."""
+        if metric not in self._reasons_of:
+            self._reasons_of[metric] = self._find_reasons(metric)
+        return self._reasons_of[metric]
+
+    def _find_reasons(self, metric: str) -> list[Undefined | None]:
         values = scores(self._whole).get(metric)
         if values is None:
             return [None] * len(self._names)

@@ -52,9 +52,8 @@ class ClassCounts:
         self._all_known = bool(known.all())
         if not self._all_known:
             parts.append(known)
-        self._indicators = sparse.csr_array(
-            np.concatenate(parts, axis=1).T.astype(np.float64)
-        )
+        stacked = sparse.csr_array(np.concatenate(parts, axis=1).T)
+        self._indicators = stacked.astype(np.float64)
 
     def __call__(self, counts: Array) -> Tallies:
         """Counts in resamples: counts is (n, resamples)."""

@@ -1,11 +1,13 @@
 """AUROC and AUPRC, for thousands of resamples at once."""
 
+from functools import cached_property
+
 import numpy as np
 from scipy import sparse
 
 from jaxmed.evaluation.delong import delong_interval
 from jaxmed.evaluation.intervals import Interval, Key, Measure, Undefined
-from jaxmed.evaluation.metrics import of_classes, weighted
+from jaxmed.evaluation.metrics import MANY, of_classes, weighted
 from jaxmed.evaluation.operating import OperatingPoints
 from jaxmed.evaluation.predictions import Predictions
 from jaxmed.evaluation.proportions import ALL_IMAGES, NO_IMAGE, ONE_CLASS
@@ -70,24 +72,30 @@ class Ranking(Measure):
     Each class is ranked against the rest by its own probability (one-vs-rest), as
     scikit-learn's `roc_auc_score(multi_class="ovr")` and `average_precision_score` do
     with average "macro", "micro" (all pairs of image and class in one ranking) and
-    "weighted" (by images of the class). AUPRC is the average precision.
+    "weighted" (by images of the class). AUPRC is the average precision. With more than
+    `MANY` classes there is no "micro".
     """
 
     def __init__(self, predictions: Predictions):
         self._names = predictions.class_names
         self._binary = predictions.task == "binary"
         self.images = len(predictions.ids)
-        truth, probs, known = predictions.truth, predictions.probs, predictions.known
-        self._truth = sparse.csr_array(truth.T.astype(np.float64))
-        self._pairs = []
-        for i in range(len(self._names)):
-            images = np.flatnonzero(known[:, i])
-            self._pairs.append((truth[images, i], probs[images, i], images))
-        self._each = [self._rankings(*pairs) for pairs in self._pairs]
+        self._known, self._labels = predictions.known, predictions.truth
+        self._probs = predictions.probs
+        self._truth = sparse.csr_array(self._labels.T).astype(np.float64)
+        self._each, self._pooled = None, None
+        if len(self._names) > MANY:
+            return
+        self._each = [self._rankings(*self._pairs(i)) for i in range(len(self._names))]
         if not self._binary:
-            images, columns = np.nonzero(known)
+            images, columns = np.nonzero(self._known)
             at = images, columns
-            self._pooled = self._rankings(truth[at], probs[at], images)
+            self._pooled = self._rankings(self._labels[at], self._probs[at], images)
+
+    def _pairs(self, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns truth, scores and images of one class, where it is known."""
+        images = np.flatnonzero(self._known[:, i])
+        return self._labels[images, i], self._probs[images, i], images
 
     def _rankings(self, truth: np.ndarray, scores: np.ndarray, images: np.ndarray):
         points = OperatingPoints(truth, scores, images, self.images)
@@ -95,29 +103,46 @@ class Ranking(Measure):
 
     def resampled(self, counts: np.ndarray) -> dict[Key, np.ndarray]:
         """Computes the metrics of resamples, see `Measure`."""
-        samples: dict[Key, np.ndarray] = {}
+        each = self._each
+        if each is None:
+            # One after the other: all at once would fill gigabytes.
+            indices = range(len(self._names))
+            each = (self._rankings(*self._pairs(i)) for i in indices)
+        areas = [(rank_sum(counts), precision(counts)) for rank_sum, precision in each]
         support = np.asarray(self._truth @ counts)
+        samples: dict[Key, np.ndarray] = {}
         for m, metric in enumerate(("auroc", "auprc")):
-            per_class = np.stack([rankings[m](counts) for rankings in self._each])
+            per_class = np.stack([area[m] for area in areas])
             macro = per_class.mean(axis=0)
             samples[(metric,)] = per_class[1] if self._binary else macro
             for name, sample in zip(self._names, per_class, strict=True):
                 samples["per_class", name, metric] = sample
             if not self._binary:
                 samples["averages", "macro", metric] = macro
-                samples["averages", "micro", metric] = self._pooled[m](counts)
                 samples["averages", "weighted", metric] = weighted(per_class, support)
+            if self._pooled is not None:
+                samples["averages", "micro", metric] = self._pooled[m](counts)
         return samples
+
+    @cached_property
+    def _reasons(self) -> list[Undefined | None]:
+        reasons: list[Undefined | None] = []
+        for i in range(len(self._names)):
+            truth, _, _ = self._pairs(i)
+            one = NO_IMAGE if not truth.any() else ALL_IMAGES
+            both = truth.any() and not truth.all()
+            reasons.append(None if both else one)
+        return reasons
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {name: i for i, name in enumerate(self._names)}
 
     def reason(self, key: Key) -> Undefined:
         """Says why a metric of the split itself is NaN."""
-        reasons: list[Undefined | None] = []
-        for truth, _, _ in self._pairs:
-            both = truth.any() and not truth.all()
-            one = NO_IMAGE if not truth.any() else ALL_IMAGES
-            reasons.append(None if both else one)
+        reasons = self._reasons
         if key[0] == "per_class":
-            return reasons[self._names.index(key[1])] or ONE_CLASS
+            return reasons[self._places[key[1]]] or ONE_CLASS
         if self._binary:
             return ONE_CLASS
         # With one class only, every class is either all images or none.
@@ -126,10 +151,11 @@ class Ranking(Measure):
 
     def by_formula(self) -> dict[Key, dict[str, Interval | None]]:
         """Computes DeLong's intervals of AUROC."""
-        intervals: dict[Key, dict[str, Interval | None]] = {
-            ("per_class", name, "auroc"): {"delong": delong_interval(truth, scores)}
-            for name, (truth, scores, _) in zip(self._names, self._pairs, strict=True)
-        }
+        intervals: dict[Key, dict[str, Interval | None]] = {}
+        for i, name in enumerate(self._names):
+            truth, scores, _ = self._pairs(i)
+            found = {"delong": delong_interval(truth, scores)}
+            intervals["per_class", name, "auroc"] = found
         if self._binary:
             positive = "per_class", self._names[1], "auroc"
             intervals[("auroc",)] = intervals[positive]

@@ -5,13 +5,11 @@ from typing import Any
 
 from jaxmed.evaluation.intervals import Estimate, Key, Measure, estimate, value_only
 from jaxmed.evaluation.losses import Losses
-from jaxmed.evaluation.metrics import Decisions
+from jaxmed.evaluation.metrics import MANY, Decisions
 from jaxmed.evaluation.predictions import Predictions
 from jaxmed.evaluation.ranking import Ranking
 from jaxmed.evaluation.resampling import Bootstrap, units_of
 
-# With more classes than this, only numbers about all of them get intervals.
-MANY = 200
 NO_INTERVAL = f"no interval with more than {MANY} classes"
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from jaxmed.errors import InputError, unknown
 from jaxmed.evaluation.intervals import Key, Measure, Undefined
+from jaxmed.evaluation.metrics import MANY
 from jaxmed.evaluation.operating import OperatingPoints
 from jaxmed.evaluation.predictions import Predictions
 from jaxmed.evaluation.proportions import ALL_IMAGES, NO_IMAGE, ratio
@@ -122,26 +123,37 @@ class ThresholdChoice(Measure):
         self.images = len(predictions.ids)
         self._rule = rule
         first = 1 if predictions.task == "binary" else 0
-        self._points, self._truth = {}, {}
-        for i, name in list(enumerate(predictions.class_names))[first:]:
-            images = np.flatnonzero(predictions.known[:, i])
-            truth = self._truth[name] = predictions.truth[images, i]
-            scores = predictions.probs[images, i]
-            self._points[name] = OperatingPoints(truth, scores, images, self.images)
+        self._names = predictions.class_names[first:]
+        self._truth = predictions.truth[:, first:]
+        self._known = predictions.known[:, first:]
+        self._scores = predictions.probs[:, first:]
+        self._points = None
+        if len(self._names) <= MANY:
+            self._points = [self._points_of(i) for i in range(len(self._names))]
+
+    def _points_of(self, i: int) -> OperatingPoints:
+        images = np.flatnonzero(self._known[:, i])
+        truth, scores = self._truth[images, i], self._scores[images, i]
+        return OperatingPoints(truth, scores, images, self.images)
 
     def resampled(self, counts: np.ndarray) -> dict[Key, np.ndarray]:
         """Chooses the thresholds of resamples, see `Measure`."""
+        points = self._points
+        if points is None:
+            # One after the other: all at once would fill gigabytes.
+            points = (self._points_of(i) for i in range(len(self._names)))
         return {
-            ("threshold", name): self._rule.choose(points, counts)
-            for name, points in self._points.items()
+            ("threshold", name): self._rule.choose(one, counts)
+            for name, one in zip(self._names, points, strict=True)
         }
 
     def reason(self, key: Key) -> Undefined:
         """Says why no threshold can be chosen."""
-        truth = self._truth[key[-1]]
-        if not truth.any():
+        i = self._names.index(key[-1])
+        true, known = self._truth[:, i].sum(), self._known[:, i].sum()
+        if not true:
             return NO_IMAGE
-        if truth.all():
+        if true == known:
             return ALL_IMAGES
         return Undefined(f"no threshold has a specificity of {self._rule.target}")
 

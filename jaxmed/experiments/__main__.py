@@ -9,15 +9,19 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
+from jaxmed.cache import keep_compiled_programs
 from jaxmed.errors import InputError
 from jaxmed.experiments.flags import take_overrides
+from jaxmed.interrupts import Interrupted, ask
 
 # A command is a module with HELP, add_arguments and execute, and a line here.
 COMMANDS = ("list", "inspect", "advise", "find-lr", "run", "report")
 # Commands that take the fields of the configuration as flags.
 CONFIGURABLE = ("run", "advise", "find-lr", "inspect")
-# What a shell reports for a program that SIGINT ended.
-INTERRUPTED = 130
+# What asks the program to stop: a user, the system or a batch system before its limit.
+SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1")
+# A shell reports a program that a signal ended by this and the signal's number.
+BY_SIGNAL = 128
 # Seconds that an interrupted program gets to tidy up.
 GRACE = 1.0
 
@@ -58,7 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0; 1 if `inspect` found leakage; 2 for something the user can
-        put right, said in a sentence on the error stream; 130 if interrupted.
+        put right, said in a sentence on the error stream; if interrupted 128 more than
+        the signal: 130 for SIGINT, 143 for SIGTERM, 138 for SIGUSR1.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     try:
@@ -71,45 +76,54 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        _say_interrupted(words)
-        return INTERRUPTED
+    except KeyboardInterrupt as interrupt:
+        number = getattr(interrupt, "number", signal.SIGINT)
+        _say_interrupted(words, number)
+        return BY_SIGNAL + number
 
 
-def _say_interrupted(words: Sequence[str]) -> None:
+def _say_interrupted(words: Sequence[str], number: int) -> None:
     goes_on = " The same command goes on where it stopped."
-    sentence = f"Interrupted.{goes_on if words[:1] == ['run'] else ''}"
+    how = "" if number == signal.SIGINT else f" by {signal.Signals(number).name}"
+    sentence = f"Interrupted{how}.{goes_on if words[:1] == ['run'] else ''}"
     print(f"\n{sentence}", file=sys.stderr)
 
 
-def _interrupt(*_: Any) -> NoReturn:
-    """Raises KeyboardInterrupt, and sees to it that the program ends.
+def _interrupt(number: int, _: Any) -> None:
+    """Asks training to save and stop, or raises Interrupted and insists on an end.
 
     Python raises it wherever the program happens to be; in a callback of the garbage
     collector, as JAX has one, it is printed and forgotten.
     """
+    if ask(number):
+        # Not print, which the signal may have interrupted.
+        os.write(2, b"\nStopping after this step; Ctrl-C again stops at once.\n")
+        return
 
     def insist() -> None:
-        _say_interrupted(sys.argv[1:])
-        _leave()
+        _say_interrupted(sys.argv[1:], number)
+        _leave(BY_SIGNAL + number)
 
     timer = threading.Timer(GRACE, insist)
     timer.daemon = True
     timer.start()
-    raise KeyboardInterrupt
+    raise Interrupted(number)
 
 
-def _leave() -> NoReturn:
+def _leave(code: int) -> NoReturn:
     # At once: checkpoints are complete, and Orbax's threads, which the interrupt may
     # have caught at work, would print tracebacks while Python shuts down.
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(INTERRUPTED)
+    os._exit(code)
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, _interrupt)
+    for name in SIGNALS:
+        if hasattr(signal, name):  # SIGUSR1 is not everywhere.
+            signal.signal(getattr(signal, name), _interrupt)
+    keep_compiled_programs()
     code = main()
-    if code == INTERRUPTED:
-        _leave()
+    if code > BY_SIGNAL:
+        _leave(code)
     sys.exit(code)

@@ -12,6 +12,7 @@ from jaxmed.errors import InputError, unknown
 from jaxmed.experiments.cams import check_explanation
 from jaxmed.experiments.config import (
     AugmentConfig,
+    EvaluateConfig,
     ExperimentConfig,
     ModelConfig,
     TrainConfig,
@@ -89,9 +90,11 @@ def prepare_arm(
 
     Raises:
         InputError: weights that are not there or do not fit, a strategy that does not
-            fit the model, a single logit for another task than a binary one, balanced
-            sampling for a multilabel one, or a layer to explain that is not there.
+            fit the model, a single logit, sampling or evaluation that is not for the
+            task, or a layer to explain that is not there.
     """
+    from jaxmed.evaluation.evaluate import check_options
+    from jaxmed.models.precision import resolve_precision, set_precision
     from jaxmed.models.zoo import create_model
     from jaxmed.strategies import create_strategy
     from jaxmed.training.balance import make_loss
@@ -99,6 +102,7 @@ def prepare_arm(
     from jaxmed.training.mixing import Mixing
     from jaxmed.training.preprocessing import preprocessing_of
 
+    check_options(data.task, **evaluation_options(config.evaluate))
     if config.model.single_logit and data.task != "binary":
         raise InputError(
             f"model.single_logit is for binary tasks, and {data.source} is {data.task}."
@@ -118,6 +122,7 @@ def prepare_arm(
     model.std = config.model.std or model.std
     check_explanation(model, config.explain, config.data.image_size)
     train = config.train
+    set_precision(model, resolve_precision(train.precision))
     check_sampling(train.sampling, data.task)
     strategy = create_strategy(train.strategy, model, **train.options)
     return Prepared(
@@ -150,6 +155,8 @@ def training_settings(prepared: Prepared, train: TrainConfig) -> dict[str, Any]:
         "sampling": train.sampling,
         "batch_size": train.batch_size,
         "accumulate": train.accumulate,
+        "feed": train.feed,
+        "precision": train.precision,
     }
 
 
@@ -166,6 +173,17 @@ def make_augmentation(augment: AugmentConfig) -> "Augmentation":
         horizontal_flip={"on": True, "off": False}.get(augment.horizontal_flip),
         random_erasing=augment.random_erasing,
     )
+
+
+def evaluation_options(config: EvaluateConfig) -> dict[str, Any]:
+    """Returns the options of `evaluate` that not every task has."""
+    return {
+        "threshold": config.threshold,
+        "target": config.target,
+        "cost": config.cost,
+        "prevalence": config.prevalence or None,
+        "calibration": config.calibration,
+    }
 
 
 def check_selection(config: ExperimentConfig, data: "Dataset") -> None:

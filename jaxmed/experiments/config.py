@@ -195,6 +195,23 @@ class TrainConfig:
         low=0,
         below=1,
     )
+    cache: str = setting(
+        "what frozen stages give, computed once in a phase: auto (kept where it saves "
+        "time), float32 or bfloat16 (wherever it can be), or off",
+        "auto",
+        choices=("auto", "off", "float32", "bfloat16"),
+    )
+    cache_memory: float = setting(
+        "gigabytes of it to keep in memory; more goes to disk, below the run",
+        4.0,
+        low=0,
+    )
+    cache_views: int = setting(
+        "views of each augmented image to draw once and keep; 0 draws anew in every "
+        "epoch and keeps nothing",
+        0,
+        low=0,
+    )
     loss: str = setting(
         "cross_entropy (of a softmax; of sigmoids if multi-label or a single logit) or "
         "focal (which counts images less the surer they are right)",
@@ -244,6 +261,26 @@ class TrainConfig:
             "val_f1",
             "val_mcc",
         ),
+    )
+    checkpoint_steps: int = setting(
+        "optimiser steps after which an epoch is saved that is not over yet, again and "
+        "again; 0 for after whole epochs only; the results do not depend on it",
+        1000,
+        low=0,
+    )
+    feed: str = setting(
+        "where training images are kept, which changes no result: resident (on the "
+        "devices), stream (read ahead while they compute) or auto (resident if they "
+        "fit)",
+        "auto",
+        choices=("auto", "resident", "stream"),
+    )
+    precision: str = setting(
+        "what layers compute in: float32, bfloat16 (parameters, statistics, logits and "
+        "loss stay float32; predictions follow) or auto (bfloat16 on TPUs and on "
+        "NVIDIA's GPUs from Ampere on, else float32)",
+        "auto",
+        choices=("auto", "float32", "bfloat16"),
     )
     seeds: tuple[int, ...] = setting(
         "one run per seed; a seed decides the head's first weights and the order of "
@@ -309,9 +346,9 @@ class ExplainConfig:
     """Which test images get a map of what the network looked at, and how."""
 
     images: int = setting(
-        "test images to explain, half of them wrongly classified where there are as "
-        "many; 0 for none",
-        8,
+        "test images to explain, a third each with the highest loss, least certain and "
+        "drawn at random; 0 for none",
+        24,
         low=0,
         high=1000,
     )

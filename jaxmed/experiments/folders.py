@@ -31,8 +31,9 @@ FILES = (
 )
 # What decides a run's numbers; texts about the experiment may change.
 DECISIVE = ("name", "data", "augment", "model", "train", "evaluate", "explain")
-# But for this one: what it decides is in the data set's fingerprint.
-FREE = "data.memory"
+# What is among that and does not: how often a run is saved, and where its images wait,
+# whose data set's fingerprint tells.
+HARMLESS = ("data.memory", "train.checkpoint_steps", "train.feed")
 
 
 def experiment_folder(out: Path, name: str) -> Path:
@@ -108,7 +109,7 @@ def first_difference(
     flat_new = _flatten({key: new.get(key, {}) for key in DECISIVE})
     for key in [*flat_new, *flat_old]:
         there, here = flat_old.get(key), flat_new.get(key)
-        if there != here and key != FREE:
+        if there != here and key not in HARMLESS:
             return key, _spell(there), _spell(here)
     return None
 

@@ -11,7 +11,9 @@ HELP = "train every arm and seed of a recipe, evaluate, write the report"
 DESCRIPTION = """\
 Trains every arm and seed of a recipe, evaluates and explains them, and writes
 OUT/NAME/report.html. Run again, it goes on where it stopped: finished runs are
-skipped, an interrupted one resumes after its last complete epoch."""
+skipped, an interrupted one resumes after its last checkpoint, and ends as if it had
+not been interrupted. Ctrl-C (exit code 130), SIGTERM (143) and SIGUSR1 (138; SLURM's
+--signal=USR1@120) save after the step at work and stop."""
 FIELDS = """\
 Every field of a recipe is a flag, for every arm of the recipe (not for the recipes
 that it needs). Dashes and underscores are alike; a list is written with commas:

@@ -6,10 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 from jaxmed.data.dataset import ON_DISK
 from jaxmed.errors import InputError
-from jaxmed.experiments.arms import Prepared, naming, prepare_arm, training_settings
+from jaxmed.experiments.arms import (
+    Prepared,
+    evaluation_options,
+    naming,
+    prepare_arm,
+    training_settings,
+)
 from jaxmed.experiments.augmented import write_augmented
 from jaxmed.experiments.cams import write_cams
-from jaxmed.experiments.config import EvaluateConfig
+from jaxmed.experiments.config import TrainConfig
 from jaxmed.experiments.environment import describe_environment
 from jaxmed.experiments.folders import (
     ENVIRONMENT,
@@ -25,6 +31,7 @@ from jaxmed.files import remove_unfinished
 
 if TYPE_CHECKING:
     from jaxmed.data.dataset import Dataset
+    from jaxmed.training.cache_plan import CacheSettings
 
 
 def train_run(
@@ -52,7 +59,6 @@ def train_run(
             or something in the configuration does not fit them.
     """
     from jaxmed.data.split_file import write_skipped, write_split
-    from jaxmed.evaluation.evaluate import check_options
     from jaxmed.training.fit import fit
 
     folder = run_folder(out, recipe, arm, seed)
@@ -60,7 +66,6 @@ def train_run(
     print(f"\n{recipe.name}, arm {arm}, seed {seed}: {folder}", flush=True)
     remove_unfinished(folder)
     with naming(arm):
-        check_options(data.task, **_evaluation_options(config.evaluate))
         prepared = prepare_arm(config, data, seed=seed, out=out)
         environment = describe_environment(data, prepared)
         environment |= {"tta": config.evaluate.tta, "arms": list(recipe.order)}
@@ -85,15 +90,28 @@ def train_run(
             prepared.strategy,
             **training_settings(prepared, config.train),
             ema=config.train.ema,
+            cache=_cache_settings(config.train, folder),
             seed=seed,
             select=config.train.select,
             checkpoints=folder / "checkpoints",
+            checkpoint_steps=config.train.checkpoint_steps,
         )
     write_history(folder / "history.csv", result.history)
     seconds = sum(row["seconds"] for row in result.history)
     environment |= {"best": result.best, "seconds": seconds}
     write_json(folder / ENVIRONMENT, environment)
     _write_results(folder, recipe, arm, prepared, data)
+
+
+def _cache_settings(train: TrainConfig, folder: Path) -> "CacheSettings":
+    from jaxmed.training.cache_plan import CacheSettings
+
+    return CacheSettings(
+        mode=train.cache,
+        views=train.cache_views,
+        memory=train.cache_memory,
+        folder=folder,
+    )
 
 
 def _write_results(
@@ -129,20 +147,9 @@ def _write_results(
         predictions["test"],
         resamples=config.evaluate.resamples,
         seed=config.evaluate.seed,
-        **_evaluation_options(config.evaluate),
+        **evaluation_options(config.evaluate),
     )
     write_json(folder / "metrics.json", {"tta": config.evaluate.tta} | metrics)
-
-
-def _evaluation_options(config: EvaluateConfig) -> dict[str, Any]:
-    """Returns the options of `evaluate` that depend on the task."""
-    return {
-        "threshold": config.threshold,
-        "target": config.target,
-        "cost": config.cost,
-        "prevalence": config.prevalence or None,
-        "calibration": config.calibration,
-    }
 
 
 def _check_unchanged(folder: Path, environment: dict[str, Any]) -> None:

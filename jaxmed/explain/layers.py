@@ -98,7 +98,8 @@ def activations_and_gradients(
     # image's own.
     if layer is None:
         model = eval_model(parts)
-        activations = model.features(images)
+        # Weights and maps are sums over it, whatever the network computes in.
+        activations = model.features(images).astype(jnp.float32)
         gradients = jax.grad(
             lambda maps: class_logits(model.classify(maps), classes).sum()
         )(activations)

@@ -25,7 +25,8 @@ class Convolution(nnx.Conv):
         side = (max(inputs.shape[1:3]) - 1) // stride + 1
         small = side <= SMALL and self.kernel.shape[0] > 1
         if small and self.feature_group_count == 1 and jax.default_backend() == "cpu":
-            kernel = self.kernel[...]
+            arrays = inputs, self.kernel[...]
+            inputs, kernel = self.promote_dtype(arrays, dtype=self.dtype)
             return multiply_patches(inputs, kernel, stride=stride, padding=padding)
         return super().__call__(inputs, *more)
 

@@ -47,21 +47,23 @@ class BatchNorm(nnx.Module):
         self.axis_name: str | None = None
 
     def __call__(self, x: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
-        """Normalises.
+        """Normalises, in float32 if x is of a lower precision.
 
         Args:
             x: (n, ..., c).
             mask: float (n,), 1 for images and 0 for padding; None means all images.
 
         Returns:
-            An array of x's shape.
+            An array of x's shape and precision.
         """
+        given = x.dtype
+        x = x.astype(jnp.promote_types(given, jnp.float32))
         if self.training:
             mean, var = self._update(x, mask)
         else:
             mean, var = self.mean[...], self.var[...]
         factor = self.scale[...] * lax.rsqrt(var + self.epsilon)
-        return x * factor + (self.bias[...] - mean * factor)
+        return (x * factor + (self.bias[...] - mean * factor)).astype(given)
 
     def _update(self, x, mask):
         axes = tuple(range(x.ndim - 1))

@@ -9,7 +9,7 @@ from matplotlib.colors import LogNorm
 from jaxmed.progress import Advance
 from jaxmed.report.curves import Ranges
 from jaxmed.report.drawings import Drawings, run_drawings
-from jaxmed.report.pictures import cam_shots
+from jaxmed.report.gallery import gallery_items
 from jaxmed.report.published import Expected
 from jaxmed.report.records import Arm
 from jaxmed.report.style import color, png
@@ -42,11 +42,11 @@ def arm_section(
         limits: common ranges of the training curves.
         scale: common scale of the learning rates' colours.
         expected: published numbers.
-        maps: the largest number of class-activation maps to show.
+        maps: the largest number of maps to show.
         advance: told of every run drawn.
 
     Returns:
-        Pictures (`Shot` or None) and tables (`Table` or None) by name.
+        Pictures (`Shot` or None), tables (`Table` or None) and the gallery, by name.
     """
     drawings = {}
     for run in reversed(arm.runs):
@@ -61,16 +61,13 @@ def arm_section(
         for kind in KINDS
     }
     matrix = (run.metrics.get("confusion_matrix") or {}).get("test")
-    right = [cam for cam in run.cams if cam.correct]
-    wrong = [cam for cam in run.cams if not cam.correct]
     return shots | {
         "name": name,
         "color": color(index),
         "counts": confusion_table(matrix, run.class_names) if matrix else None,
         "classes": class_table(run),
         "thresholds": None if run.task == "binary" else class_threshold_table(run),
-        "right": cam_shots(right, maps // 2),
-        "wrong": cam_shots(wrong, maps // 2),
+        "gallery": gallery_items(run, maps),
         "groups": groups_table(run),
         "environment": environment_table(run),
         "config": run.config,

@@ -94,9 +94,6 @@ def section_notes(arms: Sequence[Arm]) -> dict[str, str]:
         "points are of small groups, of which little can be said: fewer than 30 "
         f"images, or one class only.{shown}",
         "usefulness": _usefulness(binary) + shown,
-        "maps": "Test images beside the class-activation map (Grad-CAM) of the "
-        "predicted class, with the probability of that class. A map shows where "
-        f"the evidence came from, not why it counts.{shown}",
         "protocol": _statistics(arms),
     }
 

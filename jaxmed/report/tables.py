@@ -18,20 +18,23 @@ TITLES = {
     "youden_j": "Youden's J",
     "ece": "ECE",
     "ece_calibrated": "ECE after scaling",
-    "ece_equal_mass": "ECE, equal mass",
-    "ece_equal_mass_calibrated": "ECE, equal mass, after scaling",
-    "ace": "ACE",
-    "ace_calibrated": "ACE after scaling",
-    "log_loss_calibrated": "log loss after scaling",
     "brier": "Brier score",
     "brier_calibrated": "Brier score after scaling",
+    "ece_equal_mass": "ECE, bins of equal mass",
+    "ece_equal_mass_calibrated": "ECE, bins of equal mass, after scaling",
+    "ace": "adaptive calibration error",
+    "ace_calibrated": "adaptive calibration error after scaling",
+    "log_loss_calibrated": "log loss after scaling",
     "lr_positive": "LR+",
     "lr_negative": "LR−",
-    "ppv_at_prevalence": "PPV at the prevalence given",
-    "npv_at_prevalence": "NPV at the prevalence given",
+    "ppv_at_prevalence": "PPV at the given prevalence",
+    "npv_at_prevalence": "NPV at the given prevalence",
+    "kappa": "Cohen's kappa",
     "quadratic_kappa": "quadratic kappa",
 }
 """What a metric is called where replacing "_" by a space is not enough."""
+SCALINGS = {"vector": "vector scaling", "platt": "Platt scaling"}
+"""What scales the logits where it is not one temperature."""
 STABILITY = "A threshold's interval is that of the choice in resamples of val."
 
 
@@ -176,7 +179,8 @@ def _scaling(found: Mapping[str, Any]) -> Cell:
         return number(found["temperature"])
     if "reason" in found:
         return Cell(text="–", note=str(found["reason"]))
-    return word(found.get("method", "–"))
+    method = found.get("method", "–")
+    return word(SCALINGS.get(method, method))
 
 
 def calibration_table(arms: Sequence[Arm]) -> Table:

@@ -7,14 +7,15 @@ from typing import Any, NamedTuple
 from jaxmed.report.comparison import Comparison
 from jaxmed.report.records import Arm
 from jaxmed.report.style import spell
-from jaxmed.report.tables import metric_title
+from jaxmed.report.tables import SCALINGS, metric_title
 
 
 class Verdict(NamedTuple):
-    """The sentence, and what has to be known to read it."""
+    """The sentence, what has to be known to read it, and the arm it is about."""
 
     text: str
     footnote: str
+    best: Arm
 
 
 def verdict(comparison: Comparison) -> Verdict:
@@ -29,7 +30,7 @@ def verdict(comparison: Comparison) -> Verdict:
     ranked = sorted(scored, key=lambda arm: -(_val_score(arm, metric) or 0.0))
     if not ranked:
         text = "No arm has an AUROC or an accuracy; the tables say why."
-        return Verdict(text, choices(arms))
+        return Verdict(text, choices(arms), arms[0])
     best, name = ranked[0], metric_title(metric)
     score = _with_interval(comparison.estimate(best, "test", metric))
     text = f"{best.name} reaches a test {name} of {score}"
@@ -43,7 +44,7 @@ def verdict(comparison: Comparison) -> Verdict:
     footnote = choices(arms)
     if len(arms) > 1:
         footnote = f"{best.name} has the best validation {name}. {footnote}"
-    return Verdict(text, footnote)
+    return Verdict(text, footnote, best)
 
 
 def choices(arms: Sequence[Arm]) -> str:
@@ -57,7 +58,8 @@ def choices(arms: Sequence[Arm]) -> str:
         chosen[split] = [f"checkpoint ({metric_title(score)})"]
     rule = str(threshold.get("method", "?")).replace("youden", "Youden's J")
     chosen.setdefault(threshold.get("chosen_on", "?"), []).append(f"threshold ({rule})")
-    chosen.setdefault(scaling.get("chosen_on", "?"), []).append("temperature")
+    scaled = SCALINGS.get(scaling.get("method", ""), "temperature")
+    chosen.setdefault(scaling.get("chosen_on", "?"), []).append(scaled)
     method = run.metrics.get("intervals", {}).get("method", "method not recorded")
     parts = [f"Intervals are 95 % ({method})."]
     parts += [f"Chosen on {on}: {', '.join(what)}." for on, what in chosen.items()]

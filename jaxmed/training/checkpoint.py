@@ -1,92 +1,149 @@
-"""Checkpoints of a run: the last epoch to go on from, and the best ones to keep.
+"""Checkpoints of a run: the last two to go on from, and the best epochs they need.
 
-Each is written by Orbax to a temporary folder and renamed when complete, so that a
-run that is killed while writing still finds its previous checkpoint.
+Each is a folder that Orbax writes to a temporary place, in a thread beside the
+training; it gets its name when it is complete and its checksums are in it, and only
+then is an older one removed. A run that is killed at any moment finds its last ones.
 """
 
+import tempfile
 from collections.abc import Collection, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
-from orbax.checkpoint import checkpoint_managers as policies
 
 from jaxmed.errors import InputError
+from jaxmed.files import UNFINISHED, new_folder, remove_folder, remove_unfinished
 from jaxmed.models.parameters import Arrays
+from jaxmed.training.disk import check_room, find_reason, quiet
+from jaxmed.training.manifest import find_damage, write_manifest
+from jaxmed.training.recovery import Position, positions_in, read_progress, recover
 from jaxmed.training.sharding import to_host
 
 
-class _Chosen(policies.PreservationPolicy):
-    """Keeps the epochs that the last `Checkpoints.save` named, and that one."""
-
-    def __init__(self):
-        self.epochs: Collection[int] | None = None
-
-    def should_preserve(self, checkpoints, *, context):
-        del context
-        kept = self.epochs
-        return [kept is None or info.step in kept for info in checkpoints]
-
-
 class Checkpoints:
-    """The checkpoints folder of one run. Use `open_checkpoints`."""
+    """The checkpoints folder of one run. Use `open_checkpoints`.
 
-    def __init__(self, manager: ocp.CheckpointManager, chosen: _Chosen):
-        self._manager = manager
-        self._chosen = chosen
+    Attributes:
+        latest: the one that was read or given to `save` last.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.latest: Position | None = None
+        self._needed: set[Position] = set()
+        # One thread: what is written later is complete later.
+        self._writer = ThreadPoolExecutor(1, "checkpoints")
+        self._pending: Future[None] | None = None
 
     def save(
         self,
-        epoch: int,
+        position: Position,
         weights: Arrays,
-        optimizer: Any,
+        beside: Any,
         progress: dict,
         *,
         keep: Collection[int],
     ) -> None:
-        """Writes the state after an epoch and removes what it replaces.
+        """Copies the state to host memory and writes it while training goes on.
+
+        What this one and the one before need stays, all else is removed.
 
         Args:
-            epoch: epochs done since the start of the run.
+            position: beyond the last one.
             weights: all parameters and statistics, by path.
-            optimizer: what the phase needs beside them to go on, a pytree of arrays.
-            progress: what `load_progress` returns: plain values; "best" must be a
-                dict with the "epoch" of the best checkpoint.
-            keep: epochs to keep beside this one; no others.
+            beside: what the phase needs beside them to go on, a pytree of arrays.
+            progress: what `load_progress` returns: plain values; "best" must be None
+                or a dict with the "epoch" of the best checkpoint.
+            keep: epochs whose checkpoints this one needs.
+
+        Raises:
+            InputError: the one before could not be written.
         """
-        self._chosen.epochs = {epoch, *keep}
-        self._manager.save(
-            epoch,
-            args=ocp.args.Composite(
-                weights=ocp.args.StandardSave(weights),
-                optimizer=ocp.args.StandardSave(optimizer),
-                progress=ocp.args.JsonSave(progress),
-            ),
+        self.wait()
+        # Training donates its buffers to the next step.
+        trees = to_host({"weights": weights, "optimizer": beside})
+        needed = {position, *map(Position, keep)}
+        progress = progress | {"needs": sorted(map(str, needed))}
+        self._pending = self._writer.submit(
+            self._write, position, trees, progress, needed | self._needed
         )
+        self.latest, self._needed = position, needed
+
+    def wait(self) -> None:
+        """Waits until what was given to `save` is on the disk.
+
+        Raises:
+            InputError: it could not be written.
+        """
+        if self._pending:
+            pending, self._pending = self._pending, None
+            pending.result()
+
+    def check(self) -> None:
+        """Raises what `wait` would, if that is known already."""
+        if self._pending and self._pending.done():
+            self.wait()
+
+    def _write(
+        self, position: Position, trees: dict, progress: dict, keep: set[Position]
+    ) -> None:
+        try:
+            check_room(self.folder, trees)
+            with new_folder(self.folder / str(position)) as unfinished, quiet():
+                items = {n: ocp.args.StandardSave(tree) for n, tree in trees.items()}
+                args = ocp.args.Composite(**items, progress=ocp.args.JsonSave(progress))
+                _orbax().save(unfinished, args=args)
+                write_manifest(unfinished)
+            for old in positions_in(self.folder):
+                if old not in keep:
+                    remove_folder(self.folder / str(old))
+        except Exception as error:
+            reason = find_reason(error)
+            if reason is None:
+                raise
+            raise InputError(
+                f"The checkpoint of {position.describe()} cannot be written to "
+                f"{self.folder}: {reason}. Those before it are as they were; put that "
+                "right and run the same again, and it goes on from them."
+            ) from error
 
     def load_progress(self) -> dict | None:
-        """Returns the progress saved last, or None where nothing was saved."""
-        epoch = self._manager.latest_step()
-        if epoch is None:
+        """Returns the progress of the last checkpoint that is as it was written.
+
+        Newer ones that are not are renamed, and said on the error stream.
+
+        Returns:
+            None where nothing was saved.
+
+        Raises:
+            InputError: there are checkpoints, and none is whole.
+        """
+        self.latest = recover(self.folder)
+        if self.latest is None:
             return None
-        args = ocp.args.Composite(progress=ocp.args.JsonRestore())
-        return self._manager.restore(epoch, args=args)["progress"]
+        progress = read_progress(self.folder, self.latest)
+        self._needed = set(map(Position.parse, progress["needs"]))
+        return progress
 
     def load_optimizer(self, like: Any) -> Any:
-        """Restores the last optimiser state.
+        """Restores what was saved beside the weights, to host memory.
 
         Args:
-            like: a pytree of arrays with its structure, shapes and placement.
+            like: a pytree of arrays with its structure and shapes.
 
         Raises:
             InputError: what was saved has another structure.
         """
-        args = ocp.args.Composite(optimizer=ocp.args.StandardRestore(_abstract(like)))
-        epoch = self._manager.latest_step()
+        empty = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like)
         try:
-            return self._manager.restore(epoch, args=args)["optimizer"]
+            return self._restore(
+                self.latest, optimizer=ocp.args.StandardRestore(empty)
+            )["optimizer"]
         except ValueError as error:
             raise InputError(
                 "The checkpoints are of a training with other optimisers, or another "
@@ -97,53 +154,48 @@ class Checkpoints:
         """Restores parameters and statistics to host memory.
 
         Args:
-            epoch: of the checkpoint; the last one if None.
+            epoch: of the checkpoint; the one of `load_progress` if None.
         """
-        if epoch is None:
-            epoch = self._manager.latest_step()
-        assert epoch is not None, "load_progress says whether there is a checkpoint"
-        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        saved = self._manager.item_metadata(epoch)["weights"]
-        like = {
-            path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here)
-            for path, leaf in saved.items()
-        }
-        args = ocp.args.Composite(weights=ocp.args.StandardRestore(like))
-        return to_host(self._manager.restore(epoch, args=args)["weights"])
+        position = self.latest if epoch is None else Position(epoch)
+        return self._restore(position, weights=ocp.args.StandardRestore())["weights"]
+
+    def _restore(self, position: Position | None, **items: Any) -> Any:
+        assert position is not None, "load_progress says whether there is a checkpoint"
+        return _orbax().restore(
+            self.folder / str(position), args=ocp.args.Composite(**items)
+        )
 
 
 @contextmanager
-def open_checkpoints(folder: Path, *, read_only: bool = False) -> Iterator[Checkpoints]:
-    """Opens a run's checkpoints folder.
+def open_checkpoints(folder: Path) -> Iterator[Checkpoints]:
+    """Opens a run's checkpoints folder to write to it; it is made if need be.
 
-    Args:
-        folder: created if it is to be written to.
-        read_only: leaves the folder as it is; another process may be writing to it.
+    At the end it waits until all is written.
+
+    Raises:
+        InputError: the folder cannot be written to, or what was saved last.
     """
-    folder, chosen = Path(folder).absolute(), _Chosen()
-    options = ocp.CheckpointManagerOptions(
-        create=not read_only,
-        read_only=read_only,
-        # What a killed run was writing.
-        cleanup_tmp_directories=not read_only,
-        # Training donates its buffers to the next step; writing before going on is
-        # what makes it safe to read them.
-        enable_async_checkpointing=False,
-        preservation_policy=chosen,
-    )
-    handlers = {
-        "weights": ocp.StandardCheckpointHandler(),
-        "optimizer": ocp.StandardCheckpointHandler(),
-        "progress": ocp.JsonCheckpointHandler(),
-    }
-    with ocp.CheckpointManager(
-        folder, options=options, item_handlers=handlers
-    ) as manager:
-        yield Checkpoints(manager, chosen)
+    folder = Path(folder).absolute()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # What a killed run was writing or removing.
+        remove_unfinished(folder)
+        tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=folder).cleanup()
+    except OSError as error:
+        raise InputError(
+            f"The folder {folder} cannot be written to: {error.strerror}. Checkpoints "
+            "go there; choose another one."
+        ) from error
+    checkpoints = Checkpoints(folder)
+    try:
+        yield checkpoints
+    finally:
+        checkpoints._writer.shutdown()
+    checkpoints.wait()
 
 
 def load_best_weights(folder: Path) -> tuple[Arrays, dict]:
-    """Reads the best checkpoint of a run.
+    """Reads the best checkpoint of a run; changes nothing.
 
     Args:
         folder: a run's checkpoints folder.
@@ -153,22 +205,30 @@ def load_best_weights(folder: Path) -> tuple[Arrays, dict]:
         whose "best" says which epoch they come from.
 
     Raises:
-        InputError: there is no checkpoint in the folder.
+        InputError: there is no finished epoch in the folder, or it is damaged.
     """
-    folder = Path(folder)
+    folder = Path(folder).absolute()
     if not folder.is_dir():
         raise InputError(f"There are no checkpoints: {folder} is not a folder.")
-    with open_checkpoints(folder, read_only=True) as checkpoints:
-        progress = checkpoints.load_progress()
-        if progress is None:
-            raise InputError(f"There is no complete checkpoint in {folder}.")
-        return checkpoints.load_weights(progress["best"]["epoch"]), progress
+    found = positions_in(folder)
+    if not found:
+        raise InputError(f"There is no complete checkpoint in {folder}.")
+    progress = _read_whole(folder, found[-1])
+    if not progress["best"]:
+        raise InputError(f"No epoch is finished in {folder}.")
+    checkpoints, epoch = Checkpoints(folder), progress["best"]["epoch"]
+    _read_whole(folder, Position(epoch))
+    return checkpoints.load_weights(epoch), progress
 
 
-def _abstract(tree: Any) -> Any:
-    return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(
-            leaf.shape, leaf.dtype, sharding=leaf.sharding
-        ),
-        tree,
-    )
+def _read_whole(folder: Path, position: Position) -> dict:
+    if damage := find_damage(folder / str(position)):
+        raise InputError(
+            f"The checkpoint {folder / str(position)} {damage}. Delete the run's "
+            "metrics.json and run it again: it goes on from the last good checkpoint."
+        )
+    return read_progress(folder, position)
+
+
+def _orbax() -> ocp.Checkpointer:
+    return ocp.Checkpointer(ocp.CompositeCheckpointHandler())

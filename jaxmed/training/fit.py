@@ -10,9 +10,12 @@ from jaxmed.data.dataset import Dataset
 from jaxmed.data.preprocess import Preprocessing
 from jaxmed.errors import InputError, unknown
 from jaxmed.models.classifier import Classifier
+from jaxmed.models.precision import resolve_precision, set_precision
 from jaxmed.strategies import Strategy, create_strategy
 from jaxmed.training.batches import check_sampling
+from jaxmed.training.cache_plan import CacheSettings
 from jaxmed.training.checkpoint import open_checkpoints
+from jaxmed.training.feed import check_feed
 from jaxmed.training.loop import Loop
 from jaxmed.training.mixing import NO_MIXING, Mixing
 from jaxmed.training.objective import CROSS_ENTROPY, Loss, is_single
@@ -52,7 +55,11 @@ def fit(
     sampling: str = "shuffle",
     accumulate: int = 1,
     ema: float = 0.0,
+    feed: str = "auto",
+    precision: str = "auto",
+    cache: CacheSettings = CacheSettings(),  # noqa: B008
     checkpoints: Path | None = None,
+    checkpoint_steps: int = 1000,
     devices: Devices | None = None,
 ) -> FitResult:
     """Fine-tunes a model in place.
@@ -82,21 +89,39 @@ def fit(
         accumulate: batches whose gradients make one optimiser step, at least 1.
         ema: the decay of a moving average of the weights, in [0, 1), which is then
             what is validated, kept and used; 0 for none. See `StepPlan.ema`.
+        feed: where train images are while they are trained on, which changes no bit:
+            "resident", on the devices; "stream", read ahead from the host's memory or
+            from disk; "auto", on the devices if they take no more than a part of their
+            memory, see `jaxmed.training.memory`.
+        precision: "float32"; "bfloat16", which layers compute in while parameters,
+            statistics and loss are float32, see `jaxmed.models.precision`; or "auto",
+            which is bfloat16 where that is fast. The model keeps it.
+        cache: whether frozen stages are computed once in a phase, not in every epoch.
         checkpoints: a folder to save every epoch in. If it holds some of the same
             training, that is gone on with, and ends as if it had not been stopped.
+        checkpoint_steps: optimiser steps after which an epoch is saved that is not
+            over yet, and again and again; 0 for never.
         devices: by default all there are; the result does not depend on them.
 
     Raises:
         InputError: an argument out of its range, another number of classes than the
             model's, a strategy that does not fit the model, checkpoints of another
-            training, or a loss that became infinite or not a number.
+            training, damaged or that cannot be written, or a loss that became infinite
+            or not a number.
     """
     if select not in SELECTORS:
         raise unknown("way to choose the best epoch", select, SELECTORS)
     if not 0 <= ema < 1:
         raise InputError(f"ema must be in [0, 1), got {ema}.")
+    if checkpoint_steps < 0:
+        raise InputError(
+            f"checkpoint_steps must be at least 0, got {checkpoint_steps}."
+        )
     check_batches(model, data, batch_size, accumulate)
     check_sampling(sampling, data.task)
+    check_feed(feed)
+    mesh = data_mesh(devices)
+    set_precision(model, resolve_precision(precision, mesh.devices.flat[0]))
     strategy = as_strategy(strategy, model)
     _check_watched(strategy)
     with open_checkpoints(checkpoints) if checkpoints else nullcontext() as saved:
@@ -115,11 +140,15 @@ def fit(
             ema=ema,
             seed=seed,
             select=select,
+            feed=feed,
             saved=saved,
-            mesh=data_mesh(devices),
+            checkpoint_steps=checkpoint_steps,
+            mesh=mesh,
+            cache=cache,
         )
         loop.run()
-    return FitResult(history=loop.history, best=loop.best, strategy=strategy)
+    done = loop.journal
+    return FitResult(history=done.history, best=done.best, strategy=strategy)
 
 
 def as_strategy(

@@ -14,39 +14,46 @@ from jax.sharding import Mesh
 from jaxmed.data.augment import Augmentation
 from jaxmed.data.dataset import Dataset
 from jaxmed.data.preprocess import Preprocessing
-from jaxmed.errors import InputError
+from jaxmed.interrupts import postponed
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import Arrays, load
 from jaxmed.progress import Advance, progress
 from jaxmed.strategies import Phase, Strategy
-from jaxmed.training.batches import draw_epoch, windows
+from jaxmed.training.batches import draw_epoch
+from jaxmed.training.cache_fill import cached_inputs
+from jaxmed.training.cache_plan import CacheSettings
 from jaxmed.training.checkpoint import Checkpoints
+from jaxmed.training.divergence import (
+    Diverged,
+    check_validation,
+    diverged_at,
+)
+from jaxmed.training.epoch import train_epoch
+from jaxmed.training.feed import Feed, create_feed
+from jaxmed.training.inputs import Inputs
+from jaxmed.training.interim import Interim, stop_if_asked
+from jaxmed.training.journal import Journal
 from jaxmed.training.mixing import Mixing
 from jaxmed.training.objective import Loss, image_hits, mean_loss, probabilities
-from jaxmed.training.predict import as_predictions, compute_logits, eval_parts
+from jaxmed.training.predict import (
+    as_predictions,
+    compute_logits,
+    eval_parts,
+    evaluation_batch,
+)
 from jaxmed.training.selection import (
-    best_row,
     check_defined,
-    check_history,
-    is_over,
     plateau_factor,
     validation_scores,
 )
 from jaxmed.training.sharding import replicate, replicated, to_host
 from jaxmed.training.state import (
-    Images,
+    Frozen,
     StepPlan,
     TrainState,
     all_weights,
     begin_phase,
-    beside_weights,
-    restore,
-    zero_totals,
 )
-from jaxmed.training.step import compiled_train_step
-
-# Seconds between two looks at the running totals; a look waits for the device.
-LOOK_INTERVAL = 0.5
 
 
 @dataclass(kw_only=True)
@@ -54,7 +61,7 @@ class Loop:
     """One training: its arguments, which are `fit`'s, and how far it is.
 
     Attributes:
-        history: a dict per finished epoch, with the columns of history.csv.
+        journal: how far it is.
     """
 
     model: Classifier
@@ -70,73 +77,74 @@ class Loop:
     ema: float
     seed: int
     select: str
+    feed: str
     saved: Checkpoints | None
+    checkpoint_steps: int
     mesh: Mesh
+    cache: CacheSettings
 
     def __post_init__(self) -> None:
-        self.history: list[dict] = []
-        # Weights of the best epochs, of all and of the phase, by epoch.
-        self._kept: dict[int, Arrays] = {}
-
-    @property
-    def best(self) -> dict:
-        """The best epoch so far: "phase", "epoch", "metric", "value"."""
-        row = best_row(self.history, self.select)
-        return {
-            "phase": row["phase"],
-            "epoch": row["epoch"],
-            "metric": self.select,
-            "value": row[self.select],
-        }
+        self.journal = Journal(
+            strategy=self.strategy,
+            select=self.select,
+            order={
+                "seed": self.seed,
+                "sampling": self.sampling,
+                "batch_size": self.batch_size,
+                "accumulate": self.accumulate,
+                "images": len(self.data.train),
+            },
+            saved=self.saved,
+        )
+        self._shared: Feed | None = None
 
     def run(self) -> None:
         """Trains to the end; the model is left with the best epoch's weights."""
-        self._resume()
-        train = self.data.train
-        self._images = replicate(Images(train.images, train.labels), self.mesh)
+        with postponed():
+            self._run()
+
+    def _run(self) -> None:
+        self.journal.resume(self.model)
+        train, val = self.data.train, self.data.val
+        self._images = Inputs(train.images, train.labels, val.images)
         for number, phase in enumerate(self.strategy.phases):
-            if not is_over(phase, self._rows(phase), self.select):
+            if not self.journal.is_over(phase):
                 self._run_phase(number, phase)
-        load(self.model, self._kept[self.best["epoch"]])
+        load(self.model, self.journal.best_weights())
         eval_parts(self.model)
 
-    def _rows(self, phase: Phase) -> list[dict]:
-        """The finished epochs of a phase."""
-        return [row for row in self.history if row["phase"] == phase.name]
+    def _inputs(self, phase: Phase) -> Inputs:
+        """Returns the images, or what enters the first stage that the phase trains."""
+        found = cached_inputs(
+            self.model,
+            phase,
+            self.data,
+            preprocessing=self.preprocessing,
+            augmentation=self.augmentation,
+            mixed=bool(self.mixing),
+            settings=self.cache,
+            seed=self.seed,
+            mesh=self.mesh,
+        )
+        return found or self._images
 
-    def _resume(self) -> None:
-        """Goes back to the last checkpoint, if there is one."""
-        found = self.saved.load_progress() if self.saved else None
-        if self.saved is None or found is None:
-            return
-        self.history, chosen_by = found["history"], found["best"]["metric"]
-        if chosen_by != self.select:
-            raise InputError(
-                f"The checkpoints chose the best epoch by {chosen_by}, not by "
-                f"{self.select}. Use another folder, or {chosen_by}."
-            )
-        check_history(self.strategy, self.history, self.select)
-        try:
-            load(self.model, self.saved.load_weights())
-        except ValueError as error:
-            raise InputError(
-                f"The checkpoints are not of {self.model.architecture} with this "
-                f"head. {error}"
-            ) from error
-        for epoch in self._best_epochs():
-            self._kept[epoch] = self.saved.load_weights(epoch)
-        last = self.history[-1]["phase"]
-        phase = next(p for p in self.strategy.phases if p.name == last)
-        rows = self._rows(phase)
-        if is_over(phase, rows, self.select) and phase.restore_best:
-            load(self.model, self._kept[best_row(rows, self.select)["epoch"]])
+    def _feed_of(self, inputs: Inputs) -> Feed:
+        """Makes the phase's feed; phases that see the images share one."""
+        if inputs is self._images and self._shared:
+            return self._shared
+        feed = create_feed(
+            "stream" if inputs.on_disk else self.feed,
+            inputs.train,
+            inputs.labels,
+            batch_size=self.batch_size,
+            accumulate=self.accumulate,
+            mesh=self.mesh,
+        )
+        if inputs is self._images:
+            self._shared = feed
+        return feed
 
-    def _best_epochs(self) -> set[int]:
-        """The best epoch of all, and of the phase that the last one is of."""
-        phase = [r for r in self.history if r["phase"] == self.history[-1]["phase"]]
-        return {best_row(rows, self.select)["epoch"] for rows in (self.history, phase)}
-
-    def _plan(self, phase: Phase) -> StepPlan:
+    def _plan(self, phase: Phase, entry: str | None) -> StepPlan:
         images = self.batch_size * self.accumulate
         return StepPlan(
             phase=phase,
@@ -148,37 +156,42 @@ class Loop:
             accumulate=self.accumulate,
             ema=self.ema,
             steps_per_epoch=math.ceil(len(self.data.train) / images),
+            entry=entry,
         )
 
     def _run_phase(self, number: int, phase: Phase) -> None:
         """Runs what is left of a phase."""
-        plan = self._plan(phase)
+        started = time.perf_counter()
+        inputs = self._inputs(phase)
+        feed = self._feed_of(inputs)
+        spent = time.perf_counter() - started
+        plan = self._plan(phase, inputs.entry)
         definition, state, frozen = begin_phase(self.model, plan)
+        state = self.journal.restore(phase, state)
         state, frozen = replicate(state, self.mesh), replicate(frozen, self.mesh)
-        rows = self._rows(phase)
-        if self.saved and rows:
-            state = restore(state, self.saved.load_optimizer(beside_weights(state)))
         key = jax.random.fold_in(jax.random.key(self.seed), number)
         step = functools.partial(
-            compiled_train_step(definition, plan, self.mesh),
+            feed.program(definition, plan),
             frozen=frozen,
-            images=self._images,
             key=jax.device_put(key, replicated(self.mesh)),
         )
         definition = eval_parts(self.model).definition
         weights = all_weights(state, frozen)
-        while not is_over(phase, rows, self.select):
-            epoch = len(self.history) + 1
+        while not self.journal.is_over(phase):
+            rows, epoch = self.journal.rows(phase), len(self.journal.history) + 1
             scale = plateau_factor(phase, rows)
             label = f"{phase.name} {len(rows) + 1}/{phase.epochs}"
-            count, started = len(self.data.train), time.perf_counter()
+            count = len(self.data.train)
+            started = time.perf_counter() - self.journal.seconds
             with progress(label, count, unit="images") as advance:
                 if not rows:
                     advance(0, step="being compiled")
-                state, trained = self._train_epoch(step, state, epoch, scale, advance)
+                state, trained = self._train_epoch(
+                    plan, step, state, frozen, inputs, feed, scale, started, advance
+                )
                 seconds = time.perf_counter() - started
                 weights = all_weights(state, frozen)
-                validated = self._validate(definition, weights)
+                validated = self._validate(definition, weights, inputs)
                 advance(0, **trained, **validated)
             row = {
                 "phase": phase.name,
@@ -187,93 +200,94 @@ class Loop:
                 **trained,
                 **validated,
                 **_rates(plan, int(state.step) - 1, scale),
-                "seconds": time.perf_counter() - started,
+                "seconds": time.perf_counter() - started + spent,
                 "images_per_second": count / seconds,
             }
+            spent = 0.0
             check_defined(phase, row, self.select)
-            self._keep(row, weights, state)
-            rows = self._rows(phase)
+            self.journal.enter(row, weights, state)
+            stop_if_asked(self.saved)
         if phase.restore_best:
-            load(self.model, self._kept[best_row(rows, self.select)["epoch"]])
+            load(self.model, self.journal.best_weights(phase))
         else:
             load(self.model, to_host(weights))
 
     def _train_epoch(
         self,
-        step: Callable,
+        plan: StepPlan,
+        step: Callable[..., TrainState],
         state: TrainState,
-        epoch: int,
+        frozen: Frozen,
+        inputs: Inputs,
+        feed: Feed,
         scale: float,
+        started: float,
         advance: Advance,
-    ) -> tuple[TrainState, dict]:
-        state = state._replace(totals=replicate(zero_totals(), self.mesh))
-        labels = self.data.train.labels
+    ) -> tuple[TrainState, dict[str, float]]:
+        """Trains an epoch, or what a stopped run has left of it."""
+        epoch, done = len(self.journal.history) + 1, self.journal.done
+        self.journal.done, self.journal.seconds = 0, 0.0
+        labels, images = self.data.train.labels, self.batch_size * self.accumulate
         order = draw_epoch(labels, self.sampling, seed=self.seed, epoch=epoch)
-        looked, pending = time.monotonic(), 0
-        for indices, mask in windows(
-            order, self.batch_size, self.mesh.size, self.accumulate
-        ):
-            state = step(state, indices=indices, mask=mask, scale=np.float32(scale))
-            pending += int(mask.sum())
-            if time.monotonic() - looked > LOOK_INTERVAL:
-                advance(pending, **_averages(state))
-                looked, pending = time.monotonic(), 0
-        trained = _averages(state)
-        advance(pending, **trained)
-        if not math.isfinite(trained["train_loss"]):
-            raise InputError(
-                f"The training loss became {trained['train_loss']} in epoch {epoch}. "
-                "A lower learning rate usually helps."
-            )
-        return state, trained
+        order = inputs.rows(order, seed=self.seed, epoch=epoch)
+        advance(min(done * images, len(order)))
 
-    def _validate(self, definition: Any, weights: Arrays) -> dict:
+        def save(state: TrainState, done: int) -> None:
+            seconds = time.perf_counter() - started
+            weights = all_weights(state, frozen)
+            self.journal.save(weights, state, done=done, seconds=seconds)
+
+        try:
+            return train_epoch(
+                step,
+                state,
+                feed,
+                order,
+                scale=np.float32(scale),
+                mesh=self.mesh,
+                advance=advance,
+                start=done,
+                after=Interim(
+                    saved=self.saved,
+                    save=save,
+                    every=self.checkpoint_steps,
+                    steps=plan.steps_per_epoch,
+                    done=done,
+                ),
+            )
+        except Diverged as diverged:
+            where = diverged.step % plan.steps_per_epoch
+            raise diverged_at(
+                where,
+                epoch,
+                # Views of an image are rows of their own.
+                order[where * images :][:images] % len(self.data.train),
+                self.data.train.ids,
+                self.saved,
+            ) from None
+
+    def _validate(self, definition: Any, weights: Arrays, inputs: Inputs) -> dict:
         val, task = self.data.val, self.data.task
         logits = compute_logits(
             definition,
             weights,
-            val.images,
+            inputs.val,
             preprocessing=self.preprocessing,
             mesh=self.mesh,
+            batch_size=evaluation_batch(self.data),
+            entry=inputs.entry,
         )
+        # Where logits overflowed, NumPy warns of it, and we say what it means.
+        with np.errstate(all="ignore"):
+            loss = mean_loss(logits, val.labels, task, self.loss)
+        check_validation(loss, len(self.journal.history) + 1)
         hits, counts = map(np.asarray, image_hits(logits, val.labels, task))
+        accuracy = hits.sum(dtype=np.float64) / counts.sum(dtype=np.float64)
         predictions = as_predictions(self.data, "val", probabilities(logits, task))
         return {
-            "val_loss": mean_loss(logits, val.labels, task, self.loss),
-            "val_accuracy": float(
-                hits.sum(dtype=np.float64) / counts.sum(dtype=np.float64)
-            ),
+            "val_loss": loss,
+            "val_accuracy": float(accuracy),
             **validation_scores(predictions, self.select),
-        }
-
-    def _keep(self, row: dict, weights: Arrays, state: TrainState) -> None:
-        """Enters a finished epoch in the history and saves it."""
-        self.history.append(row)
-        best = self._best_epochs()
-        for epoch in self._kept.keys() - best:
-            del self._kept[epoch]
-        if row["epoch"] in best:
-            self._kept[row["epoch"]] = to_host(weights)
-        if self.saved:
-            self.saved.save(
-                row["epoch"],
-                weights,
-                beside_weights(state),
-                {"history": self.history, "best": self.best},
-                keep=best,
-            )
-
-
-def _averages(state: TrainState) -> dict:
-    """Returns loss and accuracy over the epoch so far, as training saw them.
-
-    NaN as long as no label was known.
-    """
-    totals = {name: np.float64(value) for name, value in state.totals.items()}
-    with np.errstate(invalid="ignore"):
-        return {
-            "train_loss": float(totals["loss"] / totals["weight"]),
-            "train_accuracy": float(totals["hits"] / totals["images"]),
         }
 
 

@@ -6,6 +6,7 @@ with the smoothing and the end of fastai's `lr_find`.
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -20,17 +21,18 @@ from jaxmed.data.preprocess import Preprocessing
 from jaxmed.errors import InputError
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import merge, split
+from jaxmed.models.precision import resolve_precision, set_precision
 from jaxmed.progress import progress
 from jaxmed.strategies import Phase, Schedule, Strategy
-from jaxmed.training.batches import Batch, check_sampling, draw_epoch, windows
+from jaxmed.training.batches import check_sampling, draw_epoch
+from jaxmed.training.feed import Feed, check_feed, create_feed
 from jaxmed.training.fit import as_strategy, check_batches
 from jaxmed.training.mixing import NO_MIXING, Mixing
 from jaxmed.training.objective import CROSS_ENTROPY, Loss
 from jaxmed.training.preprocessing import preprocessing_of
 from jaxmed.training.rate_suggestion import falls, smooth, steepest, valley
 from jaxmed.training.sharding import Devices, data_mesh, replicate, replicated
-from jaxmed.training.state import Images, StepPlan, begin_phase, zero_totals
-from jaxmed.training.step import compiled_train_step
+from jaxmed.training.state import StepPlan, begin_phase, zero_totals
 
 ALL = "all groups"
 # The test ends when the smoothed loss is so many times its lowest, as in fastai.
@@ -83,6 +85,8 @@ def find_learning_rates(
     mixing: Mixing = NO_MIXING,
     sampling: str = "shuffle",
     accumulate: int = 1,
+    feed: str = "auto",
+    precision: str = "auto",
     steps: int = 100,
     low: float = 1e-7,
     high: float = 1.0,
@@ -100,7 +104,7 @@ def find_learning_rates(
         model: stays as it is, bit for bit.
         data: only `train` is looked at.
         strategy, preprocessing, batch_size, seed, loss, augmentation, mixing,
-            sampling, accumulate, devices: as of `fit`.
+            sampling, accumulate, feed, precision, devices: as of `fit`.
         steps: of each test, at least 10.
         low, high: the first and the last rate, above 0.
 
@@ -119,15 +123,25 @@ def find_learning_rates(
         )
     check_batches(model, data, batch_size, accumulate)
     check_sampling(sampling, data.task)
+    check_feed(feed)
     # A copy, because a phase puts BatchNorm layers in its modes.
     model = merge(*split(model))
+    mesh, rates = data_mesh(devices), np.geomspace(low, high, steps)
+    set_precision(model, resolve_precision(precision, mesh.devices.flat[0]))
     strategy = as_strategy(strategy, model)
     sweeps = [_sweeps(phase) for phase in strategy.phases]
-    mesh, rates = data_mesh(devices), np.geomspace(low, high, steps)
-    images = replicate(Images(data.train.images, data.train.labels), mesh)
+    source = create_feed(
+        feed,
+        data.train.images,
+        data.train.labels,
+        batch_size=batch_size,
+        accumulate=accumulate,
+        mesh=mesh,
+        # Every step has another rate.
+        together=1,
+    )
     needed = steps * batch_size * accumulate
     order = _endless(data.train.labels, sampling, needed, seed)
-    batches = list(windows(order, batch_size, mesh.size, accumulate))
     tests = []
     for number, phase in enumerate(strategy.phases):
         plan = StepPlan(
@@ -141,7 +155,7 @@ def find_learning_rates(
             accumulate=accumulate,
         )
         key = jax.random.fold_in(jax.random.key(seed), number)
-        measure = _prepare(model, plan, images, batches, rates, key, mesh)
+        measure = _prepare(model, plan, source, order, rates, key, mesh)
         for name, shares in sweeps[number].items():
             title = phase.name if len(shares) == 1 else f"{phase.name}, {name}"
             tests.append(_judge(phase, name, rates, measure(shares, title)))
@@ -189,8 +203,8 @@ def _endless(labels: np.ndarray, sampling: str, needed: int, seed: int) -> np.nd
 def _prepare(
     model: Classifier,
     plan: StepPlan,
-    images: Images,
-    batches: Sequence[Batch],
+    feed: Feed,
+    order: np.ndarray,
     rates: np.ndarray,
     key: jax.Array,
     mesh: Mesh,
@@ -198,22 +212,24 @@ def _prepare(
     """Compiles a phase's step once; each test by it begins anew."""
     definition, start, frozen = begin_phase(model, plan)
     step = partial(
-        compiled_train_step(definition, plan, mesh),
+        feed.program(definition, plan),
         frozen=replicate(frozen, mesh),
-        images=images,
         key=jax.device_put(key, replicated(mesh)),
     )
     groups = plan.phase.assign(start.params)
 
     def measure(shares: dict[str, float], title: str) -> list[float]:
         state, losses = replicate(start, mesh), []
-        with progress(f"range test of {title}", len(rates), unit="steps") as advance:
+        with (
+            progress(f"range test of {title}", len(rates), unit="steps") as advance,
+            closing(feed.parts(order)) as parts,
+        ):
             advance(0, step="being compiled")
-            for rate, (indices, mask) in zip(rates, batches, strict=True):
+            for rate, part in zip(rates, parts, strict=True):
                 scale = {p: np.float32(rate * shares[g]) for p, g in groups.items()}
                 # Of this step alone.
                 state = state._replace(totals=replicate(zero_totals(), mesh))
-                state = step(state, indices=indices, mask=mask, scale=scale)
+                state = step(state, **part.arguments, scale=scale)
                 losses.append(float(state.totals["loss"] / state.totals["weight"]))
                 advance(1, rate=f"{rate:.1e}", loss=losses[-1])
                 if _diverged(losses, len(rates)):

@@ -5,6 +5,7 @@ from functools import lru_cache
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
@@ -30,6 +31,19 @@ from jaxmed.training.sharding import (
 )
 
 BATCH_SIZE = 256
+# What a small validation split's batch grows to, so that a large test split is not
+# predicted by the handful.
+SMALL = 64
+
+
+def evaluation_batch(data: Dataset) -> int:
+    """Returns images a batch such that one program evaluates every split.
+
+    At most `BATCH_SIZE`, and such that validation, which every epoch has, is cut into
+    batches with next to no padding.
+    """
+    count = max(len(data.val), min(len(data.test), SMALL))
+    return -(-count // -(-count // BATCH_SIZE))
 
 
 def compute_logits(
@@ -39,37 +53,47 @@ def compute_logits(
     *,
     preprocessing: Preprocessing,
     mesh: Mesh,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int,
+    entry: str | None = None,
     description: str | None = None,
     views: str = "none",
 ) -> np.ndarray:
-    """Runs the network over images in batches of one shape.
+    """Runs the network over images in batches of one shape, the last one padded.
 
     Args:
         definition: a model's, in eval mode.
         weights: all parameters and statistics, by path.
-        images: uint8 (n, h, w, c).
+        images: uint8 (n, h, w, c), an array or `LazyImages`.
         preprocessing: uint8 images to network input.
         mesh: the devices.
-        batch_size: images a batch.
+        batch_size: images a batch; the program is compiled for it.
+        entry: the stage that `images` enter, if they are no images; see
+            `Classifier.entering`.
         description: shown as progress; None shows nothing.
         views: of each image, see `jaxmed.data.views`.
 
     Returns:
         float32 (n, k); (n, views, k) of several views.
     """
-    run = compiled_logits(definition, preprocessing, mesh, views)
-    batch_size = min(batch_size, len(images))
+    run = compiled_logits(definition, preprocessing, mesh, views, entry)
     order = np.arange(len(images), dtype=np.int32)
     chunks = []
 
     def work(advance):
+        # Fetched one batch late: the next is read while this one is computed.
+        running = None
         for indices, mask in batches(order, batch_size, mesh.size):
-            count = int(mask.sum())
-            batch = images[indices]
-            each = [np.asarray(run(weights, batch, v)) for v in range(VIEWS[views])]
-            chunks.append(np.stack(each, axis=1)[:count])
-            advance(count)
+            batch, count = images[indices], int(mask.sum())
+            following = [run(weights, batch, v) for v in range(VIEWS[views])], count
+            if running:
+                fetch(*running, advance)
+            running = following
+        if running:
+            fetch(*running, advance)
+
+    def fetch(logits, count, advance):
+        chunks.append(np.stack(logits, axis=1)[:count])
+        advance(count)
 
     if description is None:
         work(lambda amount: None)
@@ -82,17 +106,24 @@ def compute_logits(
 
 @lru_cache(maxsize=32)
 def compiled_logits(
-    definition: Any, preprocessing: Preprocessing, mesh: Mesh, views: str = "none"
+    definition: Any,
+    preprocessing: Preprocessing,
+    mesh: Mesh,
+    views: str = "none",
+    entry: str | None = None,
 ) -> Callable[[Arrays, ArrayLike, int], jax.Array]:
     """Compiles prediction: weights by path, uint8 images and a view's number to logits.
 
-    All views are one program.
+    All views are one program. With an `entry`, what enters that stage is in the images'
+    place, and has no views.
     """
     whole, cut = replicated(mesh), over_batch(mesh)
 
     def logits(weights, images, number):
-        seen = see(images, number, views=views, preprocessing=preprocessing)
-        return merge(definition, weights, {})(seen)
+        model = merge(definition, weights, {})
+        if entry:
+            return model(images.astype(jnp.float32), entry=entry)
+        return model(see(images, number, views=views, preprocessing=preprocessing))
 
     return jax.jit(logits, in_shardings=(whole, cut, whole), out_shardings=whole)
 
@@ -109,7 +140,7 @@ def predict(
     *,
     preprocessing: Preprocessing,
     task: str,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
     devices: Devices | None = None,
     description: str = "Predicting",
     views: str = "none",
@@ -121,7 +152,7 @@ def predict(
         images: uint8 (n, h, w, c), n at least 1, at any size.
         preprocessing: what the model was trained with.
         task: see `jaxmed.data.dataset.Task`.
-        batch_size: images a batch.
+        batch_size: images a batch; by default `BATCH_SIZE`, or all if they are fewer.
         devices: by default all there are.
         description: of the progress shown.
         views: test-time augmentation by its name in `jaxmed.data.views`, over which
@@ -143,7 +174,7 @@ def predict(
         images,
         preprocessing=preprocessing,
         mesh=mesh,
-        batch_size=batch_size,
+        batch_size=batch_size or min(BATCH_SIZE, len(images)),
         description=description,
         views=views,
     )
@@ -159,7 +190,7 @@ def predict_split(
     split: str,
     *,
     preprocessing: Preprocessing | None = None,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
     devices: Devices | None = None,
     views: str = "none",
 ) -> Predictions:
@@ -170,16 +201,18 @@ def predict_split(
         data: whose images.
         split: "train", "val" or "test".
         preprocessing: what the model was trained with; by default `fit`'s default.
-        batch_size, devices, views: see `predict`.
+        batch_size: by default one that all splits and `fit` share, with the compiled
+            program.
+        devices, views: see `predict`.
     """
-    part = getattr(data, split)
+    if preprocessing is None:
+        preprocessing = preprocessing_of(model, data.image_size, data.resizing)
     probs = predict(
         model,
-        part.images,
-        preprocessing=preprocessing
-        or preprocessing_of(model, data.image_size, data.resizing),
+        getattr(data, split).images,
+        preprocessing=preprocessing,
         task=data.task,
-        batch_size=batch_size,
+        batch_size=batch_size or evaluation_batch(data),
         devices=devices,
         description=f"Predicting {split}",
         views=views,

@@ -161,6 +161,23 @@ def check_history(strategy: Strategy, rows: Sequence[Row], select: str) -> None:
         )
 
 
+def check_order(then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Checks that a training sees its images in the order in which it began.
+
+    Args:
+        then, now: what decides the order, by the arguments' names.
+
+    Raises:
+        InputError: something differs.
+    """
+    for name, value in now.items():
+        if then[name] != value:
+            raise InputError(
+                f"The checkpoints are of a training with {name} {then[name]}, not "
+                f"{value}. Use another folder, or {then[name]}."
+            )
+
+
 def check_defined(phase: Phase, row: Row, select: str) -> None:
     """Checks that an epoch has the metrics that are gone by.
 

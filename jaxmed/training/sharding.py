@@ -30,6 +30,11 @@ def over_batch(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec("data"))
 
 
+def over_rows(mesh: Mesh) -> NamedSharding:
+    """The second axis is cut so: the rows of (accumulate, rows, ...)."""
+    return NamedSharding(mesh, PartitionSpec(None, "data"))
+
+
 def replicate(tree: Any, mesh: Mesh) -> Any:
     """Puts a pytree of arrays whole on every device of the mesh, as new buffers.
 

@@ -36,6 +36,9 @@ class StepPlan:
             means none. With d it is d times itself plus 1 - d times the weights after
             every step, statistics included, as timm's ModelEmaV2.
         steps_per_epoch: optimiser steps, which schedules count by.
+        entry: the stage that the step begins with, if what enters it is given in the
+            images' place; see `jaxmed.training.inputs`. Preprocessing, augmentation
+            and mixing are then not for the step to do.
     """
 
     phase: Phase
@@ -47,6 +50,7 @@ class StepPlan:
     accumulate: int = 1
     ema: float = 0.0
     steps_per_epoch: int = 1
+    entry: str | None = None
 
 
 class TrainState(NamedTuple):
@@ -58,8 +62,10 @@ class TrainState(NamedTuple):
         optimizer: the optimiser's state; it knows the trained parameters only.
         step: optimiser steps done since the phase began, int32 ().
         totals: sums over images since they were last reset: "loss", the "weight" in
-            it, "hits" and "images", float32 () each. An image whose labels are known in
-            part counts by their share.
+            it, "hits" and "images", float32 () each; an image whose labels are known in
+            part counts by their share. And "diverged", int32 (), the first of the
+            phase's steps since then whose loss, or weights after it, are not finite,
+            -1 if all are.
         average: the moving average of `params` and `stats`, by path; empty without.
     """
 
@@ -79,15 +85,33 @@ class Frozen(NamedTuple):
 
 
 class Images(NamedTuple):
-    """A split on the devices: uint8 (n, h, w, c), and int32 labels (n,) or (n, k)."""
+    """A split: uint8 (n, h, w, c), and int32 labels (n,) or (n, k).
+
+    With `StepPlan.entry`, what enters that stage is in the images' place.
+    """
 
     images: ArrayLike
     labels: ArrayLike
 
 
+class Batch(NamedTuple):
+    """What one training step sees, in `StepPlan.accumulate` batches of some rows.
+
+    Attributes:
+        images: uint8 (accumulate, rows, h, w, c).
+        labels: int32 (accumulate, rows) or (accumulate, rows, k).
+        mask: float32 (accumulate, rows), 1 for images and 0 for padding.
+    """
+
+    images: ArrayLike
+    labels: ArrayLike
+    mask: ArrayLike
+
+
 def zero_totals() -> Arrays:
     """Returns the totals of no image."""
-    return {name: jnp.zeros(()) for name in ("loss", "weight", "hits", "images")}
+    sums = {name: jnp.zeros(()) for name in ("loss", "weight", "hits", "images")}
+    return sums | {"diverged": jnp.full((), -1, jnp.int32)}
 
 
 def begin_phase(model: Classifier, plan: StepPlan) -> tuple[Any, TrainState, Frozen]:
@@ -134,11 +158,13 @@ def all_weights(state: TrainState, frozen: Frozen) -> Arrays:
 def beside_weights(state: TrainState) -> tuple:
     """Returns what a checkpoint needs beside `all_weights` to go on, a pytree."""
     live = (state.params, state.stats) if state.average else ()
-    return state.optimizer, state.step, live
+    return state.optimizer, state.step, live, state.totals
 
 
 def restore(state: TrainState, saved: tuple) -> TrainState:
     """Puts back what `beside_weights` gave; the weights are in the state already."""
-    optimizer, step, live = saved
+    optimizer, step, live, totals = saved
     params, stats = live or (state.params, state.stats)
-    return state._replace(optimizer=optimizer, step=step, params=params, stats=stats)
+    return state._replace(
+        optimizer=optimizer, step=step, params=params, stats=stats, totals=totals
+    )

@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
 from jaxmed.data.augment import augment_stored
 from jaxmed.models.parameters import Arrays, merge, stats_of
 from jaxmed.training.objective import image_hits
-from jaxmed.training.sharding import over_batch, replicated
-from jaxmed.training.state import StepPlan, TrainState
+from jaxmed.training.sharding import over_rows, replicated
+from jaxmed.training.state import Batch, StepPlan, TrainState
 
 TrainStep = Callable[..., TrainState]
 
@@ -27,8 +27,7 @@ def make_train_step(definition: Any, plan: StepPlan) -> TrainStep:
         plan: what the step does.
 
     Returns:
-        A function of the state and, by keyword, the `frozen` weights, the split's
-        `images`, the `indices` and `mask` of the batches, both (accumulate, rows), a
+        A function of the state and, by keyword, the `frozen` weights, the `batch`, a
         random `key`, and `scale`, a factor on the learning rates, one for all or one
         by path, that returns the next state. The loss is the weighted mean over the
         images of all batches, and 0 where none of their labels is known. The key and
@@ -37,9 +36,9 @@ def make_train_step(definition: Any, plan: StepPlan) -> TrainStep:
     """
     gradients_of = _gradients(definition, plan)
 
-    def step(state, *, frozen, images, indices, mask, key, scale=1.0):
+    def step(state, *, frozen, batch, key, scale=1.0):
         keys = jax.random.split(jax.random.fold_in(key, state.step), plan.accumulate)
-        batches = (images.images[indices], images.labels[indices], mask, keys)
+        batches = (*batch, keys)
         one = partial(gradients_of, state.params, frozen)
         if plan.accumulate == 1:
             summed, stats = one(state.stats, *(part[0] for part in batches))
@@ -63,7 +62,7 @@ def make_train_step(definition: Any, plan: StepPlan) -> TrainStep:
             stats=stats,
             optimizer=optimizer,
             step=state.step + 1,
-            totals={name: state.totals[name] + summed[name] for name in state.totals},
+            totals=_add_totals(state, summed, (params, stats)),
             average={
                 path: plan.ema * average + (1 - plan.ema) * (params | stats)[path]
                 for path, average in state.average.items()
@@ -71,6 +70,18 @@ def make_train_step(definition: Any, plan: StepPlan) -> TrainStep:
         )
 
     return step
+
+
+def _add_totals(state: TrainState, summed: dict, weights: Any) -> Arrays:
+    """Adds a step's sums, and notes the step if it is the first that diverged."""
+    before = dict(state.totals)
+    diverged = before.pop("diverged")
+    totals = {name: total + summed[name] for name, total in before.items()}
+    finite = jnp.isfinite(totals["loss"])
+    for leaf in jax.tree.leaves(weights):
+        finite &= jnp.isfinite(leaf).all()
+    first = ~finite & (diverged < 0)
+    return totals | {"diverged": jnp.where(first, state.step, diverged)}
 
 
 def _gradients(definition: Any, plan: StepPlan) -> Callable:
@@ -93,6 +104,7 @@ def _gradients(definition: Any, plan: StepPlan) -> Callable:
                 mask=mask,
                 rngs=nnx.Rngs(dropout=dropout_key),
                 frozen_backbone=frozen_backbone,
+                entry=plan.entry,
             )
             losses, weights, hits, counts = 0.0, 0.0, 0.0, 0.0
             for given, share in shares:
@@ -118,7 +130,9 @@ def _gradients(definition: Any, plan: StepPlan) -> Callable:
 
 
 def _inputs(plan: StepPlan, images: jax.Array, key: jax.Array) -> jax.Array:
-    """Augments, where that is asked for, and normalises a batch."""
+    """Augments, where that is asked for, and normalises a batch of images."""
+    if plan.entry:
+        return images.astype(jnp.float32)
     if not plan.augmentation:
         return plan.preprocessing(images)
     images = augment_stored(
@@ -139,29 +153,82 @@ def _accumulate(one: Callable, state: TrainState, batches: tuple) -> tuple:
 
     def add(carry, batch):
         summed, stats = carry
-        # A batch of padding alone has no mean to normalise by.
-        more, stats = jax.lax.cond(
-            batch[2].any(), one, lambda stats, *_: (nothing, stats), stats, *batch
-        )
+        more, following = one(stats, *batch)
+        # A batch of padding alone has no mean to normalise by: what it gives, which
+        # is not a number, is left out.
+        real = batch[2].any()
+        more = jax.tree.map(lambda leaf: jnp.where(real, leaf, 0), more)
+        stats = jax.tree.map(partial(jnp.where, real), following, stats)
         return (jax.tree.map(jnp.add, summed, more), stats), None
 
-    (summed, stats), _ = jax.lax.scan(add, (nothing, state.stats), batches)
+    # On a CPU without a loop, and without a branch above, in both of which XLA makes
+    # gradients of convolutions ten times slower; elsewhere a loop compiles faster.
+    unroll = jax.default_backend() == "cpu"
+    (summed, stats), _ = jax.lax.scan(
+        add, (nothing, state.stats), batches, unroll=unroll
+    )
     return summed, stats
+
+
+# Programs are kept by what they were made of: seeds and arms that share a plan share
+# them. The state's buffers are donated.
 
 
 @lru_cache(maxsize=32)
 def compiled_train_step(definition: Any, plan: StepPlan, mesh: Mesh) -> TrainStep:
-    """Compiles the training step over a mesh; the state's buffers are donated.
+    """Compiles the training step over a mesh, on images that lie on the devices.
 
-    Kept by its arguments: seeds and arms that share a plan share a program.
+    Returns:
+        A function as of `make_train_step`, that takes in place of the batch a split's
+        `images`, and the `indices` and `mask` of the batches in it, both
+        (accumulate, rows).
     """
-    whole = replicated(mesh)
-    cut = NamedSharding(mesh, PartitionSpec(None, *over_batch(mesh).spec))
+    return _compiled(_on_resident_images(definition, plan, mesh), mesh)
+
+
+@lru_cache(maxsize=32)
+def compiled_train_steps(definition: Any, plan: StepPlan, mesh: Mesh) -> TrainStep:
+    """Compiles a loop of training steps, on images that lie on the devices.
+
+    Returns:
+        A function as of `compiled_train_step`, with another axis in front of `indices`
+        and `mask`, and how many of it are steps, `count`; what is behind is not looked
+        at, so that one program serves every number up to the axis's.
+    """
+    step = _on_resident_images(definition, plan, mesh)
+
+    def steps(state, images, indices, mask, count, **others):
+        def one(number, state):
+            return step(state, images, indices[number], mask[number], **others)
+
+        return jax.lax.fori_loop(0, count, one, state)
+
+    return _compiled(steps, mesh)
+
+
+@lru_cache(maxsize=32)
+def compiled_batch_step(definition: Any, plan: StepPlan, mesh: Mesh) -> TrainStep:
+    """Compiles the training step over a mesh, on batches cut by `over_rows`."""
     step = make_train_step(definition, plan)
 
-    def sharded(state, indices, mask, **others):
-        indices = jax.lax.with_sharding_constraint(indices, cut)
-        mask = jax.lax.with_sharding_constraint(mask, cut)
-        return step(state, indices=indices, mask=mask, **others)
+    def on_batch(state, batch, **others):
+        return step(state, batch=batch, **others)
 
-    return jax.jit(sharded, out_shardings=whole, donate_argnums=0)
+    return _compiled(on_batch, mesh)
+
+
+def _on_resident_images(definition: Any, plan: StepPlan, mesh: Mesh) -> TrainStep:
+    """Puts the gathering of images before the step."""
+    step = make_train_step(definition, plan)
+
+    def gathered(state, images, indices, mask, **others):
+        indices = jax.lax.with_sharding_constraint(indices, over_rows(mesh))
+        mask = jax.lax.with_sharding_constraint(mask, over_rows(mesh))
+        batch = Batch(images.images[indices], images.labels[indices], mask)
+        return step(state, batch=batch, **others)
+
+    return gathered
+
+
+def _compiled(step: TrainStep, mesh: Mesh) -> TrainStep:
+    return jax.jit(step, out_shardings=replicated(mesh), donate_argnums=0)

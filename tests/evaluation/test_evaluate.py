@@ -9,10 +9,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy.special import expit, softmax
+from scipy.stats import binomtest
 from sklearn import metrics as sk
 
 from jaxmed.errors import InputError
-from jaxmed.evaluation import evaluate, read_predictions, write_predictions
+from jaxmed.evaluation import (
+    evaluate,
+    read_predictions,
+    reliability,
+    write_predictions,
+)
 
 TASKS = [("binary", 2), ("multiclass", 5), ("multilabel", 4), ("ordinal", 4)]
 AVERAGES = ("macro", "micro", "weighted")
@@ -335,6 +341,78 @@ def test_refused(draw):
         evaluate(val, splits(draw, "ordinal", 3)[1])
     with pytest.raises(InputError, match="resamples must be at least 1"):
         evaluate(val, test, resamples=0)
+
+
+@pytest.mark.parametrize(
+    ("task", "classes", "method"),
+    [("binary", 2, "platt"), ("multilabel", 3, "platt"), ("multiclass", 3, "vector")],
+)
+def test_a_scaling_can_be_recomputed_and_is_of_val_alone(draw, task, classes, method):
+    val, test = splits(draw, task, classes)
+    result = evaluate(val, test, resamples=10, calibration=method)["calibration"]
+    assert (result["method"], result["chosen_on"]) == (method, "val")
+    scale, bias = np.array(result["scale"]), np.array(result["bias"])
+    logits = np.log(test.probs)
+    if task == "multilabel":
+        scaled = expit(scale * (logits - np.log1p(-test.probs)) + bias)
+    elif task == "binary":
+        positive = expit(scale * (logits[:, 1] - logits[:, 0]) + bias)
+        scaled = np.stack([1 - positive, positive], axis=1)
+    else:
+        scaled = softmax(scale * logits + bias, axis=1)
+    expected = overall(task, test.labels, scaled)
+    for name in ("brier", "log_loss"):
+        found = result["test"][f"{name}_calibrated"]["value"]
+        assert found == pytest.approx(expected[name], rel=0, abs=1e-9)
+    assert result["reliability"]["before"] == reliability(test)
+    after = reliability(test, scaled)
+    for one, expected in zip(result["reliability"]["after"], after, strict=True):
+        assert one["observed"] == expected["observed"]
+        assert one["predicted"] == pytest.approx(expected["predicted"], abs=1e-12)
+    worse = replace(test, labels=np.roll(test.labels, 1, axis=0))
+    again = evaluate(val, worse, resamples=10, calibration=method)["calibration"]
+    assert (again["scale"], again["bias"]) == (result["scale"], result["bias"])
+
+
+def test_predictive_values_at_a_prevalence(draw):
+    val, test = splits(draw, "binary", 2)
+    result = evaluate(val, test, resamples=50, prevalence=0.02)["test_at_threshold"]
+    sensitivity = result["sensitivity"]["value"]
+    specificity = result["specificity"]["value"]
+    # Of 100 people 2 are ill.
+    found, alarms = 2 * sensitivity, 98 * (1 - specificity)
+    ppv, npv = result["ppv_at_prevalence"], result["npv_at_prevalence"]
+    assert ppv["value"] == pytest.approx(found / (found + alarms))
+    cleared, missed = 98 * specificity, 2 * (1 - sensitivity)
+    assert npv["value"] == pytest.approx(cleared / (cleared + missed))
+    assert ppv["ci_low"] < ppv["value"] < ppv["ci_high"]
+    assert ppv["value"] < result["ppv"]["value"]
+    plain = evaluate(val, test, resamples=5)["test_at_threshold"]
+    assert "ppv_at_prevalence" not in plain
+
+
+def test_intervals_by_formula_stand_beside_the_bootstraps(draw):
+    val, test = splits(draw, "binary", 2)
+    result = evaluate(val, test, resamples=500)
+    hits = round(result["test"]["accuracy"]["value"] * 300)
+    wilson = binomtest(hits, 300).proportion_ci(method="wilson")
+    found = result["test"]["accuracy"]["wilson"]
+    assert (found["ci_low"], found["ci_high"]) == pytest.approx(wilson)
+    both = [
+        (result["test"]["auroc"], "delong"),
+        (result["test"]["accuracy"], "wilson"),
+        (result["test_at_threshold"]["sensitivity"], "wilson"),
+    ]
+    for number, method in both:
+        for end in ("ci_low", "ci_high"):
+            assert number[method][end] == pytest.approx(number[end], abs=0.025)
+    assert "by_formula" in result["intervals"]
+    groups = tuple(str(i // 2) for i in range(300))
+    grouped = evaluate(val, replace(test, groups=groups), resamples=10)
+    assert grouped["test"]["groups"] == 150
+    assert "groups of images" in grouped["intervals"]["method"]
+    assert "wilson" not in json.dumps(grouped["test"])
+    assert "by_formula" not in grouped["intervals"]
 
 
 def test_speed_and_memory(draw):

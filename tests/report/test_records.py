@@ -51,6 +51,12 @@ def test_only_metrics_and_predictions_are_needed(run_folder: Path):
         ("metrics.json", '"multiclass"', '"multiclas"', "'multiclass'"),
         ("metrics.json", '"n": 160', '"n": 161', "161 val images"),
         ("predictions.csv", "val/000000", "val/000001", "val/000001"),
+        (
+            "predictions.csv",
+            "val/000000",
+            "val/other",
+            "that metrics.json was computed from",
+        ),
         ("history.csv", "head,1,147,", "head,1,oops,", "row 2"),
         ("environment.json", "{", "[", "environment.json"),
         ("cams/cams.json", '"probability"', '"p"', "entry 0"),

@@ -1,7 +1,9 @@
 """A training that was killed goes on, and ends as if it had not been."""
 
 import dataclasses
+import os
 import shutil
+import signal
 
 import jax
 import numpy as np
@@ -9,10 +11,12 @@ import pytest
 
 from jaxmed.data import create_augmentation
 from jaxmed.errors import InputError
+from jaxmed.interrupts import Interrupted, ask
 from jaxmed.models.parameters import split
 from jaxmed.strategies import Group, Optimizer, Phase, Schedule, Strategy
 from jaxmed.training.checkpoint import Checkpoints
 from jaxmed.training.fit import fit
+from jaxmed.training.interim import Interim
 from jaxmed.training.mixing import Mixing
 from jaxmed.training.objective import Loss
 
@@ -54,6 +58,8 @@ EVERYTHING = {
     "loss": Loss(class_weights=(0.3, 2.0, 1.1), label_smoothing=0.1),
     "select": "val_loss",
     "seed": 3,
+    # Of four an epoch: after the third.
+    "checkpoint_steps": 3,
 }
 
 
@@ -67,8 +73,8 @@ def without_timings(history):
     return [{k: v for k, v in row.items() if k not in timings} for row in history]
 
 
-def numbers(folder):
-    return {int(entry.name) for entry in folder.iterdir() if entry.name.isdigit()}
+def names(folder):
+    return {entry.name for entry in folder.iterdir()}
 
 
 class Killed(Exception):
@@ -76,9 +82,9 @@ class Killed(Exception):
 
 
 def save_and_die(boundary, save=Checkpoints.save):
-    def instead(self, epoch, *args, **settings):
-        save(self, epoch, *args, **settings)
-        if epoch == boundary:
+    def instead(self, position, *args, **settings):
+        save(self, position, *args, **settings)
+        if str(position) == boundary:
             raise Killed
 
     return instead
@@ -86,13 +92,14 @@ def save_and_die(boundary, save=Checkpoints.save):
 
 @pytest.fixture(scope="module")
 def uninterrupted(new_tiny, quarters, tmp_path_factory):
-    """A training, and what its folder held after every epoch."""
+    """A training, and what its folder held after every checkpoint."""
     folder = tmp_path_factory.mktemp("whole") / "checkpoints"
-    held, save = [], Checkpoints.save
+    held, save = {}, Checkpoints.save
 
-    def save_and_look(self, *args, **settings):
-        save(self, *args, **settings)
-        held.append(numbers(folder))
+    def save_and_look(self, position, *args, **settings):
+        save(self, position, *args, **settings)
+        self.wait()
+        held[str(position)] = names(folder)
 
     model = new_tiny(head="dropout")
     with pytest.MonkeyPatch.context() as patch:
@@ -115,25 +122,32 @@ def test_the_eventful_training_is_eventful(uninterrupted):
     assert [row["step"] for row in first] == [4 * i + 4 for i in range(len(first))]
 
 
-def test_the_folder_holds_the_last_epoch_and_the_best_ones(uninterrupted):
+def needs(history, name):
+    """Which checkpoints it takes to go on from one of them."""
+    done = history[: int(name.partition("+")[0])]
+    same = [row for row in done if row["phase"] == done[-1]["phase"]]
+    best = [min(rows, key=lambda row: row["val_loss"]) for rows in (done, same) if rows]
+    return {name} | {str(row["epoch"]) for row in best}
+
+
+def test_the_folder_holds_what_the_last_two_checkpoints_need(uninterrupted):
     _, result, _, held = uninterrupted
-    history = result.history
-    assert len(held) == len(history)
-    for last, found in enumerate(held, 1):
-        done = history[:last]
-        same = [row for row in done if row["phase"] == done[-1]["phase"]]
-        best = {
-            min(rows, key=lambda row: row["val_loss"])["epoch"] for rows in (done, same)
-        }
-        assert found == best | {last}
-    assert max(map(len, held)) == 3
+    order, before = list(held), set()
+    assert order[:4] == ["0+3", "1", "1+3", "2"]
+    assert len(order) == 2 * len(result.history)
+    for name, found in held.items():
+        assert found == needs(result.history, name) | before
+        before = needs(result.history, name)
 
 
-def test_a_training_killed_after_any_epoch_ends_the_same(
+def test_a_training_killed_after_any_checkpoint_ends_the_same(
     new_tiny, quarters, uninterrupted, tmp_path
 ):
     model, result, _, held = uninterrupted
-    for boundary in range(1, len(result.history)):
+    expected = snapshot(model)
+    first = sum(row["phase"] == "head" for row in result.history)
+    # Some of both kinds, and those where the second phase begins.
+    for boundary in dict.fromkeys([*list(held)[::5], str(first), f"{first}+3"]):
         folder = tmp_path / f"killed-{boundary}"
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Checkpoints, "save", save_and_die(boundary))
@@ -142,15 +156,51 @@ def test_a_training_killed_after_any_epoch_ends_the_same(
                     new_tiny(head="dropout"), quarters, eventful(),
                     checkpoints=folder, **EVERYTHING,
                 )  # fmt: skip
-        assert numbers(folder) == held[boundary - 1]
+        assert names(folder) == held[boundary]
         resumed = new_tiny(head="dropout")
         again = fit(resumed, quarters, eventful(), checkpoints=folder, **EVERYTHING)
         assert without_timings(again.history) == without_timings(result.history)
         assert again.best == result.best
-        assert numbers(folder) == held[-1]
-        expected = snapshot(model)
+        assert names(folder) == list(held.values())[-1]
         for path, array in snapshot(resumed).items():
             np.testing.assert_array_equal(array, expected[path], err_msg=path)
+
+
+@pytest.fixture
+def sigterm_asks():
+    before = signal.signal(signal.SIGTERM, lambda number, _: ask(number))
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.usefixtures("sigterm_asks")
+@pytest.mark.parametrize(("after", "boundary"), [(2, "0+2"), (8, "1+4")])
+def test_a_signal_saves_at_the_next_step_and_ends_the_training(
+    new_tiny, quarters, uninterrupted, tmp_path, after, boundary
+):
+    model, result, _, _ = uninterrupted
+    # Without it, nothing is saved within an epoch.
+    settings = EVERYTHING | {"checkpoint_steps": 0, "checkpoints": tmp_path}
+    look, steps = Interim.__call__, []
+
+    def ask_and_look(self, state, done):
+        steps.append(done)
+        if len(steps) == after:
+            os.kill(os.getpid(), signal.SIGTERM)
+        look(self, state, done)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Interim, "__call__", ask_and_look)
+        with pytest.raises(Interrupted) as raised:
+            fit(new_tiny(head="dropout"), quarters, eventful(), **settings)
+    assert raised.value.number == signal.SIGTERM
+    assert names(tmp_path) == {boundary, boundary[0]} - {"0"}
+    resumed = new_tiny(head="dropout")
+    again = fit(resumed, quarters, eventful(), **settings)
+    assert without_timings(again.history) == without_timings(result.history)
+    expected = snapshot(model)
+    for path, array in snapshot(resumed).items():
+        np.testing.assert_array_equal(array, expected[path], err_msg=path)
 
 
 @pytest.mark.parametrize(
@@ -158,6 +208,8 @@ def test_a_training_killed_after_any_epoch_ends_the_same(
     [
         ({"ema": 0.0}, "other optimisers, or another ema"),
         ({"select": "val_f1"}, "chose the best epoch by val_loss, not by val_f1"),
+        ({"batch_size": 5}, "of a training with batch_size 4, not 5. Use another"),
+        ({"seed": 4}, "of a training with seed 3, not 4"),
     ],
 )
 def test_checkpoints_of_other_settings_are_refused(

@@ -1,0 +1,69 @@
+"""A training whose loss, or weights, became infinite or not a number."""
+
+import numpy as np
+
+from jaxmed.errors import InputError
+from jaxmed.training.checkpoint import Checkpoints
+from jaxmed.training.state import TrainState
+
+
+class Diverged(Exception):
+    """Loss or weights are not finite since a step of the phase, counted from 0."""
+
+    def __init__(self, step: int):
+        super().__init__(step)
+        self.step = step
+
+
+def check_finite(state: TrainState) -> None:
+    """Waits for the device and looks whether all was finite so far.
+
+    Raises:
+        Diverged: it was not.
+    """
+    step = int(state.totals["diverged"])
+    if step >= 0:
+        raise Diverged(step)
+
+
+def diverged_at(
+    step: int,
+    epoch: int,
+    indices: np.ndarray,
+    ids: tuple[str, ...],
+    saved: Checkpoints | None,
+) -> InputError:
+    """Returns the error for a training that diverged, to be raised by the caller.
+
+    Args:
+        step: of the epoch, counted from 0.
+        epoch: counted from 1.
+        indices: of the images that the step saw.
+        ids: of all training images.
+        saved: whose last checkpoint is good, for nothing is saved that is not finite.
+    """
+    names = ", ".join(ids[index] for index in indices.tolist())
+    good = ""
+    if saved:
+        saved.wait()
+        if saved.latest:
+            path = saved.folder / str(saved.latest)
+            good = f" The last good checkpoint is of {saved.latest.describe()}, {path}."
+    return InputError(
+        "The training loss, or the weights after the step, became infinite or not a "
+        f"number in epoch {epoch}, step {step + 1}, on the images {names}. A lower "
+        f"learning rate usually helps.{good}"
+    )
+
+
+def check_validation(loss: float, epoch: int) -> None:
+    """Checks the loss on the validation split before anything is chosen by it.
+
+    Raises:
+        InputError: it is not finite.
+    """
+    if not np.isfinite(loss):
+        raise InputError(
+            f"The validation loss became {loss} in epoch {epoch}. A lower learning "
+            "rate usually helps."
+        )

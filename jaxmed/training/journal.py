@@ -1,0 +1,150 @@
+"""How far a training is: the finished epochs, the best weights, the checkpoints."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from jaxmed.errors import InputError
+from jaxmed.models.classifier import Classifier
+from jaxmed.models.parameters import Arrays, load
+from jaxmed.strategies import Phase, Strategy
+from jaxmed.training.checkpoint import Checkpoints
+from jaxmed.training.recovery import Position
+from jaxmed.training.selection import best_row, check_history, check_order, is_over
+from jaxmed.training.sharding import to_host
+from jaxmed.training.state import TrainState, beside_weights, restore
+
+
+@dataclass(kw_only=True)
+class Journal:
+    """What a training remembers, in memory and in its checkpoints.
+
+    Attributes:
+        strategy: that is carried out.
+        select: the column that chooses the best epoch.
+        order: what decides which images a step sees, by the arguments' names.
+        saved: the checkpoints, None without.
+        history: a dict per finished epoch, with the columns of history.csv.
+        done: optimiser steps of the next epoch that a stopped run has done.
+        seconds: that they took.
+    """
+
+    strategy: Strategy
+    select: str
+    order: Mapping[str, int | str]
+    saved: Checkpoints | None
+    history: list[dict] = field(default_factory=list)
+    done: int = 0
+    seconds: float = 0.0
+    # Weights of the best epochs, of all and of the phase, by epoch.
+    _kept: dict[int, Arrays] = field(default_factory=dict)
+
+    @property
+    def best(self) -> dict:
+        """The best epoch so far: "phase", "epoch", "metric", "value"."""
+        row = best_row(self.history, self.select)
+        return {
+            "phase": row["phase"],
+            "epoch": row["epoch"],
+            "metric": self.select,
+            "value": row[self.select],
+        }
+
+    def rows(self, phase: Phase) -> list[dict]:
+        """Returns the finished epochs of a phase."""
+        return [row for row in self.history if row["phase"] == phase.name]
+
+    def is_over(self, phase: Phase) -> bool:
+        """Tells whether a phase has run its epochs, or its patience."""
+        return is_over(phase, self.rows(phase), self.select)
+
+    def best_weights(self, phase: Phase | None = None) -> Arrays:
+        """Returns the weights of the best epoch, of a phase or of all."""
+        rows = self.rows(phase) if phase else self.history
+        return self._kept[best_row(rows, self.select)["epoch"]]
+
+    def resume(self, model: Classifier) -> None:
+        """Goes back to the last good checkpoint, if there is one.
+
+        Raises:
+            InputError: the checkpoints are of another training, or all damaged.
+        """
+        found = self.saved.load_progress() if self.saved else None
+        if self.saved is None or found is None:
+            return
+        self.history, chosen_by = found["history"], found["select"]
+        if chosen_by != self.select:
+            raise InputError(
+                f"The checkpoints chose the best epoch by {chosen_by}, not by "
+                f"{self.select}. Use another folder, or {chosen_by}."
+            )
+        check_history(self.strategy, self.history, self.select)
+        try:
+            load(model, self.saved.load_weights())
+        except ValueError as error:
+            raise InputError(
+                f"The checkpoints are not of {model.architecture} with this head. "
+                f"{error}"
+            ) from error
+        check_order(found["order"], self.order)
+        for epoch in self._best_epochs():
+            self._kept[epoch] = self.saved.load_weights(epoch)
+        assert self.saved.latest, "there is progress"
+        self.done, self.seconds = self.saved.latest.steps, found["seconds"]
+        if self.done:
+            return
+        last = self.history[-1]["phase"]
+        phase = next(p for p in self.strategy.phases if p.name == last)
+        if self.is_over(phase) and phase.restore_best:
+            load(model, self.best_weights(phase))
+
+    def restore(self, phase: Phase, state: TrainState) -> TrainState:
+        """Puts what was saved beside the weights into the state a phase begins with."""
+        if self.saved and (self.rows(phase) or self.done):
+            return restore(state, self.saved.load_optimizer(beside_weights(state)))
+        return state
+
+    def enter(self, row: dict, weights: Arrays, state: TrainState) -> None:
+        """Enters a finished epoch in the history and saves it."""
+        self.history.append(row)
+        best = self._best_epochs()
+        for epoch in self._kept.keys() - best:
+            del self._kept[epoch]
+        if row["epoch"] in best:
+            self._kept[row["epoch"]] = to_host(weights)
+        self.save(weights, state)
+
+    def save(
+        self, weights: Arrays, state: TrainState, *, done: int = 0, seconds: float = 0.0
+    ) -> None:
+        """Saves a state.
+
+        Args:
+            weights: as of `all_weights`.
+            state: its buffers may be given away as soon as this returns.
+            done: steps of the epoch after those of the history.
+            seconds: that they took.
+        """
+        if not self.saved:
+            return
+        progress: dict[str, Any] = {
+            "history": self.history,
+            "select": self.select,
+            "best": self.best if self.history else None,
+            "order": dict(self.order),
+            "seconds": seconds,
+        }
+        self.saved.save(
+            Position(len(self.history), done),
+            weights,
+            beside_weights(state),
+            progress,
+            keep=self._best_epochs(),
+        )
+
+    def _best_epochs(self) -> set[int]:
+        """The best epoch of all, and of the phase that the last one is of."""
+        if not self.history:
+            return set()
+        phase = [r for r in self.history if r["phase"] == self.history[-1]["phase"]]
+        return {best_row(rows, self.select)["epoch"] for rows in (self.history, phase)}
