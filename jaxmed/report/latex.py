@@ -26,11 +26,10 @@ DOCUMENT = r"""\documentclass{article}
 \usepackage[landscape,margin=15mm]{geometry}
 \usepackage{booktabs}
 \begin{document}
-\footnotesize
 %s
 \end{document}
 """
-NEEDS = "% \\usepackage{booktabs}, \\usepackage[T1]{fontenc}\n"
+NEEDS = "% \\usepackage{booktabs}\n"
 
 
 def latex_table(table: Table, reference: str) -> str:
@@ -47,7 +46,7 @@ def latex_table(table: Table, reference: str) -> str:
     rows = [[_cell(cell) for cell in row] for row in table.rows]
     lines = [
         r"\begin{table}[htbp]",
-        r"\centering",
+        r"\centering\footnotesize",
         rf"\caption{{{caption}}}",
         rf"\label{{{reference}}}",
         rf"\begin{{tabular}}{{{_columns(table)}}}",

@@ -79,7 +79,7 @@ def _values(arm: Arm, column: str) -> dict[str, Any]:
 
 def _images(found: dict[str, Any]) -> Cell:
     cell = count(found["n"])
-    return replace(cell, range=f"small: {found['small']}") if found["small"] else cell
+    return replace(cell, range=f"({found['small']})") if found["small"] else cell
 
 
 def _metric(found: dict[str, Any], name: str) -> Any:

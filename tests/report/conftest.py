@@ -3,7 +3,8 @@
 import csv
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,7 @@ def write_run(
     bare: bool = False,
     one_class: bool = False,
     staged: bool = False,
+    columns: Mapping[str, Sequence[str]] | None = None,
     tied: bool = False,
     missing: bool = False,
 ) -> None:
@@ -96,6 +98,7 @@ def write_run(
         bare: metrics and predictions only.
         one_class: the test split holds no other class than the first.
         staged: with records of every stage and with a schedule; older runs have none.
+        columns: properties of the images; the texts are repeated until all have one.
         tied: many scores are equal.
         missing: of several labels, a third is not known.
     """
@@ -104,6 +107,9 @@ def write_run(
     splits = draw_predictions(names, skill, seed, task, n)
     if one_class:
         splits[1].labels[:] = 0
+    if columns:
+        repeated = {name: (tuple(v) * n)[:n] for name, v in columns.items()}
+        splits = [replace(split, columns=repeated) for split in splits]
     for split in splits:
         if tied:
             split.probs[:] = split.probs.round(1)
@@ -256,6 +262,21 @@ def multiclass_folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("multiclass")
     names = ("basophil", "_eosinophil", HOSTILE, "a" * 80)
     write_run(folder / "frozen" / "seed-3", names, skill=1.5, task="multiclass")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def columns_folder(tmp_path_factory) -> Path:
+    """Two arms, with a column of a hostile value, a rare one and one not known."""
+    folder = tmp_path_factory.mktemp("columns")
+    sites = ["*A & B_1", HOSTILE, "*A & B_1", "", HOSTILE, "*A & B_1", "*A & B_1"]
+    columns = {"site": sites * 3 + ["rare"], "a/b": [str(i) for i in range(40)]}
+    for arm, skill in (("scratch", 0.9), ("two_phase", 2.2)):
+        names, run = ("normal", "100 % ill"), folder / arm / "seed-0"
+        staged = arm == "two_phase"
+        write_run(
+            run, names, skill=skill, task="binary", staged=staged, columns=columns
+        )
     return folder
 
 
