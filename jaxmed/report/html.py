@@ -175,7 +175,7 @@ def _contents(context: dict[str, Any]) -> list[tuple[str, str]]:
         ("data", "Data", True),
         ("training", "Training", context["staged"] or context["trained"]),
         ("discrimination", "Curves and confusion", True),
-        ("thresholds", "Thresholds", context["explorer"]),
+        ("thresholds", "Thresholds", True),
         ("classes", "Classes", True),
         ("subgroups", "Subgroups", context["subgroups"]),
         ("calibration", "Calibration", True),
