@@ -39,7 +39,7 @@ def describe_environment(data: "Dataset", prepared: "Prepared") -> dict[str, Any
         "platform": platform.platform(),
         "devices": [device.device_kind for device in jax.devices()],
         "git_revision": git_revision(),
-        "data": _describe_data(data),
+        "data": describe_data(data),
         "weights": {"name": start.name, "fingerprint": start.fingerprint},
         "precision": precision_of(model),
         "preprocessing": asdict(prepared.preprocessing),
@@ -49,7 +49,8 @@ def describe_environment(data: "Dataset", prepared: "Prepared") -> dict[str, Any
     }
 
 
-def _describe_data(data: "Dataset") -> dict[str, Any]:
+def describe_data(data: "Dataset") -> dict[str, Any]:
+    """Returns what a data set is made of: sizes, classes, patients, what was skipped."""
     splits = {name: getattr(data, name) for name in SPLITS}
     described = {
         "source": data.source,

@@ -31,7 +31,7 @@ def arm_section(
     limits: Ranges,
     scale: LogNorm | None,
     expected: Sequence[Expected],
-    maps: int,
+    room: int,
     advance: Advance,
 ) -> dict[str, Any]:
     """Draws the figures of all runs of an arm and gathers what the page needs.
@@ -42,7 +42,7 @@ def arm_section(
         limits: common ranges of the training curves.
         scale: common scale of the learning rates' colours.
         expected: published numbers.
-        maps: the largest number of maps to show.
+        room: for the gallery, in characters of the page.
         advance: told of every run drawn.
 
     Returns:
@@ -67,7 +67,7 @@ def arm_section(
         "counts": confusion_table(matrix, run.class_names) if matrix else None,
         "classes": class_table(run),
         "thresholds": None if run.task == "binary" else class_threshold_table(run),
-        "gallery": gallery_items(run, maps),
+        "gallery": gallery_items(run, room),
         "groups": groups_table(run),
         "environment": environment_table(run),
         "config": run.config,

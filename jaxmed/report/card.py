@@ -98,7 +98,8 @@ def _calibration(arm: Arm) -> list[str]:
     before, after = (test.get(n, {}).get("value") for n in ("ece", "ece_calibrated"))
     if before is None:
         return []
-    said = f"Expected calibration error on test {spell(before)}"
+    seed = f" (seed {arm.first.seed})" if len(arm.runs) > 1 else ""
+    said = f"Expected calibration error on test {spell(before)}{seed}"
     if after is not None:
         method = SCALINGS.get(scaling.get("method", ""), "temperature scaling")
         said += f", and {spell(after)} after {method} fitted on {scaling['chosen_on']}"

@@ -1,6 +1,7 @@
 """What was chosen, on which split: the epoch, the threshold, the calibration."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from jaxmed.report.records import Arm, RunRecord
 from jaxmed.report.style import spell
@@ -58,7 +59,7 @@ def _threshold(run: RunRecord) -> tuple[Cell, ...]:
     elif value is None:
         cell = Cell(text="–", note=str(choice.get("reason", "undefined")), words=True)
     else:
-        cell = number(value)
+        cell = replace(number(value), words=True)
     return cell, word(rule), word(choice.get("chosen_on", "?"))
 
 
@@ -70,6 +71,7 @@ def _calibration(run: RunRecord) -> tuple[Cell, ...]:
         value = scaling["temperature"]
         reason = str(scaling.get("reason", ""))
         cell = Cell(text="–", note=reason) if value is None else number(value)
+        cell = replace(cell, words=True)
     else:
         cell = word("scale and bias, in metrics.json")
     return cell, word(f"{name}, least log loss"), word(scaling.get("chosen_on", "?"))

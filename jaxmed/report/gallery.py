@@ -11,8 +11,9 @@ from jaxmed.report.pictures import Shot, cam_shot
 from jaxmed.report.records import Arm, Cam, RunRecord
 from jaxmed.report.style import spell
 
-SHOWN = 96
-"""At most so many maps in a page; at 15–30 kB each they stay below 3 MB."""
+EMBEDDED = 4_000_000
+"""Characters of pictures in a page at most, so that it stays below 10 MB; one of 224
+pixels takes 10,000 to 40,000."""
 KINDS = {
     "loss": "highest loss",
     "uncertain": "least certain",
@@ -60,14 +61,24 @@ class Item:
         return {name: json.dumps(value) for name, value in found.items()}
 
 
-def gallery_items(run: RunRecord, limit: int) -> tuple[Item, ...]:
-    """The first maps of a run, those with the highest loss in front.
+def gallery_items(run: RunRecord, room: int) -> tuple[Item, ...]:
+    """As many maps of a run as there is room for, with the highest loss in front.
+
+    Args:
+        run: the kinds of its maps take turns, so that of each kind some are shown.
+        room: in characters of the page.
 
     Raises:
         InputError: a file is not an image.
     """
     rows = {name: row for row, name in enumerate(run.predictions["test"].ids)}
-    items = [_item(run, cam, rows.get(cam.id)) for cam in run.cams[:limit]]
+    items = []
+    for cam in run.cams:
+        item = _item(run, cam, rows.get(cam.id))
+        room -= len(item.shot.src)
+        if room < 0:
+            break
+        items.append(item)
     rank = {kind: place for place, kind in enumerate(KINDS.values())}
     items.sort(key=lambda item: min((rank.get(k, 9) for k in item.kinds), default=9))
     return tuple(items)

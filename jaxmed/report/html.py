@@ -24,7 +24,7 @@ from jaxmed.report.drawings import (
     usefulness_drawings,
 )
 from jaxmed.report.explorer import explorer_context
-from jaxmed.report.gallery import SHOWN, describe_gallery, gallery_filters
+from jaxmed.report.gallery import EMBEDDED, describe_gallery, gallery_filters
 from jaxmed.report.notes import facts, section_notes
 from jaxmed.report.page import render_page
 from jaxmed.report.pictures import Shot, samples_shot
@@ -105,9 +105,9 @@ def _arms(
     arms: Sequence[Arm], expected: Sequence[Expected], advance: Advance
 ) -> dict[str, Any]:
     runs = [run for arm in arms for run in arm.runs]
-    limits, scale, maps = common_limits(runs), rate_scale(runs), SHOWN // len(arms)
+    limits, scale, room = common_limits(runs), rate_scale(runs), EMBEDDED // len(arms)
     sections = [
-        arm_section(index, arm, limits, scale, expected, maps, advance)
+        arm_section(index, arm, limits, scale, expected, room, advance)
         for index, arm in enumerate(arms)
     ]
     return {
@@ -175,7 +175,7 @@ def _contents(context: dict[str, Any]) -> list[tuple[str, str]]:
         ("data", "Data", True),
         ("training", "Training", context["staged"] or context["trained"]),
         ("discrimination", "Curves and confusion", True),
-        ("thresholds", "Thresholds", context["explorer"]),
+        ("thresholds", "Thresholds", True),
         ("classes", "Classes", True),
         ("subgroups", "Subgroups", context["subgroups"]),
         ("calibration", "Calibration", True),

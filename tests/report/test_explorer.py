@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxmed.report import read_run
+from jaxmed.report import build_report, read_run
 from jaxmed.report.explorer import decide, explorables, explorer_context
 from jaxmed.report.records import Arm
 
@@ -67,6 +67,13 @@ def test_what_is_too_much_for_the_page_is_left_out(run, monkeypatch):
     assert len(some["missing"]) == 3
     monkeypatch.setattr("jaxmed.report.explorer.EMBEDDED", 10)
     assert explorer_context(arms) is None
+
+
+def test_a_page_that_cannot_hold_the_scores_says_so(run, monkeypatch):
+    monkeypatch.setattr("jaxmed.report.explorer.EMBEDDED", 10)
+    html = build_report(run.folder.parents[1], title="large").read_text()
+    assert "too many scores to hold in a page of this size" in html
+    assert 'id="scores"' not in html
 
 
 def test_no_threshold_on_val(tmp_path: Path, write_experiment):
