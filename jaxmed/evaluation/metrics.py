@@ -77,15 +77,22 @@ class Decisions(Measure):
 
     Args:
         predictions: n images.
+        decided: what was decided, shaped as the labels; None for what `decide` does.
         per_class: also of each class, and averaged.
     """
 
-    def __init__(self, predictions: Predictions, *, per_class: bool = True):
+    def __init__(
+        self,
+        predictions: Predictions,
+        decided: np.ndarray | None = None,
+        *,
+        per_class: bool = True,
+    ):
         self._per_class = per_class
         self._task, self._names = predictions.task, predictions.class_names
         self._places = {name: i for i, name in enumerate(self._names)}
         self.images = len(predictions.ids)
-        decided = decide(predictions)
+        decided = decide(predictions) if decided is None else decided
         self._quadratic = None
         if self._task == "ordinal":
             self._quadratic = QuadraticKappa(predictions.labels, decided)
