@@ -36,8 +36,8 @@ def compare_arms(
         seed: of the bootstrap.
 
     Returns:
-        Plain dicts, lists and numbers. "arms": by name and metric, `Paired.summary`.
-        "comparisons": a list of {"a", "b", "metrics", "per_class"}; of each metric,
+        Plain dicts, lists and numbers. "arms": by name {"metrics"}, of each metric
+        `Paired.summary`. "comparisons": a list of {"a", "b", "metrics", "per_class"}; of each metric,
         `Paired.difference` of a - b with "p_holm", and under "over_seeds", where both
         have several, `Paired.over_seeds` with its own "p_holm". p values of one metric
         are adjusted for the number of pairs, those of one metric of each class for
@@ -70,7 +70,7 @@ def compare_arms(
     ]
     _adjust(comparisons)
     summaries = {
-        name: {metric: paired.summary(name, key) for metric, key in overall.items()}
+        name: {"metrics": {m: paired.summary(name, key) for m, key in overall.items()}}
         for name in arms
     }
     return _described(paired, bootstrap) | {

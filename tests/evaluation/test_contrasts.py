@@ -53,7 +53,7 @@ def test_binary_differences_are_scikit_learns_at_each_runs_threshold(draw):
         difference = comparison["metrics"][metric]
         assert difference["value"] == pytest.approx(value_b - value_a, abs=1e-6)
         assert difference["ci_low"] <= difference["value"] <= difference["ci_high"]
-        assert found["arms"]["a"][metric]["value"] == pytest.approx(value_a, abs=1e-6)
+        assert found["arms"]["a"]["metrics"][metric]["value"] == pytest.approx(value_a, abs=1e-6)
         assert difference["p_holm"] == difference["p"]
     tests = {name: one["test"] for name, one in comparison["metrics"].items()}
     assert tests["auroc"] == "delong"
@@ -145,7 +145,7 @@ def test_seeds_are_tested_apart_from_images(draw):
     assert apart["value"] == pytest.approx(difference["value"])
     assert apart["seeds"] == [2, 3]
     assert apart["p"] != difference["p"]
-    summary = found["arms"]["a"]["auroc"]
+    summary = found["arms"]["a"]["metrics"]["auroc"]
     each = [sk.roc_auc_score(first.labels, one.predictions.probs[:, 1]) for one in a]
     assert summary["std"] == pytest.approx(np.std(each, ddof=1))
     assert (summary["min"], summary["max"]) == pytest.approx((min(each), max(each)))
