@@ -136,8 +136,9 @@ def _check_images(first: Judged, other: Judged) -> None:
 
 
 def _check_groups(first: Judged, other: Judged) -> None:
-    pairs = zip(first.predictions.groups or (), other.predictions.groups or ())
-    for name, (a, b) in zip(first.predictions.ids, pairs):
+    ours, theirs = first.predictions, other.predictions
+    groups = ours.groups or (), theirs.groups or ()
+    for name, a, b in zip(ours.ids, *groups, strict=True):
         if a != b:
             raise _refusal(
                 first, other, f"the group of the image {name!r} is {a!r} and {b!r}"

@@ -37,11 +37,11 @@ def compare_arms(
 
     Returns:
         Plain dicts, lists and numbers. "arms": by name {"metrics"}, of each metric
-        `Paired.summary`. "comparisons": a list of {"a", "b", "metrics", "per_class"}; of each metric,
-        `Paired.difference` of a - b with "p_holm", and under "over_seeds", where both
-        have several, `Paired.over_seeds` with its own "p_holm". p values of one metric
-        are adjusted for the number of pairs, those of one metric of each class for
-        pairs and classes; not for the number of metrics.
+        `Paired.summary`. "comparisons": a list of {"a", "b", "metrics", "per_class"};
+        of each metric, `Paired.difference` of a - b with "p_holm", and under
+        "over_seeds", where both have several, `Paired.over_seeds` with its own
+        "p_holm". p values of one metric are adjusted for the number of pairs, those of
+        one metric of each class for pairs and classes; not for the number of metrics.
 
     Raises:
         InputError: fewer than two arms, or as `Paired`.
@@ -51,7 +51,10 @@ def compare_arms(
     first = next(iter(arms.values()))[0].predictions
     overall, of_classes = overall_keys(first), class_keys(first)
     bootstrap = Bootstrap(resamples=resamples, seed=seed)
-    wanted = [*overall.values(), *(k for of in of_classes.values() for k in of.values())]
+    wanted = [
+        *overall.values(),
+        *(k for of in of_classes.values() for k in of.values()),
+    ]
     paired = Paired(arms, wanted, bootstrap)
     pairs = [(b, a) for a, b in combinations(arms, 2)]
     if not all_pairs:

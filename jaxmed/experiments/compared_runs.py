@@ -148,7 +148,9 @@ def _name(arms: Sequence[tuple[Path, list[ComparedRun]]]) -> list[str]:
 
 def _notes(arms: dict[str, tuple[ComparedRun, ...]]) -> Iterable[str]:
     runs = [run for arm in arms.values() for run in arm]
-    unsure = [str(run.folder) for run in runs if "fingerprint" not in run.record.metrics]
+    unsure = [
+        str(run.folder) for run in runs if "fingerprint" not in run.record.metrics
+    ]
     if unsure:
         yield (
             "Whether predictions were edited cannot be told, for metrics.json has no "

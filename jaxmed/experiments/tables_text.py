@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from jaxmed.report.tables import Cell, Table
 
+# Columns of a terminal from which on intervals stand beside their values, not below.
+WIDE = 110
+
 
 def print_table(table: "Table | None") -> None:
     """Prints a table and an empty line; nothing for None."""
@@ -39,19 +42,31 @@ def _print_rich(table: "Table") -> None:
     from rich.table import Table as RichTable
     from rich.text import Text
 
+    console = Console(highlight=False)
+    between = " " if console.width >= WIDE else "\n"
     drawn = RichTable(
         title=Text(table.caption),
         title_justify="left",
         caption=Text(table.note) if table.note else None,
         caption_justify="left",
+        box=None,
+        pad_edge=False,
+        padding=(0, 2, 0, 0),
     )
-    for name, left in zip(table.head, _words(table), strict=True):
+    rows = [[_text(cell, between) for cell in row] for row in table.rows]
+    columns = zip(*rows, strict=True)
+    for name, left, texts in zip(table.head, _words(table), columns, strict=True):
+        lines = [line for text in texts for line in text.split("\n")]
         drawn.add_column(
-            Text(name), justify="left" if left else "right", overflow="fold"
+            Text(name),
+            justify="left" if left else "right",
+            overflow="fold",
+            # Names and words wrap before an interval does.
+            min_width=None if left else max(map(len, lines)),
         )
-    for row in table.rows:
-        drawn.add_row(*(Text(_text(cell)) for cell in row))
-    Console(highlight=False).print(drawn)
+    for row in rows:
+        drawn.add_row(*map(Text, row))
+    console.print(drawn)
 
 
 def _words(table: "Table") -> list[bool]:
@@ -61,6 +76,6 @@ def _words(table: "Table") -> list[bool]:
     return [True, *words[1:]]
 
 
-def _text(cell: "Cell") -> str:
+def _text(cell: "Cell", between: str = " ") -> str:
     beside = cell.range or (f"({cell.note})" if cell.note else "")
-    return f"{cell.text} {beside}".strip()
+    return f"{cell.text}{between}{beside}".strip()

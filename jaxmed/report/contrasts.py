@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from jaxmed.evaluation.intervals import LEVEL
 from jaxmed.report.style import spell
 from jaxmed.report.tables import Cell, Table, estimate, metric_title, number, word
 from jaxmed.report.verdict import gap
@@ -25,18 +26,16 @@ def tell_contrasts(found: Contrasts) -> list[str]:
     for one in found["comparisons"]:
         main = "auroc" if _defined(one, "auroc") else "accuracy"
         if not _defined(one, main):
-            sentences.append(f"{one['a']} and {one['b']} cannot be told apart or alike.")
+            sentences.append(
+                f"{one['a']} and {one['b']}: neither AUROC nor accuracy is defined for "
+                "both; the table says why."
+            )
             continue
-        difference = one["metrics"][main]
         value = found["arms"][one["a"]]["metrics"][main]["value"]
-        p = f"p {_equals(difference['p'])}"
-        if _adjusted(found):
-            p += f", for {len(found['comparisons'])} comparisons "
-            p += _equals(difference["p_holm"])
+        difference = one["metrics"][main]
         sentences.append(
             f"{one['a']} has a test {metric_title(main)} of {spell(value)}, "
-            f"{gap(shown(difference), one['b'])}; {p} "
-            f"({TESTS[difference['test']]})."
+            f"{gap(shown(difference), one['b'])}; {_significance(found, difference)}."
         )
     return sentences
 
@@ -47,9 +46,10 @@ def explain_contrasts(found: Contrasts) -> list[str]:
     if "groups" in found:
         images += f" of {found['groups']:,} groups, which are drawn as wholes"
     formula = "" if "groups" in found else "DeLong's for the AUROC of one class, else "
+    method, times = (found["intervals"][name] for name in ("method", "resamples"))
     sentences = [
-        f"The same {images}. Intervals are 95 %: {formula}{found['intervals']['method']}"
-        f" ({found['intervals']['resamples']:,} resamples). p values are two-sided.",
+        f"The same {images}. Intervals are 95 %: {formula}{method} ({times:,} "
+        "resamples). p values are two-sided.",
         "Decisions are at each run's own threshold, chosen on its validation split."
         if found["task"] in ("binary", "multilabel")
         else "Decisions are the most probable class.",
@@ -61,7 +61,7 @@ def explain_contrasts(found: Contrasts) -> list[str]:
     ]
     if _adjusted(found):
         sentences.append(
-            "p (Holm) is adjusted for the number of comparisons, each metric on its own."
+            "p (Holm) is adjusted for the number of comparisons, metric by metric."
         )
     if any(_has_seeds(one) for one in found["comparisons"]):
         sentences.append(
@@ -82,9 +82,7 @@ def difference_table(found: Contrasts, one: Contrasts) -> Table:
     a, b = one["a"], one["b"]
     rows = []
     for metric, difference in one["metrics"].items():
-        values = (
-            number(found["arms"][n]["metrics"][metric]["value"]) for n in (a, b)
-        )
+        values = (number(found["arms"][n]["metrics"][metric]["value"]) for n in (a, b))
         note = " ↓" if metric in LOWER_IS_BETTER else ""
         name = word(f"{metric_title(metric)}{note}")
         rows.append((name, *values, *_tested(found, difference)))
@@ -176,6 +174,19 @@ def spell_p(p: float | None) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
+def _significance(found: Contrasts, difference: Mapping[str, Any]) -> str:
+    """Says the p values, and if what looks clear is not once it is adjusted."""
+    p, adjusted = difference["p"], difference["p_holm"]
+    text = f"{TESTS[difference['test']]}: p {_equals(p)}"
+    if not _adjusted(found):
+        return text
+    text += (
+        f", adjusted for {len(found['comparisons'])} comparisons {_equals(adjusted)}"
+    )
+    unclear = p <= 1 - LEVEL < adjusted
+    return f"{text}, so no longer clear" if unclear else text
+
+
 def _row(difference: Mapping[str, Any], on: str) -> dict[str, Any]:
     found = shown(difference)
     row = {"on": on, "difference": found["value"]}
@@ -193,10 +204,13 @@ def _tested(found, difference, holm: bool = False) -> tuple[Cell, ...]:
 
 
 def _p_cells(found, difference, holm: bool = False) -> tuple[Cell, ...]:
-    names = ("p", "p_holm") if holm or _adjusted(found) else ("p",)
-    return tuple(
-        Cell(text=spell_p(difference[name]), exact=difference[name]) for name in names
-    )
+    p = difference["p"]
+    reason = difference.get("reason", "") if difference["value"] is not None else ""
+    cells = [Cell(text=spell_p(p), exact=p, note=reason)]
+    if holm or _adjusted(found):
+        adjusted = difference["p_holm"]
+        cells.append(Cell(text=spell_p(adjusted), exact=adjusted))
+    return tuple(cells)
 
 
 def _p_heads(found: Contrasts) -> tuple[str, ...]:

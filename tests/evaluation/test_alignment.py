@@ -32,7 +32,7 @@ def test_images_and_classes_in_another_order_are_brought_into_the_first_ones(
     first = draw(task, classes=len(order))
     rows = np.random.default_rng(0).permutation(200)
     other = reorder_classes(first, order).take(rows)
-    thresholds = {name: 0.4 for name in first.class_names[-1:]}
+    thresholds = dict.fromkeys(first.class_names[-1:], 0.4)
     ours, theirs = align([judge(first, thresholds), judge(other)])
     assert theirs.predictions.class_names == first.class_names
     assert theirs.predictions.ids == first.ids

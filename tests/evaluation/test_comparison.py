@@ -139,7 +139,6 @@ def test_which_test_is_used(arms, draw):
     assert paired_difference(several[:1], several[1:])["test"] == "bootstrap"
 
 
-
 def test_with_patients_only_the_bootstrap_is_used_and_it_draws_them(arms):
     a, b = arms[0][0], arms[1][0]
     copies = np.repeat(np.arange(150), 4)

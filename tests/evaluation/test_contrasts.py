@@ -22,7 +22,6 @@ def another(predictions, seed, noise=0.3):
     return replace(predictions, probs=probs / probs.sum(axis=1, keepdims=True))
 
 
-
 BINARY = {
     "auroc": lambda y, p, d: sk.roc_auc_score(y, p[:, 1]),
     "auprc": lambda y, p, d: sk.average_precision_score(y, p[:, 1]),
@@ -53,7 +52,9 @@ def test_binary_differences_are_scikit_learns_at_each_runs_threshold(draw):
         difference = comparison["metrics"][metric]
         assert difference["value"] == pytest.approx(value_b - value_a, abs=1e-6)
         assert difference["ci_low"] <= difference["value"] <= difference["ci_high"]
-        assert found["arms"]["a"]["metrics"][metric]["value"] == pytest.approx(value_a, abs=1e-6)
+        assert found["arms"]["a"]["metrics"][metric]["value"] == pytest.approx(
+            value_a, abs=1e-6
+        )
         assert difference["p_holm"] == difference["p"]
     tests = {name: one["test"] for name, one in comparison["metrics"].items()}
     assert tests["auroc"] == "delong"
@@ -69,9 +70,7 @@ def test_macro_auroc_by_bootstrap_and_each_class_by_delong(draw, task):
     (comparison,) = compare_arms(arms, resamples=50)["comparisons"]
     macro = comparison["metrics"]["auroc"]
     assert macro["test"] == "bootstrap"
-    expected = [
-        sk.roc_auc_score(p.truth, p.probs, average="macro") for p in (a, b)
-    ]
+    expected = [sk.roc_auc_score(p.truth, p.probs, average="macro") for p in (a, b)]
     assert macro["value"] == pytest.approx(expected[1] - expected[0], abs=1e-9)
     assert ("quadratic_kappa" in comparison["metrics"]) == (task == "ordinal")
     p_values = []
@@ -91,7 +90,7 @@ def test_labels_that_are_not_known_are_left_out(draw):
     labels[:50, 1] = -1
     a = replace(a, labels=labels)
     b = another(a, 1)
-    thresholds = {name: 0.3 for name in a.class_names}
+    thresholds = dict.fromkeys(a.class_names, 0.3)
     arms = {"a": [judge(a, thresholds)], "b": [judge(b, thresholds)]}
     (comparison,) = compare_arms(arms, resamples=20)["comparisons"]
     of_class = comparison["per_class"]["class 1"]
