@@ -206,9 +206,6 @@ def _record(model: Classifier, keep: Callable[[str, str, jax.Array], None]) -> N
         weights = jax.tree.leaves(nnx.state(module))
         if len(path) < 2 or not callable(module) or not weights:
             continue
-        # A DenseNet's has the ReLU that torchvision applies after it.
-        if path == ("backbone", "features"):
-            continue
         name = module_name(model, dotted(path))
         note = functools.partial(keep, name, type(module).__name__)
         parent, key = modules[path[:-1]], path[-1]

@@ -56,7 +56,8 @@ class Augmentation:
 
         Args:
             images: uint8 or float32 (n, h, w, 1 or 3) in [0, 255].
-            key: with its place in the batch it decides what happens to an image.
+            key: with its place in the batch it decides what happens to an image. Or
+                a key for each image, (n,), which then does so alone.
             size: side of the square that `crop` makes; None keeps height and width.
 
         Returns:
@@ -78,7 +79,7 @@ class Augmentation:
 
         # A key for each image, so that batches filled up with padding, as several
         # devices need it, are augmented as others.
-        keys = jax.random.split(key, len(images))
+        keys = key if key.ndim else jax.random.split(key, len(images))
         return jax.vmap(augment)(images.astype(jnp.float32), keys)
 
     def describe(self) -> list[dict[str, Any]]:

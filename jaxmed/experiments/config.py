@@ -195,6 +195,23 @@ class TrainConfig:
         low=0,
         below=1,
     )
+    cache: str = setting(
+        "what frozen stages give, computed once in a phase: auto (kept where it saves "
+        "time), float32 or bfloat16 (wherever it can be), or off",
+        "auto",
+        choices=("auto", "off", "float32", "bfloat16"),
+    )
+    cache_memory: float = setting(
+        "gigabytes of it to keep in memory; more goes to disk, below the run",
+        4.0,
+        low=0,
+    )
+    cache_views: int = setting(
+        "views of each augmented image to draw once and keep; 0 draws anew in every "
+        "epoch and keeps nothing",
+        0,
+        low=0,
+    )
     loss: str = setting(
         "cross_entropy (of a softmax; of sigmoids if multi-label or a single logit) or "
         "focal (which counts images less the surer they are right)",

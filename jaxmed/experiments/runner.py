@@ -15,6 +15,7 @@ from jaxmed.experiments.arms import (
 )
 from jaxmed.experiments.augmented import write_augmented
 from jaxmed.experiments.cams import write_cams
+from jaxmed.experiments.config import TrainConfig
 from jaxmed.experiments.environment import describe_environment
 from jaxmed.experiments.folders import (
     ENVIRONMENT,
@@ -30,6 +31,7 @@ from jaxmed.files import remove_unfinished
 
 if TYPE_CHECKING:
     from jaxmed.data.dataset import Dataset
+    from jaxmed.training.cache_plan import CacheSettings
 
 
 def train_run(
@@ -88,6 +90,7 @@ def train_run(
             prepared.strategy,
             **training_settings(prepared, config.train),
             ema=config.train.ema,
+            cache=_cache_settings(config.train, folder),
             seed=seed,
             select=config.train.select,
             checkpoints=folder / "checkpoints",
@@ -98,6 +101,17 @@ def train_run(
     environment |= {"best": result.best, "seconds": seconds}
     write_json(folder / ENVIRONMENT, environment)
     _write_results(folder, recipe, arm, prepared, data)
+
+
+def _cache_settings(train: TrainConfig, folder: Path) -> "CacheSettings":
+    from jaxmed.training.cache_plan import CacheSettings
+
+    return CacheSettings(
+        mode=train.cache,
+        views=train.cache_views,
+        memory=train.cache_memory,
+        folder=folder,
+    )
 
 
 def _write_results(

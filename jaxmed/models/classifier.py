@@ -5,7 +5,7 @@ import math
 import jax
 from flax import nnx
 
-from jaxmed.models.backbone import Backbone
+from jaxmed.models.backbone import Backbone, run_stages
 from jaxmed.models.initializers import uniform
 from jaxmed.scale import scale_of
 
@@ -107,9 +107,38 @@ class Classifier(nnx.Module):
         *,
         mask: jax.Array | None = None,
         rngs: nnx.Rngs | None = None,
+        start: str | None = None,
+        stop: str | None = None,
     ) -> jax.Array:
-        """Computes the last feature map, (n, h', w', c)."""
-        return self.backbone.features(images, mask=mask, rngs=rngs)
+        """Runs the backbone, or a part of it.
+
+        Args:
+            images: see `__call__`; or what enters the stage `start`, (n, h, w, c).
+            mask, rngs: see `__call__`.
+            start: the stage to begin with; None is the first.
+            stop: the stage to end before; None runs the last one too.
+
+        Returns:
+            float32 (n, h', w', c'): the last feature map, or what enters `stop`.
+        """
+        return run_stages(
+            self.backbone, images, mask=mask, rngs=rngs, start=start, stop=stop
+        )
+
+    def entering(self, entry: str, images: jax.Array) -> jax.Array:
+        """Computes what `__call__` takes with this `entry` in the images' place.
+
+        Args:
+            entry: a stage.
+            images: see `__call__`.
+
+        Returns:
+            float32: the map that enters the stage, (n, h, w, c), or the pooled
+            features that enter the head, (n, num_features).
+        """
+        if entry == "head":
+            return self.backbone.pool(self.features(images))
+        return self.features(images, stop=entry)
 
     def classify(
         self, features: jax.Array, *, rngs: nnx.Rngs | None = None
@@ -124,6 +153,7 @@ class Classifier(nnx.Module):
         mask: jax.Array | None = None,
         rngs: nnx.Rngs | None = None,
         frozen_backbone: bool = False,
+        entry: str | None = None,
     ) -> jax.Array:
         """Computes logits.
 
@@ -134,10 +164,14 @@ class Classifier(nnx.Module):
             rngs: turns dropout and stochastic depth on and gives their random stream
                 "dropout".
             frozen_backbone: leaves them off in the backbone all the same.
+            entry: the stage that `images` are the input of, in place of images; see
+                `entering`.
 
         Returns:
             float32 (n, num_classes).
         """
+        if entry == "head":
+            return self.head(images, rngs=rngs)
         inner = None if frozen_backbone else rngs
-        features = self.features(images, mask=mask, rngs=inner)
+        features = self.features(images, mask=mask, rngs=inner, start=entry)
         return self.head(self.backbone.pool(features, rngs=inner), rngs=rngs)

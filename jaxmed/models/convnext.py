@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxmed.errors import InputError
+from jaxmed.models.backbone import numbers_of
 from jaxmed.models.initializers import normal
 from jaxmed.models.sequence import Numbered
 from jaxmed.models.stochastic_depth import drop_rows
@@ -87,7 +88,7 @@ class Block(nnx.Module):
 
 
 class Features(nnx.List):
-    """Images to the last feature map: torchvision's `features`.
+    """The layers of torchvision's `features`.
 
     The stem, then the stages, with what shrinks the map between them.
     """
@@ -113,31 +114,6 @@ class Features(nnx.List):
             blocks = [Block(width, step * (first + j), rngs=rngs) for j in range(depth)]
             modules.append(nnx.List(blocks))
         super().__init__(modules)
-
-    def __call__(
-        self,
-        images: jax.Array,
-        *,
-        mask: jax.Array | None = None,
-        rngs: nnx.Rngs | None = None,
-    ) -> jax.Array:
-        """See `Backbone.features`: (n, h/32, w/32, c), rounded down at every step.
-
-        Raises:
-            InputError: the images are smaller than 32 pixels.
-        """
-        del mask  # No norm here looks at more than one pixel.
-        height, width = images.shape[1:3]
-        if min(height, width) < MIN_SIZE:
-            raise InputError(
-                f"ConvNeXt needs images of at least {MIN_SIZE}×{MIN_SIZE} pixels, got "
-                f"{height}×{width}. Set a larger image size."
-            )
-        x = images
-        for i, modules in enumerate(self):
-            for module in modules:
-                x = module(x, rngs=rngs) if i % 2 else module(x)
-        return x
 
 
 class ConvNeXt(nnx.Module):
@@ -173,6 +149,27 @@ class ConvNeXt(nnx.Module):
         self.classifier = Numbered({0: _norm(widths[-1], rngs)})
         self.num_features = widths[-1]
 
+    def run_stage(
+        self,
+        stage: str,
+        x: jax.Array,
+        *,
+        mask: jax.Array | None = None,
+        rngs: nnx.Rngs | None = None,
+    ) -> jax.Array:
+        """See `Backbone.run_stage`; every step down rounds sizes down.
+
+        Raises:
+            InputError: images smaller than 32 pixels.
+        """
+        del mask  # No norm here looks at more than one pixel.
+        if stage == "stem":
+            _check_size(x)
+        for number in numbers_of(self.stages, stage):
+            for module in self.features[number]:
+                x = module(x, rngs=rngs) if number % 2 else module(x)
+        return x
+
     def pool(self, features: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
         """Averages over space and normalises: (n, h, w, c) to (n, c).
 
@@ -181,6 +178,15 @@ class ConvNeXt(nnx.Module):
         del rngs
         x = jnp.mean(features, axis=(1, 2), keepdims=True)
         return self.classifier[0](x).reshape(x.shape[0], -1)
+
+
+def _check_size(images: jax.Array) -> None:
+    height, width = images.shape[1:3]
+    if min(height, width) < MIN_SIZE:
+        raise InputError(
+            f"ConvNeXt needs images of at least {MIN_SIZE}×{MIN_SIZE} pixels, got "
+            f"{height}×{width}. Set a larger image size."
+        )
 
 
 # Depths, widths and stochastic depth as in torchvision.

@@ -71,7 +71,7 @@ class Transition(nnx.Module):
 
 
 class Features(nnx.Module):
-    """torchvision's `features`, and the ReLU that torchvision applies after it."""
+    """The layers of torchvision's `features`."""
 
     def __init__(
         self,
@@ -82,7 +82,6 @@ class Features(nnx.Module):
         growth: int,
         rngs: nnx.Rngs,
     ):
-        self.blocks = len(depths)
         self.conv0 = _conv(in_channels, width, 7, stride=2, rngs=rngs)
         self.norm0 = BatchNorm(width)
         channels = width
@@ -96,37 +95,6 @@ class Features(nnx.Module):
                 channels //= 2
         self.norm5 = BatchNorm(channels)
         self.channels = channels
-
-    def __call__(
-        self,
-        images: jax.Array,
-        *,
-        mask: jax.Array | None = None,
-        rngs: nnx.Rngs | None = None,
-    ) -> jax.Array:
-        """See `Backbone.features`: (n, h/32, w/32, num_features).
-
-        The stem rounds sizes up, the transitions round them down. The map is the one
-        that is averaged, after the last normalisation and ReLU: what ReLU cuts off
-        says nothing for a class. torchvision's `features` ends before that ReLU.
-
-        Raises:
-            InputError: images too small for the last transition.
-        """
-        del rngs
-        height, width = images.shape[1:3]
-        if min(height, width) < SMALLEST:
-            raise InputError(
-                f"A DenseNet needs images of at least {SMALLEST}×{SMALLEST} pixels, "
-                f"got {height}×{width}."
-            )
-        x = nnx.relu(self.norm0(self.conv0(images), mask=mask))
-        x = max_pool(x, 3, padding=1)
-        for i in range(1, self.blocks + 1):
-            x = getattr(self, f"denseblock{i}")(x, mask=mask)
-            if i < self.blocks:
-                x = getattr(self, f"transition{i}")(x, mask=mask)
-        return nnx.relu(self.norm5(x, mask=mask))
 
 
 class DenseNet(nnx.Module):
@@ -162,10 +130,47 @@ class DenseNet(nnx.Module):
         )
         self.num_features = self.features.channels
 
+    def run_stage(
+        self,
+        stage: str,
+        x: jax.Array,
+        *,
+        mask: jax.Array | None = None,
+        rngs: nnx.Rngs | None = None,
+    ) -> jax.Array:
+        """See `Backbone.run_stage`; the last map is 1/32 of the image.
+
+        The stem rounds sizes up, the transitions round them down. The last map is the
+        one that is averaged, after the last normalisation and ReLU: what ReLU cuts off
+        says nothing for a class. torchvision's `features` ends before that ReLU.
+
+        Raises:
+            InputError: images too small for the last transition.
+        """
+        del rngs
+        layers = self.features
+        if stage == "stem":
+            _check_size(x)
+            x = nnx.relu(layers.norm0(layers.conv0(x), mask=mask))
+            return max_pool(x, 3, padding=1)
+        x = getattr(layers, stage)(x, mask=mask)
+        if stage == self.stages[-1][0]:
+            return nnx.relu(layers.norm5(x, mask=mask))
+        return getattr(layers, stage.replace("denseblock", "transition"))(x, mask=mask)
+
     def pool(self, features: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
         """Averages over space: (n, h, w, c) to (n, c)."""
         del rngs
         return jnp.mean(features, axis=(1, 2))
+
+
+def _check_size(images: jax.Array) -> None:
+    height, width = images.shape[1:3]
+    if min(height, width) < SMALLEST:
+        raise InputError(
+            f"A DenseNet needs images of at least {SMALLEST}×{SMALLEST} pixels, "
+            f"got {height}×{width}."
+        )
 
 
 # Depths and widths as in torchvision.

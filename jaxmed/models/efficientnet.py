@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxmed.models.backbone import numbers_of
 from jaxmed.models.mbconv import Blocks, ConvNorm, FusedMBConv, MBConv
 
 # The probability of dropping a block grows from 0 for the first one to nearly this.
@@ -58,21 +59,6 @@ class Features(nnx.List):
             self.append(blocks)
         self.append(ConvNorm(channels, last, 1, norm=norm, rngs=rngs))
 
-    def __call__(
-        self,
-        images: jax.Array,
-        *,
-        mask: jax.Array | None = None,
-        rngs: nnx.Rngs | None = None,
-    ) -> jax.Array:
-        """See `Backbone.features`: (n, h/32, w/32, num_features), sizes rounded up."""
-        stem, *rows, last = self
-        x = stem(images, mask=mask)
-        for blocks in rows:
-            for block in blocks:
-                x = block(x, mask=mask, rngs=rngs)
-        return last(x, mask=mask)
-
 
 class EfficientNet(nnx.Module):
     """The part of an EfficientNet below its head; a `Backbone`.
@@ -103,6 +89,24 @@ class EfficientNet(nnx.Module):
         )
         self.num_features = last
         self.stages = _by_resolution(rows)
+
+    def run_stage(
+        self,
+        stage: str,
+        x: jax.Array,
+        *,
+        mask: jax.Array | None = None,
+        rngs: nnx.Rngs | None = None,
+    ) -> jax.Array:
+        """See `Backbone.run_stage`; the last map is 1/32 of the image, rounded up."""
+        for number in numbers_of(self.stages, stage):
+            module = self.features[number]
+            if number in (0, len(self.features) - 1):
+                x = module(x, mask=mask)
+            else:
+                for block in module:
+                    x = block(x, mask=mask, rngs=rngs)
+        return x
 
     def pool(self, features: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
         """Averages over space: (n, h, w, c) to (n, c)."""

@@ -94,19 +94,27 @@ class InceptionV3(nnx.Module):
             channels = block.channels
         self.num_features = channels
 
-    def features(
+    def run_stage(
         self,
-        images: jax.Array,
+        stage: str,
+        x: jax.Array,
         *,
         mask: jax.Array | None = None,
         rngs: nnx.Rngs | None = None,
     ) -> jax.Array:
-        """See `Backbone.features`: (n, 8, 8, 2048) of images of 299 pixels.
+        """See `Backbone.run_stage`: the last map of 299 pixels is (n, 8, 8, 2048).
 
         Raises:
-            InputError: the images are smaller than 75 pixels.
+            InputError: images smaller than 75 pixels.
         """
         del rngs
+        if stage == "stem":
+            return self._run_stem(x, mask)
+        for name in dict(self.stages)[stage]:
+            x = getattr(self, name)(x, mask=mask)
+        return x
+
+    def _run_stem(self, images, mask):
         height, width = images.shape[1:3]
         if min(height, width) < MIN_SIZE:
             raise InputError(
@@ -118,10 +126,7 @@ class InceptionV3(nnx.Module):
             x = getattr(self, name)(x, mask=mask)
         x = max_pool(x, 3)
         x = self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(x, mask=mask), mask=mask)
-        x = max_pool(x, 3)
-        for name in MIXED:
-            x = getattr(self, name)(x, mask=mask)
-        return x
+        return max_pool(x, 3)
 
     def pool(self, features: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
         """Averages over space: (n, h, w, c) to (n, c)."""

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxmed.models.backbone import numbers_of
 from jaxmed.models.convolution import convolution
 from jaxmed.models.initializers import kaiming_normal
 from jaxmed.models.normalization import BatchNorm
@@ -77,24 +78,6 @@ class InvertedResidual(nnx.Module):
         return x + y if self.shortcut else y
 
 
-class Features(nnx.List):
-    """The stem, the inverted residuals, and a 1×1 convolution."""
-
-    def __call__(
-        self,
-        images: jax.Array,
-        *,
-        mask: jax.Array | None = None,
-        rngs: nnx.Rngs | None = None,
-    ) -> jax.Array:
-        """See `Backbone.features`: (n, h/32, w/32, 1280), sizes rounded up."""
-        del rngs
-        x = images
-        for block in self:
-            x = block(x, mask=mask)
-        return x
-
-
 class MobileNetV2(nnx.Module):
     """The part of a MobileNetV2 below its head; a `Backbone`.
 
@@ -123,10 +106,24 @@ class MobileNetV2(nnx.Module):
                 channels = width
         stages[-1].append(f"features.{len(blocks)}")
         blocks.append(ConvNorm(channels, LAST, 1, rngs=rngs))
-        self.features = Features(blocks)
+        self.features = nnx.List(blocks)
         names = ("stem", "stage1", "stage2", "stage3", "stage4")
         self.stages = tuple(zip(names, map(tuple, stages), strict=True))
         self.num_features = LAST
+
+    def run_stage(
+        self,
+        stage: str,
+        x: jax.Array,
+        *,
+        mask: jax.Array | None = None,
+        rngs: nnx.Rngs | None = None,
+    ) -> jax.Array:
+        """See `Backbone.run_stage`; the last map is 1/32 of the image, rounded up."""
+        del rngs
+        for number in numbers_of(self.stages, stage):
+            x = self.features[number](x, mask=mask)
+        return x
 
     def pool(self, features: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
         """Averages over space: (n, h, w, 1280) to (n, 1280)."""

@@ -134,20 +134,21 @@ class ResNet(nnx.Module):
         self.layer4 = stage(depths[3], width * 8, 2)
         self.num_features = channels
 
-    def features(
+    def run_stage(
         self,
-        images: jax.Array,
+        stage: str,
+        x: jax.Array,
         *,
         mask: jax.Array | None = None,
         rngs: nnx.Rngs | None = None,
     ) -> jax.Array:
-        """See `Backbone.features`: (n, h/32, w/32, num_features), sizes rounded up."""
+        """See `Backbone.run_stage`; the last map is 1/32 of the image, rounded up."""
         del rngs
-        x = nnx.relu(self.bn1(self.conv1(images), mask=mask))
-        x = max_pool(x, 3, padding=1)
-        for blocks in (self.layer1, self.layer2, self.layer3, self.layer4):
-            for block in blocks:
-                x = block(x, mask=mask)
+        if stage == "stem":
+            x = nnx.relu(self.bn1(self.conv1(x), mask=mask))
+            return max_pool(x, 3, padding=1)
+        for block in getattr(self, stage):
+            x = block(x, mask=mask)
         return x
 
     def pool(self, features: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:

@@ -58,25 +58,6 @@ class Features(Numbered):
         super().__init__(layers)
         self.blocks = tuple(blocks)
 
-    def __call__(
-        self,
-        images: jax.Array,
-        *,
-        mask: jax.Array | None = None,
-        rngs: nnx.Rngs | None = None,
-    ) -> jax.Array:
-        """See `Backbone.features`: (n, h/32, w/32, 512), sizes rounded down."""
-        del rngs
-        x = images
-        for block in self.blocks:
-            for conv, norm in block:
-                x = self[conv](x)
-                if norm is not None:
-                    x = self[norm](x, mask=mask)
-                x = nnx.relu(x)
-            x = max_pool(x, 2)
-        return x
-
 
 class VGG(nnx.Module):
     """The part of a VGG below its head; a `Backbone`.
@@ -117,6 +98,28 @@ class VGG(nnx.Module):
             self.classifier = None
             self.num_features = WIDTHS[-1]
         self.stages = tuple(stages)
+
+    def run_stage(
+        self,
+        stage: str,
+        x: jax.Array,
+        *,
+        mask: jax.Array | None = None,
+        rngs: nnx.Rngs | None = None,
+    ) -> jax.Array:
+        """See `Backbone.run_stage`; the last map is 1/32 of the image, rounded down.
+
+        The layers of the stage "classifier" are in `pool`.
+        """
+        del rngs
+        if stage == "classifier":
+            return x
+        for conv, norm in self.features.blocks[int(stage.removeprefix("block")) - 1]:
+            x = self.features[conv](x)
+            if norm is not None:
+                x = self.features[norm](x, mask=mask)
+            x = nnx.relu(x)
+        return max_pool(x, 2)
 
     def pool(self, features: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
         """Maps (n, h, w, 512) to (n, 4096), or to (n, 512) with `pool="average"`."""

@@ -13,6 +13,7 @@ from jaxmed.models.classifier import Classifier
 from jaxmed.models.precision import resolve_precision, set_precision
 from jaxmed.strategies import Strategy, create_strategy
 from jaxmed.training.batches import check_sampling
+from jaxmed.training.cache_plan import CacheSettings
 from jaxmed.training.checkpoint import open_checkpoints
 from jaxmed.training.feed import check_feed
 from jaxmed.training.loop import Loop
@@ -56,6 +57,7 @@ def fit(
     ema: float = 0.0,
     feed: str = "auto",
     precision: str = "auto",
+    cache: CacheSettings = CacheSettings(),  # noqa: B008
     checkpoints: Path | None = None,
     checkpoint_steps: int = 1000,
     devices: Devices | None = None,
@@ -94,6 +96,7 @@ def fit(
         precision: "float32"; "bfloat16", which layers compute in while parameters,
             statistics and loss are float32, see `jaxmed.models.precision`; or "auto",
             which is bfloat16 where that is fast. The model keeps it.
+        cache: whether frozen stages are computed once in a phase, not in every epoch.
         checkpoints: a folder to save every epoch in. If it holds some of the same
             training, that is gone on with, and ends as if it had not been stopped.
         checkpoint_steps: optimiser steps after which an epoch is saved that is not
@@ -141,6 +144,7 @@ def fit(
             saved=saved,
             checkpoint_steps=checkpoint_steps,
             mesh=mesh,
+            cache=cache,
         )
         loop.run()
     done = loop.journal

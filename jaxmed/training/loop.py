@@ -20,6 +20,8 @@ from jaxmed.models.parameters import Arrays, load
 from jaxmed.progress import Advance, progress
 from jaxmed.strategies import Phase, Strategy
 from jaxmed.training.batches import draw_epoch
+from jaxmed.training.cache_fill import cached_inputs
+from jaxmed.training.cache_plan import CacheSettings
 from jaxmed.training.checkpoint import Checkpoints
 from jaxmed.training.divergence import (
     Diverged,
@@ -27,7 +29,8 @@ from jaxmed.training.divergence import (
     diverged_at,
 )
 from jaxmed.training.epoch import train_epoch
-from jaxmed.training.feed import create_feed
+from jaxmed.training.feed import Feed, create_feed
+from jaxmed.training.inputs import Inputs
 from jaxmed.training.interim import Interim, stop_if_asked
 from jaxmed.training.journal import Journal
 from jaxmed.training.mixing import Mixing
@@ -78,6 +81,7 @@ class Loop:
     saved: Checkpoints | None
     checkpoint_steps: int
     mesh: Mesh
+    cache: CacheSettings
 
     def __post_init__(self) -> None:
         self.journal = Journal(
@@ -92,6 +96,7 @@ class Loop:
             },
             saved=self.saved,
         )
+        self._shared: Feed | None = None
 
     def run(self) -> None:
         """Trains to the end; the model is left with the best epoch's weights."""
@@ -100,22 +105,46 @@ class Loop:
 
     def _run(self) -> None:
         self.journal.resume(self.model)
-        train = self.data.train
-        self._feed = create_feed(
-            self.feed,
-            train.images,
-            train.labels,
-            batch_size=self.batch_size,
-            accumulate=self.accumulate,
-            mesh=self.mesh,
-        )
+        train, val = self.data.train, self.data.val
+        self._images = Inputs(train.images, train.labels, val.images)
         for number, phase in enumerate(self.strategy.phases):
             if not self.journal.is_over(phase):
                 self._run_phase(number, phase)
         load(self.model, self.journal.best_weights())
         eval_parts(self.model)
 
-    def _plan(self, phase: Phase) -> StepPlan:
+    def _inputs(self, phase: Phase) -> Inputs:
+        """Returns the images, or what enters the first stage that the phase trains."""
+        found = cached_inputs(
+            self.model,
+            phase,
+            self.data,
+            preprocessing=self.preprocessing,
+            augmentation=self.augmentation,
+            mixed=bool(self.mixing),
+            settings=self.cache,
+            seed=self.seed,
+            mesh=self.mesh,
+        )
+        return found or self._images
+
+    def _feed_of(self, inputs: Inputs) -> Feed:
+        """Makes the phase's feed; phases that see the images share one."""
+        if inputs is self._images and self._shared:
+            return self._shared
+        feed = create_feed(
+            "stream" if inputs.on_disk else self.feed,
+            inputs.train,
+            inputs.labels,
+            batch_size=self.batch_size,
+            accumulate=self.accumulate,
+            mesh=self.mesh,
+        )
+        if inputs is self._images:
+            self._shared = feed
+        return feed
+
+    def _plan(self, phase: Phase, entry: str | None) -> StepPlan:
         images = self.batch_size * self.accumulate
         return StepPlan(
             phase=phase,
@@ -127,17 +156,22 @@ class Loop:
             accumulate=self.accumulate,
             ema=self.ema,
             steps_per_epoch=math.ceil(len(self.data.train) / images),
+            entry=entry,
         )
 
     def _run_phase(self, number: int, phase: Phase) -> None:
         """Runs what is left of a phase."""
-        plan = self._plan(phase)
+        started = time.perf_counter()
+        inputs = self._inputs(phase)
+        feed = self._feed_of(inputs)
+        spent = time.perf_counter() - started
+        plan = self._plan(phase, inputs.entry)
         definition, state, frozen = begin_phase(self.model, plan)
         state = self.journal.restore(phase, state)
         state, frozen = replicate(state, self.mesh), replicate(frozen, self.mesh)
         key = jax.random.fold_in(jax.random.key(self.seed), number)
         step = functools.partial(
-            self._feed.program(definition, plan),
+            feed.program(definition, plan),
             frozen=frozen,
             key=jax.device_put(key, replicated(self.mesh)),
         )
@@ -153,11 +187,11 @@ class Loop:
                 if not rows:
                     advance(0, step="being compiled")
                 state, trained = self._train_epoch(
-                    plan, step, state, frozen, scale, started, advance
+                    plan, step, state, frozen, inputs, feed, scale, started, advance
                 )
                 seconds = time.perf_counter() - started
                 weights = all_weights(state, frozen)
-                validated = self._validate(definition, weights)
+                validated = self._validate(definition, weights, inputs)
                 advance(0, **trained, **validated)
             row = {
                 "phase": phase.name,
@@ -166,9 +200,10 @@ class Loop:
                 **trained,
                 **validated,
                 **_rates(plan, int(state.step) - 1, scale),
-                "seconds": time.perf_counter() - started,
+                "seconds": time.perf_counter() - started + spent,
                 "images_per_second": count / seconds,
             }
+            spent = 0.0
             check_defined(phase, row, self.select)
             self.journal.enter(row, weights, state)
             stop_if_asked(self.saved)
@@ -183,6 +218,8 @@ class Loop:
         step: Callable[..., TrainState],
         state: TrainState,
         frozen: Frozen,
+        inputs: Inputs,
+        feed: Feed,
         scale: float,
         started: float,
         advance: Advance,
@@ -192,6 +229,7 @@ class Loop:
         self.journal.done, self.journal.seconds = 0, 0.0
         labels, images = self.data.train.labels, self.batch_size * self.accumulate
         order = draw_epoch(labels, self.sampling, seed=self.seed, epoch=epoch)
+        order = inputs.rows(order, seed=self.seed, epoch=epoch)
         advance(min(done * images, len(order)))
 
         def save(state: TrainState, done: int) -> None:
@@ -203,7 +241,7 @@ class Loop:
             return train_epoch(
                 step,
                 state,
-                self._feed,
+                feed,
                 order,
                 scale=np.float32(scale),
                 mesh=self.mesh,
@@ -220,19 +258,24 @@ class Loop:
         except Diverged as diverged:
             where = diverged.step % plan.steps_per_epoch
             raise diverged_at(
-                where, epoch, order[where * images :][:images], self.data.train.ids,
+                where,
+                epoch,
+                # Views of an image are rows of their own.
+                order[where * images :][:images] % len(self.data.train),
+                self.data.train.ids,
                 self.saved,
-            ) from None  # fmt: skip
+            ) from None
 
-    def _validate(self, definition: Any, weights: Arrays) -> dict:
+    def _validate(self, definition: Any, weights: Arrays, inputs: Inputs) -> dict:
         val, task = self.data.val, self.data.task
         logits = compute_logits(
             definition,
             weights,
-            val.images,
+            inputs.val,
             preprocessing=self.preprocessing,
             mesh=self.mesh,
             batch_size=evaluation_batch(self.data),
+            entry=inputs.entry,
         )
         # Where logits overflowed, NumPy warns of it, and we say what it means.
         with np.errstate(all="ignore"):

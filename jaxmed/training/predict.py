@@ -5,6 +5,7 @@ from functools import lru_cache
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
@@ -53,6 +54,7 @@ def compute_logits(
     preprocessing: Preprocessing,
     mesh: Mesh,
     batch_size: int,
+    entry: str | None = None,
     description: str | None = None,
     views: str = "none",
 ) -> np.ndarray:
@@ -65,13 +67,15 @@ def compute_logits(
         preprocessing: uint8 images to network input.
         mesh: the devices.
         batch_size: images a batch; the program is compiled for it.
+        entry: the stage that `images` enter, if they are no images; see
+            `Classifier.entering`.
         description: shown as progress; None shows nothing.
         views: of each image, see `jaxmed.data.views`.
 
     Returns:
         float32 (n, k); (n, views, k) of several views.
     """
-    run = compiled_logits(definition, preprocessing, mesh, views)
+    run = compiled_logits(definition, preprocessing, mesh, views, entry)
     order = np.arange(len(images), dtype=np.int32)
     chunks = []
 
@@ -102,17 +106,24 @@ def compute_logits(
 
 @lru_cache(maxsize=32)
 def compiled_logits(
-    definition: Any, preprocessing: Preprocessing, mesh: Mesh, views: str = "none"
+    definition: Any,
+    preprocessing: Preprocessing,
+    mesh: Mesh,
+    views: str = "none",
+    entry: str | None = None,
 ) -> Callable[[Arrays, ArrayLike, int], jax.Array]:
     """Compiles prediction: weights by path, uint8 images and a view's number to logits.
 
-    All views are one program.
+    All views are one program. With an `entry`, what enters that stage is in the images'
+    place, and has no views.
     """
     whole, cut = replicated(mesh), over_batch(mesh)
 
     def logits(weights, images, number):
-        seen = see(images, number, views=views, preprocessing=preprocessing)
-        return merge(definition, weights, {})(seen)
+        model = merge(definition, weights, {})
+        if entry:
+            return model(images.astype(jnp.float32), entry=entry)
+        return model(see(images, number, views=views, preprocessing=preprocessing))
 
     return jax.jit(logits, in_shardings=(whole, cut, whole), out_shardings=whole)
 

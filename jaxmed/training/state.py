@@ -36,6 +36,9 @@ class StepPlan:
             means none. With d it is d times itself plus 1 - d times the weights after
             every step, statistics included, as timm's ModelEmaV2.
         steps_per_epoch: optimiser steps, which schedules count by.
+        entry: the stage that the step begins with, if what enters it is given in the
+            images' place; see `jaxmed.training.inputs`. Preprocessing, augmentation
+            and mixing are then not for the step to do.
     """
 
     phase: Phase
@@ -47,6 +50,7 @@ class StepPlan:
     accumulate: int = 1
     ema: float = 0.0
     steps_per_epoch: int = 1
+    entry: str | None = None
 
 
 class TrainState(NamedTuple):
@@ -81,7 +85,10 @@ class Frozen(NamedTuple):
 
 
 class Images(NamedTuple):
-    """A split on the devices: uint8 (n, h, w, c), and int32 labels (n,) or (n, k)."""
+    """A split: uint8 (n, h, w, c), and int32 labels (n,) or (n, k).
+
+    With `StepPlan.entry`, what enters that stage is in the images' place.
+    """
 
     images: ArrayLike
     labels: ArrayLike

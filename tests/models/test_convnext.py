@@ -12,6 +12,7 @@ from torchvision.models.convnext import CNBlockConfig
 from torchvision.ops import StochasticDepth
 
 from jaxmed.errors import InputError
+from jaxmed.models.backbone import run_stages
 from jaxmed.models.convnext import CONFIGURATIONS, Block, ConvNeXt, build
 from jaxmed.models.parameters import merge, split
 
@@ -60,7 +61,7 @@ def test_branches_are_dropped_only_with_a_random_stream(backbone):
 
     def features(key):
         rngs = None if key is None else nnx.Rngs(dropout=key)
-        return model.features(images, rngs=rngs)
+        return run_stages(model, images, rngs=rngs)
 
     plain = features(None)
     assert np.array_equal(plain, features(None))
@@ -70,6 +71,6 @@ def test_branches_are_dropped_only_with_a_random_stream(backbone):
 
 
 def test_too_small_images_are_a_sentence(backbone):
-    assert backbone.features(np.zeros((1, 32, 40, 3))).shape == (1, 1, 1, 48)
+    assert run_stages(backbone, jnp.zeros((1, 32, 40, 3))).shape == (1, 1, 1, 48)
     with pytest.raises(InputError, match=r"at least 32×32 pixels, got 64×31\."):
-        backbone.features(np.zeros((1, 64, 31, 3)))
+        run_stages(backbone, jnp.zeros((1, 64, 31, 3)))

@@ -8,6 +8,7 @@ from scipy.stats import ks_2samp
 from torchvision.models import densenet121
 
 from jaxmed.errors import InputError
+from jaxmed.models.backbone import run_stages
 from jaxmed.models.densenet import DenseNet, build
 from jaxmed.models.parameters import split
 from jaxmed.models.zoo import create_model
@@ -22,7 +23,7 @@ def test_maps_and_the_smallest_image_are_torchvisions():
 
     def shape(size):
         images = np.zeros((2, *size, 1), np.float32)
-        return nnx.eval_shape(lambda model: model.features(images), model).shape
+        return nnx.eval_shape(lambda model: run_stages(model, images), model).shape
 
     for size in ((29, 61), (64, 100)):
         with torch.device("meta"):
@@ -37,7 +38,7 @@ def test_maps_and_the_smallest_image_are_torchvisions():
 def test_features_end_after_the_last_relu_and_are_averaged():
     model = DenseNet((1, 1, 1, 1), width=8, growth=8, rngs=nnx.Rngs(0))
     images = np.random.default_rng(0).standard_normal((1, 32, 32, 3), np.float32)
-    features = np.asarray(nnx.jit(lambda m, x: m.features(x))(model, images))
+    features = np.asarray(nnx.jit(lambda m, x: run_stages(m, x))(model, images))
     assert features.min() == 0
     assert features.max() > 0
     grid = np.random.default_rng(1).standard_normal((2, 3, 4, 5), np.float32)

@@ -12,6 +12,7 @@ from torchvision.models import efficientnet_b0, get_model
 from torchvision.ops import StochasticDepth
 
 from jaxmed.models import mbconv
+from jaxmed.models.backbone import run_stages
 from jaxmed.models.efficientnet import CONFIGURATIONS, EfficientNet, build
 from jaxmed.models.normalization import BatchNorm
 from jaxmed.models.parameters import dotted, split
@@ -75,7 +76,7 @@ def test_blocks_are_dropped_only_with_a_random_stream():
     @nnx.jit
     def run(model, images, key):
         rngs = None if key is None else nnx.Rngs(dropout=key)
-        return model.features(images, rngs=rngs)
+        return run_stages(model, images, rngs=rngs)
 
     plain = np.asarray(run(model, images, None))
     assert np.array_equal(plain, run(model, images, None))

@@ -6,6 +6,7 @@ import torch
 from flax import nnx
 from torchvision.models import vgg11_bn
 
+from jaxmed.models.backbone import run_stages
 from jaxmed.models.parameters import split
 from jaxmed.models.vgg import VGG, adaptive_average_pool, build
 from jaxmed.models.zoo import create_model
@@ -101,7 +102,7 @@ def test_masked_rows_do_not_change_the_statistics(narrow):
         model = build("vgg11_bn", in_channels=3, rngs=nnx.Rngs(0))
         norm = model.features[1]
         norm.training = True
-        model.features(images, mask=mask)
+        run_stages(model, images, mask=mask)
         return np.asarray(norm.mean[...])
 
     images = np.random.default_rng(0).standard_normal((3, 32, 32, 3), np.float32)

@@ -26,9 +26,10 @@ class TinyBackbone(nnx.Module):
         self.conv2 = convolution(6, 8, 3, stride=2, rngs=rngs)
         self.bn2 = BatchNorm(8)
 
-    def features(self, images, *, mask=None, rngs=None):
+    def run_stage(self, stage, x, *, mask=None, rngs=None):
         del rngs
-        x = nnx.relu(self.bn1(self.conv1(images), mask=mask))
+        if stage == "stem":
+            return nnx.relu(self.bn1(self.conv1(x), mask=mask))
         return nnx.relu(self.bn2(self.conv2(x), mask=mask))
 
     def pool(self, features, *, rngs=None):

@@ -14,11 +14,14 @@ import optax
 
 from jaxmed.data.augment import Augmentation
 from jaxmed.data.augment_geometry import HorizontalFlip, QuarterTurns
+from jaxmed.data.dataset import Dataset, Split
 from jaxmed.models.normalization import set_training_norms
 from jaxmed.models.parameters import load, merge, split, stats_of
 from jaxmed.models.zoo import create_model
 from jaxmed.strategies import create_strategy
 from jaxmed.training.batches import windows
+from jaxmed.training.cache_fill import fill_cache
+from jaxmed.training.cache_plan import CachePlan
 from jaxmed.training.mixing import Mixing
 from jaxmed.training.objective import Loss
 from jaxmed.training.sharding import data_mesh, replicate, to_host
@@ -115,6 +118,41 @@ def by_pmap(model, phase, data, order):
     return params | stats
 
 
+def cached(images, devices, dtype):
+    """What enters the last stage, in two views of 20 train images, and 3 val images."""
+
+    def part(first, count):
+        return Split(
+            images=images[first:][:count],
+            labels=np.arange(count, dtype=np.int32) % CLASSES,
+            ids=tuple(f"{first + i}" for i in range(count)),
+        )
+
+    data = Dataset(
+        name="drawn",
+        source="drawn",
+        task="multiclass",
+        class_names=tuple("abcd"),
+        train=part(0, 20),
+        val=part(20, 3),
+        test=part(23, 1),
+        image_size=64,
+    )
+    plan = CachePlan(
+        entry="layer4", shape=(4, 4, 64), dtype=dtype, train=20, val=3, views=2
+    )
+    inputs = fill_cache(
+        plan,
+        fresh_model(dtype),
+        data,
+        preprocessing=prepare,
+        augmentation=TURNED,
+        seed=0,
+        mesh=data_mesh(devices),
+    )
+    return {"train": np.array(inputs.train.images), "val": inputs.val}
+
+
 def furthest(weights, expected):
     """Relative differences: of the worst tensor, and of all weights as one vector."""
     differences = {p: np.linalg.norm(weights[p] - expected[p]) for p in expected}
@@ -143,6 +181,8 @@ def main(precision):
     pmapped = by_pmap(fresh_model(dtype), phase, data, order)
     assert all(a.dtype == dtype for a in one.values())
     results = {"mesh": furthest(eight, one), "pmap": furthest(pmapped, one)}
+    one, eight = (cached(images, jax.devices()[:count], dtype) for count in (1, 8))
+    results["cached"] = furthest(eight, one)
     if precision == "float64":
         one, eight = (in_windows(data, order, devices) for devices in (1, 8))
         results["windows"] = furthest(eight, one)

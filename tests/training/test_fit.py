@@ -298,3 +298,35 @@ def test_training_images_are_augmented_and_validated_ones_are_not(new_tiny, quar
     augmented, same = losses(augmentation=create_augmentation("dermoscopy"))
     assert same == val
     assert len({round(loss, 5) for loss in (*augmented, train[0])}) == 3
+
+
+def test_bfloat16_trains_near_float32_and_leaves_frozen_weights_alone(
+    new_tiny, quarters
+):
+    optimizer = Optimizer(learning_rate=1e-2)
+    group = Group(name="head", patterns=("head",), optimizer=optimizer)
+    frozen = Phase(name="head", epochs=2, groups=(group,))
+    found = {}
+    for precision in ("float32", "bfloat16"):
+        model = new_tiny()
+        before = weights_of(model)
+        history = fit(
+            model, quarters, Strategy(name="head", phases=(frozen,)),
+            batch_size=8, precision=precision,
+        ).history  # fmt: skip
+        probs = predict_split(model, quarters, "val").probs
+        found[precision] = history, probs
+        for path, array in weights_of(model).items():
+            assert array.dtype == np.float32
+            same = np.array_equal(array, before[path])
+            assert same == path.startswith("backbone."), path
+    (ours, probs), (theirs, expected) = found["bfloat16"], found["float32"]
+    assert 0 < abs(probs - expected).max() < 0.02
+    for ours_row, row in zip(ours, theirs, strict=True):
+        assert ours_row["train_loss"] == pytest.approx(row["train_loss"], rel=0.02)
+        assert ours_row["val_loss"] == pytest.approx(row["val_loss"], rel=0.02)
+
+
+def test_an_unknown_feed_is_a_sentence(new_tiny, quarters):
+    with pytest.raises(InputError, match="Did you mean 'stream'"):
+        fit(new_tiny(), quarters, "frozen", feed="streams")
