@@ -47,6 +47,7 @@ def test_imports_load_neither_torch_nor_tensorflow(code):
         "advise --help",
         "find-lr --help",
         "inspect --help",
+        "compare --help",
         "list",
     ],
 )

@@ -1,6 +1,7 @@
 """Evaluation: arrays in, numbers out. Knows nothing of models or data sets."""
 
 from jaxmed.evaluation.comparison import arm_summary, paired_difference
+from jaxmed.evaluation.contrasts import compare_arms
 from jaxmed.evaluation.evaluate import evaluate
 from jaxmed.evaluation.predictions import MISSING, Predictions
 from jaxmed.evaluation.reliability import reliability
@@ -12,6 +13,7 @@ __all__ = [
     "MISSING",
     "Predictions",
     "arm_summary",
+    "compare_arms",
     "decision_curve",
     "evaluate",
     "evaluate_subgroups",

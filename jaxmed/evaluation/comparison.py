@@ -1,24 +1,27 @@
 """Arms of an experiment: one arm over its seeds, and the gap between two."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from jaxmed.errors import InputError, unknown
+from jaxmed.evaluation.alignment import Judged, align, judge
+from jaxmed.evaluation.delong import delong_test
 from jaxmed.evaluation.intervals import (
     Estimate,
     Key,
     Measure,
     Undefined,
     as_estimate,
+    resample,
 )
 from jaxmed.evaluation.losses import Losses
 from jaxmed.evaluation.metrics import Decisions
 from jaxmed.evaluation.predictions import Predictions
 from jaxmed.evaluation.ranking import Ranking
 from jaxmed.evaluation.resampling import Bootstrap, units_of
+from jaxmed.evaluation.significance import bootstrap_p, mcnemar, seeds_difference
 
 MEASURES = {
     "accuracy": Decisions,
@@ -44,10 +47,7 @@ def paired_difference(
 ) -> Estimate:
     """Computes how much better arm `a` is than arm `b`, with a 95 % interval.
 
-    The metric is averaged over an arm's seeds. The bootstrap is paired: in every
-    resample both arms, and all their seeds, are measured on the same drawn images. The
-    interval is about the images; how much training differs from seed to seed is in
-    `arm_summary`.
+    Decisions are those of `decide`; see `Paired.difference`.
 
     Args:
         a: the predictions of one arm, one per seed.
@@ -58,23 +58,15 @@ def paired_difference(
         seed: of the bootstrap.
 
     Returns:
-        {"value", "ci_low", "ci_high"} of metric(a) - metric(b), or None for all three
-        and a "reason".
+        See `Paired.difference`.
 
     Raises:
         InputError: an unknown metric, an arm without predictions, or predictions of
             different images, labels, classes or tasks.
     """
-    both = _aligned([*_nonempty(a), *_nonempty(b)])
+    arms = {"a": [judge(one) for one in a], "b": [judge(one) for one in b]}
     bootstrap = Bootstrap(resamples=resamples, seed=seed)
-    values, samples = _measure(both, metric, bootstrap)
-    if isinstance(values, Undefined):
-        return as_estimate(values, samples)
-    seeds = len(a)
-    return as_estimate(
-        values[:seeds].mean() - values[seeds:].mean(),
-        samples[:seeds].mean(axis=0) - samples[seeds:].mean(axis=0),
-    )
+    return Paired(arms, [(metric,)], bootstrap).difference("a", "b", (metric,))
 
 
 def arm_summary(
@@ -93,78 +85,182 @@ def arm_summary(
         seed: of the bootstrap.
 
     Returns:
-        {"value", "ci_low", "ci_high"} of the mean over seeds, and over the seeds
-        "min", "max" and "std", the sample standard deviation (None if there is one
-        seed), with "seeds", their number. None and a "reason" where undefined.
+        See `Paired.summary`.
 
     Raises:
         InputError: as in `paired_difference`.
     """
-    arm = _aligned(_nonempty(seeds))
     bootstrap = Bootstrap(resamples=resamples, seed=seed)
-    values, samples = _measure(arm, metric, bootstrap)
-    spread: dict[str, Any] = {"std": None, "min": None, "max": None, "seeds": len(arm)}
-    if isinstance(values, Undefined):
-        return as_estimate(values, samples) | spread
-    if len(arm) > 1:
-        spread["std"] = float(values.std(ddof=1))
-    spread |= {"min": float(values.min()), "max": float(values.max())}
-    return as_estimate(values.mean(), samples.mean(axis=0)) | spread
+    arms = {"arm": [judge(one) for one in seeds]}
+    return Paired(arms, [(metric,)], bootstrap).summary("arm", (metric,))
 
 
-def _measure(
-    runs: Sequence[Predictions], metric: str, bootstrap: Bootstrap
-) -> tuple[np.ndarray | Undefined, np.ndarray]:
-    """Returns values (runs,) and samples (runs, resamples)."""
-    if metric not in MEASURES:
-        raise unknown("metric", metric, MEASURES)
-    key: Key = (metric,)
-    measures: list[Measure] = [MEASURES[metric](run) for run in runs]
-    values = []
-    for measure in measures:
-        value = measure.values().get(key)
-        if value is None:
-            raise InputError(f"A {runs[0].task} task has no {metric}.")
-        if isinstance(value, Undefined):
-            return value, np.empty((len(runs), 0))
-        values.append(value)
-    chunks = [
-        np.stack([measure.resampled(counts)[key] for measure in measures])
-        for counts in bootstrap.counts(units_of(runs[0]))
-    ]
-    return np.array(values), np.concatenate(chunks, axis=1)
+class Paired:
+    """Arms measured on the same images, and on the same resamples of them.
 
+    Args:
+        arms: by name, their runs, one per seed; in any order of images and classes.
+        keys: the metrics wanted: (metric,) with one of `MEASURES`, or ("per_class",
+            name, metric) as `Ranking` and `Decisions` have them.
+        bootstrap: how to resample.
 
-def _nonempty(arm: Sequence[Predictions]) -> Sequence[Predictions]:
-    if not arm:
-        raise InputError("An arm has no predictions; a comparison needs one per seed.")
-    return arm
+    Attributes:
+        first: the first run's predictions, whose order of images all share.
+        units: what is drawn.
 
+    Raises:
+        InputError: an unknown metric, or one that the task lacks; an arm without runs;
+            runs of different images, labels, classes or tasks.
+    """
 
-def _aligned(runs: Sequence[Predictions]) -> list[Predictions]:
-    """Brings all runs into the first one's order of images."""
-    return [runs[0], *_align(runs[0], runs[1:])]
-
-
-def _align(first: Predictions, others: Sequence[Predictions]) -> Iterator[Predictions]:
-    for other in others:
-        for what in ("split", "task", "class_names"):
-            if (a := getattr(first, what)) != (b := getattr(other, what)):
-                raise InputError(
-                    f"These predictions cannot be compared: they differ in {what}, {a} "
-                    f"and {b}."
-                )
-        if differing := set(first.ids) ^ set(other.ids):
+    def __init__(
+        self,
+        arms: Mapping[str, Sequence[Judged]],
+        keys: Sequence[Key],
+        bootstrap: Bootstrap,
+    ):
+        if not all(arms.values()):
             raise InputError(
-                "These predictions cannot be compared: they are of different images. "
-                f"{len(differing)} ids are in one only, such as {min(differing)!r}."
+                "An arm has no predictions; a comparison needs one per seed."
             )
-        places = {name: i for i, name in enumerate(other.ids)}
-        order = np.array([places[name] for name in first.ids])
-        if (wrong := first.labels != other.labels[order]).any():
-            name = first.ids[int(np.argwhere(wrong)[0, 0])]
-            raise InputError(
-                "These predictions cannot be compared: the labels of the image "
-                f"{name!r} differ."
-            )
-        yield replace(first, probs=other.probs[order])
+        for key in keys:
+            if len(key) == 1 and key[0] not in MEASURES:
+                raise unknown("metric", key[0], MEASURES)
+        runs = align([run for seeds in arms.values() for run in seeds])
+        self.first = runs[0].predictions
+        self.units = units_of(self.first)
+        self._runs, self._places, start = runs, {}, 0
+        for name, seeds in arms.items():
+            self._places[name] = range(start, start + len(seeds))
+            start += len(seeds)
+        measures = [
+            _OfRun(i, measure, set(keys))
+            for i, run in enumerate(runs)
+            for measure in _measures(run, keys)
+        ]
+        self._values = {k: v for one in measures for k, v in one.values().items()}
+        for key in keys:
+            if ("0", *key) not in self._values:
+                raise InputError(f"A {self.first.task} task has no {key[-1]}.")
+        description = "Comparing on resamples"
+        self._samples = resample(measures, self.units, bootstrap, description)
+
+    def difference(self, a: str, b: str, key: Key) -> Estimate:
+        """Computes how much higher a metric of arm `a` is than of arm `b`.
+
+        The metric is averaged over an arm's seeds. The bootstrap is paired: in every
+        resample both arms, and all their seeds, are measured on the same drawn images.
+        Interval and p are about the images; what training again would change is told
+        by `over_seeds`.
+
+        Returns:
+            {"value", "ci_low", "ci_high"} of metric(a) - metric(b), with "p" and the
+            name of the two-sided "test": "delong" for an AUROC of one class against
+            the rest, with {"ci_low", "ci_high"} under "delong" too; "mcnemar_exact" or
+            "mcnemar_chi2" for the accuracy of one run each, with its counts; else, and
+            always where groups of images are drawn, "bootstrap". None for all of them
+            and a "reason" where undefined.
+        """
+        ours, theirs = self._of(a, key), self._of(b, key)
+        for values, _ in (ours, theirs):
+            if isinstance(values, Undefined):
+                none = {"p": None, "test": None}
+                return as_estimate(values, np.empty(0)) | none
+        samples = ours[1].mean(axis=0) - theirs[1].mean(axis=0)
+        found = as_estimate(ours[0].mean() - theirs[0].mean(), samples)
+        by_images = {"p": bootstrap_p(samples), "test": "bootstrap"}
+        return found | (self._by_formula(a, b, key) or by_images)
+
+    def over_seeds(self, a: str, b: str, key: Key) -> dict[str, Any]:
+        """Compares two arms by the spread of their seeds; see `seeds_difference`."""
+        ours, theirs = self._of(a, key)[0], self._of(b, key)[0]
+        for values in (ours, theirs):
+            if isinstance(values, Undefined):
+                return as_estimate(values, np.empty(0)) | {"p": None}
+        return seeds_difference(ours, theirs)
+
+    def seeds(self, arm: str) -> int:
+        """Counts the runs of an arm."""
+        return len(self._places[arm])
+
+    def summary(self, name: str, key: Key) -> dict[str, Any]:
+        """Computes an arm's mean over seeds, its interval and its spread.
+
+        Returns:
+            {"value", "ci_low", "ci_high"} of the mean over seeds, and over the seeds
+            "min", "max" and "std", the sample standard deviation (None if there is one
+            seed), with "seeds", their number. None and a "reason" where undefined.
+        """
+        values, samples = self._of(name, key)
+        seeds = self.seeds(name)
+        spread = {"std": None, "min": None, "max": None, "seeds": seeds}
+        if isinstance(values, Undefined):
+            return as_estimate(values, np.empty(0)) | spread
+        if seeds > 1:
+            spread["std"] = float(values.std(ddof=1))
+        spread |= {"min": float(values.min()), "max": float(values.max())}
+        return as_estimate(values.mean(), samples.mean(axis=0)) | spread
+
+    def _of(self, arm: str, key: Key) -> tuple[Any, np.ndarray]:
+        """Returns values (seeds,), or why there are none, and (seeds, resamples)."""
+        keys = [(str(i), *key) for i in self._places[arm]]
+        values = [self._values[one] for one in keys]
+        for value in values:
+            if isinstance(value, Undefined):
+                return value, np.empty((len(keys), 0))
+        return np.array(values), np.stack([self._samples[one] for one in keys])
+
+    def _by_formula(self, a: str, b: str, key: Key) -> dict[str, Any] | None:
+        """Tests by DeLong or McNemar, where they apply: images are independent."""
+        if self.units.cluster is not None:
+            return None
+        ours, theirs = ([self._runs[i] for i in self._places[n]] for n in (a, b))
+        predictions = self.first
+        binary = predictions.task == "binary"
+        if key[-1] == "auroc" and (binary or key[0] == "per_class"):
+            i = predictions.class_names.index(key[1]) if len(key) > 1 else 1
+            rows = predictions.known[:, i]
+            scores = [
+                np.stack([run.predictions.probs[rows, i] for run in arm])
+                for arm in (ours, theirs)
+            ]
+            tested = delong_test(predictions.truth[rows, i], *scores)
+            if tested is None:
+                return None
+            low, high = tested.interval
+            ends = {"ci_low": low, "ci_high": high}
+            return {"p": tested.p, "test": "delong", "delong": ends}
+        single = len(ours) == len(theirs) == 1
+        if key == ("accuracy",) and single and predictions.task != "multilabel":
+            right = [arm[0].decided == predictions.labels for arm in (ours, theirs)]
+            return mcnemar(*right)
+        return None
+
+
+def _measures(run: Judged, keys: Sequence[Key]) -> list[Measure]:
+    needed = {MEASURES.get(key[-1], Decisions) for key in keys}
+    measures: list[Measure] = []
+    if Ranking in needed:
+        measures.append(Ranking(run.predictions))
+    if Losses in needed:
+        measures.append(Losses(run.predictions))
+    if Decisions in needed:
+        per_class = any(key[-1] not in MEASURES for key in keys)
+        one = Decisions(run.predictions, run.decided, per_class=per_class)
+        measures.append(one)
+    return measures
+
+
+class _OfRun(Measure):
+    """The wanted metrics of one run, its number in front of their keys."""
+
+    def __init__(self, run: int, measure: Measure, wanted: set[Key]):
+        self._run, self._measure, self._wanted = str(run), measure, wanted
+        self.images = measure.images
+
+    def resampled(self, counts: np.ndarray) -> dict[Key, np.ndarray]:
+        samples = self._measure.resampled(counts).items()
+        return {(self._run, *k): s for k, s in samples if k in self._wanted}
+
+    def reason(self, key: Key) -> Undefined:
+        return self._measure.reason(key[1:])

@@ -3,6 +3,8 @@
 import hashlib
 from collections.abc import Iterable
 
+import numpy as np
+
 from jaxmed.errors import InputError
 from jaxmed.evaluation.predictions import Predictions
 
@@ -16,20 +18,35 @@ def fingerprint_of(splits: Iterable[Predictions]) -> str:
     read from is written; splits that `evaluate` does not see do not count.
     """
     digest = hashlib.sha256()
-
-    def add(*texts: str) -> None:
-        for text in texts:
-            content = text.encode("utf-8", "surrogatepass")
-            digest.update(f"{len(content)}:".encode())
-            digest.update(content)
-
     for one in sorted(splits, key=lambda one: EVALUATED.index(one.split)):
-        add(one.split, one.task, *one.class_names, str(one.labels.shape), *one.ids)
+        _add(digest, one.split, one.task, *one.class_names)
+        _add(digest, str(one.labels.shape), *one.ids)
         digest.update(one.labels.astype("<i8").tobytes())
         digest.update(one.probs.astype("<f8").tobytes())
-        add("groups", *(one.groups or ()))
+        _add(digest, "groups", *(one.groups or ()))
         for name, texts in one.columns.items():
-            add("column", name, *texts)
+            _add(digest, "column", name, *texts)
+    return digest.hexdigest()
+
+
+def fingerprint_of_images(predictions: Predictions) -> str:
+    """Computes SHA-256 (hex) over what is not the model's: task, ids and labels.
+
+    It depends on the order neither of the images nor of the classes.
+    """
+    digest = hashlib.sha256()
+    order = sorted(range(len(predictions.ids)), key=predictions.ids.__getitem__)
+    columns = sorted(
+        range(len(predictions.class_names)), key=predictions.class_names.__getitem__
+    )
+    labels = predictions.labels[order]
+    if predictions.task == "multilabel":
+        labels = labels[:, columns]
+    else:
+        labels = np.argsort(columns)[labels]
+    _add(digest, predictions.task, *(predictions.class_names[i] for i in columns))
+    _add(digest, *(predictions.ids[i] for i in order))
+    digest.update(labels.astype("<i8").tobytes())
     return digest.hexdigest()
 
 
@@ -51,3 +68,10 @@ def check_fingerprint(splits: Iterable[Predictions], expected: str, where: str) 
             f"fingerprint is {found[:12]}, expected {expected[:12]}. It was edited or "
             "replaced; restore it, or evaluate it anew."
         )
+
+
+def _add(digest: "hashlib._Hash", *texts: str) -> None:
+    for text in texts:
+        content = text.encode("utf-8", "surrogatepass")
+        digest.update(f"{len(content)}:".encode())
+        digest.update(content)

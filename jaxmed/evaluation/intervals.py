@@ -111,7 +111,7 @@ def estimate(
     values: dict[Key, float | Undefined] = {}
     for measure in measures:
         values |= measure.values()
-    samples = _resample(measures, units, bootstrap, description)
+    samples = resample(measures, units, bootstrap, description)
     for measure in measures:
         for key in measure.biased:
             samples[key] = _unbiased(samples[key], values[key])
@@ -160,7 +160,13 @@ def _unbiased(samples: np.ndarray, value: float | Undefined) -> np.ndarray:
     return np.maximum(samples - (np.nanmean(samples) - value), 0)
 
 
-def _resample(measures, units, bootstrap, description) -> dict[Key, np.ndarray]:
+def resample(
+    measures: Sequence[Measure],
+    units: Units,
+    bootstrap: Bootstrap,
+    description: str = "Intervals",
+) -> dict[Key, np.ndarray]:
+    """Computes metrics in every resample: float64 (resamples,) by key."""
     chunks: dict[Key, list[np.ndarray]] = {}
     started, done, advance = time.monotonic(), 0, None
     with ExitStack() as stack:

@@ -77,23 +77,30 @@ class Decisions(Measure):
 
     Args:
         predictions: n images.
+        decided: what was decided, shaped as the labels; None for what `decide` does.
         per_class: also of each class, and averaged.
     """
 
-    def __init__(self, predictions: Predictions, *, per_class: bool = True):
+    def __init__(
+        self,
+        predictions: Predictions,
+        decided: np.ndarray | None = None,
+        *,
+        per_class: bool = True,
+    ):
         self._per_class = per_class
         self._task, self._names = predictions.task, predictions.class_names
         self._places = {name: i for i, name in enumerate(self._names)}
         self.images = len(predictions.ids)
-        decided = decide(predictions)
+        said = decide(predictions) if decided is None else decided
         self._quadratic = None
         if self._task == "ordinal":
-            self._quadratic = QuadraticKappa(predictions.labels, decided)
+            self._quadratic = QuadraticKappa(predictions.labels, said)
         if self._task == "multilabel":
-            decided = decided == 1
+            members = said == 1
         else:
-            decided = decided[:, None] == np.arange(len(self._names))
-        self._counts = ClassCounts(predictions.truth, decided, predictions.known)
+            members = said[:, None] == np.arange(len(self._names))
+        self._counts = ClassCounts(predictions.truth, members, predictions.known)
         self._whole = self._counts(np.ones((self.images, 1)))
         self._reasons_of: dict[str, list[Undefined | None]] = {}
 

@@ -1,5 +1,6 @@
 """One number per arm, and the differences between arms."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -68,7 +69,7 @@ def summary_lines(comparison: Comparison, metric: str) -> list[Line]:
     lines = []
     for index, arm in enumerate(comparison.arms):
         found = comparison.estimate(arm, "test", metric)
-        lines.append(_line(index, arm.name, found, _seeds(arm, metric)))
+        lines.append(make_line(index, arm.name, found, _seeds(arm, metric)))
     return lines
 
 
@@ -77,7 +78,7 @@ def difference_lines(comparison: Comparison, metric: str) -> list[Line]:
     first, lines = comparison.arms[0], []
     for index, arm in enumerate(comparison.arms[1:], 1):
         found = comparison.difference(arm, first, metric)
-        lines.append(_line(index, f"{arm.name} − {first.name}", found))
+        lines.append(make_line(index, f"{arm.name} − {first.name}", found))
     return lines
 
 
@@ -86,14 +87,15 @@ def class_lines(comparison: Comparison, metric: str) -> dict[str, list[Line]]:
     lines: dict[str, list[Line]] = {}
     for index, arm in enumerate(comparison.arms):
         for name, found in arm.first.metrics["per_class"]["test"].items():
-            line = _line(index, arm.name, found.get(metric, {}))
+            line = make_line(index, arm.name, found.get(metric, {}))
             lines.setdefault(name, []).append(line)
     return lines
 
 
-def _line(
-    index: int, name: str, found: dict[str, Any], seeds: tuple[float, ...] = ()
+def make_line(
+    index: int, name: str, found: Mapping[str, Any], seeds: tuple[float, ...] = ()
 ) -> Line:
+    """A line of a forest plot from an estimate; see `Line`."""
     return Line(
         name=name,
         index=index,

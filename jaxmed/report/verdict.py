@@ -36,7 +36,7 @@ def verdict(comparison: Comparison) -> Verdict:
     text = f"{best.name} reaches a test {name} of {score}"
     if len(ranked) > 1:
         other = arms[0] if best is not arms[0] else ranked[1]
-        text += ", " + _gap(comparison, best, other, metric)
+        text += ", " + gap(comparison.difference(best, other, metric), other.name)
     if metric == "auroc":
         accuracy = _with_interval(comparison.estimate(best, "test", "accuracy"))
         text += f"{',' if len(ranked) > 1 else ''} and an accuracy of {accuracy}"
@@ -79,11 +79,16 @@ def _with_interval(found: Mapping[str, Any]) -> str:
     return value if found.get("ci_low") is None else f"{value} [{low}, {high}]"
 
 
-def _gap(comparison: Comparison, best: Arm, other: Arm, metric: str) -> str:
-    found = comparison.difference(best, other, metric)
+def gap(found: Mapping[str, Any], other: str) -> str:
+    """Says a difference: "0.01 [0.00, 0.02] above scratch", and if it is not clear.
+
+    Args:
+        found: the difference from the other, see `paired_difference`.
+        other: the other's name.
+    """
     value, low, high = (found.get(k) for k in ("value", "ci_low", "ci_high"))
     if value is None:
-        return f"which cannot be compared with {other.name}"
+        return f"which cannot be compared with {other}"
     side = "above"
     if value < 0:
         # "0.01 [0.00, 0.02] below" reads better than two minus signs above.
@@ -91,7 +96,7 @@ def _gap(comparison: Comparison, best: Arm, other: Arm, metric: str) -> str:
         if low is not None and high is not None:
             low, high = -high, -low
     size = _with_interval({"value": value, "ci_low": low, "ci_high": high})
-    gap = f"{size} {side} {other.name}"
+    gap = f"{size} {side} {other}"
     if low is not None and low <= 0:
         gap += " (an interval with zero in it: no clear difference)"
     return gap

@@ -4,10 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import norm, ttest_ind
 from sklearn.metrics import accuracy_score, roc_auc_score
 
 from jaxmed.errors import InputError
 from jaxmed.evaluation import arm_summary, paired_difference
+from jaxmed.evaluation.alignment import judge
+from jaxmed.evaluation.comparison import Paired
+from jaxmed.evaluation.delong import auroc_covariance
 from jaxmed.evaluation.resampling import Bootstrap, Units
 
 
@@ -54,7 +58,9 @@ def test_gap_and_interval(arms, metric):
 
 def test_an_arm_does_not_differ_from_itself(arms):
     result = paired_difference(arms[0], arms[0], resamples=20)
-    assert result == {"value": 0.0, "ci_low": 0.0, "ci_high": 0.0}
+    none = {"ci_low": 0.0, "ci_high": 0.0}
+    tested = {"p": 1.0, "test": "delong", "delong": none}
+    assert result == {"value": 0.0} | none | tested
 
 
 def test_exchanged_arms_change_the_sign(arms):
@@ -118,3 +124,72 @@ def test_refused(arms, draw):
         paired_difference(a, [replace(b[0], class_names=("x", "y"))])
     with pytest.raises(InputError, match="differ in split"):
         paired_difference(a, [replace(b[0], split="val")])
+
+
+def test_which_test_is_used(arms, draw):
+    a, b = arms
+    assert paired_difference(a, b)["test"] == "delong"
+    assert paired_difference(a, b, "accuracy")["test"] == "bootstrap"
+    one = paired_difference(a[:1], b[:1], "accuracy")
+    right = [run.probs.argmax(axis=1) == run.labels for run in (a[0], b[0])]
+    assert one["test"].startswith("mcnemar")
+    assert one["only_a"] == (right[0] & ~right[1]).sum()
+    assert one["only_b"] == (right[1] & ~right[0]).sum()
+    several = [draw("multiclass", seed=seed) for seed in (1, 1)]
+    assert paired_difference(several[:1], several[1:])["test"] == "bootstrap"
+
+
+def test_with_patients_only_the_bootstrap_is_used_and_it_draws_them(arms):
+    a, b = arms[0][0], arms[1][0]
+    copies = np.repeat(np.arange(150), 4)
+
+    def four_each(run):
+        ids = tuple(f"{i}" for i in range(600))
+        groups = tuple(f"patient {i}" for i in copies)
+        labels, probs = run.labels[copies], run.probs[copies]
+        return replace(run, ids=ids, labels=labels, probs=probs, groups=groups)
+
+    for metric in ("auroc", "accuracy"):
+        once = paired_difference([a], [b], metric, resamples=400)
+        many = paired_difference([four_each(a)], [four_each(b)], metric, resamples=400)
+        assert many["test"] == "bootstrap"
+        assert many["value"] == pytest.approx(once["value"])
+        width = once["ci_high"] - once["ci_low"]
+        # As wide as with each image once, and not half as wide as 4 times as many.
+        assert many["ci_high"] - many["ci_low"] == pytest.approx(width, rel=0.15)
+
+
+def test_delong_is_that_of_the_mean_over_seeds(arms):
+    a, b = arms
+    scores = np.stack([run.probs[:, 1] for run in (*a, *b)])
+    weights = np.array([1, 1, 1, -1.5, -1.5]) / 3
+    auroc, covariance = auroc_covariance(a[0].labels == 1, scores)
+    error = np.sqrt(weights @ covariance @ weights)
+    found = paired_difference(a, b)
+    assert found["value"] == pytest.approx(weights @ auroc)
+    z = found["value"] / error
+    assert found["p"] == pytest.approx(2 * norm.sf(abs(z)))
+    ends = found["delong"]["ci_low"], found["delong"]["ci_high"]
+    assert ends == pytest.approx(found["value"] + norm.ppf([0.025, 0.975]) * error)
+
+
+def test_decisions_at_each_runs_own_threshold(arms):
+    a, b = arms[0][0], arms[1][0]
+    judged = {"a": [judge(a, {"class 1": 0.3})], "b": [judge(b, {"class 1": 0.7})]}
+    paired = Paired(judged, [("accuracy",)], Bootstrap(resamples=10))
+    for name, run, threshold in (("a", a, 0.3), ("b", b, 0.7)):
+        decided = run.probs[:, 1] >= threshold
+        expected = accuracy_score(run.labels, decided)
+        assert paired.summary(name, ("accuracy",))["value"] == expected
+
+
+def test_over_seeds_is_welchs_test(arms):
+    a, b = ([judge(run) for run in arm] for arm in arms)
+    paired = Paired({"a": a, "b": b}, [("auroc",)], Bootstrap(resamples=10))
+    found = paired.over_seeds("a", "b", ("auroc",))
+    values = [[score([run], "auroc") for run in arm] for arm in arms]
+    expected = ttest_ind(*values, equal_var=False)
+    assert found["p"] == pytest.approx(expected.pvalue)
+    assert found["ci_low"] == pytest.approx(expected.confidence_interval().low)
+    assert found["value"] == pytest.approx(np.mean(values[0]) - np.mean(values[1]))
+    assert found["seeds"] == [3, 2]

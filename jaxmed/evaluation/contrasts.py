@@ -1,0 +1,161 @@
+"""Several arms on the same images, in pairs: every metric's difference, tested."""
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+from jaxmed.errors import InputError
+from jaxmed.evaluation.alignment import Judged
+from jaxmed.evaluation.comparison import Paired
+from jaxmed.evaluation.fingerprint import fingerprint_of_images
+from jaxmed.evaluation.intervals import LEVEL, Key
+from jaxmed.evaluation.metrics import MANY
+from jaxmed.evaluation.predictions import Predictions
+from jaxmed.evaluation.resampling import Bootstrap, method_of
+from jaxmed.evaluation.significance import holm
+
+RANKED = ("auroc", "auprc")
+DECIDED = ("accuracy", "balanced_accuracy", "f1", "mcc", "kappa")
+PROBABILITIES = ("log_loss", "brier")
+
+
+def compare_arms(
+    arms: Mapping[str, Sequence[Judged]],
+    *,
+    all_pairs: bool = False,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Compares arms in pairs, on the same images.
+
+    Args:
+        arms: at least two, by name: their runs, one per seed. The first is the one
+            that the others are compared with.
+        all_pairs: compare every two instead.
+        resamples: of the bootstrap.
+        seed: of the bootstrap.
+
+    Returns:
+        Plain dicts, lists and numbers. "arms": by name {"metrics"}, of each metric
+        `Paired.summary`. "comparisons": a list of {"a", "b", "metrics", "per_class"};
+        of each metric, `Paired.difference` of a - b with "p_holm", and under
+        "over_seeds", where both have several, `Paired.over_seeds` with its own
+        "p_holm". p values of one metric are adjusted for the number of pairs, those of
+        one metric of each class for pairs and classes; not for the number of metrics.
+
+    Raises:
+        InputError: fewer than two arms, or as `Paired`.
+    """
+    if len(arms) < 2 or not all(arms.values()):
+        raise InputError("A comparison needs at least two arms, each with a run.")
+    first = next(iter(arms.values()))[0].predictions
+    overall, of_classes = overall_keys(first), class_keys(first)
+    bootstrap = Bootstrap(resamples=resamples, seed=seed)
+    wanted = [
+        *overall.values(),
+        *(k for of in of_classes.values() for k in of.values()),
+    ]
+    paired = Paired(arms, wanted, bootstrap)
+    pairs = [(b, a) for a, b in combinations(arms, 2)]
+    if not all_pairs:
+        pairs = pairs[: len(arms) - 1]
+    comparisons = [
+        {
+            "a": a,
+            "b": b,
+            "metrics": {m: _both(paired, a, b, key) for m, key in overall.items()},
+            "per_class": {
+                name: {m: paired.difference(a, b, key) for m, key in keys.items()}
+                for name, keys in of_classes.items()
+            },
+        }
+        for a, b in pairs
+    ]
+    _adjust(comparisons)
+    summaries = {
+        name: {"metrics": {m: paired.summary(name, key) for m, key in overall.items()}}
+        for name in arms
+    }
+    return _described(paired, bootstrap) | {
+        "arms": summaries,
+        "comparisons": comparisons,
+    }
+
+
+def overall_keys(predictions: Predictions) -> dict[str, Key]:
+    """Returns which metrics are compared: keys by name."""
+    names = [*DECIDED, *PROBABILITIES]
+    if len(predictions.class_names) <= MANY:
+        names = [*RANKED, *names]
+    if predictions.task == "ordinal":
+        names.insert(names.index("kappa") + 1, "quadratic_kappa")
+    keys: dict[str, Key] = {name: (name,) for name in names}
+    if predictions.task == "binary":
+        positive = predictions.class_names[1]
+        keys["sensitivity"] = ("per_class", positive, "recall")
+        keys["specificity"] = ("per_class", positive, "specificity")
+    return keys
+
+
+def class_keys(predictions: Predictions) -> dict[str, dict[str, Key]]:
+    """Returns which metrics of each class are compared: keys by class and name."""
+    names = predictions.class_names
+    if predictions.task == "binary" or len(names) > MANY:
+        return {}
+    parts = {"auroc": "auroc"}
+    if predictions.task == "multilabel":
+        parts |= {"sensitivity": "recall", "specificity": "specificity"}
+    return {
+        name: {metric: ("per_class", name, part) for metric, part in parts.items()}
+        for name in names
+    }
+
+
+def _both(paired: Paired, a: str, b: str, key: Key) -> dict[str, Any]:
+    """The test on images, and apart from it that on seeds."""
+    found = paired.difference(a, b, key)
+    if min(paired.seeds(a), paired.seeds(b)) > 1:
+        found["over_seeds"] = paired.over_seeds(a, b, key)
+    return found
+
+
+def _adjust(comparisons: Sequence[Mapping[str, Any]]) -> None:
+    """Adds "p_holm" to every difference, over those of the same metric."""
+    families: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for comparison in comparisons:
+        for metric, found in comparison["metrics"].items():
+            families.setdefault(("images", metric), []).append(found)
+            if "over_seeds" in found:
+                family = families.setdefault(("seeds", metric), [])
+                family.append(found["over_seeds"])
+        for of_class in comparison["per_class"].values():
+            for metric, found in of_class.items():
+                families.setdefault(("class", metric), []).append(found)
+    for family in families.values():
+        adjusted = holm([found["p"] for found in family])
+        for found, p in zip(family, adjusted, strict=True):
+            found["p_holm"] = p
+
+
+def _described(paired: Paired, bootstrap: Bootstrap) -> dict[str, Any]:
+    """What was compared, and how."""
+    first, units = paired.first, paired.units
+    described: dict[str, Any] = {
+        "task": first.task,
+        "class_names": list(first.class_names),
+    }
+    if first.task == "binary":
+        described["positive_class"] = first.class_names[1]
+    described["n"] = len(first.ids)
+    if units.cluster is not None:
+        described["groups"] = int(units.cluster.max()) + 1
+    return described | {
+        "images": fingerprint_of_images(first),
+        "intervals": {
+            "method": f"paired {method_of(first.task, units)}",
+            "level": LEVEL,
+            "resamples": bootstrap.resamples,
+            "seed": bootstrap.seed,
+        },
+        "adjusted": "Holm, over the comparisons of one metric",
+    }

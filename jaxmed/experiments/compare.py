@@ -1,0 +1,156 @@
+"""`compare`: finished runs on the same test images, in pairs, with tests."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jaxmed.errors import InputError
+from jaxmed.experiments.folders import check_writable, write_json
+from jaxmed.files import write_text
+
+if TYPE_CHECKING:
+    from jaxmed.experiments.compared_runs import Compared
+
+HELP = "compare finished runs on the same test images: paired differences and tests"
+DESCRIPTION = """\
+Compares runs, arms or experiments on the images they were all tested on. A run's folder
+is compared as it is; an arm's as the mean over its seeds; of an experiment's folder,
+its arms. AUROC by DeLong's test, accuracy at each run's own threshold by McNemar's,
+everything else by a paired bootstrap, of patients where they are known. Several
+comparisons are adjusted by Holm, and what differs from seed to seed is told apart."""
+EXAMPLES = """\
+  compare runs/quickstart
+  compare runs/mine/frozen runs/mine/full --out frozen_full.html --out frozen_full.csv
+  compare runs/mine/full/seed-0 runs/other/full/seed-0"""
+FORMATS = (".json", ".csv", ".html")
+
+
+def add_arguments(parser: Any) -> None:
+    """Declares the command's arguments."""
+    parser.add_argument(
+        "folders",
+        metavar="RUN",
+        nargs="+",
+        type=Path,
+        help="folder of a run, an arm or an experiment; the others are compared with "
+        "the first",
+    )
+    parser.add_argument(
+        "--all-pairs", action="store_true", help="compare every two, not with the first"
+    )
+    parser.add_argument(
+        "--out",
+        metavar="FILE",
+        type=Path,
+        action="append",
+        default=[],
+        help="write it too, as .json, .csv or .html; may be given several times",
+    )
+    parser.add_argument(
+        "--resamples",
+        metavar="N",
+        type=int,
+        default=2000,
+        help="of the bootstrap (default: 2000)",
+    )
+    parser.add_argument(
+        "--seed", metavar="N", type=int, default=0, help="of the bootstrap (default: 0)"
+    )
+    parser.description = DESCRIPTION
+    parser.epilog = EXAMPLES
+
+
+def execute(arguments: Any) -> None:
+    """Carries the command out."""
+    for path in arguments.out:
+        _check_out(path)
+    # Only now: they bring matplotlib and scipy.
+    from jaxmed.experiments.compared_runs import read_compared
+
+    compared = read_compared(arguments.folders)
+    found = compare_runs(
+        compared,
+        all_pairs=arguments.all_pairs,
+        resamples=arguments.resamples,
+        seed=arguments.seed,
+    )
+    show(found)
+    for path in arguments.out:
+        write(path, found)
+        print(f"Written: {path}")
+
+
+def compare_runs(compared: "Compared", **options: Any) -> dict[str, Any]:
+    """Compares what was read.
+
+    Args:
+        compared: at least two runs or arms.
+        **options: of `compare_arms`.
+
+    Returns:
+        What `compare_arms` does, with "runs", the folders, of each arm, and "notes".
+
+    Raises:
+        InputError: they were not tested on the same images.
+    """
+    from jaxmed.evaluation import compare_arms
+
+    found = compare_arms(
+        {name: [run.judged for run in runs] for name, runs in compared.arms.items()},
+        **options,
+    )
+    for name, runs in compared.arms.items():
+        folders = [str(run.folder) for run in runs]
+        found["arms"][name] = {"runs": folders} | found["arms"][name]
+    return found | {"notes": list(compared.notes)}
+
+
+def show(found: Mapping[str, Any]) -> None:
+    """Prints tables and sentences."""
+    from jaxmed.experiments.tables_text import print_table
+    from jaxmed.report import contrasts
+
+    for one in found["comparisons"]:
+        print_table(contrasts.difference_table(found, one))
+        print_table(contrasts.class_difference_table(found, one))
+        print_table(contrasts.seeds_table(found, one))
+    print_table(contrasts.spread_table(found))
+    told = contrasts.tell_contrasts(found)
+    about = [*contrasts.explain_contrasts(found), *found["notes"]]
+    print("\n".join([*told, "", *about]))
+
+
+def write(path: Path, found: Mapping[str, Any]) -> None:
+    """Writes the comparison as its file's name ends."""
+    if path.suffix == ".json":
+        write_json(path, found)
+    elif path.suffix == ".csv":
+        write_text(path, _csv(found))
+    else:
+        from jaxmed.report.contrast_page import build_contrast_page
+
+        build_contrast_page(path, found)
+
+
+def _csv(found: Mapping[str, Any]) -> str:
+    from jaxmed.report.contrasts import contrast_rows
+
+    rows: Sequence[dict[str, Any]] = list(contrast_rows(found))
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _check_out(path: Path) -> None:
+    if path.suffix not in FORMATS:
+        raise InputError(
+            f"--out {path} must end in one of {', '.join(FORMATS)}, which says what is "
+            "written."
+        )
+    if path.is_dir():
+        raise InputError(f"--out {path} is a folder; give a file in it.")
+    check_writable(path.parent, "Give another --out.")
