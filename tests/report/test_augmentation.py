@@ -60,4 +60,3 @@ def test_the_page_shows_what_training_saw(experiment):
 def test_without_augmentation_the_page_says_nothing_of_it(experiment):
     html = build_report(experiment(plain=[]), title="one").read_text()
     assert "What training sees" not in html
-    assert "What training sees of them" not in html
