@@ -50,7 +50,7 @@ def describe_environment(data: "Dataset", prepared: "Prepared") -> dict[str, Any
 
 
 def describe_data(data: "Dataset") -> dict[str, Any]:
-    """Returns what a data set is made of: sizes, classes, patients, what was skipped."""
+    """Returns what a data set is made of, by split: images, classes, patients."""
     splits = {name: getattr(data, name) for name in SPLITS}
     described = {
         "source": data.source,

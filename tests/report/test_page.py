@@ -1,5 +1,6 @@
 """Tests of what the page does in a real browser: sliders, filters, maps, printing."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,14 @@ def folders(tmp_path_factory, binary_folder, multiclass_folder, write_experiment
     write_experiment(several / "main" / "seed-0", "multilabel", **options)
     tied = tmp_path_factory.mktemp("tied")
     write_experiment(tied / "main" / "seed-0", "binary", classes=2, tied=True)
+    blind = tmp_path_factory.mktemp("blind")
+    write_experiment(blind / "main" / "seed-0", "binary", classes=2)
+    path = blind / "main" / "seed-0" / "metrics.json"
+    metrics = json.loads(path.read_text())
+    metrics["threshold"] |= {"value": None, "reason": "no image is of this class"}
+    path.write_text(json.dumps(metrics))
     return {
+        "blind": blind,
         "binary": binary_folder,
         "multiclass": multiclass_folder,
         "multilabel": several,
@@ -122,6 +130,16 @@ def test_the_slider_starts_at_the_chosen_threshold_and_goes_back(open_page, fold
     # A field that is being emptied is no threshold.
     panel.get_by_role("spinbutton").fill("")
     assert float(shown.get_attribute("value")) == stated
+
+
+def test_where_val_chose_no_threshold_the_slider_starts_at_a_half(open_page, folders):
+    panel = open_page("blind").locator(".explorer")
+    test = read_run(folders["blind"] / "main" / "seed-0").predictions["test"]
+    positives = int(((test.probs[:, 1] >= 0.5) & (test.labels == 1)).sum())
+    assert panel.locator("[data-show=tp]").get_attribute("value") == str(positives)
+    assert panel.locator("[data-show=val-ppv]").get_attribute("value") == ""
+    assert "no image is of this class" in panel.locator(".state").inner_text()
+    assert panel.get_by_role("button").is_disabled()
 
 
 def test_the_page_says_that_the_test_split_chooses_nothing(open_page):
