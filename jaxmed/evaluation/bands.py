@@ -55,7 +55,8 @@ def roc_band(
         seed: of the bootstrap.
 
     Returns:
-        None where the split lacks one of the classes, or its rest.
+        None where the split lacks one of the classes, or its rest, or every resample
+        does.
     """
     return _band(predictions, classes, _sensitivity, resamples, seed)
 
@@ -90,11 +91,12 @@ def _band(predictions, classes, curve: Callable, resamples, seed) -> Band | None
 
     drawn = Bootstrap(resamples=resamples, seed=seed).counts(units_of(predictions))
     samples = np.concatenate([curves(counts) for counts in drawn], axis=1)
-    # A resample of groups may lack a class; at least one has all of them.
+    # A resample of groups may lack a class.
     samples = samples[:, ~np.isnan(samples).any(axis=0)]
+    if not samples.size:
+        return None
     value = curves(np.ones((n, 1)))[:, 0]
-    low, high = np.quantile(samples, QUANTILES, axis=1) if samples.size else (value,) * 2
-    return Band(GRID, value, low, high)
+    return Band(GRID, value, *np.quantile(samples, QUANTILES, axis=1))
 
 
 def _sensitivity(true, false, positives, negatives) -> np.ndarray:

@@ -103,9 +103,7 @@ def export_paper(folder: Path, formats: Sequence[str]) -> list[Path]:
     from jaxmed.report.paper import write_paper
 
     expected = _expected(_configurations(folder))
-    return write_paper(
-        folder, formats, expected=expected, arms=_arms_in_order(folder)
-    )
+    return write_paper(folder, formats, expected=expected, arms=_arms_in_order(folder))
 
 
 def _configurations(folder: Path) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from jaxmed.files import replacing
 from jaxmed.progress import progress
 from jaxmed.report import drawings
 from jaxmed.report.arms import JOINT
+from jaxmed.report.chosen import chosen_table
 from jaxmed.report.comparison import Comparison
 from jaxmed.report.cost import cost_table
 from jaxmed.report.curves import common_limits
@@ -97,7 +98,8 @@ def paper_tables(comparison: Comparison) -> dict[str, Table]:
     tables = {"summary": summary_table(comparison)}
     if len(arms) > 1:
         tables["differences"] = differences_table(comparison)
-    tables |= {"cost": cost_table(comparison), "calibration": calibration_table(arms)}
+    tables |= {"cost": cost_table(comparison), "chosen": chosen_table(arms)}
+    tables["calibration"] = calibration_table(arms)
     if binary:
         tables["thresholds"] = threshold_table(arms)
     for arm in arms:

@@ -1,4 +1,4 @@
-"""Reliability diagrams: what happens as often as predicted, before and after scaling."""
+"""Reliability diagrams: does it happen as often as predicted, also after scaling?"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

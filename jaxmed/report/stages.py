@@ -220,6 +220,9 @@ def _draw_bar(figure: Figure, axes: Axes, scale: LogNorm, top: float) -> None:
     bar = figure.colorbar(
         mappable, figure.add_axes(place), orientation="horizontal", label=""
     )
+    # Of many colours a bar is pixels by default, also in a PDF.
+    if bar.solids is not None:
+        bar.solids.set(rasterized=False, edgecolor="face")
     low, high = (round(math.log10(end)) for end in bar.ax.get_xlim())
     ticks = [10.0**d for d in range(low, high + 1, 1 + (high - low) // 7)]
     bar.set_ticks(ticks, labels=list(map(spell_rate, ticks)))

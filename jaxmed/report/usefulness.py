@@ -39,11 +39,12 @@ def draw_decision_curves(arms: Sequence[Arm]) -> Figure:
         arms: of a binary task; the lowest seed of each is drawn.
     """
     figure, (axes,) = new_figure(4.1 + 0.18 * len(arms))
-    highest, everyone = 0.0, {}
-    for index, arm in enumerate(arms):
-        found = _net_benefit(arm.first)
-        at, model, everyone = found["at"], _parts(found["model"]), _parts(found["all"])
-        shown = {"color": color(index), "linestyle": dashes(index)}
+    curves = [_net_benefit(arm.first) for arm in arms]
+    at, everyone = curves[0]["at"], _parts(curves[0]["all"])
+    highest = 0.0
+    for index, (arm, found) in enumerate(zip(arms, curves, strict=True)):
+        model = _parts(found["model"])
+        shown: dict[str, Any] = {"color": color(index), "linestyle": dashes(index)}
         axes.plot(at, model["value"], **shown, label=_name(arm, found))
         ends = model["ci_low"], model["ci_high"]
         axes.fill_between(at, *ends, color=color(index), alpha=0.13, linewidth=0)
@@ -76,7 +77,7 @@ def draw_risk_coverage(arms: Sequence[Arm]) -> Figure:
     for index, arm in enumerate(arms):
         found = risk_coverage(arm.first.predictions["test"], resamples=RESAMPLES)
         at, risk = found["coverages"], _parts(found["risk"])
-        shown = {"color": color(index), "linestyle": dashes(index)}
+        shown: dict[str, Any] = {"color": color(index), "linestyle": dashes(index)}
         name = f"{label(arm.name)}, AURC {spell(found['aurc']['value'])}"
         axes.plot(at, risk["value"], **shown, label=name)
         ends = risk["ci_low"], risk["ci_high"]

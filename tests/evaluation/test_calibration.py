@@ -159,8 +159,12 @@ def test_platt_is_for_each_label_and_of_known_ones(draw):
 
 @pytest.mark.parametrize(
     ("method", "task", "classes"),
-    [("temperature", "multiclass", 3), ("vector", "multiclass", 3)]
-    + [("platt", "binary", 2), ("platt", "multilabel", 3)],
+    [
+        ("temperature", "multiclass", 3),
+        ("vector", "multiclass", 3),
+        ("platt", "binary", 2),
+        ("platt", "multilabel", 3),
+    ],
 )
 def test_a_scaling_is_read_from_what_it_wrote(draw, method, task, classes):
     predictions = draw(task, classes=classes, n=80)

@@ -129,4 +129,10 @@ def test_a_run_leaves_out_what_is_not_known(table, tmp_path, select, capsys):
     of = {row["id"]: row for row in rows}
     for cam in json.loads((folder / "cams" / "cams.json").read_text()):
         assert of[cam["id"]][f"label_{cam['predicted']}"] in ("0", "1")
-    assert (folder.parents[1] / "report.html").is_file()
+    # The column that the source carries has its subgroups, to the report.
+    metrics_of = json.loads((folder / "metrics.json").read_text())["subgroups"]
+    test = [row["column_site"] for row in rows if row["split"] == "test"]
+    found = {name: one["n"] for name, one in metrics_of["site"]["values"].items()}
+    assert found == {name: test.count(name) for name in sorted(set(test))}
+    page = (folder.parents[1] / "report.html").read_text(encoding="utf-8")
+    assert "Test split by site" in page
