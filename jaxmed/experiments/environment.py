@@ -42,6 +42,7 @@ def describe_environment(data: "Dataset", prepared: "Prepared") -> dict[str, Any
             "class_names": list(data.class_names),
             "task": data.task,
             "skipped": len(data.skipped),
+            "image_shape": list(data.train.images.shape[1:]),
             "sizes": {n: len(getattr(data, n).ids) for n in ("train", "val", "test")},
         },
         "weights": {"name": start.name, "fingerprint": start.fingerprint},

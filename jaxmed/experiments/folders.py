@@ -20,6 +20,7 @@ CONFIG = "config.toml"
 ENVIRONMENT = "environment.json"
 SPLIT = "split.csv"
 SKIPPED = "skipped.csv"
+METRICS = "metrics.json"
 # A run is finished when all of these are there.
 FILES = (
     CONFIG,
@@ -27,7 +28,7 @@ FILES = (
     "history.csv",
     "predictions.csv",
     "cams/cams.json",
-    "metrics.json",
+    METRICS,
 )
 # What decides a run's numbers; texts about the experiment may change.
 DECISIVE = ("name", "data", "augment", "model", "train", "evaluate", "explain")
