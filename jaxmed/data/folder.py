@@ -189,18 +189,20 @@ def _find_images(
     return {
         name: label
         for label, own in enumerate(class_names)
-        for name in _search(folder / own, f"{prefix}{own}", endings, bad)
+        for name in search_folder(folder / own, f"{prefix}{own}", endings, bad)
     }
 
 
-def _search(
+def search_folder(
     folder: Path,
     base: str,
     endings: tuple[str, ...],
     bad: dict[str, str],
     above: tuple[Path, ...] = (),
 ) -> Iterator[str]:
-    """Finds the images in a folder and in those below it.
+    """Finds the images in a folder and in those below it, in order.
+
+    Hidden ones are ignored. The names are the folder's own, `base`, with what follows.
 
     Args:
         folder: to look in.
@@ -223,7 +225,9 @@ def _search(
         if entry.name[0] == ".":
             continue
         if _is_folder(entry):
-            yield from _search(folder / entry.name, name, endings, bad, (*above, real))
+            yield from search_folder(
+                folder / entry.name, name, endings, bad, (*above, real)
+            )
         elif os.path.splitext(entry.name)[1].lower() in endings:
             # Bytes of a name that are no UTF-8 reach Python as lone surrogates.
             if name.isascii() or name == _spell(name):

@@ -21,6 +21,8 @@ ENVIRONMENT = "environment.json"
 SPLIT = "split.csv"
 SKIPPED = "skipped.csv"
 METRICS = "metrics.json"
+LIKENESS = "likeness.npz"
+MODEL_CARD = "MODEL_CARD.md"
 # A run is finished when all of these are there.
 FILES = (
     CONFIG,
