@@ -28,6 +28,7 @@ def loaded_after(code: str) -> set[str]:
     [
         "import jaxmed",
         "import jaxmed; jaxmed.create_model; jaxmed.fit; jaxmed.load_dataset",
+        "import jaxmed; jaxmed.load_run",
         "import jaxmed.experiments.experiment",
         "import jaxmed_convert",
     ],
@@ -47,6 +48,7 @@ def test_imports_load_neither_torch_nor_tensorflow(code):
         "advise --help",
         "find-lr --help",
         "inspect --help",
+        "predict --help",
         "list",
     ],
 )

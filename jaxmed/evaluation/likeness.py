@@ -99,7 +99,7 @@ def read_likeness(path: Path) -> Likeness:
         InputError: it cannot be read, or is something else.
     """
     try:
-        with np.load(path) as arrays:
+        with path.open("rb") as file, np.load(file) as arrays:
             return Likeness(**{f.name: arrays[f.name] for f in fields(Likeness)})
     except Exception as error:
         # On damaged bytes NumPy and zipfile raise whatever they stumble over.

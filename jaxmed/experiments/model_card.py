@@ -115,7 +115,7 @@ def _results(metrics: Mapping[str, Any]) -> Iterator[str]:
                 yield f"| {title} at the threshold{of} | {_spell(found[key])} |"
     found = metrics["calibration"]["test"]
     for key, when in (("ece", "before"), ("ece_calibrated", "after")):
-        yield f"| expected calibration error {when} calibration | {_spell(found[key])} |"
+        yield f"| calibration error (ECE) {when} calibration | {_spell(found[key])} |"
 
 
 def _decisions(metrics: Mapping[str, Any]) -> Iterator[str]:

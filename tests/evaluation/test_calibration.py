@@ -1,5 +1,6 @@
 """Scalings of the logits."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,12 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from jaxmed.errors import InputError
-from jaxmed.evaluation.calibration import TEMPERATURES, Scaling, fit_scaling
+from jaxmed.evaluation.calibration import (
+    TEMPERATURES,
+    Scaling,
+    fit_scaling,
+    read_scaling,
+)
 from jaxmed.evaluation.intervals import Undefined
 
 TASKS = [("binary", 2), ("multiclass", 5), ("multilabel", 4)]
@@ -210,3 +216,32 @@ def test_refused(draw):
         InputError, match=r"not for a binary one\. Use temperature or pl"
     ):
         fit_scaling(draw("binary", classes=2), "vector")
+
+
+@pytest.mark.parametrize(
+    ("method", "task", "classes"),
+    [
+        ("temperature", "multiclass", 4),
+        ("vector", "multiclass", 4),
+        ("platt", "binary", 2),
+        ("platt", "multilabel", 3),
+    ],
+)
+def test_a_scaling_comes_back_from_its_description(draw, method, task, classes):
+    predictions = draw(task, classes=classes, n=60)
+    scaling = fit_scaling(predictions, method)
+    assert isinstance(scaling, Scaling)
+    described = json.loads(json.dumps(scaling.describe() | {"chosen_on": "val"}))
+    again = read_scaling(described)
+    assert again is not None
+    assert again.method == method
+    expected = scaling.apply(predictions)
+    found = again.calibrate(predictions.probs, predictions.task)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_no_scaling_comes_back_from_one_that_could_not_be_fitted():
+    missing = {"method": "temperature", "temperature": None, "reason": "one class only"}
+    assert read_scaling(missing) is None
+    # As runs wrote it before there was another method.
+    assert read_scaling({"temperature": 2.0}).temperature == 2
