@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jaxmed.data.sources import load_dataset
     from jaxmed.evaluation.evaluate import evaluate
+    from jaxmed.experiments.loaded_run import load_run
     from jaxmed.explain.gradcam import grad_cam
     from jaxmed.models.zoo import create_model
     from jaxmed.training.fit import FitResult, fit
@@ -24,6 +25,7 @@ _HOMES = {
     "fit": "jaxmed.training.fit",
     "grad_cam": "jaxmed.explain.gradcam",
     "load_dataset": "jaxmed.data.sources",
+    "load_run": "jaxmed.experiments.loaded_run",
     "predict": "jaxmed.training.predict",
     "predict_split": "jaxmed.training.predict",
 }
@@ -35,6 +37,7 @@ __all__ = [
     "fit",
     "grad_cam",
     "load_dataset",
+    "load_run",
     "predict",
     "predict_split",
 ]

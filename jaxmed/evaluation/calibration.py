@@ -50,8 +50,20 @@ class Scaling:
 
     def apply(self, predictions: Predictions) -> np.ndarray:
         """Computes calibrated probabilities: float64 (n, k)."""
-        logits = logits_of(predictions)
-        if predictions.task == "multilabel":
+        return self.calibrate(predictions.probs, predictions.task)
+
+    def calibrate(self, probs: np.ndarray, task: str) -> np.ndarray:
+        """Computes calibrated probabilities of images whose labels need not be known.
+
+        Args:
+            probs: (n, k), before calibration.
+            task: see `Predictions`.
+
+        Returns:
+            float64 (n, k).
+        """
+        logits = logits_from(probs, task)
+        if task == "multilabel":
             return expit(self.scale * logits + self.bias)
         if self.method == "platt":
             logit = self.scale * (logits[:, 1:] - logits[:, :1]) + self.bias
@@ -74,26 +86,36 @@ def read_scaling(described: Mapping[str, Any]) -> Scaling | None:
 
     Returns:
         None where none could be fitted.
+
+    Raises:
+        KeyError, TypeError or ValueError: it is not what `describe` gives.
     """
-    if described.get("temperature") is not None:
-        scale, bias = np.array([1 / described["temperature"]]), np.zeros(1)
-        return Scaling(method="temperature", scale=scale, bias=bias)
-    if "scale" not in described:
+    # Before there was another method, it was not said.
+    method = described.get("method", "temperature")
+    if "reason" in described or described.get("temperature", 1.0) is None:
         return None
-    scale, bias = (np.asarray(described[name]) for name in ("scale", "bias"))
-    return Scaling(method=described["method"], scale=scale, bias=bias)
+    if method == "temperature":
+        scale = np.array([1 / described["temperature"]])
+        return Scaling(method=method, scale=scale, bias=np.zeros(1))
+    scale, bias = (np.array(described[name], float) for name in ("scale", "bias"))
+    return Scaling(method=method, scale=scale, bias=bias)
 
 
 def logits_of(predictions: Predictions) -> np.ndarray:
+    """Recovers logits (n, k) of predictions, see `logits_from`."""
+    return logits_from(predictions.probs, predictions.task)
+
+
+def logits_from(probs: np.ndarray, task: str) -> np.ndarray:
     """Recovers logits (n, k) from probabilities, up to a constant per image.
 
     They are the logarithms of the probabilities, or log(p / (1 - p)) in multilabel
     tasks. Probabilities that float32 rounded to 0 count as 1e-38.
     """
-    if predictions.task == "multilabel":
-        probs = np.clip(predictions.probs, LOWEST, HIGHEST)
+    if task == "multilabel":
+        probs = np.clip(np.asarray(probs, np.float64), LOWEST, HIGHEST)
         return np.log(probs) - np.log1p(-probs)
-    return np.log(np.maximum(predictions.probs, LOWEST))
+    return np.log(np.maximum(np.asarray(probs, np.float64), LOWEST))
 
 
 def check_calibration(method: str, task: str) -> None:

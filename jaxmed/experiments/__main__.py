@@ -15,7 +15,16 @@ from jaxmed.experiments.flags import take_overrides
 from jaxmed.interrupts import Interrupted, ask
 
 # A command is a module with HELP, add_arguments and execute, and a line here.
-COMMANDS = ("list", "inspect", "advise", "find-lr", "run", "report", "compare")
+COMMANDS = (
+    "list",
+    "inspect",
+    "advise",
+    "find-lr",
+    "run",
+    "report",
+    "compare",
+    "predict",
+)
 # Commands that take the fields of the configuration as flags.
 CONFIGURABLE = ("run", "advise", "find-lr", "inspect")
 # What asks the program to stop: a user, the system or a batch system before its limit.
@@ -62,8 +71,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0; 1 if `inspect` found leakage; 2 for something the user can
-        put right, said in a sentence on the error stream; if interrupted 128 more than
-        the signal: 130 for SIGINT, 143 for SIGTERM, 138 for SIGUSR1.
+        put right, said in a sentence on the error stream; 3 if `predict` could not use
+        some of the files; if interrupted 128 more than the signal: 130 for SIGINT, 143
+        for SIGTERM, 138 for SIGUSR1.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     try:

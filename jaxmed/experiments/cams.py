@@ -81,7 +81,7 @@ def write_cams(
         classes += predictions.probs.shape[1] == 1
         images = split.images[chosen]
         maps = _explain(model, preprocessing(images), classes, explain)
-        _draw(folder, entries, _seen(images, preprocessing), maps, explain)
+        _draw(folder, entries, as_seen(images, preprocessing), maps, explain)
     write_json(target / INDEX, entries)
 
 
@@ -112,7 +112,7 @@ def _explain(
     return make_maps(model, images, classes, method=explain.method, layer=layer)
 
 
-def _seen(images: np.ndarray, preprocessing: Any) -> np.ndarray:
+def as_seen(images: np.ndarray, preprocessing: Any) -> np.ndarray:
     """Returns images as a map is of them: without what is cropped, with padding."""
     import jax.numpy as jnp
 

@@ -58,6 +58,7 @@ def describe_data(data: "Dataset") -> dict[str, Any]:
         "class_names": list(data.class_names),
         "task": data.task,
         "skipped": len(data.skipped),
+        "image_shape": list(data.train.images.shape[1:]),
         "sizes": {name: len(split) for name, split in splits.items()},
         "counts": {
             name: _class_counts(split.labels, data) for name, split in splits.items()

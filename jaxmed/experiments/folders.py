@@ -20,6 +20,9 @@ CONFIG = "config.toml"
 ENVIRONMENT = "environment.json"
 SPLIT = "split.csv"
 SKIPPED = "skipped.csv"
+METRICS = "metrics.json"
+LIKENESS = "likeness.npz"
+MODEL_CARD = "MODEL_CARD.md"
 # A run is finished when all of these are there.
 FILES = (
     CONFIG,
@@ -27,7 +30,7 @@ FILES = (
     "history.csv",
     "predictions.csv",
     "cams/cams.json",
-    "metrics.json",
+    METRICS,
 )
 # What decides a run's numbers; texts about the experiment may change.
 DECISIVE = ("name", "data", "augment", "model", "train", "evaluate", "explain")

@@ -15,10 +15,11 @@ from jaxmed.experiments.arms import (
 )
 from jaxmed.experiments.augmented import write_augmented
 from jaxmed.experiments.cams import write_cams
-from jaxmed.experiments.config import TrainConfig
+from jaxmed.experiments.config import ExperimentConfig, TrainConfig
 from jaxmed.experiments.environment import describe_environment
 from jaxmed.experiments.folders import (
     ENVIRONMENT,
+    METRICS,
     SKIPPED,
     SPLIT,
     run_folder,
@@ -26,6 +27,8 @@ from jaxmed.experiments.folders import (
     write_history,
     write_json,
 )
+from jaxmed.experiments.likeness import record_likeness
+from jaxmed.experiments.model_card import write_card
 from jaxmed.experiments.recipes import Recipe
 from jaxmed.files import remove_unfinished
 
@@ -100,7 +103,7 @@ def train_run(
     seconds = sum(row["seconds"] for row in result.history)
     environment |= {"best": result.best, "seconds": seconds}
     write_json(folder / ENVIRONMENT, environment)
-    _write_results(folder, recipe, arm, prepared, data)
+    _write_results(folder, recipe.arms[arm], prepared, data, environment)
 
 
 def _cache_settings(train: TrainConfig, folder: Path) -> "CacheSettings":
@@ -115,14 +118,18 @@ def _cache_settings(train: TrainConfig, folder: Path) -> "CacheSettings":
 
 
 def _write_results(
-    folder: Path, recipe: Recipe, arm: str, prepared: Prepared, data: "Dataset"
+    folder: Path,
+    config: ExperimentConfig,
+    prepared: Prepared,
+    data: "Dataset",
+    environment: dict[str, Any],
 ) -> None:
     """Predicts, explains, evaluates."""
     from jaxmed.evaluation.evaluate import evaluate
     from jaxmed.evaluation.storage import write_predictions
     from jaxmed.training.predict import predict_split
 
-    config, preprocessing = recipe.arms[arm], prepared.preprocessing
+    preprocessing = prepared.preprocessing
     predictions = {
         split: predict_split(
             prepared.model,
@@ -142,6 +149,7 @@ def _write_results(
         preprocessing=preprocessing,
         explain=config.explain,
     )
+    record_likeness(folder, prepared.model, data, preprocessing)
     metrics = evaluate(
         predictions["val"],
         predictions["test"],
@@ -149,7 +157,9 @@ def _write_results(
         seed=config.evaluate.seed,
         **evaluation_options(config.evaluate),
     )
-    write_json(folder / "metrics.json", {"tta": config.evaluate.tta} | metrics)
+    metrics = {"tta": config.evaluate.tta} | metrics
+    write_card(folder, config, environment, metrics)
+    write_json(folder / METRICS, metrics)
 
 
 def _check_unchanged(folder: Path, environment: dict[str, Any]) -> None:

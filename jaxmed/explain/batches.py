@@ -1,6 +1,7 @@
 """Work done some images at a time."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import jax
 import numpy as np
@@ -21,7 +22,7 @@ def in_batches(
         compute: of rows of the arrays, something with a row for each.
         arrays: of the same length, at least 1.
         batch_size: images at a time.
-        description: shown with the progress.
+        description: shown with the progress; "" shows none.
 
     Returns:
         What `compute` gives, for all rows.
@@ -29,7 +30,8 @@ def in_batches(
     count = len(arrays[0])
     size = min(batch_size, count)
     results = []
-    with progress(description, count, unit="images") as advance:
+    shown = progress(description, count, unit="images")
+    with shown if description else nullcontext(lambda amount: None) as advance:
         for start in range(0, count, size):
             # The last batch is filled up with the last image, to keep the shape.
             rows = np.minimum(np.arange(start, start + size), count - 1)

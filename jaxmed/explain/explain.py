@@ -47,7 +47,7 @@ def explain(
             "layer4.1.conv2" (see `jaxmed.explain.layers`); None is the last feature
             map. Methods of pixels take none.
         batch_size: images at a time. Each shape and kind of model compiles once.
-        description: shown with the progress; None is the method's name.
+        description: shown with the progress; None is the method's name, "" shows none.
         options: of the method; see `jaxmed.explain.pixel_maps`.
 
     Returns:
@@ -77,8 +77,8 @@ def explain(
     def finished(*batch: ArrayLike) -> jax.Array:
         return finish(compute(*batch), shape)
 
-    description = description or METHODS[method].title
-    return in_batches(finished, *arrays, batch_size=batch_size, description=description)
+    title = METHODS[method].title if description is None else description
+    return in_batches(finished, *arrays, batch_size=batch_size, description=title)
 
 
 def raw_maps(

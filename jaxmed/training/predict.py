@@ -178,9 +178,18 @@ def predict(
         description=description,
         views=views,
     )
-    probs = probabilities(logits, task)
     if views == "none":
-        return probs
+        return probabilities(logits, task)
+    return mean_probabilities(logits, task)
+
+
+def mean_probabilities(logits: np.ndarray, task: str) -> np.ndarray:
+    """Maps logits of several views, (n, views, k), to their mean probabilities.
+
+    Returns:
+        float32 (n, k), as `probabilities`.
+    """
+    probs = probabilities(logits, task)
     return probs.mean(axis=1, dtype=np.float64).astype(np.float32)
 
 

@@ -176,6 +176,8 @@ def test_a_scaling_is_read_from_what_it_wrote(draw, method, task, classes):
 
 def test_there_is_no_scaling_where_none_was_fitted():
     assert read_scaling({"method": "platt", "temperature": None, "reason": "x"}) is None
+    # As runs wrote it before there was another method.
+    assert read_scaling({"temperature": 2.0}).scale == 0.5
 
 
 def test_platt_of_separated_classes_is_finite(draw):

@@ -1,0 +1,51 @@
+"""likeness.npz: what training images were like, so that `predict` tells others."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from jaxmed.experiments.folders import LIKENESS
+
+if TYPE_CHECKING:
+    from jaxmed.data.dataset import Dataset
+    from jaxmed.data.preprocess import Preprocessing
+    from jaxmed.models.classifier import Classifier
+
+# Training images that are enough to know their features by.
+MOST = 10_000
+
+
+def record_likeness(
+    folder: Path, model: "Classifier", data: "Dataset", preprocessing: "Preprocessing"
+) -> None:
+    """Writes what the pooled features of training and validation images are like.
+
+    Args:
+        folder: of the run.
+        model: trained.
+        data: at most `MOST` of its training images are looked at, drawn by chance but
+            always the same ones.
+        preprocessing: what the model was trained with.
+    """
+    from jaxmed.evaluation.likeness import fit_likeness, write_likeness
+    from jaxmed.training.features import compute_features
+    from jaxmed.training.predict import evaluation_batch
+
+    train = data.train
+    if len(train) > MOST:
+        drawn = np.random.default_rng(0).choice(len(train), MOST, replace=False)
+        train = train.take(np.sort(drawn))
+    found = {
+        name: compute_features(
+            model,
+            split.images,
+            preprocessing=preprocessing,
+            task=data.task,
+            batch_size=evaluation_batch(data),
+            description=f"Features of {name}",
+        )
+        for name, split in (("train", train), ("val", data.val))
+    }
+    likeness = fit_likeness(found["train"], train.labels, found["val"])
+    write_likeness(folder / LIKENESS, likeness)

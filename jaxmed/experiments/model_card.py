@@ -1,0 +1,146 @@
+"""MODEL_CARD.md: what a run's model is for, what it is worth, and where it ends.
+
+The sections are those of Mitchell et al., "Model Cards for Model Reporting", FAT* 2019,
+as far as a program can know them.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from jaxmed.experiments.config import ExperimentConfig
+from jaxmed.experiments.folders import MODEL_CARD
+from jaxmed.files import write_text
+
+# Of metrics.json's "test", in this order, as far as the task has them.
+OVERALL = {
+    "auroc": "AUROC",
+    "auprc": "AUPRC",
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "f1": "F1",
+    "mcc": "MCC",
+}
+AT_THRESHOLD = {
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "ppv": "PPV",
+    "npv": "NPV",
+}
+LIMITS = """\
+- **Not for clinical use.** Nothing here was reviewed by a regulator or tried on
+  patients; no diagnosis or treatment may rest on it.
+- The intervals tell what chance did to these test images, not what another hospital,
+  device, population or time would do; test on images of your own first.
+- Predictive values are those of the test images' share of positives.
+- Where `predict` flags an image as unlike the training images, do not rely on what it
+  says of it; that an image is not flagged does not mean that the model is right.
+- A map of what spoke for a decision explains the model, not the disease."""
+
+
+def write_card(
+    folder: Path,
+    config: ExperimentConfig,
+    environment: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+) -> None:
+    """Writes the card of a run.
+
+    Args:
+        folder: of the run.
+        config: of its arm.
+        environment: the content of environment.json.
+        metrics: the content of metrics.json.
+    """
+    lines = list(_lines(folder, config, environment, metrics))
+    write_text(folder / MODEL_CARD, "\n".join(lines) + "\n")
+
+
+def _lines(
+    folder: Path,
+    config: ExperimentConfig,
+    environment: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+) -> Iterator[str]:
+    data, model, names = environment["data"], config.model, metrics["class_names"]
+    sizes, best = data["sizes"], environment["best"]
+    arm, seed = folder.absolute().parts[-2:]
+    yield f"# Model card: {config.name}, {arm}, {seed}\n"
+    yield f"{config.description}\n" if config.description else "A jaxmed run.\n"
+    yield "## Purpose\n"
+    yield (
+        f"Research on how well {', '.join(names)} can be told from images such as "
+        f"those of `{data['source']}` ({metrics['task']}). **Not for clinical use.**\n"
+    )
+    yield "## Model\n"
+    start = environment["weights"]["name"]
+    yield (
+        f"- {model.backbone} with a {model.head} head, started from weights "
+        f"`{start}`, trained by `{config.train.strategy}`; weights of epoch "
+        f"{best['epoch']}, chosen by {best['metric']}."
+    )
+    side, resize = config.data.image_size, config.data.resize
+    yield (
+        f"- Input: {side} x {side} pixels ({resize}), {model.in_channels} channels; "
+        f"test-time augmentation: {config.evaluate.tta}."
+    )
+    yield f"- jaxmed {environment['jaxmed']}, jax {environment['jax']}.\n"
+    yield "## Data\n"
+    yield (
+        f"- `{data['source']}`: {sizes['train']:,} images to train, {sizes['val']:,} "
+        f"to choose epoch, threshold and calibration, {sizes['test']:,} to test."
+    )
+    yield f"- Fingerprint {data['fingerprint'][:16]}; split: {config.data.split}."
+    if data["skipped"]:
+        yield f"- {data['skipped']:,} files or rows could not be used."
+    yield "\n## Results on test, with 95 % intervals\n"
+    yield from _results(metrics)
+    yield "\n## Decisions\n"
+    yield from _decisions(metrics)
+    yield "\n## Limits\n"
+    yield LIMITS
+
+
+def _results(metrics: Mapping[str, Any]) -> Iterator[str]:
+    yield "| metric | value |\n|---|---|"
+    for key, title in OVERALL.items():
+        if key in metrics["test"]:
+            yield f"| {title} | {_spell(metrics['test'][key])} |"
+    binary = metrics["task"] == "binary"
+    decided = metrics["test_at_threshold"]
+    for name, found in ({"": decided} if binary else decided).items():
+        for key, title in AT_THRESHOLD.items():
+            if key in found:
+                of = f", {name} against the rest" if name else ""
+                yield f"| {title} at the threshold{of} | {_spell(found[key])} |"
+    found = metrics["calibration"]["test"]
+    for key, when in (("ece", "before"), ("ece_calibrated", "after")):
+        yield f"| calibration error (ECE) {when} calibration | {_spell(found[key])} |"
+
+
+def _decisions(metrics: Mapping[str, Any]) -> Iterator[str]:
+    threshold, calibration = metrics["threshold"], metrics["calibration"]
+    value = threshold["value"]
+    of_class = (
+        value if isinstance(value, Mapping) else {metrics["class_names"][1]: value}
+    )
+    chosen = ", ".join(
+        f"{name} {'none' if number is None else f'{number:.4g}'}"
+        for name, number in of_class.items()
+    )
+    yield (
+        f"- Thresholds of the probability before calibration, by {threshold['method']} "
+        f"on val: {chosen}."
+    )
+    yield f"- Calibration: {calibration.get('method', 'temperature')}, fitted on val."
+    if metrics["task"] in ("multiclass", "ordinal"):
+        yield "- The decision is the most probable class."
+
+
+def _spell(estimate: Mapping[str, Any]) -> str:
+    if estimate["value"] is None:
+        return f"not defined ({estimate.get('reason', 'no reason recorded')})"
+    text = f"{estimate['value']:.3f}"
+    if estimate.get("ci_low") is None:
+        return text
+    return f"{text} [{estimate['ci_low']:.3f}, {estimate['ci_high']:.3f}]"
