@@ -29,7 +29,7 @@ def write_onnx(
         metadata: what the file tells about itself.
     """
     example = torch.zeros((2, 40, 48, channels), dtype=torch.uint8)
-    anything = {axis: torch.export.Dim.DYNAMIC for axis in range(3)}
+    anything = dict.fromkeys(range(3), torch.export.Dim.DYNAMIC)
     # Warnings are about torch's own code.
     with warnings.catch_warnings(action="ignore"):
         exported = torch.onnx.export(

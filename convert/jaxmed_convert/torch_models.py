@@ -20,7 +20,9 @@ NARROW = "resnet10_narrow"
 
 def write_torch(model: Classifier, path: Path) -> None:
     """Writes a state dict that `build_torch`'s model loads with `strict=True`."""
-    torch.save(to_torch(model), path)
+    # Given a path, torch would write the file's name, a temporary one, into it.
+    with path.open("wb") as file:
+        torch.save(to_torch(model), file)
 
 
 def read_torch(model: Classifier, path: Path) -> nn.Module:
@@ -57,9 +59,10 @@ def _build(model: Classifier, state_dict: dict[str, torch.Tensor]) -> nn.Module:
 
 
 def loading_code(model: Classifier, file: str) -> list[str]:
-    """Returns lines of Python that load what `write_torch` wrote, with torch alone.
+    """Returns lines of Python that load what `write_torch` wrote.
 
-    The narrow ResNet, which torchvision does not have, needs this package too.
+    The narrow ResNet, which torchvision does not have, needs this package; all others
+    torchvision alone. They leave a `model`, and the `mean` and `std` of its images.
 
     Args:
         model: which model.
@@ -80,7 +83,8 @@ def loading_code(model: Classifier, file: str) -> list[str]:
         for name, module in _replacements(model).items():
             lines.append(f'model.set_submodule("{name}", {_spell(module)})')
     lines.append(f'model.load_state_dict(torch.load("{file}"), strict=True)')
-    return [*lines, "model.eval()"]
+    mean, std = map(list, torch_scale(model))
+    return [*lines, "model.eval()", f"mean, std = {mean}, {std}"]
 
 
 def torch_scale(model: Classifier) -> Scale:
@@ -132,7 +136,9 @@ def _stem(model: Classifier) -> dict[str, nn.Module]:
     built = narrow_resnet() if narrow else torch_model(model.architecture)
     found = ((n, m) for n, m in built.named_modules() if isinstance(m, nn.Conv2d))
     name, stem = next(found)
-    size, stride, padding = (m[0] for m in (stem.kernel_size, stem.stride, stem.padding))
+    size, stride, padding = (
+        m[0] for m in (stem.kernel_size, stem.stride, stem.padding)
+    )
     channels, bias = model.in_channels, stem.bias is not None
     options = {"stride": stride, "padding": padding, "bias": bias}
     return {name: nn.Conv2d(channels, stem.out_channels, size, **options)}

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -44,6 +45,7 @@ class Program(nn.Module):
         self._views = views
         self._task = task
         self._scaling = scaling
+        self.eval()
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Predicts.
@@ -62,6 +64,12 @@ class Program(nn.Module):
             scaling=self._scaling,
             xp=torch,
         )
+
+    def predict(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Does the same with arrays."""
+        with torch.inference_mode():
+            probabilities, scores = self(torch.from_numpy(images))
+        return probabilities.numpy(), scores.numpy()
 
     def _see(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Returns the views, float32 (n, c, size, size) in [0, 255]."""

@@ -15,7 +15,7 @@ from jaxmed.experiments.flags import take_overrides
 from jaxmed.interrupts import Interrupted, ask
 
 # A command is a module with HELP, add_arguments and execute, and a line here.
-COMMANDS = ("list", "inspect", "advise", "find-lr", "run", "report")
+COMMANDS = ("list", "inspect", "advise", "find-lr", "run", "report", "export")
 # Commands that take the fields of the configuration as flags.
 CONFIGURABLE = ("run", "advise", "find-lr", "inspect")
 # What asks the program to stop: a user, the system or a batch system before its limit.

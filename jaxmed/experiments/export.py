@@ -1,11 +1,12 @@
-"""`export`: a run's model as files for other runtimes, each checked before it is kept."""
+"""`export`: a run's model for other runtimes, every file checked before it is kept."""
 
+import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxmed.errors import InputError, unknown
+from jaxmed.errors import unknown
 from jaxmed.experiments.folders import check_writable, write_json
 from jaxmed.files import replacing
 
@@ -26,12 +27,7 @@ file in its own runtime: only if its probabilities are those of the run's model,
 model.json beside them has what is not in the files: classes, preprocessing,
 calibration, thresholds, and how each is loaded."""
 
-FORMATS = {
-    "torch": "model.pth",
-    "onnx": "model.onnx",
-    "stablehlo": "model.stablehlo",
-    "safetensors": "model.safetensors",
-}
+FORMATS = ("torch", "onnx", "stablehlo", "safetensors")
 RECORD = "model.json"
 
 
@@ -65,8 +61,13 @@ def execute(arguments: Any) -> None:
     check_installed(formats)
     bundle = load_bundle(arguments.run)
     check_writable(folder, "Give another --out.")
-    for line in export(bundle, formats, folder):
-        print(line)
+    for name, facts in export(bundle, formats, folder).items():
+        size = (folder / name).stat().st_size / 2**20
+        print(
+            f"{folder / name}: {size:.1f} MiB; opened again, its probabilities differ "
+            f"from the model's by {facts['largest_difference']:.1e} at most."
+        )
+    print(f"How to load and use it: {folder / RECORD}")
 
 
 def parse_formats(text: str) -> list[str]:
@@ -82,7 +83,9 @@ def parse_formats(text: str) -> list[str]:
     return names
 
 
-def export(bundle: "Bundle", formats: Sequence[str], folder: Path) -> list[str]:
+def export(
+    bundle: "Bundle", formats: Sequence[str], folder: Path
+) -> dict[str, dict[str, Any]]:
     """Writes files and checks them; all of them and their record are kept, or none.
 
     Args:
@@ -91,12 +94,12 @@ def export(bundle: "Bundle", formats: Sequence[str], folder: Path) -> list[str]:
         folder: of the files; made if need be.
 
     Returns:
-        A sentence for each file.
+        What the record says about each file, by its name.
 
     Raises:
         InputError: a file does not do what the model does.
     """
-    from jaxmed.experiments.exporters import EXPORTERS
+    from jaxmed.experiments.exporters import EXPORTERS, loading_code
     from jaxmed.experiments.probe import Probe
     from jaxmed.experiments.record import describe
     from jaxmed.models.precision import set_precision
@@ -104,29 +107,36 @@ def export(bundle: "Bundle", formats: Sequence[str], folder: Path) -> list[str]:
 
     set_precision(bundle.model, "float32")
     record, probe = describe(bundle), Probe(bundle)
+    written = _written_before(folder, record)
     new = not folder.exists()
-    sentences = []
     try:
+        # All get their names at the end, or are removed.
         with ExitStack() as files:
-            written = {}
             for name in formats:
-                part = files.enter_context(replacing(folder / FORMATS[name]))
-                write, open_again = EXPORTERS[name]
-                write(bundle, part, record)
-                difference = probe.compare(open_again(bundle, part), FORMATS[name])
-                size = part.stat().st_size
-                written[FORMATS[name]] = {
+                exporter = EXPORTERS[name]
+                part = files.enter_context(replacing(folder / exporter.file))
+                exporter.write(bundle, part, record)
+                run = exporter.open(bundle, part)
+                written[exporter.file] = {
+                    "largest_difference": probe.compare(run, exporter.file),
                     "sha256": hash_file(part),
-                    "largest_difference": difference,
+                    "load": loading_code(bundle, name),
                 }
-                sentences.append(
-                    f"{folder / FORMATS[name]}: {size / 2**20:.1f} MiB; opened again, "
-                    f"its probabilities differ by {difference:.1e} at most."
-                )
             part = files.enter_context(replacing(folder / RECORD))
             write_json(part, record | {"files": written})
-    except BaseException:
+    finally:
         if new and folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
-        raise
-    return [*sentences, f"{folder / RECORD}: how to use them."]
+    return {EXPORTERS[n].file: written[EXPORTERS[n].file] for n in formats}
+
+
+def _written_before(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
+    """Returns what is known about files of the same run that are there already."""
+    try:
+        before = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        files = before.pop("files")
+    except (OSError, ValueError, KeyError, AttributeError):
+        return {}
+    if before != json.loads(json.dumps(record)):
+        return {}
+    return {name: known for name, known in files.items() if (folder / name).is_file()}
