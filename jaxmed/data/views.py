@@ -68,7 +68,7 @@ def see(
         return preprocessing(images)
     size = preprocessing.image_size
     side = preprocessing.resizing.stored_side(size) if views in CROPS else size
-    mirrored, turns, top, left = jnp.asarray(_views(views, side, size))[number]
+    mirrored, turns, top, left = jnp.asarray(list_views(views, side, size))[number]
     seen = preprocessing.resize(images, side)
     seen = jnp.where(mirrored, seen[:, :, ::-1], seen)
     shape = (seen.shape[0], size, size, seen.shape[3])
@@ -79,8 +79,14 @@ def see(
     return preprocessing.normalise(seen)
 
 
-def _views(views: str, side: int, size: int) -> np.ndarray:
-    """Returns what is done in each view: mirrored, quarter turns, top, left."""
+def list_views(views: str, side: int, size: int) -> np.ndarray:
+    """Returns what is done in each view: mirrored, quarter turns, top, left.
+
+    Args:
+        views: their name, not "none".
+        side: of the squares that views of `size` pixels are cut from.
+        size: of the network's images.
+    """
     if views == "dihedral":
         return np.array([(m, k, 0, 0) for m, k in product((0, 1), range(4))])
     far, middle = side - size, find_start(side, size)

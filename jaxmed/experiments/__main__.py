@@ -16,14 +16,9 @@ from jaxmed.interrupts import Interrupted, ask
 
 # A command is a module with HELP, add_arguments and execute, and a line here.
 COMMANDS = (
-    "list",
-    "inspect",
-    "advise",
-    "find-lr",
-    "run",
-    "report",
-    "compare",
-    "predict",
+    *("list", "inspect", "advise", "find-lr"),
+    *("run", "report", "compare"),
+    *("predict", "export"),
 )
 # Commands that take the fields of the configuration as flags.
 CONFIGURABLE = ("run", "advise", "find-lr", "inspect")

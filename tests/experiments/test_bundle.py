@@ -128,7 +128,7 @@ def test_what_is_no_finished_run_is_refused(run, tmp_path, damage, message):
 
 
 def test_the_folder_of_an_experiment_leads_to_a_run_of_it(run, tmp_path):
-    with pytest.raises(InputError, match="Did you mean .*grey/main/seed-0"):
+    with pytest.raises(InputError, match=r"Did you mean .*grey/main/seed-0"):
         load_bundle(run.parents[1])
     with pytest.raises(InputError, match="There is no run folder"):
         load_bundle(tmp_path / "nothing")

@@ -1,0 +1,161 @@
+"""torchvision's model for a model of ours: the same head, pooling, stem and weights."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+from torchvision.models.resnet import BasicBlock, ResNet
+
+from jaxmed.models import resnet
+from jaxmed.models.classifier import Classifier, Head
+from jaxmed.models.inception import FACTORS, OFFSETS
+from jaxmed.scale import Scale
+from jaxmed_convert.conversion import to_torch
+from jaxmed_convert.references import torch_model
+from jaxmed_convert.rules import LEFT_OUT, head_module
+
+# What torchvision has no name for.
+NARROW = "resnet10_narrow"
+
+
+def write_torch(model: Classifier, path: Path) -> None:
+    """Writes a state dict that `build_torch`'s model loads with `strict=True`."""
+    # Given a path, torch would write the file's name, a temporary one, into it.
+    with path.open("wb") as file:
+        torch.save(to_torch(model), file)
+
+
+def read_torch(model: Classifier, path: Path) -> nn.Module:
+    """Builds torchvision's model with the weights in a file.
+
+    What torchvision's own builder does not give is put in its place: another head than
+    a linear layer, an average over VGG's last map, and a first convolution of other
+    channels than RGB. Inception V3 does not rescale its input: `torch_scale` does.
+
+    Args:
+        model: which model; its weights are not used.
+        path: what `write_torch` wrote.
+
+    Returns:
+        The model in eval mode.
+    """
+    state_dict = torch.load(path, map_location="cpu", weights_only=True)
+    return _build(model, state_dict)
+
+
+def build_torch(model: Classifier) -> nn.Module:
+    """Builds torchvision's model with the weights of ours; see `read_torch`."""
+    return _build(model, to_torch(model))
+
+
+def _build(model: Classifier, state_dict: dict[str, torch.Tensor]) -> nn.Module:
+    with torch.device("meta"):  # all numbers come from the state dict
+        narrow = model.architecture == NARROW
+        built = narrow_resnet() if narrow else torch_model(model.architecture)
+        for name, module in _replacements(model).items():
+            built.set_submodule(name, module)
+    built.load_state_dict(state_dict, strict=True, assign=True)
+    return built.eval()
+
+
+def loading_code(model: Classifier, file: str) -> list[str]:
+    """Returns lines of Python that load what `write_torch` wrote.
+
+    The narrow ResNet, which torchvision does not have, needs this package; all others
+    torchvision alone. They leave a `model`, and the `mean` and `std` of its images.
+
+    Args:
+        model: which model.
+        file: the state dict's name.
+    """
+    lines = ["import torch, torchvision", "from torch import nn"]
+    if model.architecture == NARROW:
+        lines[0] = "import torch"
+        lines.append(f"from {__name__} import narrow_resnet")
+        lines.append("model = narrow_resnet()")
+    else:
+        more = ""
+        if model.architecture in LEFT_OUT:
+            more = ", aux_logits=False, init_weights=False"
+        name = model.architecture
+        lines.append(f'model = torchvision.models.get_model("{name}"{more})')
+    with torch.device("meta"):
+        for name, module in _replacements(model).items():
+            lines.append(f'model.set_submodule("{name}", {_spell(module)})')
+    lines.append(f'model.load_state_dict(torch.load("{file}"), strict=True)')
+    mean, std = map(list, torch_scale(model))
+    return [*lines, "model.eval()", f"mean, std = {mean}, {std}"]
+
+
+def torch_scale(model: Classifier) -> Scale:
+    """Returns what the images of torchvision's model are normalised by.
+
+    It is the model's own mean and std, but for an Inception V3 that rescales what it
+    gets: torchvision's would for RGB alone, so the rescaling is in these numbers.
+    """
+    switch = getattr(model.backbone, "transform_input", None)
+    if switch is None or not float(switch.on[...]):
+        return Scale(model.mean, model.std)
+    factors, offsets = FACTORS, OFFSETS
+    if model.in_channels != len(FACTORS):
+        factors = (sum(FACTORS) / 3,) * model.in_channels
+        offsets = (sum(OFFSETS) / 3,) * model.in_channels
+    # ((x - mean) / std) * factor + offset, as (x - other mean) / other std.
+    rows = list(zip(model.mean, model.std, factors, offsets, strict=True))
+    mean = tuple(mean - offset * std / factor for mean, std, factor, offset in rows)
+    return Scale(mean, tuple(std / factor for _, std, factor, _ in rows))
+
+
+def narrow_resnet() -> ResNet:
+    """Builds a ResNet of one thin block a stage, jaxmed's "resnet10_narrow"."""
+    settings = resnet.CONFIGURATIONS[NARROW]
+    built = ResNet(BasicBlock, list(settings["depths"]))
+    width = built.inplanes = settings["width"]
+    built.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
+    built.bn1 = nn.BatchNorm2d(width)
+    for i, depth in enumerate(settings["depths"]):
+        stage = built._make_layer(BasicBlock, width << i, depth, stride=1 + (i > 0))
+        built.set_submodule(f"layer{i + 1}", stage)
+    return built
+
+
+def _replacements(model: Classifier) -> dict[str, nn.Module]:
+    """Returns what differs from torchvision's model for ImageNet, by module."""
+    modules = {}
+    if model.in_channels != 3:
+        modules |= _stem(model)
+    if model.pool == "average":
+        modules["avgpool"] = nn.AdaptiveAvgPool2d(1)
+    modules[head_module(model.architecture, model.pool)] = _head(model.head)
+    return modules
+
+
+def _stem(model: Classifier) -> dict[str, nn.Module]:
+    """Returns the first convolution, for the model's channels."""
+    narrow = model.architecture == NARROW
+    built = narrow_resnet() if narrow else torch_model(model.architecture)
+    found = ((n, m) for n, m in built.named_modules() if isinstance(m, nn.Conv2d))
+    name, stem = next(found)
+    size, stride, padding = (
+        m[0] for m in (stem.kernel_size, stem.stride, stem.padding)
+    )
+    channels, bias = model.in_channels, stem.bias is not None
+    options = {"stride": stride, "padding": padding, "bias": bias}
+    return {name: nn.Conv2d(channels, stem.out_channels, size, **options)}
+
+
+def _head(head: Head) -> nn.Module:
+    out = nn.Linear(*head.out.kernel.shape)
+    dropout = nn.Dropout(head.dropout.rate)
+    if head.kind == "linear":
+        return out
+    if head.hidden is None:
+        return nn.Sequential(dropout, out)
+    hidden = nn.Linear(*head.hidden.kernel.shape)
+    return nn.Sequential(hidden, nn.ReLU(), dropout, out)
+
+
+def _spell(module: nn.Module) -> str:
+    if isinstance(module, nn.Sequential):
+        return f"nn.Sequential({', '.join(map(_spell, module))})"
+    return f"nn.{module!r}"

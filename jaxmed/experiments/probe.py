@@ -1,0 +1,103 @@
+"""Images that a model and what was exported of it are compared on."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import jax
+import numpy as np
+
+from jaxmed.errors import InputError
+from jaxmed.training.predict import predict
+
+if TYPE_CHECKING:
+    from jaxmed.experiments.bundle import Bundle
+
+TOLERANCE = 1e-4
+# Height and width are no multiples of anything, which is where resizing goes wrong.
+OTHER_SHAPE = (75, 91)
+
+# Images to probabilities after and before calibration.
+Run = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+class Probe:
+    """Drawn images, and a model's probabilities for them.
+
+    Args:
+        bundle: whose model, in float32.
+    """
+
+    def __init__(self, bundle: "Bundle"):
+        size = bundle.preprocessing.image_size
+        shapes = [(5, *(bundle.image_shape or (size, size))), (1, *OTHER_SHAPE)]
+        rng, channels = np.random.default_rng(0), bundle.preprocessing.channels
+        batches = [draw_images((*shape, channels), rng) for shape in shapes]
+        self._batches = [(images, predict_images(bundle, images)) for images in batches]
+
+    def compare(self, run: Run, file: str) -> float:
+        """Runs what was exported on the images.
+
+        Args:
+            run: what was opened again.
+            file: its name, for the message.
+
+        Returns:
+            The largest difference of a probability.
+
+        Raises:
+            InputError: it is above `TOLERANCE`, or there is NaN.
+        """
+        found = [
+            np.abs(ours - theirs).max()
+            for images, expected in self._batches
+            for ours, theirs in zip(expected, run(images), strict=True)
+        ]
+        largest = float(np.max(found))
+        # Written so that NaN is refused too.
+        if not largest <= TOLERANCE:
+            raise InputError(
+                f"{file} is not kept: opened again, its probabilities differ from the "
+                f"model's by {largest:.1e}, and {TOLERANCE:.0e} is allowed."
+            )
+        return largest
+
+
+def predict_images(
+    bundle: "Bundle", images: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Computes a run's probabilities in full float32, after and before calibration."""
+    # On GPUs and TPUs the factors of products would be rounded otherwise.
+    with jax.default_matmul_precision("highest"):
+        scores = predict(
+            bundle.model,
+            images,
+            preprocessing=bundle.preprocessing,
+            task=bundle.task,
+            views=bundle.views,
+        )
+    if bundle.scaling is None:
+        return scores, scores
+    return bundle.scaling.calibrate(scores, bundle.task), scores
+
+
+def draw_images(
+    shape: tuple[int, int, int, int], rng: np.random.Generator
+) -> np.ndarray:
+    """Draws images of all contrasts: waves of some length each, and noise on them.
+
+    Args:
+        shape: (n, h, w, c).
+        rng: the source of randomness.
+
+    Returns:
+        uint8 of that shape.
+    """
+    n, height, width, channels = shape
+    waves = rng.uniform(1, 12, (2, n, 1, 1, channels))
+    phases = rng.uniform(0, 6, (n, 1, 1, channels))
+    down = np.linspace(0, 1, height)[:, None, None]
+    across = np.linspace(0, 1, width)[:, None]
+    pattern = np.sin(waves[0] * down + waves[1] * across + phases)
+    contrast = rng.uniform(20, 120, (n, 1, 1, 1))
+    noise = rng.normal(0, 1, shape) * rng.uniform(0, 40, (n, 1, 1, 1))
+    return (128 + contrast * pattern + noise).clip(0, 255).astype(np.uint8)

@@ -1,0 +1,246 @@
+"""Exported files, opened as model.json says, against the run's own predictions."""
+
+import json
+import shutil
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import onnx
+import pytest
+import torch
+from safetensors import safe_open
+
+from jaxmed.errors import InputError
+from jaxmed.experiments import exporters
+from jaxmed.experiments.__main__ import main
+from jaxmed.experiments.bundle import load_bundle
+from jaxmed.experiments.probe import Probe, predict_images
+from jaxmed.models.parameters import load
+from jaxmed.training.checkpoint import load_best_weights
+
+RECIPE = """
+[data]
+source = "npz:{data}"
+image_size = 32
+[model]
+backbone = "resnet10_narrow"
+[train]
+strategy = "full"
+options = {{ epochs = 1, learning_rate = 1e-3 }}
+[evaluate]
+resamples = 100
+[explain]
+images = 1
+"""
+ARMS = {
+    "binary": """
+[arms.plain]
+[arms.single]
+model.head = "hidden"
+model.single_logit = true
+model.in_channels = 1
+data.resize = "crop"
+evaluate.tta = "ten_crop"
+evaluate.calibration = "platt"
+""",
+    "multilabel": """
+[arms.labels]
+model.head = "dropout"
+model.mean = [0.5, 0.4, 0.3]
+evaluate.tta = "dihedral"
+data.resize = "pad"
+""",
+}
+RUNS = {"plain": "binary", "single": "binary", "labels": "multilabel"}
+FORMATS = "torch,onnx,stablehlo,safetensors"
+FILES = {"model.pth", "model.onnx", "model.stablehlo", "model.safetensors"}
+
+
+def draw(path: Path, task: str) -> None:
+    """Writes images of 28 x 28 whose channels' brightness tells the labels."""
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for split, count in (("train", 24), ("val", 12), ("test", 12)):
+        labels = rng.integers(0, 2, (count, 3 if task == "multilabel" else 1))
+        images = rng.integers(0, 120, (count, 28, 28, 3), dtype=np.uint8)
+        images += (60 * labels[:, None, None]).astype(np.uint8)
+        arrays |= {f"{split}_images": images, f"{split}_labels": labels}
+    np.savez(path, **arrays)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> dict[str, Path]:
+    """The finished runs by arm, each with its files in the folder export."""
+    folder = tmp_path_factory.mktemp("runs")
+    for task, arms in ARMS.items():
+        draw(folder / f"{task}.npz", task)
+        recipe = folder / f"{task}.toml"
+        recipe.write_text(RECIPE.format(data=folder / f"{task}.npz") + arms)
+        assert main(["run", str(recipe), "--out", str(folder)]) == 0
+    found = {arm: folder / task / arm / "seed-0" for arm, task in RUNS.items()}
+    for run in found.values():
+        assert main(["export", str(run), "--format", FORMATS]) == 0
+    return found
+
+
+@pytest.fixture(scope="module", params=RUNS)
+def run(runs, request) -> Path:
+    return runs[request.param]
+
+
+@pytest.fixture(scope="module")
+def expected(run):
+    """Images of a size no run has seen, and what the run's model says about them."""
+    bundle = load_bundle(run)
+    channels = bundle.preprocessing.channels
+    shape = (4, 61, 45, channels)
+    images = np.random.default_rng(1).integers(0, 256, shape, np.uint8)
+    return images, *predict_images(bundle, images)
+
+
+def execute(run: Path, file: str, monkeypatch, **names):
+    """Runs the lines that model.json says, in the folder of the files."""
+    record = json.loads((run / "export" / "model.json").read_text())
+    monkeypatch.chdir(run / "export")
+    exec("\n".join(record["files"][file]["load"]), names)
+    return names
+
+
+@pytest.mark.parametrize("file", ["model.onnx", "model.stablehlo"])
+def test_programs_give_what_predict_gives_for_images_of_any_size(
+    run, expected, file, monkeypatch
+):
+    images, *probs = expected
+    found = execute(run, file, monkeypatch, images=images)
+    names = ("probabilities", "scores")
+    for name, ours in zip(names, probs, strict=True):
+        assert found[name].dtype == np.float32
+        np.testing.assert_allclose(found[name], ours, rtol=0, atol=1e-5)
+    assert np.abs(probs[0] - probs[1]).max() > 1e-3
+    one = execute(run, file, monkeypatch, images=images[2:3, :30])
+    assert len(one["probabilities"]) == 1
+
+
+def test_the_state_dict_loads_into_torchvisions_model(runs, monkeypatch):
+    run = runs["plain"]
+    bundle = load_bundle(run)
+    found = execute(run, "model.pth", monkeypatch)
+    images = np.random.default_rng(1).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    mean, std = (np.array(found[name], np.float32) for name in ("mean", "std"))
+    seen = torch.from_numpy(((images / 255 - mean) / std).astype(np.float32))
+    with torch.inference_mode():
+        logits = found["model"](seen.permute(0, 3, 1, 2))
+    _, scores = predict_images(bundle, images)
+    np.testing.assert_allclose(logits.softmax(1).numpy(), scores, rtol=0, atol=1e-5)
+
+
+def test_safetensors_hold_the_weights_of_the_best_epoch(run, monkeypatch):
+    weights, _ = load_best_weights(run / "checkpoints")
+    with safe_open(run / "export" / "model.safetensors", "numpy") as file:
+        assert set(file.keys()) == weights.keys()
+        for name, array in weights.items():
+            np.testing.assert_array_equal(file.get_tensor(name), array)
+        assert json.loads(file.metadata()["class_names"]) == list(
+            load_bundle(run).class_names
+        )
+    model = execute(run, "model.safetensors", monkeypatch)["model"]
+    assert model.head.out.bias[...].tolist() == weights["head.out.bias"].tolist()
+
+
+def test_onnx_files_tell_classes_and_thresholds(run):
+    metrics = json.loads((run / "metrics.json").read_text())
+    model = onnx.load(run / "export" / "model.onnx")
+    told = {entry.key: entry.value for entry in model.metadata_props}
+    assert told["task"] == metrics["task"]
+    assert json.loads(told["class_names"]) == metrics["class_names"]
+    thresholds = json.loads(told["thresholds"])["values"]
+    value = metrics["threshold"]["value"]
+    if metrics["task"] == "binary":
+        value = {metrics["positive_class"]: value}
+    assert thresholds == value
+    assert str(Path(__file__).parents[2]) not in str(model)
+
+
+def test_programs_are_for_all_platforms(runs):
+    from jax import export
+
+    file = runs["plain"] / "export" / "model.stablehlo"
+    program = export.deserialize(bytearray(file.read_bytes()))
+    assert program.platforms == ("cpu", "cuda", "tpu")
+    assert str(program.in_avals[0].shape) == "(batch, height, width, 3)"
+
+
+def test_a_later_export_leaves_what_is_known_of_the_files_before(runs, tmp_path):
+    out = ["--out", str(tmp_path / "new" / "files")]
+    for name in ("torch", "safetensors"):
+        assert main(["export", str(runs["plain"]), "--format", name, *out]) == 0
+    folder = tmp_path / "new" / "files"
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"model.pth", "model.safetensors", "model.json"}
+    record = json.loads((folder / "model.json").read_text())
+    assert record["files"].keys() == names - {"model.json"}
+
+
+def test_a_file_that_differs_is_not_kept(runs, tmp_path, monkeypatch, capsys):
+    def write(bundle, path, record):
+        # As a converter would that forgets the statistics of one layer.
+        stats = bundle.model.backbone.layer4[0].bn2.mean
+        kept, stats[...] = stats[...], jnp.ones_like(stats[...])
+        own(bundle, path, record)
+        stats[...] = kept
+
+    exporter = exporters.EXPORTERS["torch"]
+    own, wrong = exporter.write, exporter._replace(write=write)
+    monkeypatch.setitem(exporters.EXPORTERS, "torch", wrong)
+    out = tmp_path / "out"
+    words = ["export", str(runs["plain"]), "--format", "safetensors,torch"]
+    assert main([*words, "--out", str(out)]) == 2
+    assert "model.pth is not kept: opened again" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_comparison_notices_images_that_are_a_hundredth_darker(runs):
+    bundle = load_bundle(runs["plain"])
+    probe = Probe(bundle)
+    assert probe.compare(lambda images: predict_images(bundle, images), "x") == 0
+
+    def darker(images):
+        return predict_images(bundle, (images * 0.99).astype(np.uint8))
+
+    with pytest.raises(InputError, match=r"x is not kept: .* differ from the model's"):
+        probe.compare(darker, "x")
+    with pytest.raises(InputError, match="by nan"):
+        probe.compare(lambda images: [p * np.nan for p in darker(images)], "x")
+
+
+def test_what_is_missing_is_named_with_its_extra(runs, monkeypatch, capsys):
+    found = exporters.EXPORTERS["onnx"]._replace(packages=("torch", "no_such_onnx"))
+    monkeypatch.setitem(exporters.EXPORTERS, "onnx", found)
+    assert main(["export", str(runs["plain"]), "--format", "torch,onnx"]) == 2
+    message = capsys.readouterr().err
+    assert "onnx needs no_such_onnx" in message
+    assert "pip install 'jaxmed[export]'" in message
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--format", "onx"], "Unknown format 'onx'. Did you mean 'onnx'?"),
+        (["--format", ""], "Unknown format ''. Known: onnx, safetensors"),
+        ([], "--format"),
+    ],
+)
+def test_bad_input_is_a_sentence(runs, words, message, capsys):
+    assert main(["export", str(runs["plain"]), *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_only_finished_runs_are_exported(runs, tmp_path, capsys):
+    folder = tmp_path / "copy"
+    shutil.copytree(runs["plain"], folder)
+    (folder / "metrics.json").unlink()
+    assert main(["export", str(folder), "--format", "torch"]) == 2
+    assert "is not finished" in capsys.readouterr().err
+    assert main(["export", str(tmp_path / "none"), "--format", "torch"]) == 2
+    assert "There is no run folder" in capsys.readouterr().err
