@@ -7,6 +7,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jaxmed import hosts
+
 if TYPE_CHECKING:
     from jaxmed.data.dataset import Dataset
     from jaxmed.experiments.arms import Prepared
@@ -35,6 +37,7 @@ def describe_environment(data: "Dataset", prepared: "Prepared") -> dict[str, Any
         "python": platform.python_version(),
         "platform": platform.platform(),
         "devices": [device.device_kind for device in jax.devices()],
+        "processes": hosts.count(),
         "git_revision": git_revision(),
         "data": {
             "source": data.source,
