@@ -28,7 +28,7 @@ batch_size = 10
 checkpoint_steps = 2
 select = "val_loss"
 strategy = "two_phase"
-options = {{ epochs = 5, head_epochs = 3 }}
+options = {{ epochs = 2, head_epochs = 3 }}
 [evaluate]
 resamples = 100
 [explain]
@@ -200,7 +200,7 @@ def test_a_signal_to_one_stops_both_and_one_goes_on_alone(folder, two, tmp_path)
     alone = start(folder, out)
     _, said = alone.communicate(timeout=LIMIT)
     assert alone.returncode == 0, said
-    assert "all 1/2" in said or "all 2/2" in said
+    assert "all 1/2" in said or "all 2/2" in said, said
     assert "head 1/3" not in said
     check_same(out, folder / "out")
 
