@@ -10,8 +10,7 @@ or, to be split by jaxmed, PATH/NORMAL/..., PATH/PNEUMONIA/...
 images by their ending are ignored; folders in a class's folder are searched too.
 """
 
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from jaxmed.data.dataset import ALL, Dataset, Split, Unsplit, assemble
 from jaxmed.data.files import READING, Reading, open_images
 from jaxmed.data.kinds import PICTURES, FileKind
 from jaxmed.data.read import cannot_use
+from jaxmed.data.search import search, visible
 from jaxmed.errors import InputError
 
 FOLDERS = {
@@ -129,7 +129,7 @@ def _find_splits(root: Path, scheme: str) -> dict[str, Path]:
     if not root.is_dir():
         what = "is a file" if root.is_file() else "does not exist"
         raise InputError(f"The folder {root} {what}. Check the path after '{scheme}:'.")
-    there = [path.name for path in _visible(root) if path.is_dir()]
+    there = [path.name for path in visible(root) if path.is_dir()]
     known = {name for names in FOLDERS.values() for name in names}
     if there and known.isdisjoint(there):
         return {ALL: root}
@@ -152,7 +152,7 @@ def _find_splits(root: Path, scheme: str) -> dict[str, Path]:
 
 def _find_classes(root: Path, folders: Mapping[str, Path]) -> tuple[str, ...]:
     classes = {
-        folder: {path.name for path in _visible(folder) if path.is_dir()}
+        folder: {path.name for path in visible(folder) if path.is_dir()}
         for folder in folders.values()
     }
     names = sorted(set().union(*classes.values()))
@@ -189,69 +189,8 @@ def _find_images(
     return {
         name: label
         for label, own in enumerate(class_names)
-        for name in _search(folder / own, f"{prefix}{own}", endings, bad)
+        for name in search(folder / own, f"{prefix}{own}", endings, bad)
     }
-
-
-def _search(
-    folder: Path,
-    base: str,
-    endings: tuple[str, ...],
-    bad: dict[str, str],
-    above: tuple[Path, ...] = (),
-) -> Iterator[str]:
-    """Finds the images in a folder and in those below it.
-
-    Args:
-        folder: to look in.
-        base: the folder's own name, below which its images are named.
-        endings: of images.
-        bad: gets the reason, by name, of what cannot be an image.
-        above: the folders that this one lies in.
-    """
-    real = folder.resolve()
-    if any(other.is_relative_to(real) for other in above):
-        bad[_spell(base)] = "a link to a folder that it lies in, so without an end"
-        return
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError as error:
-        bad[_spell(base)] = f"a folder that cannot be read: {error.strerror}"
-        return
-    for entry in entries:
-        name = f"{base}/{entry.name}"
-        if entry.name[0] == ".":
-            continue
-        if _is_folder(entry):
-            yield from _search(folder / entry.name, name, endings, bad, (*above, real))
-        elif os.path.splitext(entry.name)[1].lower() in endings:
-            # Bytes of a name that are no UTF-8 reach Python as lone surrogates.
-            if name.isascii() or name == _spell(name):
-                yield name
-            else:
-                bad[_spell(name)] = "its name is not UTF-8"
-
-
-def _is_folder(entry: os.DirEntry) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:
-        # A link that leads to itself.
-        return False
-
-
-def _spell(name: str) -> str:
-    """Returns a name as text that can be written: "\udcff" for a broken byte."""
-    return name.encode(errors="backslashreplace").decode()
-
-
-def _visible(folder: Path) -> list[Path]:
-    try:
-        return sorted(path for path in folder.iterdir() if path.name[0] != ".")
-    except OSError as error:
-        raise InputError(
-            f"The folder {folder} cannot be read: {error.strerror}."
-        ) from error
 
 
 def _check_files(

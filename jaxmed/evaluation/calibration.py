@@ -1,5 +1,6 @@
 """Calibration: a scaling of the logits, fitted on validation."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +64,24 @@ class Scaling:
             return {"method": self.method, "temperature": self.temperature}
         numbers = {"scale": self.scale.tolist(), "bias": self.bias.tolist()}
         return {"method": self.method} | numbers
+
+
+def read_scaling(described: Mapping[str, Any]) -> Scaling | None:
+    """Turns what `Scaling.describe` returned into the scaling again.
+
+    Args:
+        described: "calibration" of metrics.json.
+
+    Returns:
+        None where none could be fitted.
+    """
+    if described.get("temperature") is not None:
+        scale, bias = np.array([1 / described["temperature"]]), np.zeros(1)
+        return Scaling(method="temperature", scale=scale, bias=bias)
+    if "scale" not in described:
+        return None
+    scale, bias = (np.asarray(described[name]) for name in ("scale", "bias"))
+    return Scaling(method=described["method"], scale=scale, bias=bias)
 
 
 def logits_of(predictions: Predictions) -> np.ndarray:

@@ -53,7 +53,7 @@ def write_cams(
         split: the test images.
         predictions: of the same images, in their order.
         preprocessing: what the model was trained with.
-        explain: how many images, right ones and then wrong ones, and by which method.
+        explain: how many images, and by which method.
     """
     from jaxmed.explain.select import select_images
 
@@ -63,11 +63,16 @@ def write_cams(
     truth, probs, known = predictions.truth, predictions.probs, predictions.known
     # Where the label that is most probable is not known, neither right nor wrong.
     rows = np.flatnonzero(known[np.arange(len(known)), probs.argmax(axis=1)])
-    right, wrong = select_images(truth[rows], probs[rows], explain.images)
-    chosen = rows[np.concatenate([right, wrong]).astype(int)]
+    exclusive = predictions.task != "multilabel"
+    found = select_images(
+        truth[rows], probs[rows], known[rows], explain.images, exclusive=exclusive
+    )
+    chosen = rows[np.array(list(found), int)]
     entries = [
-        _entry(predictions, int(index), f"cams/{number:03d}.png")
-        for number, index in enumerate(chosen)
+        _entry(predictions, int(index), f"cams/{number:03d}.png", kinds)
+        for number, (index, kinds) in enumerate(
+            zip(chosen, found.values(), strict=True)
+        )
     ]
     if len(chosen):
         # Of a multi-label task with one label too, the label is what is explained: a
@@ -80,12 +85,15 @@ def write_cams(
     write_json(target / INDEX, entries)
 
 
-def _entry(predictions: "Predictions", index: int, file: str) -> dict[str, Any]:
+def _entry(
+    predictions: "Predictions", index: int, file: str, kinds: tuple[str, ...]
+) -> dict[str, Any]:
     names = predictions.class_names
     predicted = int(predictions.probs[index].argmax())
     truth = [names[c] for c in np.flatnonzero(predictions.truth[index])]
     return {
         "file": file,
+        "kinds": list(kinds),
         "id": predictions.ids[index],
         "split": predictions.split,
         "true": ", ".join(truth) or "none",

@@ -346,9 +346,9 @@ class ExplainConfig:
     """Which test images get a map of what the network looked at, and how."""
 
     images: int = setting(
-        "test images to explain, half of them wrongly classified where there are as "
-        "many; 0 for none",
-        8,
+        "test images to explain, a third each with the highest loss, least certain and "
+        "drawn at random; 0 for none",
+        24,
         low=0,
         high=1000,
     )

@@ -7,12 +7,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from jaxmed import hosts
 
 if TYPE_CHECKING:
     from jaxmed.data.dataset import Dataset
     from jaxmed.experiments.arms import Prepared
 
+SPLITS = ("train", "val", "test")
 PACKAGES = ("jaxmed", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
@@ -39,14 +42,7 @@ def describe_environment(data: "Dataset", prepared: "Prepared") -> dict[str, Any
         "devices": [device.device_kind for device in jax.devices()],
         "processes": hosts.count(),
         "git_revision": git_revision(),
-        "data": {
-            "source": data.source,
-            "fingerprint": data.fingerprint,
-            "class_names": list(data.class_names),
-            "task": data.task,
-            "skipped": len(data.skipped),
-            "sizes": {n: len(getattr(data, n).ids) for n in ("train", "val", "test")},
-        },
+        "data": describe_data(data),
         "weights": {"name": start.name, "fingerprint": start.fingerprint},
         "precision": precision_of(model),
         "preprocessing": asdict(prepared.preprocessing),
@@ -54,6 +50,39 @@ def describe_environment(data: "Dataset", prepared: "Prepared") -> dict[str, Any
         "loss": asdict(prepared.loss),
         "parameters": {"total": total, "phases": prepared.strategy.summary(model)},
     }
+
+
+def describe_data(data: "Dataset") -> dict[str, Any]:
+    """Returns what a data set is made of: sizes, classes, patients, what was skipped."""
+    splits = {name: getattr(data, name) for name in SPLITS}
+    described = {
+        "source": data.source,
+        "fingerprint": data.fingerprint,
+        "class_names": list(data.class_names),
+        "task": data.task,
+        "skipped": len(data.skipped),
+        "sizes": {name: len(split) for name, split in splits.items()},
+        "counts": {
+            name: _class_counts(split.labels, data) for name, split in splits.items()
+        },
+    }
+    groups = {name: set(split.groups or ()) - {""} for name, split in splits.items()}
+    if any(groups.values()):
+        described["groups"] = {name: len(of) for name, of in groups.items()}
+        every = set().union(*groups.values())
+        described["groups_in_several_splits"] = sum(
+            sum(one in of for of in groups.values()) > 1 for one in every
+        )
+    return described
+
+
+def _class_counts(labels: np.ndarray, data: "Dataset") -> dict[str, int]:
+    """Returns the images of every class; one with several labels counts for each."""
+    if labels.ndim == 2:
+        counts = (labels == 1).sum(axis=0)
+    else:
+        counts = np.bincount(labels, minlength=len(data.class_names))
+    return dict(zip(data.class_names, counts.tolist(), strict=True))
 
 
 def git_revision() -> str | None:

@@ -1,14 +1,16 @@
-"""`report`: the figures and the page, again, from what is stored."""
+"""`report`: the page, and figures and tables for a paper, from what is stored."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxmed.errors import InputError
+from jaxmed.errors import InputError, unknown
 from jaxmed.experiments.folders import CONFIG
 from jaxmed.experiments.toml import read_toml
 
-HELP = "rebuild figures and report.html from stored files"
+HELP = "rebuild figures and report.html from stored files, or export them for a paper"
+FORMATS = ("html", "pdf", "csv", "latex")
 
 
 def add_arguments(parser: Any) -> None:
@@ -19,16 +21,44 @@ def add_arguments(parser: Any) -> None:
         type=Path,
         help="such as runs/quickstart or runs/quickstart/frozen/seed-0",
     )
+    parser.add_argument(
+        "--format",
+        metavar="FORMAT[,FORMAT...]",
+        default="html",
+        help="html (report.html, the default), pdf (every figure, to figures/), csv or "
+        "latex (every table, to tables/), or several of them with commas",
+    )
 
 
 def execute(arguments: Any) -> None:
     """Carries the command out."""
+    formats = read_formats(arguments.format)
     folder: Path = arguments.folder
     if not folder.is_dir():
         raise InputError(f"There is no folder {folder}.")
     if (folder / CONFIG).is_file():
         folder = folder.resolve().parents[1]
-    print(f"Report: {rebuild_report(folder)}")
+    for_paper = [name for name in formats if name != "html"]
+    if for_paper:
+        for written in export_paper(folder, for_paper):
+            print(f"Written: {written}")
+    if "html" in formats:
+        print(f"Report: {rebuild_report(folder)}")
+
+
+def read_formats(text: str) -> list[str]:
+    """Reads "pdf,csv".
+
+    Raises:
+        InputError: it names no format, or one that there is not.
+    """
+    names = [name.strip().lower() for name in text.split(",") if name.strip()]
+    if not names:
+        raise InputError(f"--format names no format; there are {', '.join(FORMATS)}.")
+    for name in names:
+        if name not in FORMATS:
+            raise unknown("format", name, FORMATS)
+    return names
 
 
 def rebuild_report(folder: Path) -> Path:
@@ -45,24 +75,54 @@ def rebuild_report(folder: Path) -> Path:
     """
     from jaxmed.report.html import build_report
 
+    tables = _configurations(folder)
+    base = tables[0]
+    source = f" ({base['source']})" if base.get("source") else ""
+    return build_report(
+        folder,
+        title=base["name"],
+        description=(base.get("description", "") + source).strip(),
+        expected=_expected(tables),
+        arms=_arms_in_order(folder),
+    )
+
+
+def export_paper(folder: Path, formats: Sequence[str]) -> list[Path]:
+    """Writes the figures and tables of an experiment for a paper.
+
+    Args:
+        folder: `OUT/<experiment>`.
+        formats: "pdf", "csv", "latex".
+
+    Returns:
+        The folders written to.
+
+    Raises:
+        InputError: there is no finished run in it.
+    """
+    from jaxmed.report.paper import write_paper
+
+    expected = _expected(_configurations(folder))
+    return write_paper(
+        folder, formats, expected=expected, arms=_arms_in_order(folder)
+    )
+
+
+def _configurations(folder: Path) -> list[dict[str, Any]]:
     tables = [read_toml(path) for path in sorted(folder.glob(f"*/seed-*/{CONFIG}"))]
     if not tables:
         raise InputError(
             f"{folder} is no experiment: no <arm>/seed-<n>/{CONFIG} in it."
         )
-    base = tables[0]
-    source = f" ({base['source']})" if base.get("source") else ""
-    expected = []
+    return tables
+
+
+def _expected(tables: Sequence[dict[str, Any]]) -> list[Any]:
+    found = []
     for table in tables:
         # Every seed of an arm has the same.
-        expected += [e for e in table.get("expect", []) if e not in expected]
-    return build_report(
-        folder,
-        title=base["name"],
-        description=(base.get("description", "") + source).strip(),
-        expected=expected,
-        arms=_arms_in_order(folder),
-    )
+        found += [one for one in table.get("expect", []) if one not in found]
+    return found
 
 
 def _arms_in_order(folder: Path) -> list[str]:

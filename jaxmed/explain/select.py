@@ -1,50 +1,71 @@
-"""Which images to explain: right ones and wrong ones, of all classes."""
+"""Which images to explain: the worst, the least certain, and some at random."""
 
 import numpy as np
 
+KINDS = ("loss", "uncertain", "random")
+
 
 def select_images(
-    truth: np.ndarray, probs: np.ndarray, count: int, *, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
-    """Chooses rightly and wrongly classified images, half and half.
+    truth: np.ndarray,
+    probs: np.ndarray,
+    known: np.ndarray,
+    count: int,
+    *,
+    exclusive: bool,
+    seed: int = 0,
+) -> dict[int, tuple[str, ...]]:
+    """Chooses images worth looking at, of three kinds in equal parts.
 
-    An image is right if its most probable class is one of its true ones. Both halves
-    are spread over the predicted classes: one image of each class, then a second of
-    each, and so on. Right ones are drawn at random; of the wrong ones the most
-    confident come first, being the worst mistakes. Where there are too few of a kind,
-    there are more of the other.
+    "loss" are those with the largest log loss: the most confident mistakes. "uncertain"
+    are those whose decision was closest: the smallest probability of the most probable
+    class, or, of several labels, of each one's yes or no on average. "random" are drawn
+    from all images, and are the only ones that tell what is usual.
 
     Args:
         truth: bool (n, k), the true classes.
         probs: float (n, k).
+        known: bool (n, k), whether `truth` is known; what is not is left out.
         count: how many to choose, at least 0.
-        seed: of the random choice.
+        exclusive: each image is of one class; else labels are independent.
+        seed: of the random draw.
 
     Returns:
-        The indices of the right ones and of the wrong ones, `count` together, or n if
-        that is fewer.
+        The kinds of each chosen image by its index, `count` of them, or n if that is
+        fewer. An image may be of several kinds.
+
+    Example:
+        >>> truth = np.eye(2, dtype=bool)[[0, 0, 1]]
+        >>> probs = np.array([[0.9, 0.1], [0.2, 0.8], [0.45, 0.55]])
+        >>> known = np.ones_like(truth)
+        >>> select_images(truth, probs, known, 2, exclusive=True)
+        {1: ('loss',), 2: ('uncertain', 'random')}
     """
-    random = np.random.default_rng(seed)
-    rows = np.arange(len(probs))
-    predicted = probs.argmax(axis=1)
-    right = truth[rows, predicted]
-    rights, wrongs = rows[right], rows[~right]
-    drawn = random.permutation(rights)
-    confidence = probs[wrongs, predicted[wrongs]]
-    worst = wrongs[np.argsort(-confidence, kind="stable")]
-    wrong_count = min(len(wrongs), max(count // 2, count - len(rights)))
-    return (
-        _spread(drawn, predicted)[: count - wrong_count],
-        _spread(worst, predicted)[:wrong_count],
-    )
+    losses = _losses(truth, probs, known, exclusive)
+    doubts = 1 - probs.max(axis=1)
+    if not exclusive:
+        doubts = _mean(np.minimum(probs, 1 - probs), known)
+    orders = {
+        "loss": np.argsort(-losses, kind="stable"),
+        "uncertain": np.argsort(-doubts, kind="stable"),
+        "random": np.random.default_rng(seed).permutation(len(probs)),
+    }
+    chosen: dict[int, tuple[str, ...]] = {}
+    # Each kind in turn takes its next image, until there are enough.
+    for row_of_kind in zip(*orders.values(), strict=True):
+        for kind, row in zip(KINDS, map(int, row_of_kind), strict=True):
+            if row in chosen or len(chosen) < count:
+                chosen[row] = (*chosen.get(row, ()), kind)
+        if len(chosen) >= count:
+            break
+    return chosen
 
 
-def _spread(rows: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Moves the first row of each group to the front, then the second of each."""
-    seen: dict[int, int] = {}
-    rounds = []
-    for row in rows:
-        group = int(groups[row])
-        rounds.append(seen.get(group, 0))
-        seen[group] = rounds[-1] + 1
-    return rows[np.argsort(rounds, kind="stable")]
+def _losses(truth, probs, known, exclusive: bool) -> np.ndarray:
+    """Log losses (n,), as `jaxmed.evaluation` has them on average."""
+    given = np.where(truth, probs, 1 - probs)
+    losses = -np.log(np.maximum(given, np.finfo(np.float64).eps))
+    return losses[truth] if exclusive else _mean(losses, known)
+
+
+def _mean(values: np.ndarray, known: np.ndarray) -> np.ndarray:
+    return (values * known).sum(axis=1) / np.maximum(known.sum(axis=1), 1)

@@ -29,8 +29,14 @@ def draw_confusion(matrix: list[list[int]], class_names: tuple[str, ...]) -> Fig
     size = len(class_names)
     figure, (axes,) = new_figure(4.2)
     axes.grid(visible=False)
-    image = axes.imshow(shares, cmap=SHADES, vmin=0, vmax=1)
-    if size <= WRITTEN_CLASSES:
+    # In a PDF, so many cells are better one image.
+    many = size > WRITTEN_CLASSES
+    edges = np.arange(size + 1) - 0.5
+    style = {"cmap": SHADES, "vmin": 0, "vmax": 1, "rasterized": many}
+    image = axes.pcolormesh(edges, edges, shares, **style)
+    axes.set_aspect("equal")
+    axes.invert_yaxis()
+    if not many:
         _write(axes, counts, shares)
     else:
         figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)

@@ -1,7 +1,7 @@
 """Forest plots: values with their intervals, one line per arm."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -34,6 +34,7 @@ class Line:
         low: lower end of the interval; None where there is no interval.
         high: upper end.
         seeds: smaller points, one per seed.
+        faint: little is known: the point is hollow, the interval thin.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Line:
     low: float | None = None
     high: float | None = None
     seeds: tuple[float, ...] = ()
+    faint: bool = False
 
 
 @styled
@@ -74,27 +76,35 @@ def draw_forest(
 
 
 @styled
-def draw_groups(groups: Mapping[str, Sequence[Line]], title: str) -> Figure:
+def draw_groups(
+    groups: Mapping[str, Sequence[Line]],
+    title: str,
+    remarks: Mapping[str, str] | None = None,
+) -> Figure:
     """Draws several lines under one name: the arms, class by class.
 
     Args:
         groups: lines by the name above them; every group has the same arms.
         title: what the values are.
+        remarks: what is written at the right of a name.
     """
+    remarks = remarks or {}
     lines = [line for group in groups.values() for line in group]
     arms = len(lines) // len(groups)
     rows = len(groups) * (1 + 0.5 * arms)
     figure, (axes,) = new_figure(1.0 + 0.26 * rows + 0.1 * arms)
     top = 0.0
     for name, group in groups.items():
-        _write(axes, top, label(name, 44), "")
+        remark = remarks.get(name, "")
+        _write(axes, top, label(name, 44 - len(remark)), remark)
         for index, line in enumerate(group):
             _draw_line(axes, top + 0.55 + 0.5 * index, line)
         top += 1 + 0.5 * arms
     _finish(axes, title, rows, _range(lines, zero=False, bound=True))
     if arms > 1:
         for line in next(iter(groups.values())):
-            axes.plot([], [], **_point(line), label=label(line.name))
+            shown = replace(line, faint=False)
+            axes.plot([], [], **_point(shown), label=label(line.name))
         legend_below(figure, [axes], columns=min(arms, 3))
     return figure
 
@@ -102,15 +112,18 @@ def draw_groups(groups: Mapping[str, Sequence[Line]], title: str) -> Figure:
 def _point(line: Line) -> dict[str, Any]:
     paint = color(line.index)
     shape = {"marker": marker(line.index), "markersize": 7, "mec": "w"}
+    if line.faint:
+        shape |= {"mec": paint, "mfc": "white"}
     return {"color": paint, "linewidth": 2, **shape}
 
 
 def _draw_line(axes: Axes, row: float, line: Line) -> None:
     if line.low is not None and line.high is not None:
         ends = [line.low, line.high]
-        axes.plot(ends, [row, row], color=color(line.index), linewidth=2.2)
+        width = 0.9 if line.faint else 2.2
+        axes.plot(ends, [row, row], color=color(line.index), linewidth=width)
     if line.value is not None:
-        axes.plot([line.value], [row], **_point(line))
+        axes.plot([line.value], [row], **_point(line), clip_on=False, zorder=3)
 
 
 def _write(axes: Axes, row: float, left: str, right: str) -> None:

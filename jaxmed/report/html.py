@@ -6,29 +6,34 @@ from pathlib import Path
 from typing import Any
 
 from jaxmed.files import write_text
-from jaxmed.progress import progress
+from jaxmed.progress import Advance, progress
 from jaxmed.report.arms import arm_section
 from jaxmed.report.augmentation import augmented_shots
-from jaxmed.report.comparison import COMPARED, Comparison
+from jaxmed.report.card import CAUTION, model_card
+from jaxmed.report.chosen import chosen_table
+from jaxmed.report.comparison import Comparison
 from jaxmed.report.cost import cost_table
 from jaxmed.report.curves import common_limits
-from jaxmed.report.forest import draw_forest, draw_groups
+from jaxmed.report.data_summary import data_table, skipped_table
+from jaxmed.report.drawings import (
+    Drawings,
+    class_drawings,
+    forest_drawings,
+    joint_drawings,
+    subgroup_drawings,
+    usefulness_drawings,
+)
+from jaxmed.report.explorer import explorer_context
+from jaxmed.report.gallery import EMBEDDED, describe_gallery, gallery_filters
 from jaxmed.report.notes import facts, section_notes
 from jaxmed.report.page import render_page
-from jaxmed.report.pictures import CAMS, Shot, figure_shot, samples_shot
+from jaxmed.report.pictures import Shot, samples_shot
 from jaxmed.report.published import Expected, published_table
 from jaxmed.report.records import Arm, read_experiment
-from jaxmed.report.roc import NAMED_CLASSES, draw_binary_roc
 from jaxmed.report.stages import rate_scale
-from jaxmed.report.style import png
-from jaxmed.report.summary import (
-    class_lines,
-    difference_lines,
-    differences_table,
-    summary_lines,
-    summary_table,
-)
-from jaxmed.report.tables import calibration_table, metric_title, threshold_table
+from jaxmed.report.subgroups import subgroup_columns, subgroup_table
+from jaxmed.report.summary import differences_table, summary_table
+from jaxmed.report.tables import Table, calibration_table, threshold_table
 from jaxmed.report.verdict import verdict
 
 
@@ -79,74 +84,82 @@ def _context(
     folder: Path, arms: Sequence[Arm], expected: Sequence[Expected]
 ) -> dict[str, Any]:
     runs = [run for arm in arms for run in arm.runs]
-    limits, scale = common_limits(runs), rate_scale(runs)
-    binary = arms[0].first.task == "binary"
-    samples = folder / "samples.png"
+    comparison = Comparison(arms)
     with progress("Drawing the report", len(runs) + 1, unit="runs") as advance:
-        sections = [
-            arm_section(index, arm, limits, scale, expected, CAMS // len(arms), advance)
-            for index, arm in enumerate(arms)
-        ]
-        comparison = Comparison(arms)
-        forests = _forests(comparison)
-        joint_roc = _joint_roc(arms) if binary else None
-        by_class = _class_forests(comparison)
+        context = _arms(arms, expected, advance) | _pictures(comparison)
         advance(1)
-    context = {
-        "verdict": verdict(comparison),
+    context |= _tables(comparison, expected)
+    samples = folder / "samples.png"
+    context |= {
         "facts": facts(arms, _when(arms)),
-        "notes": section_notes(arms),
-        "forests": forests,
-        "summary": summary_table(comparison),
-        "cost": cost_table(comparison),
-        "differences": differences_table(comparison) if len(arms) > 1 else None,
+        "notes": section_notes(arms) | {"maps": describe_gallery(arms)},
+        "caution": CAUTION,
         "samples": samples_shot(samples) if samples.exists() else None,
         "augmented": augmented_shots(arms),
-        "arms": sections,
-        "by_class": by_class,
-        "staged": any(section["stages"] for section in sections),
-        "trained": any(section["curves"] for section in sections),
-        "joint_roc": joint_roc,
-        "thresholds": threshold_table(arms) if binary else None,
-        "calibration": calibration_table(arms),
-        "explained": any(section["right"] or section["wrong"] for section in sections),
-        "published": published_table(comparison, expected) if expected else None,
+        "explorer": explorer_context(arms),
     }
     return context | {"contents": _contents(context)}
 
 
-def _forests(comparison: Comparison) -> list[Shot]:
-    arms, shots = comparison.arms, []
-    for metric in COMPARED:
-        name = metric_title(metric)
-        drawn = draw_forest(summary_lines(comparison, metric), f"test {name}")
-        alt = f"Test {name} of every arm with intervals; a table has the numbers."
-        shots.append(figure_shot(png(drawn), alt))
-        if len(arms) > 1:
-            title = f"difference in test {name}"
-            lines = difference_lines(comparison, metric)
-            drawn = draw_forest(lines, title, zero=True)
-            alt = f"Differences in test {name} from {arms[0].name}, with intervals."
-            shots.append(figure_shot(png(drawn), alt))
-    return shots
+def _arms(
+    arms: Sequence[Arm], expected: Sequence[Expected], advance: Advance
+) -> dict[str, Any]:
+    runs = [run for arm in arms for run in arm.runs]
+    limits, scale, room = common_limits(runs), rate_scale(runs), EMBEDDED // len(arms)
+    sections = [
+        arm_section(index, arm, limits, scale, expected, room, advance)
+        for index, arm in enumerate(arms)
+    ]
+    return {
+        "arms": sections,
+        "filters": gallery_filters(sections),
+        "staged": any(section["stages"] for section in sections),
+        "trained": any(section["curves"] for section in sections),
+    }
 
 
-def _class_forests(comparison: Comparison) -> list[Shot]:
-    run, shots = comparison.arms[0].first, []
-    if len(run.class_names) > NAMED_CLASSES:
-        return []
-    metrics = ("precision", "recall") if run.task == "binary" else ("f1", "auroc")
-    for metric in metrics:
-        name = metric_title(metric)
-        drawn = draw_groups(class_lines(comparison, metric), f"test {name} by class")
-        alt = f"Test {name} of every class and arm; the tables have the numbers."
-        shots.append(figure_shot(png(drawn), alt))
-    return shots
+def _pictures(comparison: Comparison) -> dict[str, Any]:
+    return {
+        "forests": _shots(forest_drawings(comparison)),
+        "joint": _shots(joint_drawings(comparison.arms)),
+        "by_class": _shots(class_drawings(comparison)),
+        "usefulness": _shots(usefulness_drawings(comparison.arms)),
+        "subgroups": _subgroups(comparison.arms),
+    }
 
 
-def _joint_roc(arms: Sequence[Arm]) -> Shot:
-    alt = "ROC curves of all arms on the test split."
-    return figure_shot(png(draw_binary_roc(arms)), alt)
+def _tables(comparison: Comparison, expected: Sequence[Expected]) -> dict[str, Any]:
+    arms, headline = comparison.arms, verdict(comparison)
+    run = arms[0].first
+    return {
+        "verdict": headline,
+        "card": model_card(comparison, headline.best),
+        "summary": summary_table(comparison),
+        "cost": cost_table(comparison),
+        "differences": differences_table(comparison) if len(arms) > 1 else None,
+        "data": data_table(run),
+        "skipped": skipped_table(run),
+        "chosen": chosen_table(arms),
+        "thresholds": threshold_table(arms) if run.task == "binary" else None,
+        "calibration": calibration_table(arms),
+        "published": published_table(comparison, expected) if expected else None,
+    }
+
+
+def _shots(drawings: Drawings) -> list[Shot]:
+    return [drawing.shot() for drawing in drawings.values()]
+
+
+def _subgroups(arms: Sequence[Arm]) -> list[tuple[Shot | None, Table]]:
+    """A picture, if there is one, and a table for each column."""
+    drawn = subgroup_drawings(arms)
+    return [
+        (
+            drawn[column].shot() if column in drawn else None,
+            subgroup_table(arms, column),
+        )
+        for column in subgroup_columns(arms)
+    ]
 
 
 def _when(arms: Sequence[Arm]) -> str:
@@ -159,13 +172,17 @@ def _contents(context: dict[str, Any]) -> list[tuple[str, str]]:
     """The sections that the page has, as (anchor, name)."""
     sections = (
         ("results", "Results", True),
-        ("images", "Images", context["samples"] or context["augmented"]),
+        ("data", "Data", True),
         ("training", "Training", context["staged"] or context["trained"]),
-        ("discrimination", "ROC and confusion", True),
+        ("discrimination", "Curves and confusion", True),
+        ("thresholds", "Thresholds", True),
         ("classes", "Classes", True),
+        ("subgroups", "Subgroups", context["subgroups"]),
         ("calibration", "Calibration", True),
-        ("maps", "Maps", context["explained"]),
+        ("usefulness", "Usefulness", True),
+        ("maps", "Gallery", context["filters"]),
         ("published", "Published", context["published"]),
+        ("card", "Model card", True),
         ("protocol", "Protocol", True),
     )
     return [(anchor, name) for anchor, name, there in sections if there]

@@ -63,10 +63,15 @@ def section_notes(arms: Sequence[Arm]) -> dict[str, str]:
     binary = arms[0].first.task == "binary"
     roc = "ROC curves of the test split"
     if binary:
-        roc += ", with the point of the threshold that was chosen on val."
+        roc += ", with the point of the threshold that was chosen on val; the curve "
+        roc += "is thick where thresholds chosen in resamples of val lie."
         roc += " Thin lines are the other seeds." if several else ""
     else:
         roc += ", each class against the rest, and their macro average."
+    roc += (
+        " Beside them precision over recall, and how many images are positive at all. "
+        "Bands are 95 % intervals, point by point."
+    )
     confusion = (
         " In the confusion matrices shade and percentage are shares of the true class."
     )
@@ -81,13 +86,31 @@ def section_notes(arms: Sequence[Arm]) -> dict[str, str]:
         "discrimination": roc + confusion + shown,
         "classes": f"Test split, with 95 % intervals below each value.{shown}",
         "calibration": "How far predicted probabilities are from observed frequencies, "
-        "before and after dividing the logits by a temperature that was chosen on "
-        f"{arms[0].first.metrics['calibration'].get('chosen_on', '?')}.{shown}",
-        "maps": "Test images beside the class-activation map (Grad-CAM) of the "
-        "predicted class, with the probability of that class. A map shows where "
-        f"the evidence came from, not why it counts.{shown}",
+        "before and after a scaling of the logits that was chosen on "
+        f"{arms[0].first.metrics['calibration'].get('chosen_on', '?')}. Uprights are "
+        "95 % intervals; below, how many predictions are in each of the 15 bins."
+        f"{shown}",
+        "subgroups": "The same model and threshold, on parts of the test split. Hollow "
+        "points are of small groups, of which little can be said: fewer than 30 "
+        f"images, or one class only.{shown}",
+        "usefulness": _usefulness(binary) + shown,
         "protocol": _statistics(arms),
     }
+
+
+def _usefulness(binary: bool) -> str:
+    text = (
+        "How often the model is wrong if it leaves the images of which it is least "
+        "sure to somebody else."
+    )
+    if not binary:
+        return text
+    return (
+        "Net benefit: true positives less false positives, these weighted by the odds "
+        "of the probability at which one would act (Vickers and Elkin, 2006). A model "
+        "is of use where its curve is above those of treating all and none, as the "
+        "strip at the foot shows. Right, or below: " + text[0].lower() + text[1:]
+    )
 
 
 def _stages(arms: Sequence[Arm]) -> str:

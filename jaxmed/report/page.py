@@ -1,16 +1,27 @@
-"""A page that needs nothing but itself: a template, filled, with the style in it."""
+"""A page that needs nothing but itself: a template with style and script in it."""
 
+import base64
+import hashlib
 from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from jaxmed.report.style import spell
+
 
 def render_page(template: str, **context: object) -> str:
     """Fills a template of this package and returns the HTML."""
-    style = (files("jaxmed.report") / "templates" / "style.css").read_text("utf-8")
+    templates = files("jaxmed.report") / "templates"
+    style, script = (
+        (templates / name).read_text("utf-8") for name in ("style.css", "page.js")
+    )
     page = _environment().get_template(template)
-    return page.render(style=Markup(style), **context)
+    # The page's policy lets run no script but this one.
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    return page.render(
+        style=Markup(style), script=Markup(script), script_hash=digest, **context
+    )
 
 
 def _environment() -> Environment:
@@ -23,6 +34,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["breakable"] = _breakable
+    environment.filters["spelled"] = spell
     return environment
 
 

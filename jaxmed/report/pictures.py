@@ -2,7 +2,6 @@
 
 import base64
 import io
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,14 +10,13 @@ from PIL import Image, UnidentifiedImageError
 
 from jaxmed.errors import InputError
 from jaxmed.report.records import Cam
-from jaxmed.report.style import DPI, spell
+from jaxmed.report.style import DPI
 
 CSS_DPI = 96
-CAM_WIDTH = 460
+CAM_WIDTH = 448
+"""Of an image and its map side by side."""
 SAMPLES_WIDTH = 1600
 ARRAY_WIDTH = 224
-CAMS = 72
-"""At most so many maps in a page; at 15–30 kB each they stay below 3 MB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,14 +36,6 @@ class Shot:
     width: int
     height: int
     caption: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class CamShot(Shot):
-    """A class-activation map with what its caption needs."""
-
-    cam: Cam
-    probability: str
 
 
 def figure_shot(png: bytes, alt: str, caption: str = "") -> Shot:
@@ -95,30 +85,18 @@ def array_shot(pixels: np.ndarray, alt: str, caption: str = "") -> Shot:
     return Shot(src=address, alt=alt, width=width, height=height, caption=caption)
 
 
-def cam_shots(cams: Sequence[Cam], limit: int) -> tuple[CamShot, ...]:
-    """The first `limit` maps.
+def cam_shot(cam: Cam) -> Shot:
+    """A map beside its image, both in one picture.
 
     Raises:
-        InputError: a file is not an image.
+        InputError: the file is not an image.
     """
-    shots = []
-    for cam in cams[:limit]:
-        data, kind, (width, height) = _shrink(cam.path, CAM_WIDTH, photo=True)
-        alt = (
-            f"Test image {cam.id}, true {cam.true}, predicted {cam.predicted}: the "
-            "image and its class-activation map."
-        )
-        shots.append(
-            CamShot(
-                src=_address(data, kind),
-                alt=alt,
-                width=width,
-                height=height,
-                cam=cam,
-                probability=spell(cam.probability),
-            )
-        )
-    return tuple(shots)
+    data, kind, (width, height) = _shrink(cam.path, CAM_WIDTH, photo=True)
+    alt = (
+        f"Test image {cam.id}, true {cam.true}, predicted {cam.predicted}: the image "
+        "and its map."
+    )
+    return Shot(src=_address(data, kind), alt=alt, width=width, height=height)
 
 
 def _shrink(

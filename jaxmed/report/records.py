@@ -32,7 +32,19 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Cam:
-    """One picture of a test image beside its class-activation map."""
+    """One picture of a test image beside its class-activation map.
+
+    Attributes:
+        path: of the picture, the image in its left half and the map in its right.
+        id: of the image.
+        true: the true classes, in words.
+        predicted: the class that is explained.
+        probability: of that class.
+        correct: it is a true one.
+        kinds: why the image was chosen; empty in older runs.
+        degenerate: the map is empty, and no evidence.
+        method: how the map was made; empty in older runs.
+    """
 
     path: Path
     id: str
@@ -40,6 +52,9 @@ class Cam:
     predicted: str
     probability: float
     correct: bool
+    kinds: tuple[str, ...] = ()
+    degenerate: bool = False
+    method: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,6 +266,9 @@ def _read_cams(folder: Path) -> tuple[Cam, ...]:
                 predicted=str(entry["predicted"]),
                 probability=float(entry["probability"]),
                 correct=bool(entry["correct"]),
+                kinds=tuple(map(str, entry.get("kinds", ()))),
+                degenerate=bool(entry.get("degenerate")),
+                method=str(entry.get("method", "")),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(

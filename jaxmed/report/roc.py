@@ -1,6 +1,6 @@
 """ROC curves of the test split."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
 
 from jaxmed.evaluation import Predictions
+from jaxmed.evaluation.bands import Band, roc_band
 from jaxmed.report.records import Arm, RunRecord
 from jaxmed.report.style import (
     GREY,
@@ -33,6 +34,8 @@ Curve = tuple[np.ndarray, np.ndarray]
 def draw_binary_roc(arms: Sequence[Arm]) -> Figure:
     """One curve per arm, with the operating point of the threshold chosen on val.
 
+    A thick stretch of the curve shows where thresholds chosen in resamples of val lie.
+
     Args:
         arms: of a binary task. The lowest seed is drawn in full, the others thin.
     """
@@ -42,10 +45,13 @@ def draw_binary_roc(arms: Sequence[Arm]) -> Figure:
         for run in arm.runs[1:]:
             if curve := class_curve(run.predictions["test"], 1):
                 axes.plot(*curve, **style, linewidth=0.7, alpha=0.5)
-        test = arm.first.metrics["test"]
-        if curve := class_curve(arm.first.predictions["test"], 1):
+        test, predictions = arm.first.metrics["test"], arm.first.predictions["test"]
+        draw_band(axes, roc_band(predictions, [1]), color(index))
+        if curve := class_curve(predictions, 1):
             name = f"{label(arm.name)}, AUROC {spell(_value(test, 'auroc'))}"
             axes.plot(*curve, **style, label=name)
+            around = stretch(predictions, arm.first.metrics["threshold"])
+            axes.plot(*around, color=color(index), linewidth=6, alpha=0.35)
         at = arm.first.metrics["test_at_threshold"]
         sensitivity, specificity = _value(at, "sensitivity"), _value(at, "specificity")
         if sensitivity is not None and specificity is not None:
@@ -66,7 +72,7 @@ def draw_binary_roc(arms: Sequence[Arm]) -> Figure:
 
 @styled
 def draw_class_roc(run: RunRecord) -> Figure:
-    """One-vs-rest curves of one run, and their macro average.
+    """One-vs-rest curves of one run, and their macro average with its band.
 
     Args:
         run: of a multi-class, ordinal or multi-label task.
@@ -74,7 +80,7 @@ def draw_class_roc(run: RunRecord) -> Figure:
     names = run.class_names
     named = len(names) <= NAMED_CLASSES
     lines = (len(names) + 2) // 2 if named else 1
-    figure, (axes,) = new_figure(4.2 + 0.18 * lines)
+    figure, (axes,) = new_figure(4.35 + 0.18 * lines)
     curves = [class_curve(run.predictions["test"], k) for k in range(len(names))]
     for index, (name, curve) in enumerate(zip(names, curves, strict=True)):
         if curve is None:
@@ -88,6 +94,9 @@ def draw_class_roc(run: RunRecord) -> Figure:
             label=f"{label(name, 18)} {spell(auroc)}" if named else None,
         )
     drawn = [curve for curve in curves if curve is not None]
+    if named:
+        band = roc_band(run.predictions["test"], range(len(names)))
+        draw_band(axes, band, INK)
     if drawn:
         macro = spell(_value(run.metrics["test"], "auroc"))
         axes.plot(*macro_curve(drawn), color=INK, linewidth=2.4, label=f"macro {macro}")
@@ -123,6 +132,31 @@ def macro_curve(curves: Sequence[Curve]) -> Curve:
     feet = [np.interp(-grid, -false[::-1], true[::-1]) for false, true in curves]
     rates = np.stack([np.mean(feet, axis=0), np.mean(tops, axis=0)], axis=1)
     return np.repeat(grid, 2), rates.ravel()
+
+
+def stretch(predictions: Predictions, threshold: Mapping[str, Any]) -> Curve:
+    """The ROC of a binary task between the ends of the threshold's interval.
+
+    Returns:
+        As `class_curve`; empty where the threshold has no interval.
+    """
+    low, high = threshold.get("ci_low"), threshold.get("ci_high")
+    if low is None or high is None:
+        return np.empty(0), np.empty(0)
+    scores, truth = predictions.probs[:, 1], predictions.truth[:, 1]
+    between = scores[(scores >= low) & (scores <= high)]
+    cuts = np.unique([low, high, *between])
+    negatives, positives = np.sort(scores[~truth]), np.sort(scores[truth])
+    rates = [1 - np.searchsorted(s, cuts) / len(s) for s in (negatives, positives)]
+    return rates[0], rates[1]
+
+
+def draw_band(axes: Axes, band: Band | None, paint: str) -> None:
+    """Fills between the ends of a band, if there is one."""
+    if band is not None:
+        axes.fill_between(
+            band.at, band.low, band.high, color=paint, alpha=0.13, linewidth=0
+        )
 
 
 def _value(metrics: dict, name: str) -> float | None:

@@ -1,4 +1,4 @@
-"""What all figures of the report share: size, colours, type, and the way to PNG.
+"""What all figures of the report share: size, colours, type, the way to PNG and PDF.
 
 Figures are made with matplotlib's object interface; pyplot's global state, which would
 open windows in a notebook, is never touched. They are as wide as a phone's screen, so
@@ -65,6 +65,8 @@ TYPE: dict[Any, Any] = {
     # Long enough to tell dashes from a line.
     "legend.handlelength": 3.2,
     "lines.linewidth": 1.6,
+    # TrueType, which journals ask for and drawing programs can edit.
+    "pdf.fonttype": 42,
 }
 
 
@@ -94,10 +96,20 @@ def legend_below(figure: Figure, axes: Sequence[Axes], columns: int = 1) -> None
 @styled
 def png(figure: Figure) -> bytes:
     """Draws a figure and returns it as a PNG file."""
+    return _save(figure, format="png", dpi=DPI, metadata={"Software": None})
+
+
+@styled
+def pdf(figure: Figure) -> bytes:
+    """Draws a figure and returns it as a PDF file, the same for the same figure."""
+    return _save(figure, format="pdf", metadata={"CreationDate": None})
+
+
+def _save(figure: Figure, **options: Any) -> bytes:
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=MISSING)
-        figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+        figure.savefig(buffer, **options)
     return buffer.getvalue()
 
 

@@ -1,7 +1,7 @@
 """Tables as plain values: a template turns them into HTML, other formats can follow."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jaxmed.report.records import Arm, RunRecord
@@ -33,9 +33,9 @@ TITLES = {
     "quadratic_kappa": "quadratic kappa",
 }
 """What a metric is called where replacing "_" by a space is not enough."""
-
 SCALINGS = {"vector": "vector scaling", "platt": "Platt scaling"}
 """What scales the logits where it is not one temperature."""
+STABILITY = "A threshold's interval is that of the choice in resamples of val."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class Cell:
     Attributes:
         text: rounded for reading.
         exact: the number as metrics.json has it; None for words and missing numbers.
-        range: the interval, "[0.964, 0.986]", or nothing.
+        range: the interval, "[0.964, 0.986]", or what else is said below it.
         note: why a number is missing.
         words: the text may wrap and is aligned left.
     """
@@ -150,50 +150,50 @@ def threshold_table(arms: Sequence[Arm]) -> Table:
     """A binary task: the threshold of each arm and what it gives on the test split."""
     rows = {arm.name: arm.first.metrics["test_at_threshold"] for arm in arms}
     table = transpose(estimate_table("At the threshold chosen on val", rows, ""), "")
-    values = (_chosen(arm.first.metrics["threshold"], "value") for arm in arms)
+    values = (estimate(arm.first.metrics["threshold"]) for arm in arms)
     threshold = (word("threshold"), *values)
-    return Table(caption=table.caption, head=table.head, rows=(threshold, *table.rows))
+    return replace(table, rows=(threshold, *table.rows), note=STABILITY)
 
 
 def class_threshold_table(run: RunRecord) -> Table:
     """Other tasks: one-vs-rest thresholds and what they give, class by class."""
     rows = run.metrics["test_at_threshold"]
     table = estimate_table("At one-vs-rest thresholds chosen on val", rows, "class")
-    values = run.metrics["threshold"].get("value") or {}
+    chosen = run.metrics["threshold"]
     body = (
-        (row[0], number(values.get(name)), *row[1:])
+        (row[0], estimate(_of_class(chosen, name)), *row[1:])
         for name, row in zip(rows, table.rows, strict=True)
     )
     head = (table.head[0], "threshold", *table.head[1:])
-    return Table(caption=table.caption, head=head, rows=tuple(body))
+    return replace(table, head=head, rows=tuple(body), note=STABILITY)
 
 
-def _chosen(choice: Mapping[str, Any], name: str) -> Cell:
-    """A cell of something chosen on val, or of why nothing could be chosen."""
-    if choice.get(name) is None:
-        return Cell(text="–", note=str(choice.get("reason", "undefined")))
-    return number(choice[name])
+def _of_class(chosen: Mapping[str, Any], name: str) -> dict[str, Any]:
+    parts = {k: v for k, v in chosen.items() if isinstance(v, Mapping)}
+    return {part: values.get(name) for part, values in parts.items() if name in values}
 
 
-def _temperature(scaling: Mapping[str, Any]) -> Cell:
-    """A cell of the temperature, or of the scaling that took its place."""
-    method = scaling.get("method", "temperature")
-    if method == "temperature":
-        return _chosen(scaling, "temperature")
-    return word(f"{SCALINGS.get(method, method)} instead")
+def _scaling(found: Mapping[str, Any]) -> Cell:
+    """What was fitted on val, or why nothing could be."""
+    if found.get("temperature") is not None:
+        return number(found["temperature"])
+    if "reason" in found:
+        return Cell(text="–", note=str(found["reason"]))
+    method = found.get("method", "–")
+    return word(SCALINGS.get(method, method))
 
 
 def calibration_table(arms: Sequence[Arm]) -> Table:
-    """Temperature and calibration errors of each arm."""
+    """The scaling, and calibration errors before and after, of each arm."""
     rows = {arm.name: arm.first.metrics["calibration"].get("test", {}) for arm in arms}
     bins = arms[0].first.metrics["calibration"].get("ece_bins")
     table = transpose(estimate_table("Calibration on the test split", rows, ""), "")
-    scalings = (arm.first.metrics["calibration"] for arm in arms)
-    temperatures = (_temperature(scaling) for scaling in scalings)
-    return Table(
-        caption=table.caption,
-        head=table.head,
-        rows=((word("temperature"), *temperatures), *table.rows),
+    scalings = [arm.first.metrics["calibration"] for arm in arms]
+    methods = {scaling.get("method", "temperature") for scaling in scalings}
+    name = "temperature" if methods == {"temperature"} else "scaling"
+    return replace(
+        table,
+        rows=((word(name), *map(_scaling, scalings)), *table.rows),
         note=f"ECE: expected calibration error over {bins} bins." if bins else "",
     )
 

@@ -11,10 +11,11 @@ from jaxmed.report.tables import SCALINGS, metric_title
 
 
 class Verdict(NamedTuple):
-    """The sentence, and what has to be known to read it."""
+    """The sentence, what has to be known to read it, and the arm it is about."""
 
     text: str
     footnote: str
+    best: Arm
 
 
 def verdict(comparison: Comparison) -> Verdict:
@@ -29,7 +30,7 @@ def verdict(comparison: Comparison) -> Verdict:
     ranked = sorted(scored, key=lambda arm: -(_val_score(arm, metric) or 0.0))
     if not ranked:
         text = "No arm has an AUROC or an accuracy; the tables say why."
-        return Verdict(text, choices(arms))
+        return Verdict(text, choices(arms), arms[0])
     best, name = ranked[0], metric_title(metric)
     score = _with_interval(comparison.estimate(best, "test", metric))
     text = f"{best.name} reaches a test {name} of {score}"
@@ -43,7 +44,7 @@ def verdict(comparison: Comparison) -> Verdict:
     footnote = choices(arms)
     if len(arms) > 1:
         footnote = f"{best.name} has the best validation {name}. {footnote}"
-    return Verdict(text, footnote)
+    return Verdict(text, footnote, best)
 
 
 def choices(arms: Sequence[Arm]) -> str:

@@ -95,7 +95,7 @@ def cached_inputs(
             )
         except OSError as error:
             plan = f"{plan.folder} cannot be written to ({error.strerror})"
-    if settings.mode != "off":
+    if settings.mode != "off" and plan:
         _say(phase, f"Nothing is computed once: {plan}.")
     return None
 

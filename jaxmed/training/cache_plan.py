@@ -19,7 +19,7 @@ from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import merge
 from jaxmed.strategies import Phase
 from jaxmed.training.predict import eval_parts
-from jaxmed.training.prefix import find_entry
+from jaxmed.training.prefix import TRAINED, find_entry
 
 MODES = ("auto", "off", "float32", "bfloat16")
 GIGABYTE = 1e9
@@ -126,13 +126,14 @@ def plan_cache(
         settings: what the user wants.
 
     Returns:
-        The plan, or why nothing is cached, as the end of a sentence.
+        The plan, or why nothing is cached, as the end of a sentence; empty where all
+        stages are trained.
     """
     if settings.mode == "off":
         return "the cache is off"
     entry, why = find_entry(model, phase, preprocessing.image_size)
     if entry == next(iter(model.stages)):
-        return f"{entry}, its first stage, {why}"
+        return "" if why == TRAINED else f"{entry}, its first stage, {why}"
     if mixed:
         return "mixing images, by mixup or cutmix, is not mixing what enters a stage"
     if augmentation and not settings.views:

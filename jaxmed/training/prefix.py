@@ -11,6 +11,8 @@ from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import merge, split
 from jaxmed.strategies.phase import Phase, matches
 
+TRAINED = "is trained"
+
 
 class Entry(NamedTuple):
     """The first stage whose output may differ from epoch to epoch.
@@ -41,10 +43,10 @@ def find_entry(model: Classifier, phase: Phase, image_size: int) -> Entry:
     """
     trained = phase.assign(split(model).params)
     norms = phase.training_norms(model)
-    entry = Entry("head", "is trained")
+    entry = Entry("head", TRAINED)
     for stage, patterns in model.stages.items():
         if _any_inside(patterns, trained):
-            entry = Entry(stage, "is trained")
+            entry = Entry(stage, TRAINED)
             break
         if _any_inside(patterns, norms):
             entry = Entry(stage, "has BatchNorm statistics that drift")

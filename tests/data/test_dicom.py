@@ -19,6 +19,7 @@ from pydicom.uid import (  # noqa: E402
 
 from jaxmed.data.decode import UnusableImage, fit_square  # noqa: E402
 from jaxmed.data.dicom import decode_dicom  # noqa: E402
+from jaxmed.data.lazy import LazyImages  # noqa: E402
 from jaxmed.data.resizing import MODES, Resizing  # noqa: E402
 from jaxmed.data.sources import load_dataset  # noqa: E402
 from jaxmed.data.split import Splitting  # noqa: E402
@@ -279,6 +280,31 @@ def test_a_folder_of_them_without_splits(root):
     splitting = Splitting(split="stratified", val_share=0.25, test_share=0.25)
     data = load_dataset(f"dicom:{root / 'train'}", splitting=splitting)
     assert len(data.train) == 2
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_files_that_stay_on_disk_give_the_same(root, tmp_path):
+    def load(memory):
+        return load_dataset(
+            f"dicom:{root}",
+            image_size=5,
+            memory_budget=memory,
+            on_error="skip",
+            cache=tmp_path / "cache",
+        )
+
+    (root / "val" / "ill" / "1.dcm").write_bytes(b"")
+    (root / "train" / "ill" / "1.dcm").write_text("no DICOM" * 100)
+    cut = root / "test" / "ill" / "1.dcm"
+    cut.write_bytes(cut.read_bytes()[:-40])
+    at_once, lazily = load(1), load(0)
+    assert isinstance(lazily.train.images, LazyImages)
+    assert lazily.skipped.keys() == at_once.skipped.keys()
+    assert len(lazily.skipped) == 3
+    for one, other in ((at_once.train, lazily.train), (at_once.test, lazily.test)):
+        assert one.ids == other.ids
+        np.testing.assert_array_equal(one.images, other.images[:])
+    assert lazily.fingerprint == load(0).fingerprint
 
 
 @pytest.mark.filterwarnings("ignore")

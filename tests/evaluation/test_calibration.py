@@ -1,5 +1,6 @@
 """Scalings of the logits."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,12 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from jaxmed.errors import InputError
-from jaxmed.evaluation.calibration import TEMPERATURES, Scaling, fit_scaling
+from jaxmed.evaluation.calibration import (
+    TEMPERATURES,
+    Scaling,
+    fit_scaling,
+    read_scaling,
+)
 from jaxmed.evaluation.intervals import Undefined
 
 TASKS = [("binary", 2), ("multiclass", 5), ("multilabel", 4)]
@@ -149,6 +155,23 @@ def test_platt_is_for_each_label_and_of_known_ones(draw):
         assert found == pytest.approx(expected, rel=1e-4)
     # A label that every image has is left as it is.
     assert (scaling.scale[2], scaling.bias[2]) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("method", "task", "classes"),
+    [("temperature", "multiclass", 3), ("vector", "multiclass", 3)]
+    + [("platt", "binary", 2), ("platt", "multilabel", 3)],
+)
+def test_a_scaling_is_read_from_what_it_wrote(draw, method, task, classes):
+    predictions = draw(task, classes=classes, n=80)
+    scaling = fit_scaling(predictions, method)
+    again = read_scaling(json.loads(json.dumps(scaling.describe())))
+    expected = scaling.apply(predictions)
+    assert again.apply(predictions) == pytest.approx(expected, abs=1e-12)
+
+
+def test_there_is_no_scaling_where_none_was_fitted():
+    assert read_scaling({"method": "platt", "temperature": None, "reason": "x"}) is None
 
 
 def test_platt_of_separated_classes_is_finite(draw):

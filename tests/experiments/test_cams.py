@@ -77,6 +77,17 @@ def test_the_method_and_the_layer_asked_for_are_used(tmp_path):
         assert np.abs(picture.astype(int) - overlay(image, cam)).max() <= 1
 
 
+def test_the_index_says_why_an_image_is_shown(tmp_path):
+    entries, _ = write(tmp_path, model_of_one_class())
+    kinds = {entry["id"]: entry["kinds"] for entry in entries}
+    assert set(kinds) == set(IDS)
+    # "d" is square, and round to the model with 0.8; "c" is the less sure mistake.
+    assert entries[0]["id"] == "d"
+    assert "loss" in kinds["d"]
+    assert "uncertain" in kinds["c"]
+    assert sum("random" in of for of in kinds.values()) >= 1
+
+
 def test_recipes_know_all_methods():
     declared = ExplainConfig.__dataclass_fields__["method"].metadata["choices"]
     assert declared == tuple(METHODS)

@@ -234,6 +234,33 @@ def test_report_is_rebuilt_from_the_stored_files(finished, capsys):
         assert (experiment / "report.html").read_bytes() == page
 
 
+def test_figures_and_tables_are_exported(finished, capsys):
+    experiment = finished / "out" / "channels"
+    before = {path.name for path in experiment.iterdir()}
+    formats = "latex, csv"
+    assert main(["report", str(experiment), "--format", formats]) == 0
+    assert str(experiment / "tables") in capsys.readouterr().out
+    assert {path.name for path in experiment.iterdir()} == before | {"tables"}
+    assert (experiment / "tables" / "summary.csv").read_text().startswith(",full")
+    assert (experiment / "tables" / "summary.tex").exists()
+    shutil.rmtree(experiment / "tables")
+
+
+@pytest.mark.parametrize(
+    ("formats", "said"),
+    [
+        ("html,pdff", "Unknown format 'pdff'. Did you mean 'pdf'?"),
+        (",", "--format names no format; there are html, pdf, csv, latex."),
+    ],
+)
+def test_a_format_that_there_is_not_is_refused(finished, capsys, formats, said):
+    experiment = finished / "out" / "channels"
+    before = sorted(experiment.rglob("*"))
+    assert main(["report", str(experiment), "--format", formats]) == 2
+    assert said in capsys.readouterr().err
+    assert sorted(experiment.rglob("*")) == before
+
+
 def test_few_training_images_are_the_same_for_every_seed(finished, tmp_path, capsys):
     out = tmp_path / "out"
     flags = ("--data.train-images", "12", "--train.seeds", "0,1", "--arms", "full")

@@ -2,74 +2,80 @@
 
 import numpy as np
 import pytest
+from sklearn.metrics import log_loss
 
-from jaxmed.explain.select import select_images
+from jaxmed.explain.select import KINDS, select_images
 
 
-def make(labels, predicted, confidence, classes=3):
-    n = len(labels)
-    confidence = np.asarray(confidence, float)
-    probs = np.repeat((1 - confidence[:, None]) / (classes - 1), classes, axis=1)
-    probs[np.arange(n), predicted] = confidence
-    return np.eye(classes, dtype=bool)[labels], probs
+def of_kind(chosen, kind):
+    return [row for row, kinds in chosen.items() if kind in kinds]
 
 
 @pytest.fixture(scope="module")
 def many():
     random = np.random.default_rng(0)
-    labels = random.integers(0, 3, 300)
-    predicted = np.where(random.random(300) < 0.8, labels, random.integers(0, 3, 300))
-    return make(labels, predicted, random.uniform(0.5, 1, 300))
+    probs = random.dirichlet(np.ones(3), 300)
+    truth = np.eye(3, dtype=bool)[random.integers(0, 3, 300)]
+    return truth, probs, np.ones_like(truth)
 
 
-def test_half_and_half_over_all_classes(many):
-    truth, probs = many
-    right, wrong = select_images(truth, probs, 12)
-    predicted = probs.argmax(axis=1)
-    assert truth[right, predicted[right]].all()
-    assert not truth[wrong, predicted[wrong]].any()
-    for chosen in (right, wrong):
-        assert len(set(chosen.tolist())) == 6
-        assert np.bincount(predicted[chosen]).tolist() == [2, 2, 2]
+@pytest.fixture(scope="module")
+def labels():
+    random = np.random.default_rng(1)
+    probs = random.random((200, 4))
+    known = random.random((200, 4)) < 0.7
+    return (random.random((200, 4)) < 0.5) & known, probs, known
 
 
-def test_the_most_confident_mistakes_come_first():
-    labels, predicted = [0] * 6, [1, 1, 1, 2, 2, 0]
-    truth, probs = make(labels, predicted, [0.6, 0.9, 0.8, 0.7, 0.95, 0.99])
-    right, wrong = select_images(truth, probs, 6)
-    # The worst of each predicted class first (4 of class 2, 1 of class 1), and so on.
-    assert wrong.tolist() == [4, 1, 2, 3, 0]
-    assert right.tolist() == [5]
+def test_kinds_are_those_that_their_names_say(many):
+    truth, probs, known = many
+    chosen = select_images(truth, probs, known, 24, exclusive=True)
+    losses = [
+        log_loss([t.argmax()], [p], labels=range(3))
+        for t, p in zip(truth, probs, strict=True)
+    ]
+    worst = np.argsort(losses)[::-1][: len(of_kind(chosen, "loss"))]
+    assert of_kind(chosen, "loss") == worst.tolist()
+    closest = np.argsort(probs.max(axis=1))[: len(of_kind(chosen, "uncertain"))]
+    assert of_kind(chosen, "uncertain") == closest.tolist()
+    assert min(len(of_kind(chosen, kind)) for kind in KINDS) >= 8
 
 
-def test_the_seed_decides_the_right_ones_only(many):
-    first, again, other = (select_images(*many, 12, seed=s) for s in (0, 0, 1))
-    assert (first[0] == again[0]).all()
-    assert (first[0] != other[0]).any()
-    assert (first[1] == other[1]).all()
+def test_labels_that_are_not_known_decide_nothing(labels):
+    truth, probs, known = labels
+    chosen = select_images(truth, probs, known, 30, exclusive=False)
+    losses, doubts = [], []
+    for t, p, k in zip(truth, probs, known, strict=True):
+        sure = np.where(t, p, 1 - p)[k]
+        losses.append(-np.log(sure).mean() if k.any() else 0)
+        doubts.append(np.minimum(p, 1 - p)[k].mean() if k.any() else 0)
+    worst = np.argsort(losses)[::-1][: len(of_kind(chosen, "loss"))]
+    assert of_kind(chosen, "loss") == worst.tolist()
+    closest = np.argsort(doubts)[::-1][: len(of_kind(chosen, "uncertain"))]
+    assert of_kind(chosen, "uncertain") == closest.tolist()
+    hidden = np.where(known, probs, 1 - probs)
+    again = select_images(truth, hidden, known, 30, exclusive=False)
+    assert again == chosen
 
 
-def test_too_few_of_a_kind_are_made_up_for():
-    labels = [0, 1, 2, 0, 1, 2, 0]
-    truth, probs = make(labels, [0, 1, 2, 0, 1, 2, 1], [0.9] * 7)
-    right, wrong = select_images(truth, probs, 6)
-    assert (len(right), wrong.tolist()) == (5, [6])
-    right, wrong = select_images(~truth, probs, 6)
-    assert (len(right), len(wrong)) == (1, 5)
-    right, wrong = select_images(truth, probs, 100)
-    assert sorted([*right, *wrong]) == list(range(7))
+def test_the_seed_decides_the_random_ones_only(many):
+    first, again, other = (
+        select_images(*many, 24, exclusive=True, seed=seed) for seed in (0, 0, 1)
+    )
+    assert first == again
+    assert of_kind(first, "random") != of_kind(other, "random")
+    assert of_kind(first, "loss")[:7] == of_kind(other, "loss")[:7]
 
 
-@pytest.mark.parametrize("count", [0, 1, 3])
-def test_count(many, count):
-    right, wrong = select_images(*many, count)
-    assert len(right) + len(wrong) == count
-    assert len(wrong) == count // 2
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 10, 299, 1000])
+def test_there_are_as_many_as_asked_for(many, count):
+    chosen = select_images(*many, count, exclusive=True)
+    assert len(chosen) == min(count, 300)
+    assert all(kinds and set(kinds) <= set(KINDS) for kinds in chosen.values())
 
 
-def test_several_labels_an_image():
-    truth = np.array([[True, True], [False, False], [True, False]])
-    probs = np.array([[0.2, 0.9], [0.1, 0.3], [0.8, 0.7]])
-    right, wrong = select_images(truth, probs, 3)
-    assert sorted(right.tolist()) == [0, 2]
-    assert wrong.tolist() == [1]
+def test_a_probability_of_zero_is_the_worst():
+    truth = np.eye(2, dtype=bool)[[0, 0, 1]]
+    probs = np.array([[0.0, 1.0], [0.2, 0.8], [0.4, 0.6]])
+    chosen = select_images(truth, probs, np.ones_like(truth), 1, exclusive=True)
+    assert chosen == {0: ("loss",)}

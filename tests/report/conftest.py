@@ -2,18 +2,34 @@
 
 import csv
 import json
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.metrics import (
+    accuracy_score,
+    confusion_matrix,
+    f1_score,
+    precision_score,
+    recall_score,
+)
 
 from jaxmed.data import Dataset, Split
 from jaxmed.data.audit import audit
 from jaxmed.evaluation import Predictions, evaluate, write_predictions
 from jaxmed.experiments.inspect import write_sheet
 
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+ARGUMENTS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+]
 HOSTILE = 'T-cell <script>alert("1")</script> & $x_1$'
 
 
@@ -67,6 +83,9 @@ def write_run(
     bare: bool = False,
     one_class: bool = False,
     staged: bool = False,
+    columns: Mapping[str, Sequence[str]] | None = None,
+    tied: bool = False,
+    missing: bool = False,
 ) -> None:
     """Writes a run's folder.
 
@@ -79,12 +98,23 @@ def write_run(
         bare: metrics and predictions only.
         one_class: the test split holds no other class than the first.
         staged: with records of every stage and with a schedule; older runs have none.
+        columns: properties of the images; the texts are repeated until all have one.
+        tied: many scores are equal.
+        missing: of several labels, a third is not known.
     """
     seed = int(folder.name.removeprefix("seed-"))
     folder.mkdir(parents=True)
     splits = draw_predictions(names, skill, seed, task, n)
     if one_class:
         splits[1].labels[:] = 0
+    if columns:
+        repeated = {name: (tuple(v) * n)[:n] for name, v in columns.items()}
+        splits = [replace(split, columns=repeated) for split in splits]
+    for split in splits:
+        if tied:
+            split.probs[:] = split.probs.round(1)
+        if missing:
+            split.labels[np.random.default_rng(5).random(split.labels.shape) < 0.3] = -1
     write_predictions(folder / "predictions.csv", splits)
     metrics = evaluate(*splits, resamples=100)
     (folder / "metrics.json").write_text(json.dumps(metrics))
@@ -192,9 +222,25 @@ def _write_cams(folder: Path, test: Predictions) -> None:
                 "predicted": test.class_names[predicted],
                 "probability": float(test.probs[i].max()),
                 "correct": bool(true == predicted),
+                "kinds": [["loss"], ["uncertain", "random"], ["random"]][i % 3],
+                "degenerate": i == 5,
+                "method": "grad_cam",
             }
         )
     (folder / "cams" / "cams.json").write_text(json.dumps(entries))
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A headless Chromium."""
+    sync_api = pytest.importorskip("playwright.sync_api")
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if not found:
+        pytest.skip(f"none of {', '.join(BROWSERS)} is on the PATH")
+    with sync_api.sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=found, args=ARGUMENTS)
+        yield running
+        running.close()
 
 
 @pytest.fixture(scope="session")
@@ -216,6 +262,21 @@ def multiclass_folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("multiclass")
     names = ("basophil", "_eosinophil", HOSTILE, "a" * 80)
     write_run(folder / "frozen" / "seed-3", names, skill=1.5, task="multiclass")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def columns_folder(tmp_path_factory) -> Path:
+    """Two arms, with a column of a hostile value, a rare one and one not known."""
+    folder = tmp_path_factory.mktemp("columns")
+    sites = ["*A & B_1", HOSTILE, "*A & B_1", "", HOSTILE, "*A & B_1", "*A & B_1"]
+    columns = {"site": sites * 3 + ["rare"], "a/b": [str(i) for i in range(40)]}
+    for arm, skill in (("scratch", 0.9), ("two_phase", 2.2)):
+        names, run = ("normal", "100 % ill"), folder / arm / "seed-0"
+        staged = arm == "two_phase"
+        write_run(
+            run, names, skill=skill, task="binary", staged=staged, columns=columns
+        )
     return folder
 
 
@@ -249,3 +310,23 @@ def write_experiment() -> Callable[..., None]:
         write_run(folder, names, skill=1.5, task=task, n=n, bare=True, **options)
 
     return write
+
+
+@pytest.fixture(scope="session")
+def oracle() -> Callable[..., dict[str, float]]:
+    """What scikit-learn says of decisions, NaN where a metric is not defined."""
+
+    def score(truth, said) -> dict[str, float]:
+        tn, fp, fn, tp = confusion_matrix(truth, said, labels=[False, True]).ravel()
+        options = {"zero_division": np.nan}
+        return {
+            "tp": tp, "fp": fp, "fn": fn, "tn": tn,
+            "sensitivity": recall_score(truth, said, **options),
+            "specificity": recall_score(truth, said, pos_label=False, **options),
+            "ppv": precision_score(truth, said, **options),
+            "npv": precision_score(truth, said, pos_label=False, **options),
+            "accuracy": accuracy_score(truth, said),
+            "f1": f1_score(truth, said, **options),
+        }  # fmt: skip
+
+    return score

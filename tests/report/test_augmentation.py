@@ -53,7 +53,7 @@ def test_the_page_shows_what_training_saw(experiment):
     folder = experiment(plain=[], changed=[FLIP])
     html = build_report(folder, title="two").read_text()
     assert html.count("changed: HorizontalFlip probability 0.5") == 1
-    assert html.index('id="images"') < html.index("as training sees it")
+    assert html.index('id="data"') < html.index("as training sees it")
     assert 'href="#images"' in html
 
 

@@ -14,7 +14,7 @@ def test_bare_multilabel_run(tmp_path: Path, write_experiment):
     write_experiment(tmp_path / "main" / "seed-0", "multilabel", classes=3)
     html = build_report(tmp_path, title="labels").read_text()
     assert "A multi-label task has no confusion matrix." in html
-    for anchor in ("training", "maps", "published", "images"):
+    for anchor in ("training", "maps", "published"):
         assert f'id="{anchor}"' not in html
         assert f'href="#{anchor}"' not in html
     assert "not recorded" in html

@@ -1,0 +1,139 @@
+"""The model card: what the model is for, what it was made from, and its limits.
+
+Its parts follow Mitchell et al., "Model Cards for Model Reporting" (FAT* 2019).
+"""
+
+from jaxmed.report.comparison import Comparison
+from jaxmed.report.data_summary import patients_sentence
+from jaxmed.report.records import Arm
+from jaxmed.report.style import spell
+from jaxmed.report.tables import SCALINGS, metric_title
+
+CAUTION = (
+    "Not for clinical use. Research only: nothing here has been validated for "
+    "diagnosing or treating anyone, and no regulator has seen it."
+)
+FEW_IMAGES = 100
+"""With fewer of a class in the test split, its numbers are said to be uncertain."""
+BINARY = ("auroc", "auprc", "accuracy", "sensitivity", "specificity", "ppv", "npv")
+OTHERS = ("auroc", "auprc", "accuracy", "balanced_accuracy", "f1", "mcc")
+
+
+def model_card(comparison: Comparison, arm: Arm) -> list[tuple[str, list[str]]]:
+    """The card of one arm, as (heading, sentences); the first run stands for it."""
+    card = [
+        ("Model", _model(arm)),
+        ("Intended use", _use(arm)),
+        ("Training data", _data(arm)),
+        ("Performance", _performance(comparison, arm)),
+        ("Calibration", _calibration(arm)),
+        ("Limits", _limits(comparison, arm)),
+    ]
+    return [(heading, sentences) for heading, sentences in card if sentences]
+
+
+def _model(arm: Arm) -> list[str]:
+    environment = arm.first.environment
+    parameters = environment.get("parameters") or {}
+    said = [f"Arm {arm.name}, trained with {_count(len(arm.runs), 'seed')}."]
+    if total := parameters.get("total"):
+        said.append(f"{total:,} parameters.")
+    weights = environment.get("weights")
+    name = weights.get("name") if isinstance(weights, dict) else weights
+    if name:
+        start = "random weights" if name == "none" else str(name)
+        said.append(f"Training started from {start}")
+    if version := environment.get("jaxmed"):
+        said.append(f"Made with jaxmed {version}.")
+    return said
+
+
+def _use(arm: Arm) -> list[str]:
+    run = arm.first
+    names = ", ".join(run.class_names[:8]) + (", …" if len(run.class_names) > 8 else "")
+    return [
+        f"Research on telling these classes apart in images like those it was trained "
+        f"on: {names}.",
+        "Not meant for other kinds of images, other devices or other patients, without "
+        "an evaluation on them first, nor for decisions about anyone's care.",
+    ]
+
+
+def _data(arm: Arm) -> list[str]:
+    data = arm.first.environment.get("data", {})
+    sizes = data.get("sizes") or {}
+    said = [f"Source: {data['source']}"] if data.get("source") else []
+    if sizes:
+        numbers = ", ".join(f"{size:,} {split}" for split, size in sizes.items())
+        said.append(f"Images: {numbers}.")
+    said.append(patients_sentence(data))
+    if data.get("skipped"):
+        said.append(f"{data['skipped']:,} files or rows of the source were left out.")
+    return said
+
+
+def _performance(comparison: Comparison, arm: Arm) -> list[str]:
+    run = arm.first
+    test = run.metrics["test"]
+    said = [f"On {test['n']:,} test images, with 95 % intervals:"]
+    for name in BINARY if run.task == "binary" else OTHERS:
+        found = comparison.estimate(arm, "test", name)
+        if (value := found.get("value")) is None:
+            continue
+        low, high = found.get("ci_low"), found.get("ci_high")
+        between = "" if low is None else f" [{spell(low)}, {spell(high)}]"
+        said.append(f"{metric_title(name)} {spell(value)}{between}")
+    if len(said) == 1:
+        return ["No metric is defined on the test split; the tables say why."]
+    where = ""
+    if run.task == "binary":
+        where = "Decisions are at the threshold chosen on val, accuracy at the larger "
+        where += "probability."
+    return [said[0] + " " + "; ".join(said[1:]) + ".", *([where] if where else [])]
+
+
+def _calibration(arm: Arm) -> list[str]:
+    scaling = arm.first.metrics["calibration"]
+    test = scaling.get("test", {})
+    before, after = (test.get(n, {}).get("value") for n in ("ece", "ece_calibrated"))
+    if before is None:
+        return []
+    seed = f" (seed {arm.first.seed})" if len(arm.runs) > 1 else ""
+    said = f"Expected calibration error on test {spell(before)}{seed}"
+    if after is not None:
+        method = SCALINGS.get(scaling.get("method", ""), "temperature scaling")
+        said += f", and {spell(after)} after {method} fitted on {scaling['chosen_on']}"
+    return [said + "."]
+
+
+def _limits(comparison: Comparison, arm: Arm) -> list[str]:
+    run = arm.first
+    said = [
+        "The test images come from the same source as the training images; how the "
+        "model does elsewhere is not known.",
+    ]
+    support = {
+        name: found.get("support", 0)
+        for name, found in run.metrics["per_class"]["test"].items()
+    }
+    if few := [name for name, n in support.items() if n < FEW_IMAGES]:
+        shown = ", ".join(few[:6]) + (", …" if len(few) > 6 else "")
+        said.append(
+            f"Fewer than {FEW_IMAGES} test images of {shown}: what is said of them is "
+            "uncertain."
+        )
+    if len(arm.runs) == 1:
+        said.append("Trained once: how much results vary with the seed is not known.")
+    if len(comparison.arms) > 1:
+        said.append(f"It is one of {len(comparison.arms)} arms that were compared.")
+    if not run.metrics.get("subgroups"):
+        said.append(
+            "Whether it does as well for every sex, age, site or device was not tested."
+        )
+    if run.cams:
+        said.append("Maps show where evidence came from and explain no decision.")
+    return said
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}" + ("s" if n != 1 else "")

@@ -1,0 +1,154 @@
+"""What other thresholds would give: the scores behind the page's sliders.
+
+A decision at a threshold, one class against the rest, depends on nothing but the scores
+of the class's own images and those of the others. The page holds both, to the last bit,
+and counts in them.
+"""
+
+import base64
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from jaxmed.report.records import Arm, RunRecord
+
+EMBEDDED = 3_000_000
+"""Characters of scores in a page at most, so that it stays below 10 MB."""
+WITHOUT = 0.5
+"""Where the slider starts if no threshold could be chosen on val."""
+METRICS = {
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "ppv": "PPV",
+    "npv": "NPV",
+    "accuracy": "accuracy",
+    "f1": "F1",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explorable:
+    """One class of a run against the rest, on the test split.
+
+    Attributes:
+        name: of the class.
+        threshold: chosen on val; None if none could be.
+        reason: why none could be, or "".
+        positives: float64, rising, the scores of the images of the class.
+        negatives: those of the others. Images whose label is not known are in neither.
+    """
+
+    name: str
+    threshold: float | None
+    reason: str
+    positives: np.ndarray
+    negatives: np.ndarray
+
+    def start(self) -> float:
+        """Returns the threshold that the slider starts at."""
+        return WITHOUT if self.threshold is None else self.threshold
+
+
+def explorables(run: RunRecord) -> tuple[Explorable, ...]:
+    """The classes of a run: in binary tasks the positive one, else all of them."""
+    test, choice = run.predictions["test"], run.metrics["threshold"]
+    binary = run.task == "binary"
+    value, reason = choice.get("value"), choice.get("reason") or ""
+    found = []
+    for i, name in list(enumerate(run.class_names))[1 if binary else 0 :]:
+        known, truth, scores = test.known[:, i], test.truth[:, i], test.probs[:, i]
+        found.append(
+            Explorable(
+                name=name,
+                threshold=value if binary else (value or {}).get(name),
+                reason=reason if binary else (reason or {}).get(name, ""),
+                positives=np.sort(scores[known & truth]),
+                negatives=np.sort(scores[known & ~truth]),
+            )
+        )
+    return tuple(found)
+
+
+def decide(one: Explorable, threshold: float) -> dict[str, float | None]:
+    """Counts the decisions `score >= threshold` and what they are worth.
+
+    Returns:
+        "tp", "fp", "fn", "tn", and the `METRICS`, None where the denominator is zero.
+    """
+    tp = len(one.positives) - int(np.searchsorted(one.positives, threshold))
+    fp = len(one.negatives) - int(np.searchsorted(one.negatives, threshold))
+    fn, tn = len(one.positives) - tp, len(one.negatives) - fp
+    return {
+        "tp": tp, "fp": fp, "fn": fn, "tn": tn,
+        "sensitivity": _share(tp, tp + fn),
+        "specificity": _share(tn, tn + fp),
+        "ppv": _share(tp, tp + fp),
+        "npv": _share(tn, tn + fn),
+        "accuracy": _share(tp + tn, tp + fp + fn + tn),
+        "f1": _share(2 * tp, 2 * tp + fp + fn),
+    }  # fmt: skip
+
+
+def explorer_context(arms: Sequence[Arm]) -> dict[str, Any] | None:
+    """What the template needs: panels, the scores as JSON, and runs left out.
+
+    Lowest seeds come first; what is more than `EMBEDDED` characters is left out. None
+    if nothing fits.
+    """
+    panels: dict[int, dict[str, Any]] = {}
+    missing, room = [], EMBEDDED
+    for rank, number in sorted(
+        (rank, number)
+        for number, arm in enumerate(arms)
+        for rank in range(len(arm.runs))
+    ):
+        run = arms[number].runs[rank]
+        classes = explorables(run)
+        embedded = {"seed": run.seed, "classes": [_embed(one) for one in classes]}
+        room -= len(json.dumps(embedded))
+        if room < 0:
+            missing.append(f"{arms[number].name}, seed {run.seed}")
+            continue
+        first = classes[0]
+        panel = {"number": number, "first": first, "now": decide(first, first.start())}
+        panels.setdefault(number, panel | {"runs": []})["runs"].append(embedded)
+    if not panels:
+        return None
+    return {
+        "panels": list(panels.values()),
+        "json": _json([panel["runs"] for panel in panels.values()]),
+        "metrics": METRICS,
+        "missing": missing,
+    }
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def _embed(one: Explorable) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "threshold": one.threshold,
+        "reason": one.reason,
+        "positives": _packed(one.positives),
+        "negatives": _packed(one.negatives),
+    }
+
+
+def _packed(scores: np.ndarray) -> dict[str, str]:
+    """The scores as base64 of little-endian floats, the shortest that hold them."""
+    single = scores.astype("<f4")
+    exact = (single == scores).all()
+    data = (single if exact else scores.astype("<f8")).tobytes()
+    kind = "float32" if exact else "float64"
+    return {kind: base64.b64encode(data).decode("ascii")}
+
+
+def _json(content: Any) -> Markup:
+    """JSON for a script element, which nothing in it can end."""
+    return Markup(json.dumps(content).replace("<", "\\u003c"))

@@ -1,0 +1,150 @@
+"""The gallery: test images with their maps, to be filtered by class and outcome."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from jaxmed.report.pictures import Shot, cam_shot
+from jaxmed.report.records import Arm, Cam, RunRecord
+from jaxmed.report.style import spell
+
+EMBEDDED = 4_000_000
+"""Characters of pictures in a page at most, so that it stays below 10 MB; one of 224
+pixels takes 10,000 to 40,000."""
+KINDS = {
+    "loss": "highest loss",
+    "uncertain": "least certain",
+    "random": "drawn at random",
+}
+OUTCOMES = {
+    "TP": "true positive",
+    "FP": "false positive",
+    "TN": "true negative",
+    "FN": "false negative",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """One image of the gallery.
+
+    Attributes:
+        shot: the image, and beside it the map.
+        cam: what is known of it.
+        classes: its true classes.
+        kinds: why it was chosen, in the words of `KINDS`.
+        outcome: one of `OUTCOMES` in binary tasks, by the threshold chosen on val;
+            else "right" or "wrong".
+        right: the decision is right.
+        probability: in words, "P(pneumonia) = 0.931".
+    """
+
+    shot: Shot
+    cam: Cam
+    classes: tuple[str, ...]
+    kinds: tuple[str, ...]
+    outcome: str
+    right: bool
+    probability: str
+
+    @property
+    def filters(self) -> dict[str, str]:
+        """What the page's filters look at, as JSON, by name."""
+        found = {
+            "kinds": self.kinds,
+            "classes": self.classes,
+            "outcome": (self.outcome,),
+        }
+        return {name: json.dumps(value) for name, value in found.items()}
+
+
+def gallery_items(run: RunRecord, room: int) -> tuple[Item, ...]:
+    """As many maps of a run as there is room for, with the highest loss in front.
+
+    Args:
+        run: the kinds of its maps take turns, so that of each kind some are shown.
+        room: in characters of the page.
+
+    Raises:
+        InputError: a file is not an image.
+    """
+    rows = {name: row for row, name in enumerate(run.predictions["test"].ids)}
+    items = []
+    for cam in run.cams:
+        item = _item(run, cam, rows.get(cam.id))
+        room -= len(item.shot.src)
+        if room < 0:
+            break
+        items.append(item)
+    rank = {kind: place for place, kind in enumerate(KINDS.values())}
+    items.sort(key=lambda item: min((rank.get(k, 9) for k in item.kinds), default=9))
+    return tuple(items)
+
+
+def gallery_filters(arms: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """The choices of each filter, of what is there; None if there is no image.
+
+    Args:
+        arms: sections with their "gallery".
+    """
+    items = [item for arm in arms for item in arm["gallery"]]
+    if not items:
+        return None
+    outcomes = {item.outcome for item in items}
+    known = [*OUTCOMES, "wrong", "right"]
+    return {
+        "kinds": [k for k in KINDS.values() if any(k in item.kinds for item in items)],
+        "classes": list(dict.fromkeys(c for item in items for c in item.classes)),
+        "outcomes": [
+            (one, f"{one}, {OUTCOMES[one]}" if one in OUTCOMES else one)
+            for one in known
+            if one in outcomes
+        ],
+        "count": len(items),
+    }
+
+
+def _item(run: RunRecord, cam: Cam, row: int | None) -> Item:
+    classes: tuple[str, ...] = (cam.true,)
+    name, probability = cam.predicted, cam.probability
+    outcome, right = "right" if cam.correct else "wrong", cam.correct
+    threshold = run.metrics["threshold"].get("value")
+    if row is not None:
+        test = run.predictions["test"]
+        truth = test.truth[row]
+        classes = tuple(run.class_names[c] for c in np.flatnonzero(truth)) or ("none",)
+        if run.task == "binary" and threshold is not None:
+            name, probability = run.class_names[1], float(test.probs[row, 1])
+            said = probability >= threshold
+            right = bool(said == truth[1])
+            outcome = f"{'T' if right else 'F'}{'P' if said else 'N'}"
+    return Item(
+        shot=cam_shot(cam),
+        cam=cam,
+        classes=classes,
+        kinds=tuple(KINDS.get(kind, kind) for kind in cam.kinds),
+        outcome=outcome,
+        right=right,
+        probability=f"P({name}) = {spell(probability)}",
+    )
+
+
+def describe_gallery(arms: Sequence[Arm]) -> str:
+    """Says what the pictures show, and how the outcome is decided."""
+    run = arms[0].first
+    methods = ", ".join(sorted({cam.method for cam in run.cams if cam.method}))
+    text = (
+        "Test images with the highest loss, those that the model was least sure of, "
+        "and some drawn at random, which alone tell what is usual. Point at an image, "
+        "or move to it with the Tab key, to see what spoke for the predicted class"
+        f"{f' ({methods})' if methods else ''}; click, tap or press Space to keep it. "
+        "A map shows where the evidence came from, not why it counts."
+    )
+    if run.task == "binary":
+        text += " Outcomes are those at the threshold chosen on val."
+    elif run.task == "multilabel":
+        text += " Right or wrong is the most probable label."
+    return text

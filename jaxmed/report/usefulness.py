@@ -1,0 +1,126 @@
+"""Is the model worth using? Decision curves, and errors when it may abstain."""
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from jaxmed.evaluation.bands import RESAMPLES
+from jaxmed.evaluation.calibration import read_scaling
+from jaxmed.evaluation.usefulness import decision_curve, risk_coverage
+from jaxmed.report.records import Arm, RunRecord
+from jaxmed.report.style import (
+    GREY,
+    INK,
+    color,
+    dashes,
+    label,
+    legend_below,
+    new_figure,
+    spell,
+    styled,
+)
+
+Parts = dict[str, np.ndarray]
+# A legend names no more of them.
+STRETCHES = 2
+
+
+@styled
+def draw_decision_curves(arms: Sequence[Arm]) -> Figure:
+    """Net benefit over the threshold, of each arm and of treating all and none.
+
+    The strip at the foot shows at which thresholds a model is better than both.
+
+    Args:
+        arms: of a binary task; the lowest seed of each is drawn.
+    """
+    figure, (axes,) = new_figure(4.1 + 0.18 * len(arms))
+    highest, everyone = 0.0, {}
+    for index, arm in enumerate(arms):
+        found = _net_benefit(arm.first)
+        at, model, everyone = found["at"], _parts(found["model"]), _parts(found["all"])
+        shown = {"color": color(index), "linestyle": dashes(index)}
+        axes.plot(at, model["value"], **shown, label=_name(arm, found))
+        ends = model["ci_low"], model["ci_high"]
+        axes.fill_between(at, *ends, color=color(index), alpha=0.13, linewidth=0)
+        highest = max(highest, float(np.nanmax(model["ci_high"])))
+        height = 0.025 + 0.03 * index
+        foot = np.where(better(found), height, np.nan)
+        place: dict[str, Any] = {"transform": axes.get_xaxis_transform()}
+        axes.plot(at, foot, color=color(index), linewidth=3.5, **place)
+        axes.plot(at, foot, ".", color=color(index), markersize=2, **place)
+    axes.plot(at, everyone["value"], color=INK, linewidth=0.9, label="treat all")
+    axes.axhline(0, color=GREY, linestyle=":", label="treat none")
+    axes.set(
+        xlabel="threshold probability, after scaling",
+        ylabel="net benefit per image",
+        xlim=(0, 1),
+        ylim=(-(0.08 + 0.04 * len(arms)) * max(highest, 0.05), 1.06 * highest or 0.05),
+    )
+    legend_below(figure, [axes])
+    return figure
+
+
+@styled
+def draw_risk_coverage(arms: Sequence[Arm]) -> Figure:
+    """The share of errors over the share of images that the model decides.
+
+    Args:
+        arms: of any task; the lowest seed of each is drawn.
+    """
+    figure, (axes,) = new_figure(3.6 + 0.18 * len(arms))
+    for index, arm in enumerate(arms):
+        found = risk_coverage(arm.first.predictions["test"], resamples=RESAMPLES)
+        at, risk = found["coverages"], _parts(found["risk"])
+        shown = {"color": color(index), "linestyle": dashes(index)}
+        name = f"{label(arm.name)}, AURC {spell(found['aurc']['value'])}"
+        axes.plot(at, risk["value"], **shown, label=name)
+        ends = risk["ci_low"], risk["ci_high"]
+        axes.fill_between(at, *ends, color=color(index), alpha=0.13, linewidth=0)
+    what = "labels" if arms[0].first.task == "multilabel" else "images"
+    axes.set(xlabel=f"{what} decided, the surest first", xlim=(0, 1.01))
+    axes.set(ylabel="share decided wrongly")
+    axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_formatter(PercentFormatter(1))
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    legend_below(figure, [axes])
+    return figure
+
+
+def better(found: dict[str, Any]) -> np.ndarray:
+    """Where the model's net benefit is above those of treating all and none: bool."""
+    model, everyone = _parts(found["model"])["value"], _parts(found["all"])["value"]
+    return model > np.maximum(everyone, 0)
+
+
+def _net_benefit(run: RunRecord) -> dict[str, Any]:
+    """The decision curve of calibrated probabilities, where there is a scaling."""
+    test, scaling = run.predictions["test"], read_scaling(run.metrics["calibration"])
+    probs = None if scaling is None else scaling.apply(test)
+    found = decision_curve(test, probs=probs, resamples=RESAMPLES)
+    return found | {"at": np.array(found["thresholds"])}
+
+
+def _name(arm: Arm, found: dict[str, Any]) -> str:
+    stretches, at = [], found["at"]
+    for above, places in groupby(range(len(at)), key=list(better(found)).__getitem__):
+        if above:
+            first, *_, last = [*places] * 2
+            stretches.append(f"{at[first]:.2f}–{at[last]:.2f}")
+    if len(stretches) > STRETCHES:
+        shown = f"{stretches[0].partition('–')[0]}–{stretches[-1].partition('–')[2]}"
+        return f"{label(arm.name)}: above both at {shown}, with gaps"
+    where = ", ".join(stretches)
+    return f"{label(arm.name)}: above both at {where or 'none'}"
+
+
+def _parts(estimates: Sequence[dict[str, Any]]) -> Parts:
+    """Estimates as arrays by part, nan for what has no value."""
+    return {
+        part: np.array([one[part] for one in estimates], np.float64)
+        for part in ("value", "ci_low", "ci_high")
+    }
