@@ -1,8 +1,14 @@
-"""Signals that ask the program to stop, and work that is to be saved first."""
+"""Signals that ask the program to stop, and work that is to be saved first.
+
+Of several processes, all stop after the same step: a signal that one of them hears is
+acted on when they have agreed on it.
+"""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+
+from jaxmed import hosts
 
 
 class Interrupted(KeyboardInterrupt):
@@ -17,6 +23,8 @@ class _Request:
     """Of the whole process, as signals are."""
 
     postponed = False
+    # What this process heard, and what it acts on.
+    heard: int | None = None
     number: int | None = None
 
 
@@ -27,11 +35,23 @@ def ask(number: int) -> bool:
         Whether it will. If not, there is none, or SIGINT came a second time: the
         handler has to stop the program itself.
     """
-    insisted = number == signal.SIGINT and _Request.number == number
+    insisted = number == signal.SIGINT and _Request.heard == number
     if not _Request.postponed or insisted:
         return False
-    _Request.number = _Request.number or number
+    _Request.heard = _Request.heard or number
+    if not hosts.are_several():
+        _Request.number = _Request.heard
     return True
+
+
+def heard() -> int:
+    """Returns the signal that this process was asked to stop by, 0 for none."""
+    return _Request.heard or 0
+
+
+def agree(numbers: Iterable[int]) -> None:
+    """Acts on what `heard` returned on each of several processes."""
+    _Request.number = _Request.number or max(numbers, default=0) or None
 
 
 def is_asked() -> bool:
@@ -56,9 +76,10 @@ def postponed() -> Iterator[None]:
     Raises:
         Interrupted: at its end, if that was asked for and not seen.
     """
-    _Request.postponed, _Request.number = True, None
+    _Request.postponed, _Request.heard, _Request.number = True, None, None
     try:
         yield
+        agree(hosts.gather([heard()])[:, 0].tolist())
         stop()
     finally:
-        _Request.postponed, _Request.number = False, None
+        _Request.postponed, _Request.heard, _Request.number = False, None, None

@@ -1,13 +1,16 @@
 """Progress of anything that takes more than two seconds.
 
 On a terminal it is a rich progress bar; elsewhere (a log file, a batch job) plain
-lines, at most one every ten seconds and one at the end.
+lines, at most one every ten seconds and one at the end. Of several processes the first
+alone shows it.
 """
 
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+from jaxmed import hosts
 
 Advance = Callable[..., None]
 PLAIN_INTERVAL = 10.0
@@ -27,7 +30,9 @@ def progress(description: str, total: int, *, unit: str = "") -> Iterator[Advanc
         A function `advance(amount, **fields)` that adds to the work done and shows
         the fields, such as `loss=0.31`, behind it. Floats get four digits.
     """
-    if sys.stderr.isatty():
+    if not hosts.is_first():
+        yield lambda amount, **fields: None
+    elif sys.stderr.isatty():
         with _terminal(description, total, unit) as advance:
             yield advance
     else:

@@ -62,6 +62,6 @@ def open_onnx(path: Path) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray
 
     def run(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         probabilities, scores = session.run(list(OUTPUTS), {INPUT: images})
-        return probabilities, scores
+        return np.asarray(probabilities), np.asarray(scores)
 
     return run

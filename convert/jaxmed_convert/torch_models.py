@@ -136,12 +136,15 @@ def _stem(model: Classifier) -> dict[str, nn.Module]:
     built = narrow_resnet() if narrow else torch_model(model.architecture)
     found = ((n, m) for n, m in built.named_modules() if isinstance(m, nn.Conv2d))
     name, stem = next(found)
-    size, stride, padding = (
-        m[0] for m in (stem.kernel_size, stem.stride, stem.padding)
+    own = nn.Conv2d(
+        model.in_channels,
+        stem.out_channels,
+        kernel_size=stem.kernel_size[0],
+        stride=stem.stride[0],
+        padding=int(stem.padding[0]),
+        bias=stem.bias is not None,
     )
-    channels, bias = model.in_channels, stem.bias is not None
-    options = {"stride": stride, "padding": padding, "bias": bias}
-    return {name: nn.Conv2d(channels, stem.out_channels, size, **options)}
+    return {name: own}
 
 
 def _head(head: Head) -> nn.Module:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
+from jaxmed import hosts
 from jaxmed.cache import keep_compiled_programs
 from jaxmed.errors import InputError
 from jaxmed.experiments.flags import take_overrides
@@ -79,7 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.overrides = overrides
         return arguments.execute(arguments) or 0
     except InputError as error:
-        print(f"Error: {error}", file=sys.stderr)
+        which = "" if hosts.is_first() else f" in process {hosts.number()}"
+        print(f"Error{which}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as interrupt:
         number = getattr(interrupt, "number", signal.SIGINT)
@@ -88,6 +90,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _say_interrupted(words: Sequence[str], number: int) -> None:
+    if not hosts.is_first():
+        return
     goes_on = " The same command goes on where it stopped."
     how = "" if number == signal.SIGINT else f" by {signal.Signals(number).name}"
     sentence = f"Interrupted{how}.{goes_on if words[:1] == ['run'] else ''}"
@@ -107,20 +111,12 @@ def _interrupt(number: int, _: Any) -> None:
 
     def insist() -> None:
         _say_interrupted(sys.argv[1:], number)
-        _leave(BY_SIGNAL + number)
+        hosts.leave(BY_SIGNAL + number)
 
     timer = threading.Timer(GRACE, insist)
     timer.daemon = True
     timer.start()
     raise Interrupted(number)
-
-
-def _leave(code: int) -> NoReturn:
-    # At once: checkpoints are complete, and Orbax's threads, which the interrupt may
-    # have caught at work, would print tracebacks while Python shuts down.
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
 
 
 if __name__ == "__main__":
@@ -129,6 +125,8 @@ if __name__ == "__main__":
             signal.signal(getattr(signal, name), _interrupt)
     keep_compiled_programs()
     code = main()
-    if code > BY_SIGNAL:
-        _leave(code)
+    # At once: checkpoints are complete, and Orbax's threads, which an interrupt may
+    # have caught at work, would print tracebacks while Python shuts down.
+    if code > BY_SIGNAL or (code and hosts.are_several()):
+        hosts.leave(code)
     sys.exit(code)

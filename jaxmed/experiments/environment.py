@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxmed import hosts
+
 if TYPE_CHECKING:
     from jaxmed.data.dataset import Dataset
     from jaxmed.experiments.arms import Prepared
@@ -38,6 +40,7 @@ def describe_environment(data: "Dataset", prepared: "Prepared") -> dict[str, Any
         "python": platform.python_version(),
         "platform": platform.platform(),
         "devices": [device.device_kind for device in jax.devices()],
+        "processes": hosts.count(),
         "git_revision": git_revision(),
         "data": describe_data(data),
         "weights": {"name": start.name, "fingerprint": start.fingerprint},

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jaxmed import hosts
 from jaxmed.errors import InputError
 from jaxmed.experiments.arms import check_arm, check_selection, naming, prepare_arm
 from jaxmed.experiments.config import DataConfig, ExperimentConfig
@@ -43,7 +44,14 @@ def run_recipes(recipes: Sequence[Recipe], out: Path) -> Path:
     Raises:
         InputError: see `check_recipes`.
     """
-    datasets = check_recipes(recipes, out)
+    with hosts.together():
+        datasets = check_recipes(recipes, out)
+    hosts.check_same(
+        _describe(recipes, datasets, out),
+        "The processes do not see the same: recipe, images, or finished runs in "
+        f"{out}. All need the same command, the same images and the same --out, in a "
+        "folder that they share.",
+    )
     report = None
     for recipe in recipes:
         for arm, config in recipe.arms.items():
@@ -55,12 +63,30 @@ def run_recipes(recipes: Sequence[Recipe], out: Path) -> Path:
                     whole = datasets[without_subset(config.data)]
                     data = datasets[config.data]
                     train_run(recipe, arm, seed, data, whole=whole, out=out)
-        folder = experiment_folder(out, recipe.name)
-        if recipe.base.data in datasets:
-            write_samples(folder, datasets[recipe.base.data])
-        report = rebuild_report(folder)
+        report = hosts.by_first(lambda recipe=recipe: _report(recipe, datasets, out))
     assert report, "at least one recipe is run"
-    return report
+    return Path(report)
+
+
+def _report(recipe: Recipe, datasets: Datasets, out: Path) -> str:
+    """Writes an experiment's figures and report, and returns its path."""
+    folder = experiment_folder(out, recipe.name)
+    if recipe.base.data in datasets:
+        write_samples(folder, datasets[recipe.base.data])
+    return str(rebuild_report(folder))
+
+
+def _describe(recipes: Sequence[Recipe], datasets: Datasets, out: Path) -> str:
+    """Returns all that processes which train together must have in common."""
+    if not hosts.are_several():
+        return ""
+    runs = [
+        (recipe.table(arm, seed), is_finished(run_folder(out, recipe, arm, seed)))
+        for recipe in recipes
+        for arm, config in recipe.arms.items()
+        for seed in config.train.seeds
+    ]
+    return repr((runs, [data.fingerprint for data in datasets.values()]))
 
 
 def check_recipes(recipes: Sequence[Recipe], out: Path) -> Datasets:

@@ -2,8 +2,14 @@
 
 from typing import Any
 
+from jaxmed import hosts
 from jaxmed.errors import InputError
-from jaxmed.experiments.arguments import add_out, add_recipe
+from jaxmed.experiments.arguments import (
+    add_out,
+    add_processes,
+    add_recipe,
+    processes_of,
+)
 from jaxmed.experiments.flags import describe_fields
 from jaxmed.experiments.recipes import find_recipe, load_recipe, needed_recipes
 
@@ -27,6 +33,7 @@ def add_arguments(parser: Any) -> None:
     """Declares the command's arguments; the configuration's are taken out before."""
     add_recipe(parser)
     add_out(parser)
+    add_processes(parser)
     parser.add_argument(
         "--arms", metavar="A,B", help="only these arms (default: all of them)"
     )
@@ -41,8 +48,11 @@ def execute(arguments: Any) -> None:
         arms = [arm.strip() for arm in arguments.arms.split(",") if arm.strip()]
         if not arms:
             raise InputError("--arms needs at least one name.")
+    joined = processes_of(arguments)
     recipe = load_recipe(find_recipe(arguments.recipe), arguments.overrides, arms=arms)
     recipes = [*needed_recipes(recipe), recipe]
+    if joined is not None:
+        hosts.start(**joined)
     # Only now: it brings JAX, which takes seconds.
     from jaxmed.experiments.experiment import run_recipes
 

@@ -1,9 +1,11 @@
 """One run: an arm trained with one seed, and every file of its folder."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jaxmed import hosts
 from jaxmed.data.dataset import ON_DISK
 from jaxmed.errors import InputError
 from jaxmed.experiments.arms import (
@@ -34,6 +36,7 @@ from jaxmed.files import remove_unfinished
 
 if TYPE_CHECKING:
     from jaxmed.data.dataset import Dataset
+    from jaxmed.evaluation.predictions import Predictions
     from jaxmed.training.cache_plan import CacheSettings
 
 
@@ -48,7 +51,8 @@ def train_run(
 ) -> None:
     """Trains, evaluates and explains; what an interrupted run has done is kept.
 
-    The folder's metrics.json is written last: with it the run is finished.
+    The folder's metrics.json is written last: with it the run is finished. Of several
+    processes all train and predict, and the first writes.
 
     Args:
         recipe: its folders were checked.
@@ -61,32 +65,27 @@ def train_run(
         InputError: the images or the starting weights changed since the run began,
             or something in the configuration does not fit them.
     """
-    from jaxmed.data.split_file import write_skipped, write_split
     from jaxmed.training.fit import fit
+    from jaxmed.training.predict import predict_split
 
     folder = run_folder(out, recipe, arm, seed)
     config = recipe.arms[arm]
     print(f"\n{recipe.name}, arm {arm}, seed {seed}: {folder}", flush=True)
-    remove_unfinished(folder)
     with naming(arm):
-        prepared = prepare_arm(config, data, seed=seed, out=out)
+        with hosts.together():
+            prepared = prepare_arm(config, data, seed=seed, out=out)
         environment = describe_environment(data, prepared)
         environment |= {"tta": config.evaluate.tta, "arms": list(recipe.order)}
-        _check_unchanged(folder, environment)
         print(prepared.start.note)
         print(prepared.strategy.describe(prepared.model), flush=True)
-        write_config(folder, recipe.table(arm, seed))
-        if not (folder / SPLIT).is_file():
-            write_split(folder / SPLIT, whole)
-        if whole.skipped:
-            write_skipped(folder / SKIPPED, whole)
-        write_json(folder / ENVIRONMENT, environment | {"best": None, "seconds": None})
-        write_augmented(
-            folder,
-            data,
-            augmentation=prepared.augmentation,
-            preprocessing=prepared.preprocessing,
-        )
+
+        def begin() -> None:
+            _check_unchanged(folder, environment)
+            remove_unfinished(folder)
+            write_config(folder, recipe.table(arm, seed))
+            _write_inputs(folder, environment, prepared, data, whole)
+
+        hosts.by_first(begin)
         result = fit(
             prepared.model,
             data,
@@ -99,11 +98,48 @@ def train_run(
             checkpoints=folder / "checkpoints",
             checkpoint_steps=config.train.checkpoint_steps,
         )
-    write_history(folder / "history.csv", result.history)
+    predictions = {
+        split: predict_split(
+            prepared.model,
+            data,
+            split,
+            preprocessing=prepared.preprocessing,
+            views=config.evaluate.tta,
+        )
+        for split in ("val", "test")
+    }
     seconds = sum(row["seconds"] for row in result.history)
     environment |= {"best": result.best, "seconds": seconds}
-    write_json(folder / ENVIRONMENT, environment)
-    _write_results(folder, recipe.arms[arm], prepared, data, environment)
+
+    def end() -> None:
+        write_history(folder / "history.csv", result.history)
+        write_json(folder / ENVIRONMENT, environment)
+        _write_results(folder, config, prepared, data, predictions, environment)
+
+    hosts.by_first(end)
+
+
+def _write_inputs(
+    folder: Path,
+    environment: dict[str, Any],
+    prepared: Prepared,
+    data: "Dataset",
+    whole: "Dataset",
+) -> None:
+    """Writes what the run works on and with."""
+    from jaxmed.data.split_file import write_skipped, write_split
+
+    if not (folder / SPLIT).is_file():
+        write_split(folder / SPLIT, whole)
+    if whole.skipped:
+        write_skipped(folder / SKIPPED, whole)
+    write_json(folder / ENVIRONMENT, environment | {"best": None, "seconds": None})
+    write_augmented(
+        folder,
+        data,
+        augmentation=prepared.augmentation,
+        preprocessing=prepared.preprocessing,
+    )
 
 
 def _cache_settings(train: TrainConfig, folder: Path) -> "CacheSettings":
@@ -122,34 +158,23 @@ def _write_results(
     config: ExperimentConfig,
     prepared: Prepared,
     data: "Dataset",
+    predictions: Mapping[str, "Predictions"],
     environment: dict[str, Any],
 ) -> None:
-    """Predicts, explains, evaluates."""
+    """Explains and evaluates predictions, by split."""
     from jaxmed.evaluation.evaluate import evaluate
     from jaxmed.evaluation.storage import write_predictions
-    from jaxmed.training.predict import predict_split
 
-    preprocessing = prepared.preprocessing
-    predictions = {
-        split: predict_split(
-            prepared.model,
-            data,
-            split,
-            preprocessing=preprocessing,
-            views=config.evaluate.tta,
-        )
-        for split in ("val", "test")
-    }
     write_predictions(folder / "predictions.csv", list(predictions.values()))
     write_cams(
         folder,
         prepared.model,
         data.test,
         predictions["test"],
-        preprocessing=preprocessing,
+        preprocessing=prepared.preprocessing,
         explain=config.explain,
     )
-    record_likeness(folder, prepared.model, data, preprocessing)
+    record_likeness(folder, prepared.model, data, prepared.preprocessing)
     metrics = evaluate(
         predictions["val"],
         predictions["test"],

@@ -10,7 +10,9 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable
+from errno import ENOSPC
 from functools import lru_cache
+from os import strerror
 from typing import Any
 
 import jax
@@ -18,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from jaxmed import hosts
 from jaxmed.data.augment import NO_AUGMENTATION, Augmentation, augment_stored
 from jaxmed.data.dataset import Dataset, Split
 from jaxmed.data.preprocess import Preprocessing
@@ -29,7 +32,13 @@ from jaxmed.training.batches import batches
 from jaxmed.training.cache_plan import CachePlan, CacheSettings, plan_cache
 from jaxmed.training.inputs import Inputs
 from jaxmed.training.predict import eval_parts
-from jaxmed.training.sharding import over_batch, replicate, replicated
+from jaxmed.training.sharding import (
+    over_batch,
+    own_rows,
+    replicate,
+    replicated,
+    spread,
+)
 
 # One shape for train and val, small enough that the last batch wastes little.
 BATCH_SIZE = 64
@@ -68,6 +77,10 @@ def cached_inputs(
         mixed=mixed,
         settings=settings,
     )
+    # Each process has its own memory and disk, and all train on the same.
+    planned = hosts.all_say(isinstance(plan, CachePlan))
+    if isinstance(plan, CachePlan) and not planned:
+        plan = "another process cannot keep it"
     if isinstance(plan, CachePlan):
         try:
             _say(phase, plan.describe())
@@ -88,7 +101,8 @@ def cached_inputs(
 
 
 def _say(phase: Phase, sentence: str) -> None:
-    print(f"{phase.name}: {sentence}", file=sys.stderr, flush=True)
+    if hosts.is_first():
+        print(f"{phase.name}: {sentence}", file=sys.stderr, flush=True)
 
 
 def fill_cache(
@@ -122,20 +136,20 @@ def fill_cache(
     """
     definition, params, stats = eval_parts(model)
     weights = replicate(params | stats, mesh)
-    key = jax.random.fold_in(jax.random.key(seed), VIEWS_KEY)
+    key = replicate(jax.random.fold_in(jax.random.key(seed), VIEWS_KEY), mesh)
     batch_size = min(BATCH_SIZE, max(plan.train, plan.val))
 
     def fill(rows: np.ndarray, split: Split, view: int, augmentation: Augmentation):
         run = _compiled(definition, plan, preprocessing, augmentation, mesh)
         order = np.arange(len(split), dtype=np.int32)
         for indices, mask in batches(order, batch_size, mesh.size):
-            found = run(weights, split.images[indices], indices, np.int32(view), key)
-            count = int(mask.sum())
+            own, count = indices[own_rows(len(indices), mesh)], int(mask.sum())
+            images, places = spread((split.images[own], own), mesh)
+            found = run(weights, images, places, np.int32(view), key)
             rows[indices[:count]] = np.asarray(found)[:count]
             advance(count)
 
-    train = _allocate(plan, plan.views * plan.train)
-    val = _allocate(plan, plan.val)
+    train, val = _make_room(plan)
     total = len(train) + len(val)
     with progress("Frozen part of the network, once", total, unit="images") as advance:
         for view in range(plan.views):
@@ -151,6 +165,18 @@ def fill_cache(
         views=plan.views,
         on_disk=plan.folder is not None,
     )
+
+
+def _make_room(plan: CachePlan) -> tuple[np.ndarray, np.ndarray]:
+    """Allocates the rows of train and val, on every process or on none."""
+    try:
+        room = _allocate(plan, plan.views * plan.train), _allocate(plan, plan.val)
+    except OSError:
+        hosts.all_say(False)
+        raise
+    if not hosts.all_say(True):
+        raise OSError(ENOSPC, f"{strerror(ENOSPC)} on another process's")
+    return room
 
 
 def _allocate(plan: CachePlan, rows: int) -> np.ndarray:

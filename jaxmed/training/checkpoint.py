@@ -3,6 +3,9 @@
 Each is a folder that Orbax writes to a temporary place, in a thread beside the
 training; it gets its name when it is complete and its checksums are in it, and only
 then is an older one removed. A run that is killed at any moment finds its last ones.
+
+Of several processes the first writes, since it has the whole state as all have; all
+read what it chooses.
 """
 
 import tempfile
@@ -16,6 +19,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from jaxmed import hosts
 from jaxmed.errors import InputError
 from jaxmed.files import UNFINISHED, new_folder, remove_folder, remove_unfinished
 from jaxmed.models.parameters import Arrays
@@ -65,13 +69,14 @@ class Checkpoints:
             InputError: the one before could not be written.
         """
         self.wait()
-        # Training donates its buffers to the next step.
-        trees = to_host({"weights": weights, "optimizer": beside})
         needed = {position, *map(Position, keep)}
         progress = progress | {"needs": sorted(map(str, needed))}
-        self._pending = self._writer.submit(
-            self._write, position, trees, progress, needed | self._needed
-        )
+        if hosts.is_first():
+            # Training donates its buffers to the next step.
+            trees = to_host({"weights": weights, "optimizer": beside})
+            self._pending = self._writer.submit(
+                self._write, position, trees, progress, needed | self._needed
+            )
         self.latest, self._needed = position, needed
 
     def wait(self) -> None:
@@ -123,9 +128,16 @@ class Checkpoints:
         Raises:
             InputError: there are checkpoints, and none is whole.
         """
-        self.latest = recover(self.folder)
+        found = hosts.by_first(lambda: str(recover(self.folder) or ""))
+        self.latest = Position.parse(found) if found else None
         if self.latest is None:
             return None
+        with hosts.together():
+            if not (self.folder / found).is_dir():
+                raise InputError(
+                    f"There is no checkpoint {self.folder / found}, which the first "
+                    "process has. All must share this folder."
+                )
         progress = read_progress(self.folder, self.latest)
         self._needed = set(map(Position.parse, progress["needs"]))
         return progress
@@ -176,6 +188,16 @@ def open_checkpoints(folder: Path) -> Iterator[Checkpoints]:
         InputError: the folder cannot be written to, or what was saved last.
     """
     folder = Path(folder).absolute()
+    hosts.by_first(lambda: _prepare(folder))
+    checkpoints = Checkpoints(folder)
+    try:
+        yield checkpoints
+    finally:
+        checkpoints._writer.shutdown()
+    hosts.by_first(checkpoints.wait)
+
+
+def _prepare(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # What a killed run was writing or removing.
@@ -186,12 +208,6 @@ def open_checkpoints(folder: Path) -> Iterator[Checkpoints]:
             f"The folder {folder} cannot be written to: {error.strerror}. Checkpoints "
             "go there; choose another one."
         ) from error
-    checkpoints = Checkpoints(folder)
-    try:
-        yield checkpoints
-    finally:
-        checkpoints._writer.shutdown()
-    checkpoints.wait()
 
 
 def load_best_weights(folder: Path) -> tuple[Arrays, dict]:
@@ -231,4 +247,11 @@ def _read_whole(folder: Path, position: Position) -> dict:
 
 
 def _orbax() -> ocp.Checkpointer:
-    return ocp.Checkpointer(ocp.CompositeCheckpointHandler())
+    # Each process by itself: Orbax would have all of them write together.
+    own = hosts.number()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"{own}"
+    )
+    options = ocp.CompositeOptions(multiprocessing_options=alone)
+    handler = ocp.CompositeCheckpointHandler(composite_options=options)
+    return ocp.Checkpointer(handler, multiprocessing_options=alone)

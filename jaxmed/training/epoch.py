@@ -1,6 +1,5 @@
 """One epoch: what a feed gives, step by step."""
 
-import time
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any
@@ -11,11 +10,9 @@ from jax.sharding import Mesh
 from jaxmed.progress import Advance
 from jaxmed.training.divergence import check_finite
 from jaxmed.training.feed import Feed
+from jaxmed.training.looks import Looks
 from jaxmed.training.sharding import replicate
 from jaxmed.training.state import TrainState, zero_totals
-
-# Seconds between two looks at the running totals; a look waits for the device.
-LOOK_INTERVAL = 0.5
 
 
 def train_epoch(
@@ -55,17 +52,18 @@ def train_epoch(
     """
     if start == 0:
         state = state._replace(totals=replicate(zero_totals(), mesh))
-    looked, pending, done = time.monotonic(), 0, start
+    looks, pending, done = Looks(), 0, start
     # Closed, so that processes which read ahead end with it, however it ends.
     with closing(feed.parts(order, start)) as parts:
         for part in parts:
             state = step(state, **part.arguments, scale=scale)
             pending, done = pending + part.images, done + part.steps
+            look = looks.is_due()
             if after:
                 after(state, done)
-            if time.monotonic() - looked > LOOK_INTERVAL:
+            if look:
                 advance(pending, **averages(state))
-                looked, pending = time.monotonic(), 0
+                pending = 0
     trained = averages(state)
     advance(pending, **trained)
     return state, trained

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
-import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from jaxmed import hosts
 from jaxmed.errors import unknown
 from jaxmed.progress import progress
 from jaxmed.training.batches import windows
 from jaxmed.training.memory import image_budget
-from jaxmed.training.sharding import over_rows, replicate
+from jaxmed.training.sharding import own_rows, replicate, spread
 from jaxmed.training.state import Batch, Images, StepPlan
 from jaxmed.training.step import (
     TrainStep,
@@ -97,7 +97,7 @@ def create_feed(
         "accumulate": accumulate,
         "mesh": mesh,
     }
-    fits = images.nbytes <= image_budget(mesh)
+    fits = hosts.all_say(images.nbytes <= image_budget(mesh))
     if feed == "stream" or (feed == "auto" and not fits):
         workers = default_workers(images)
         return StreamingFeed(images=images, labels=labels, workers=workers, **settings)
@@ -179,6 +179,8 @@ class ResidentFeed:
 class StreamingFeed:
     """Images are read step by step, and lie on the devices before they are needed.
 
+    Of several processes each reads those for its own devices.
+
     Attributes:
         images: an array or `LazyImages`, uint8 (n, h, w, c).
         labels: int32 (n,) or (n, k).
@@ -200,12 +202,17 @@ class StreamingFeed:
     def parts(self, order: np.ndarray, start: int = 0) -> Generator[Part]:
         """Yields the steps one by one."""
         found = windows(order, self.batch_size, self.mesh.size, self.accumulate)
-        source = Source(self.images, self.labels, list(islice(found, start, None)))
+        steps = list(islice(found, start, None))
+        if not steps:
+            return
+        own = own_rows(steps[0][0].shape[1], self.mesh)
+        parts = [(indices[:, own], mask[:, own]) for indices, mask in steps]
+        reading = read_ahead(Source(self.images, self.labels, parts), self.workers)
         waiting = None
-        for read in read_ahead(source, self.workers):
-            # May not alias: the arrays lie in memory that is shared with a process.
-            batch = jax.device_put(Batch(*read), over_rows(self.mesh), may_alias=False)
-            following = Part({"batch": batch}, 1, int(read[2].sum()))
+        for read, (_, mask) in zip(reading, steps, strict=True):
+            # Copies: the arrays lie in memory that is shared with a process.
+            batch = spread(Batch(*read), self.mesh, axis=1)
+            following = Part({"batch": batch}, 1, int(mask.sum()))
             if waiting:
                 yield waiting
             waiting = following

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from jaxmed import interrupts
+from jaxmed import hosts, interrupts
 from jaxmed.training.checkpoint import Checkpoints
 from jaxmed.training.divergence import check_finite
 from jaxmed.training.state import TrainState
@@ -54,5 +54,5 @@ def stop_if_asked(saved: Checkpoints | None) -> None:
     """
     if interrupts.is_asked():
         if saved:
-            saved.wait()
+            hosts.by_first(saved.wait)
         interrupts.stop()

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from jaxmed import hosts
 from jaxmed.data.augment import Augmentation
 from jaxmed.data.dataset import Dataset
 from jaxmed.data.preprocess import Preprocessing
@@ -46,7 +47,7 @@ from jaxmed.training.selection import (
     plateau_factor,
     validation_scores,
 )
-from jaxmed.training.sharding import replicate, replicated, to_host
+from jaxmed.training.sharding import replicate, to_host
 from jaxmed.training.state import (
     Frozen,
     StepPlan,
@@ -173,7 +174,7 @@ class Loop:
         step = functools.partial(
             feed.program(definition, plan),
             frozen=frozen,
-            key=jax.device_put(key, replicated(self.mesh)),
+            key=replicate(key, self.mesh),
         )
         definition = eval_parts(self.model).definition
         weights = all_weights(state, frozen)
@@ -203,6 +204,8 @@ class Loop:
                 "seconds": time.perf_counter() - started + spent,
                 "images_per_second": count / seconds,
             }
+            # Rounding may differ between machines, and what is decided by it must not.
+            row = hosts.by_first(lambda row=row: row)
             spent = 0.0
             check_defined(phase, row, self.select)
             self.journal.enter(row, weights, state)

@@ -31,7 +31,7 @@ from jaxmed.training.mixing import NO_MIXING, Mixing
 from jaxmed.training.objective import CROSS_ENTROPY, Loss
 from jaxmed.training.preprocessing import preprocessing_of
 from jaxmed.training.rate_suggestion import falls, smooth, steepest, valley
-from jaxmed.training.sharding import Devices, data_mesh, replicate, replicated
+from jaxmed.training.sharding import Devices, data_mesh, replicate
 from jaxmed.training.state import StepPlan, begin_phase, zero_totals
 
 ALL = "all groups"
@@ -214,7 +214,7 @@ def _prepare(
     step = partial(
         feed.program(definition, plan),
         frozen=replicate(frozen, mesh),
-        key=jax.device_put(key, replicated(mesh)),
+        key=replicate(key, mesh),
     )
     groups = plan.phase.assign(start.params)
 

@@ -15,12 +15,12 @@ UNKNOWN = 8 * 2**30
 
 def image_budget(mesh: Mesh) -> int:
     """Returns the bytes that a data set may have to lie whole on every device."""
-    device = mesh.devices.flat[0]
+    device = mesh.local_devices[0]
     stats = device.memory_stats() or {}
     if "bytes_limit" in stats:
         return int(SHARE_OF_DEVICE * stats["bytes_limit"])
     # Devices without a memory of their own; each holds a copy.
-    return int(SHARE_OF_HOST * host_memory() / mesh.size)
+    return int(SHARE_OF_HOST * host_memory() / len(mesh.local_devices))
 
 
 def host_memory() -> int:

@@ -26,8 +26,10 @@ from jaxmed.training.sharding import (
     Devices,
     data_mesh,
     over_batch,
+    own_rows,
     replicate,
     replicated,
+    spread,
 )
 
 BATCH_SIZE = 256
@@ -83,7 +85,8 @@ def compute_logits(
         # Fetched one batch late: the next is read while this one is computed.
         running = None
         for indices, mask in batches(order, batch_size, mesh.size):
-            batch, count = images[indices], int(mask.sum())
+            own, count = indices[own_rows(len(indices), mesh)], int(mask.sum())
+            batch = spread(images[own], mesh)
             following = [run(weights, batch, v) for v in range(VIEWS[views])], count
             if running:
                 fetch(*running, advance)

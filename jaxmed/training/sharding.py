@@ -2,6 +2,7 @@
 
 `jax.jit` over a mesh sees the batch as one global array, so the mean loss and
 BatchNorm's statistics are those of the whole batch whatever the number of devices.
+Of several processes each puts its own part on its own devices.
 """
 
 from collections.abc import Sequence
@@ -16,8 +17,14 @@ Devices = Sequence[Any]
 
 
 def data_mesh(devices: Devices | None = None) -> Mesh:
-    """Returns a mesh over `devices`, by default all there are."""
-    return Mesh(np.asarray(devices or jax.devices()), ("data",))
+    """Returns a mesh over `devices`, by default all there are, of all processes.
+
+    Those of a process stand together, so that its rows of a batch are one piece.
+    """
+    found = sorted(
+        devices or jax.devices(), key=lambda device: (device.process_index, device.id)
+    )
+    return Mesh(np.asarray(found), ("data",))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -41,9 +48,55 @@ def replicate(tree: Any, mesh: Mesh) -> Any:
     New ones, because a training step donates its state and must not take away
     arrays that the caller's model still holds.
     """
-    return jax.device_put(tree, replicated(mesh), may_alias=False)
+    sharding = replicated(mesh)
+
+    def put(leaf: Any) -> jax.Array:
+        copies = [_copy(leaf, device) for device in mesh.local_devices]
+        return jax.make_array_from_single_device_arrays(leaf.shape, sharding, copies)
+
+    return jax.tree.map(put, tree)
+
+
+def own_rows(rows: int, mesh: Mesh) -> slice:
+    """Returns which rows of a batch lie on this process's devices.
+
+    Args:
+        rows: of the batch, a multiple of the number of devices.
+        mesh: from `data_mesh`.
+    """
+    each, own = rows // mesh.size, mesh.local_devices
+    first = list(mesh.devices.flat).index(own[0])
+    return slice(first * each, (first + len(own)) * each)
+
+
+def spread(tree: Any, mesh: Mesh, *, axis: int = 0) -> Any:
+    """Puts batches on the devices, each row on one of them, as new buffers.
+
+    Args:
+        tree: arrays whose `axis` is `own_rows` of a batch.
+        mesh: from `data_mesh`.
+        axis: 0 or 1, as in `over_batch` and `over_rows`.
+    """
+    sharding = over_rows(mesh) if axis else over_batch(mesh)
+
+    def put(leaf: np.ndarray) -> jax.Array:
+        own = mesh.local_devices
+        parts = np.split(leaf, len(own), axis)
+        copies = [_copy(p, device) for p, device in zip(parts, own, strict=True)]
+        shape = list(leaf.shape)
+        shape[axis] *= mesh.size // len(own)
+        return jax.make_array_from_single_device_arrays(tuple(shape), sharding, copies)
+
+    return jax.tree.map(put, tree)
 
 
 def to_host(tree: Any) -> Any:
-    """Copies a pytree of arrays to NumPy, so that later donation cannot touch it."""
+    """Copies a pytree of arrays to NumPy, so that later donation cannot touch it.
+
+    Of several processes every one gets the whole, if the arrays are replicated.
+    """
     return jax.tree.map(lambda leaf: np.array(leaf, copy=True), tree)
+
+
+def _copy(leaf: Any, device: Any) -> jax.Array:
+    return jax.device_put(leaf, device, may_alias=False)

@@ -16,7 +16,6 @@ from jaxmed.experiments import exporters
 from jaxmed.experiments.__main__ import main
 from jaxmed.experiments.bundle import load_bundle
 from jaxmed.experiments.probe import Probe, predict_images
-from jaxmed.models.parameters import load
 from jaxmed.training.checkpoint import load_best_weights
 
 RECIPE = """

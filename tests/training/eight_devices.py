@@ -150,7 +150,7 @@ def cached(images, devices, dtype):
         seed=0,
         mesh=data_mesh(devices),
     )
-    return {"train": np.array(inputs.train.images), "val": inputs.val}
+    return {"train": np.array(inputs.train), "val": inputs.val}
 
 
 def furthest(weights, expected):
