@@ -2,7 +2,7 @@
 
 Six arrays: `{train,val,test}_images`, uint8 (n, h, w) or (n, h, w, 3), and
 `{train,val,test}_labels`, whole numbers (n,) or (n, 1), or 0 and 1 in (n, k) where an
-image can have several labels, and -1 for one that is not known.
+image can have several labels, and -1 or NaN for one that is not known.
 """
 
 import zipfile
@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxmed.data.catalog import find_entry
 from jaxmed.data.dataset import (
+    MISSING,
     SPLITS,
     Dataset,
     Split,
@@ -154,7 +155,10 @@ def _with_channels(images: np.ndarray) -> np.ndarray:
 
 
 def _whole(labels: np.ndarray, where: str) -> np.ndarray:
-    """Returns labels of any numeric type and layout as int32 (n,) or (n, k)."""
+    """Returns labels of any numeric type and layout as int32 (n,) or (n, k).
+
+    NaN is `MISSING` where an image can have several labels.
+    """
     if labels.dtype.kind not in "biuf":
         raise InputError(f"{where}: labels must be whole numbers, got {labels.dtype}.")
     if labels.ndim not in (1, 2) or 0 in labels.shape[1:]:
@@ -162,6 +166,8 @@ def _whole(labels: np.ndarray, where: str) -> np.ndarray:
             f"{where}: labels must have the shape (n,), (n, 1) or (n, classes), "
             f"got {labels.shape}."
         )
+    if labels.ndim == 2 and labels.shape[1] > 1:
+        labels = np.where(np.isnan(labels), MISSING, labels)
     limits = np.iinfo(np.int32)
     fits = (labels >= limits.min) & (labels <= limits.max) & (labels % 1 == 0)
     if not fits.all():

@@ -76,6 +76,9 @@ def test_labels_of_several_can_be_missing(save):
     data = load(save(arrays))
     assert data.task == "multilabel"
     assert data.train.labels.tolist() == [[1, MISSING, 0]] * 6
+    for split, count in COUNTS.items():
+        arrays[f"{split}_labels"] = np.tile([[1, np.nan, 0]], (count, 1))
+    assert load(save(arrays)).fingerprint == data.fingerprint
     arrays["val_labels"][0, 1] = -2
     with pytest.raises(InputError, match=r"val/000000 is -2, not 0 or 1, nor -1 for"):
         load(save(arrays))
