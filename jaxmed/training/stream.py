@@ -3,17 +3,17 @@
 Imports no JAX, because the processes that read do not need it.
 """
 
-import contextlib
 import multiprocessing
 import os
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from jaxmed.data.lazy import LazyImages, count_processors
 from jaxmed.errors import InputError
 from jaxmed.training.batches import Batch
 
@@ -32,10 +32,7 @@ def default_workers(images: Any) -> int:
     """
     if isinstance(images, np.ndarray):
         return 0
-    cores = os.cpu_count() or 1
-    with contextlib.suppress(AttributeError):  # Not on every system.
-        cores = len(os.sched_getaffinity(0))
-    return min(max(1, cores - 1), MOST_WORKERS)
+    return min(max(1, count_processors() - 1), MOST_WORKERS)
 
 
 @dataclass(frozen=True)
@@ -62,6 +59,17 @@ class Source:
         images = self.images[rows][places.reshape(indices.shape)]
         return images, self.labels[indices], mask
 
+    def shared_by(self, workers: int) -> "Source":
+        """Returns the source of one of several processes.
+
+        In each, lazy images decode in its share of the processors: with a thread for
+        every processor in every process, they would only wait for one another.
+        """
+        if not isinstance(self.images, LazyImages):
+            return self
+        threads = max(1, count_processors() // workers)
+        return replace(self, images=replace(self.images, threads=threads))
+
 
 def read_ahead(source: Source, workers: int) -> Iterator[Read]:
     """Yields the steps of a source in their order, which `workers` cannot change.
@@ -82,6 +90,8 @@ def read_ahead(source: Source, workers: int) -> Iterator[Read]:
     import grain
     from absl import flags
 
+    if workers:
+        source = source.shared_by(workers)
     steps: Any = grain.MapDataset.source(source).to_iter_dataset(
         grain.ReadOptions(num_threads=1, prefetch_buffer_size=1 if workers else AHEAD)
     )

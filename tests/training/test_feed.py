@@ -8,7 +8,10 @@ import pytest
 
 from jaxmed.data.augment import Augmentation
 from jaxmed.data.augment_geometry import HorizontalFlip, QuarterTurns
+from jaxmed.data.kinds import PICTURES
+from jaxmed.data.lazy import LazyImages, count_processors
 from jaxmed.data.preprocess import Preprocessing
+from jaxmed.data.resizing import SQUASH
 from jaxmed.errors import InputError
 from jaxmed.strategies import Group, Optimizer, Phase
 from jaxmed.training.batches import shuffled
@@ -22,6 +25,7 @@ from jaxmed.training.feed import (
 from jaxmed.training.mixing import Mixing
 from jaxmed.training.sharding import data_mesh, replicate, replicated, to_host
 from jaxmed.training.state import Images, StepPlan, begin_phase
+from jaxmed.training.stream import Source
 
 # 30 images in windows of two batches of four: four steps, the last of 4 and 2 images.
 BATCH, ACCUMULATE = 4, 2
@@ -205,6 +209,25 @@ def test_an_epoch_goes_on_from_its_middle(begun, quarters, order, one_by_one, ma
         )
         assert_same(state, one_by_one[0])
         assert trained == one_by_one[1]
+
+
+def test_processes_share_the_processors(quarters, tmp_path):
+    images = LazyImages(
+        root=tmp_path,
+        files=("a.png", "b.png"),
+        kind=PICTURES,
+        image_size=12,
+        resizing=SQUASH,
+        channels=3,
+        digests=np.zeros(2, np.uint64),
+        source="folder:scans",
+    )
+    source = Source(images=images, labels=np.zeros(2, np.int32), windows=())
+    processors = count_processors()
+    assert source.shared_by(1).images.threads == processors
+    assert source.shared_by(2 * processors).images.threads == 1
+    array = Source(images=quarters.train.images, labels=source.labels, windows=())
+    assert array.shared_by(2) is array
 
 
 def test_an_image_that_cannot_be_read_in_a_process_is_a_sentence(
