@@ -5,7 +5,7 @@ unless they are told to skip them, the loaders refuse them with their names.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,10 @@ from jaxmed.data.duplicates import (
     Duplicates,
     find_duplicates,
 )
-from jaxmed.data.fingerprints import part_length
 from jaxmed.data.headers import Headers, read_headers
 from jaxmed.data.lazy import ImageArray
 from jaxmed.data.overlap import Overlap, find_overlap
+from jaxmed.data.survey import survey
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +44,7 @@ class Audit:
         duplicates: images that occur twice, and blank ones.
         patients: groups on both sides; None where groups are not known.
         skipped: the reasons, by name, why files were left out.
+        means: by class, the mean training image, uint8 (h, w, c); see `Survey`.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Audit:
     duplicates: Duplicates
     patients: Overlap | None
     skipped: dict[str, str]
+    means: dict[str, np.ndarray] = field(repr=False)
 
     @property
     def leaks(self) -> dict[str, int]:
@@ -72,9 +74,11 @@ class Audit:
         }
 
     def table(self) -> dict[str, Any]:
-        """Returns everything as nested dicts, as JSON holds it."""
+        """Returns everything but the mean images as nested dicts, as JSON holds it."""
         found = self.duplicates
-        return asdict(self) | {
+        fields = asdict(replace(self, means={}))
+        del fields["means"]
+        return fields | {
             "leaks": self.leaks,
             "duplicates": {
                 "exact": [_table(one) for one in found.exact],
@@ -100,6 +104,7 @@ def audit(data: Dataset, *, group_pattern: str = "", root: Path | None = None) -
         InputError: the pattern cannot be used, see `find_groups`.
     """
     overlap = find_overlap(data, group_pattern)
+    seen = survey(data)
     splits: dict[str, Split] = {name: getattr(data, name) for name in SPLITS}
     counts = {name: count_classes(data, split) for name, split in splits.items()}
     return Audit(
@@ -108,7 +113,10 @@ def audit(data: Dataset, *, group_pattern: str = "", root: Path | None = None) -
         task=data.task,
         class_names=data.class_names,
         fingerprint=data.fingerprint,
-        images={name: _describe(split.images) for name, split in splits.items()},
+        images={
+            name: _describe(split.images, seen.grey[name])
+            for name, split in splits.items()
+        },
         files=None if root is None else read_headers(data, root),
         counts=counts,
         imbalance={name: _imbalance(by_class) for name, by_class in counts.items()},
@@ -118,9 +126,10 @@ def audit(data: Dataset, *, group_pattern: str = "", root: Path | None = None) -
             for name, by_class in counts.items()
         },
         unknown={name: _count_unknown(data, split) for name, split in splits.items()},
-        duplicates=find_duplicates(data),
+        duplicates=find_duplicates(data, seen.prints),
         patients=overlap,
         skipped=dict(data.skipped),
+        means=seen.means,
     )
 
 
@@ -141,33 +150,10 @@ def _count_unknown(data: Dataset, split: Split) -> dict[str, int]:
     return {name: count for name, count in named if count}
 
 
-def mean_images(data: Dataset) -> dict[str, np.ndarray]:
-    """Returns the mean training image of every class that has one, uint8 (h, w, c)."""
-    train, means = data.train, {}
-    length = part_length(train.images)
-    for index, name in enumerate(data.class_names):
-        labels = train.labels
-        chosen = labels[:, index] == 1 if labels.ndim == 2 else labels == index
-        members = np.flatnonzero(chosen)
-        if len(members) == 0:
-            continue
-        total = np.zeros(train.images.shape[1:], np.int64)
-        for start in range(0, len(members), length):
-            part = members[start : start + length]
-            total += train.images[part].sum(axis=0, dtype=np.int64)
-        means[name] = np.rint(total / len(members)).astype(np.uint8)
-    return means
-
-
-def _describe(images: ImageArray) -> dict[str, Any]:
+def _describe(images: ImageArray, grey: float) -> dict[str, Any]:
     count, height, width, channels = images.shape
-    length = part_length(images)
-    grey = sum(
-        int((part == part[..., :1]).all(axis=(1, 2, 3)).sum())
-        for part in (images[i : i + length] for i in range(0, count, length))
-    )
     shape = {"count": count, "height": height, "width": width, "channels": channels}
-    return shape | {"grey": grey / count}
+    return shape | {"grey": grey}
 
 
 def _imbalance(counts: Mapping[str, int]) -> float | None:

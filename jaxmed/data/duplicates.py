@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from jaxmed.data.dataset import SPLITS, Dataset
-from jaxmed.data.fingerprints import Fingerprints, take_fingerprints
+from jaxmed.data.fingerprints import Fingerprints
 from jaxmed.progress import progress
 
 RADIUS = 10
@@ -78,16 +78,18 @@ class Duplicates:
     blank: tuple[str, ...]
 
 
-def find_duplicates(data: Dataset) -> Duplicates:
+def find_duplicates(data: Dataset, prints: Fingerprints) -> Duplicates:
     """Finds images that occur more than once, within and across splits.
+
+    Args:
+        data: the data set.
+        prints: of all its images, see `jaxmed.data.survey.survey`.
 
     Time grows with the square of the number of images, at about 10^9 pairs in 5 s;
     memory, at about 2 kB for an image, does not.
     """
     splits = [getattr(data, name) for name in SPLITS]
     ids = np.array([i for split in splits for i in split.ids], object)
-    with progress("Fingerprints of images", len(ids), unit="images") as advance:
-        prints = _join([take_fingerprints(split.images, advance) for split in splits])
     names = np.repeat(np.array(SPLITS, object), [len(split) for split in splits])
     labels = np.array(
         [label for split in splits for label in name_labels(data, split.labels)], object
@@ -123,12 +125,6 @@ def name_labels(data: Dataset, labels: np.ndarray) -> list[str]:
         ", ".join(data.class_names[i] for i in np.flatnonzero(row == 1)) or "none"
         for row in labels
     ]
-
-
-def _join(parts: list[Fingerprints]) -> Fingerprints:
-    names = ("digests", "hashes", "thumbnails", "deviations")
-    joined = {n: np.concatenate([getattr(part, n) for part in parts]) for n in names}
-    return Fingerprints(**joined)
 
 
 def _equal(digests: np.ndarray) -> Iterator[np.ndarray]:

@@ -8,12 +8,12 @@ with their median. The constant term, which is brightness, is left out: 63 bits.
 
 import hashlib
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 
 from jaxmed.data.lazy import ImageArray
-from jaxmed.progress import Advance
 
 SIDE = 32
 """Of a thumbnail, pixels."""
@@ -46,36 +46,26 @@ def part_length(images: ImageArray) -> int:
     return max(1, min(MOST_IMAGES, MOST_VALUES // math.prod(images.shape[1:])))
 
 
-def take_fingerprints(
-    images: ImageArray, advance: Advance = lambda count: None
-) -> Fingerprints:
-    """Takes the fingerprints of uint8 images (n, h, w, c).
-
-    Args:
-        images: at least one.
-        advance: told the number of images after each part.
-    """
-    hashes, thumbnails, deviations = [], [], []
-    digests: list[int] = []
-    length = part_length(images)
-    for start in range(0, len(images), length):
-        part = images[start : start + length]
-        digests += map(_digest, part)
-        grey = part.mean(axis=3, dtype=np.float32)
-        deviations.append(grey.std(axis=(1, 2)))
-        small = shrink(grey)
-        hashes.append(hash_thumbnails(small))
-        flat = small.reshape(len(small), -1)
-        flat = flat - flat.mean(axis=1, keepdims=True)
-        norms = np.linalg.norm(flat, axis=1, keepdims=True)
-        thumbnails.append((flat / np.maximum(norms, 1)).astype(np.float16))
-        advance(len(part))
+def take_fingerprints(images: np.ndarray) -> Fingerprints:
+    """Takes the fingerprints of uint8 images (n, h, w, c), at least one."""
+    grey = images.mean(axis=3, dtype=np.float32)
+    thumbnails = shrink(grey)
+    flat = thumbnails.reshape(len(images), -1)
+    flat = flat - flat.mean(axis=1, keepdims=True)
+    norms = np.linalg.norm(flat, axis=1, keepdims=True)
     return Fingerprints(
-        digests=np.array(digests, np.uint64),
-        hashes=np.concatenate(hashes),
-        thumbnails=np.concatenate(thumbnails),
-        deviations=np.concatenate(deviations),
+        digests=np.array([_digest(image) for image in images], np.uint64),
+        hashes=hash_thumbnails(thumbnails),
+        thumbnails=(flat / np.maximum(norms, 1)).astype(np.float16),
+        deviations=grey.std(axis=(1, 2)),
     )
+
+
+def join_fingerprints(parts: Sequence[Fingerprints]) -> Fingerprints:
+    """Joins the fingerprints of several groups of images, in their order."""
+    names = [field.name for field in fields(Fingerprints)]
+    joined = {n: np.concatenate([getattr(part, n) for part in parts]) for n in names}
+    return Fingerprints(**joined)
 
 
 def shrink(grey: np.ndarray) -> np.ndarray:

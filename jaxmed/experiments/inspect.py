@@ -89,7 +89,6 @@ def write_sheet(out: Path, name: str, data: "Dataset", found: "Audit") -> Path:
     Returns:
         The path of the page.
     """
-    from jaxmed.data.audit import mean_images
     from jaxmed.experiments.samples import write_samples
     from jaxmed.report.data_sheet import build_sheet
 
@@ -103,7 +102,7 @@ def write_sheet(out: Path, name: str, data: "Dataset", found: "Audit") -> Path:
             page,
             table,
             samples=Path(folder) / "samples.png",
-            means=mean_images(data),
+            means=found.means,
             twins=_twins(data, table),
         )
     return page

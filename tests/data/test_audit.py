@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from jaxmed.data.audit import audit, mean_images
+from jaxmed.data.audit import audit
 from jaxmed.data.dataset import Dataset, Split, Task
 
 
@@ -61,7 +61,7 @@ def test_labels_that_are_not_known_are_counted_apart():
     assert found.counts["train"] == {"a": 1, "b": 1}
     assert found.missing == {"train": (), "val": ("b",), "test": ("a",)}
     assert found.unknown == {"train": {"a": 2, "b": 1}, "val": {}, "test": {"a": 2}}
-    np.testing.assert_array_equal(mean_images(data)["a"], data.train.images[0])
+    np.testing.assert_array_equal(found.means["a"], data.train.images[0])
     assert audit(build({n: [0, 1] for n in labels}, "binary", ("a", "b"))).unknown == (
         {"train": {}, "val": {}, "test": {}}
     )
@@ -81,7 +81,7 @@ def test_leaks_are_counted_by_kind(data):
 
 
 def test_mean_images_are_those_of_numpy(data):
-    means = mean_images(data)
+    means = audit(data).means
     assert list(means) == ["a", "b"]
     expected = data.train.images[3:].astype(float).mean(axis=0)
     assert np.abs(means["b"] - expected).max() <= 0.5

@@ -10,7 +10,8 @@ from PIL import Image
 from jaxmed.data import duplicates
 from jaxmed.data.cells import DRAWINGS, draw_arrays
 from jaxmed.data.dataset import Dataset, Split, Task, number_ids
-from jaxmed.data.duplicates import find_duplicates
+from jaxmed.data.duplicates import Duplicates, find_duplicates
+from jaxmed.data.survey import survey
 
 
 def build(splits: dict, task: Task = "binary", names=("no", "yes")) -> Dataset:
@@ -46,8 +47,12 @@ def three(train, val, test) -> Dataset:
     })  # fmt: skip
 
 
+def find(data: Dataset) -> Duplicates:
+    return find_duplicates(data, survey(data).prints)
+
+
 def test_nothing_is_found_in_different_images(cells):
-    found = find_duplicates(three(cells[:40], cells[40:55], cells[55:]))
+    found = find(three(cells[:40], cells[40:55], cells[55:]))
     assert (found.exact, found.near, found.blank) == ((), (), ())
     assert found.complete
 
@@ -57,7 +62,7 @@ def test_equal_pixels_are_one_group_with_splits_and_labels(cells):
     val[3] = train[10]
     test[4] = train[10]
     train[20] = train[22]
-    found = find_duplicates(three(train, val, test))
+    found = find(three(train, val, test))
     first, second = found.exact
     assert first.kind == "exact"
     assert first.ids == ("train/000010", "val/000003", "test/000004")
@@ -98,7 +103,7 @@ def add_noise(image: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("change", [jpeg, resize, darken, fade, add_noise])
 def test_changed_copies_are_near_duplicates(cells, change):
     val = np.stack([change(image) for image in cells[:15]])
-    found = find_duplicates(three(cells[:40], val, cells[55:]))
+    found = find(three(cells[:40], val, cells[55:]))
     expected = {(f"train/{i:06d}", f"val/{i:06d}") for i in range(15)}
     assert {pair.ids for pair in found.near} == expected
     assert found.exact == ()
@@ -115,7 +120,7 @@ def test_changed_copies_are_near_duplicates(cells, change):
 def test_different_labels_of_near_duplicates_are_marked(cells):
     val = cells[40:55].copy()
     val[1] = jpeg(cells[2])
-    (pair,) = find_duplicates(three(cells[:40], val, cells[55:])).near
+    (pair,) = find(three(cells[:40], val, cells[55:])).near
     assert pair.labels == ("no", "yes")
     assert pair.labels_differ
 
@@ -129,7 +134,7 @@ def test_multilabel_labels_are_named(cells):
     splits = {"train": (cells[:40], labels), "val": (val, rest)}
     splits |= {"test": (cells[55:], rest)}
     data = build(splits, "multilabel", ("edema", "mass", "nodule"))
-    (group,) = find_duplicates(data).exact
+    (group,) = find(data).exact
     assert group.labels == ("edema, nodule", "none")
     assert group.labels_differ
 
@@ -140,7 +145,7 @@ def test_blank_images_are_named_and_not_compared(cells):
     train[5] = 255
     train[6] = rng.integers(99, 102, train[6].shape)
     train[7] = rng.integers(99, 102, train[7].shape)
-    found = find_duplicates(three(train, cells[40:55], cells[55:]))
+    found = find(three(train, cells[40:55], cells[55:]))
     assert found.blank == ("train/000005", "train/000006", "train/000007")
     assert found.near == ()
 
@@ -150,7 +155,7 @@ def test_the_search_ends_when_there_are_too_many(cells, monkeypatch):
     rng = np.random.default_rng(0)
     film = np.stack([cells[0]] * 15)
     film ^= rng.integers(0, 2, film.shape).astype(np.uint8)
-    found = find_duplicates(three(film, cells[40:55], cells[55:]))
+    found = find(three(film, cells[40:55], cells[55:]))
     assert len(found.near) == 20
     assert not found.complete
 
@@ -158,9 +163,9 @@ def test_the_search_ends_when_there_are_too_many(cells, monkeypatch):
 def test_parts_of_the_comparison_do_not_change_what_is_found(cells, monkeypatch):
     val = np.stack([jpeg(image) for image in cells[:15]])
     data = three(cells[:40], val, cells[55:])
-    whole = find_duplicates(data).near
+    whole = find(data).near
     monkeypatch.setattr(duplicates, "CELLS", 200)
-    assert find_duplicates(data).near == whole
+    assert find(data).near == whole
 
 
 def test_ten_thousand_images_take_seconds():
@@ -168,7 +173,7 @@ def test_ten_thousand_images_take_seconds():
     images = rng.integers(0, 256, (10_000, 28, 28, 1)).astype(np.uint8)
     images[9_999] = images[3]
     started = time.perf_counter()
-    found = find_duplicates(three(images[:8000], images[8000:9000], images[9000:]))
+    found = find(three(images[:8000], images[8000:9000], images[9000:]))
     assert [group.ids for group in found.exact] == [("train/000003", "test/000999")]
     # A second by itself; Python's loops over pairs would take a minute.
     assert time.perf_counter() - started < 20

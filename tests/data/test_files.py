@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxmed.data.audit import audit, mean_images
+from jaxmed.data.audit import audit
+from jaxmed.data.dataset import SPLITS
 from jaxmed.data.files import Reading, find_memory
+from jaxmed.data.kinds import PICTURES
 from jaxmed.data.lazy import LazyImages
 from jaxmed.data.sources import load_dataset
 from jaxmed.data.split import Splitting
@@ -128,8 +130,26 @@ def test_the_sheet_of_a_lazy_set_is_that_of_its_arrays(root):
         Image.open(path).resize((32, 32)).save(path)
     at_once, lazily = load(root), load(root, memory_budget=0)
     assert is_lazy(lazily)
-    one, other = (audit(data).table() for data in (at_once, lazily))
+    audits = audit(at_once), audit(lazily)
+    one, other = (found.table() for found in audits)
     assert one.pop("fingerprint") != other.pop("fingerprint")
     assert one == other
-    for name, mean in mean_images(at_once).items():
-        np.testing.assert_array_equal(mean, mean_images(lazily)[name])
+    for name, mean in audits[0].means.items():
+        np.testing.assert_array_equal(mean, audits[1].means[name])
+
+
+def test_the_sheet_of_a_lazy_set_decodes_every_image_once(root):
+    data, decoded = load(root, memory_budget=0), []
+
+    def square(path, *options):
+        decoded.append(path)
+        return PICTURES.square(path, *options)
+
+    kind = replace(PICTURES, square=square)
+    splits = {
+        name: replace(split, images=replace(split.images, kind=kind))
+        for name in SPLITS
+        for split in [getattr(data, name)]
+    }
+    audit(replace(data, **splits))
+    assert sorted(decoded) == sorted(root.rglob("*.png"))
