@@ -4,20 +4,16 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, get_args
 
 import numpy as np
 
+from jaxmed.data.labels import MISSING as MISSING
+from jaxmed.data.labels import Task, check_classes, check_labels
 from jaxmed.data.lazy import ImageArray, LazyImages
 from jaxmed.data.resizing import SQUASH, Resizing
 from jaxmed.errors import InputError
 
-Task = Literal["binary", "multiclass", "multilabel", "ordinal"]
 SPLITS = ("train", "val", "test")
-# A label that is not known, in a multilabel task.
-MISSING = -1
-# Where a source has no splits.
-ALL = "all"
 # How the fingerprint of a data set begins whose images stay in their files.
 ON_DISK = "files-"
 
@@ -95,7 +91,9 @@ class Dataset:
     skipped: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _check_classes(self)
+        check_classes(self.class_names, self.task, self.source)
+        if self.image_size < 1:
+            raise InputError(f"image_size must be at least 1, got {self.image_size}.")
         for name in SPLITS:
             split: Split = getattr(self, name)
             where = f"{self.source}, {name}"
@@ -151,59 +149,6 @@ class Unsplit:
     skipped: Mapping[str, str] = field(default_factory=dict)
 
 
-def assemble(
-    splits: Mapping[str, Split],
-    *,
-    name: str,
-    source: str,
-    class_names: tuple[str, ...],
-    task: Task | None = None,
-    skipped: Mapping[str, str] | None = None,
-) -> Dataset | Unsplit:
-    """Makes what a source gives of its images.
-
-    Args:
-        splits: "train", "val" and "test", or `ALL` alone.
-        name, source, class_names: see `Dataset`.
-        task: None is binary where there are two classes and otherwise multiclass.
-        skipped: see `Dataset`.
-
-    Raises:
-        InputError: see `Dataset`; or nothing but skipped images of a class to train.
-    """
-    first = next(iter(splits.values()))
-    if skipped and first.labels.ndim == 1:
-        _check_left(first, class_names, source, skipped)
-    common: dict[str, Any] = {
-        "name": name,
-        "source": source,
-        "task": task or ("binary" if len(class_names) == 2 else "multiclass"),
-        "class_names": class_names,
-        "image_size": max(first.images.shape[1:3]),
-        "skipped": dict(skipped or {}),
-    }
-    if ALL in splits:
-        return Unsplit(**common, images=first)
-    return Dataset(
-        **common, train=splits["train"], val=splits["val"], test=splits["test"]
-    )
-
-
-def _check_left(
-    split: Split,
-    class_names: tuple[str, ...],
-    source: str,
-    skipped: Mapping[str, str],
-) -> None:
-    present = set(split.labels.tolist())
-    if lacking := [name for i, name in enumerate(class_names) if i not in present]:
-        name, reason = next(iter(skipped.items()))
-        raise InputError(
-            f"{source}: no image of {', '.join(lacking)} is left to train on; "
-            f"{len(skipped):,} were skipped, such as {name} ({reason})."
-        )
-
-
 def number_ids(split: str, count: int) -> tuple[str, ...]:
     """Returns ids for images that have no names: "train/000000", "train/000001"..."""
     return tuple(f"{split}/{i:06d}" for i in range(count))
@@ -228,73 +173,6 @@ def check_images(images: ImageArray, where: str) -> None:
         raise InputError(f"{where}: the split is empty; it needs at least one image.")
     if 0 in images.shape:
         raise InputError(f"{where}: the images have no pixels, shape {images.shape}.")
-
-
-def check_labels(
-    labels: np.ndarray,
-    ids: tuple[str, ...],
-    task: Task,
-    class_names: tuple[str, ...],
-    where: str,
-) -> None:
-    """Raises InputError unless `labels` are int32, one per id, and within the classes.
-
-    Args:
-        labels: (n,), or (n, number of classes) in a multilabel task, where some may be
-            `MISSING`, but not all.
-        ids: n names of images, for the sentence.
-        where: the start of the sentence, such as "npz:a.npz, key 'train_labels'".
-    """
-    classes = len(class_names)
-    shape = (len(ids), classes) if task == "multilabel" else (len(ids),)
-    if labels.shape != shape:
-        raise InputError(
-            f"{where}: the labels of {len(ids)} images in a {task} task must have the "
-            f"shape {shape}, got {labels.shape}."
-        )
-    if labels.dtype != np.int32:
-        raise InputError(f"{where}: labels must be of type int32, got {labels.dtype}.")
-    several = task == "multilabel"
-    lowest, highest = (MISSING, 1) if several else (0, classes - 1)
-    wrong = np.argwhere((labels < lowest) | (labels > highest))
-    if len(wrong) == 0:
-        if several and (labels == MISSING).all():
-            raise InputError(
-                f"{where}: no label is known, all are {MISSING}. Train, val and test "
-                "need known ones each."
-            )
-        return
-    first = tuple(wrong[0])
-    more = f" ({len(wrong) - 1} more like it)" if len(wrong) > 1 else ""
-    if several:
-        expected = (
-            f"not 0 or 1, nor {MISSING} for one that is not known, for the class "
-            f"{class_names[first[1]]!r}"
-        )
-    else:
-        expected = f"outside the {classes} classes 0 to {highest}"
-    raise InputError(
-        f"{where}: the label of {ids[first[0]]} is {labels[first]}, {expected}{more}."
-    )
-
-
-def _check_classes(dataset: Dataset) -> None:
-    source, names = dataset.source, dataset.class_names
-    if dataset.task not in get_args(Task):
-        raise InputError(
-            f"{source}: the task must be one of {', '.join(get_args(Task))}, "
-            f"got {dataset.task!r}."
-        )
-    if dataset.image_size < 1:
-        raise InputError(f"image_size must be at least 1, got {dataset.image_size}.")
-    fewest = 1 if dataset.task == "multilabel" else 2
-    if len(names) < fewest or (dataset.task == "binary" and len(names) != 2):
-        needed = "exactly 2" if dataset.task == "binary" else f"at least {fewest}"
-        raise InputError(
-            f"{source}: a {dataset.task} task needs {needed} classes, got {len(names)}."
-        )
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise InputError(f"{source}: the class name {twice[0]!r} occurs twice.")
 
 
 def _check_texts(split: Split, columns: tuple[str, ...], where: str) -> None:

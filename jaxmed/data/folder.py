@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxmed.data.dataset import ALL, Dataset, Split, Unsplit, assemble
+from jaxmed.data.assembly import ALL, assemble
+from jaxmed.data.dataset import Dataset, Split, Unsplit
 from jaxmed.data.files import READING, Reading, open_images
 from jaxmed.data.kinds import PICTURES, FileKind
 from jaxmed.data.read import cannot_use

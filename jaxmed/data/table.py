@@ -34,15 +34,14 @@ from typing import Any
 
 import numpy as np
 
+from jaxmed.data.assembly import ALL, assemble
 from jaxmed.data.dataset import (
-    ALL,
     MISSING,
     SPLITS,
     Dataset,
     Split,
     Task,
     Unsplit,
-    assemble,
 )
 from jaxmed.data.files import READING, Reading, open_images
 from jaxmed.data.read import cannot_use

@@ -14,13 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from jaxmed.data.assembly import ALL, assemble
 from jaxmed.data.dataset import (
-    ALL,
     SPLITS,
     Dataset,
     Split,
     Unsplit,
-    assemble,
     number_ids,
 )
 from jaxmed.data.decode import decode_content
