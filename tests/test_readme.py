@@ -1,4 +1,4 @@
-"""The README's code is run as it stands, with small images and a small network."""
+"""The code of README and docs is run as it stands, with small images and networks."""
 
 import json
 import re
@@ -12,18 +12,24 @@ from safetensors.torch import save_file
 
 import jaxmed
 from jaxmed.data.augment_presets import PRESETS as AUGMENTATIONS
+from jaxmed.data.sources import LOADERS
 from jaxmed.experiments.__main__ import main
+from jaxmed.experiments.arms import check_arm
 from jaxmed.experiments.config import DataConfig
 from jaxmed.experiments.images import load_images
+from jaxmed.experiments.recipes import load_recipe
 from jaxmed.models.parameters import split as parameters_of
 from jaxmed.strategies.registry import PRESETS
 from jaxmed_convert import to_torch
 
-README = Path(__file__).parents[1] / "README.md"
-TEXT = README.read_text("utf-8")
+CHECKOUT = Path(__file__).parents[1]
+TEXT, DATA, TRAINING = (
+    (CHECKOUT / name).read_text("utf-8")
+    for name in ("README.md", "docs/data.md", "docs/training.md")
+)
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-RECIPES = re.findall(r"```toml\n(.*?)```", TEXT, re.DOTALL)
-SPLIT, TUTORIAL = RECIPES[1:3]
+(SPLIT,) = re.findall(r"```toml\n(.*?)```", DATA, re.DOTALL)
+MINE, TUTORIAL = re.findall(r"```toml\n(.*?)```", TRAINING, re.DOTALL)
 
 
 def replaced(code, **exchanges):
@@ -107,6 +113,41 @@ def test_your_own_strategy(drawn_images, tmp_path, monkeypatch):
     )
 
 
+def test_your_own_images_in_one_command(drawn_images, tmp_path, monkeypatch):
+    data, folder = np.load(drawn_images), tmp_path / "my_images"
+    for split in ("train", "val", "test"):
+        pairs = zip(data[f"{split}_images"], data[f"{split}_labels"], strict=True)
+        for i, (image, (label,)) in enumerate(pairs):
+            path = folder / split / "ab"[label] / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(path)
+    monkeypatch.chdir(tmp_path)
+    (command,) = re.findall(r"^python -m jaxmed.experiments (run .*)$", TEXT, re.M)
+    small = ("--data.image-size", "32", "--model.backbone", "resnet10_narrow")
+    quick = ("--evaluate.resamples", "100", "--explain.images", "0")
+    quicker = ("--arms.frozen.train.options.epochs", "1")
+    assert (
+        main([*command.split(), *small, *quick, *quicker, "--model.weights", "none"])
+        == 0
+    )
+    (page,) = re.findall(r"`(runs/.*?report.html)`", TEXT)
+    assert "two_phase" in (tmp_path / page).read_text("utf-8")
+
+
+def test_a_recipe_of_arms_and_seeds_is_one(tmp_path):
+    path = tmp_path / "my_recipe.toml"
+    path.write_text(MINE, encoding="utf-8")
+    recipe = load_recipe(path)
+    for arm, config in recipe.arms.items():
+        check_arm(config, arm)
+        assert config.train.seeds == (0, 1, 2)
+
+
+def test_every_source_has_its_row():
+    named = set(re.findall(r"^\| `(\w+)(?::\w+)?`", DATA, re.MULTILINE))
+    assert set(LOADERS) <= named
+
+
 def test_the_sequence_runs_and_its_configuration_is_a_recipe(
     drawn_images, tmp_path, capsys
 ):
@@ -154,9 +195,10 @@ def test_the_split_by_patient_keeps_patients_together(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("heading", "presets"), [("Augmentation", AUGMENTATIONS), ("Strategies", PRESETS)]
+    ("page", "heading", "presets"),
+    [(DATA, "Augmentation", AUGMENTATIONS), (TRAINING, "Strategies", PRESETS)],
 )
-def test_the_tables_name_every_preset_once(heading, presets):
-    section = TEXT.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+def test_the_tables_name_every_preset_once(page, heading, presets):
+    section = page.partition(f"## {heading}\n")[2].partition("\n## ")[0]
     named = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
     assert named == list(presets)
