@@ -2,16 +2,12 @@
 
 import json
 from collections import defaultdict
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from jaxmed.data import load_dataset
-from jaxmed.data.dataset import SPLITS, Split
-from jaxmed.data.overlap import find_overlap
 from jaxmed.experiments.__main__ import main
 
 PATIENT = r"person(\d+)_|IM-(\d+)-"
@@ -231,21 +227,9 @@ def test_chest_xrays_leak_patients_only_after_a_random_split(test_data, tmp_path
     assert groups == {frozenset(ids) for ids in by_content.values() if len(ids) > 1}
     assert groups
 
-    data = load_dataset(f"folder:{root}", image_size=8)
-    whole = {
-        field: np.concatenate([getattr(getattr(data, s), field) for s in SPLITS])
-        for field in ("images", "labels", "ids")
-    }
-    parts = np.split(np.random.default_rng(0).permutation(5216), [4171, 4693])
-    random = {
-        split: Split(
-            images=whole["images"][part],
-            labels=whole["labels"][part],
-            ids=tuple(map(str, whole["ids"][part])),
-        )
-        for split, part in zip(SPLITS, parts, strict=True)
-    }
-    overlap = find_overlap(replace(data, **random), PATIENT)
-    assert overlap is not None
-    assert overlap.count == found["patients"]["count"]
-    assert len(overlap.across) > 100
+    torn = ("--data.split", "stratified", "--data.image-size", "32")
+    assert main(["inspect", f"folder:{root}", *flags, *torn]) == 1
+    random = json.loads((tmp_path / "inspect-chest_xray.json").read_text("utf-8"))
+    assert random["patients"]["count"] == found["patients"]["count"]
+    assert len(random["patients"]["across"]) > 100
+    assert random["leaks"]["exact"] > 0
