@@ -172,3 +172,14 @@ def test_merging_leaves_its_arguments_as_they_were():
     merged = merge_tables(base, {"a": {"b": 9}, "d": {"e": 1}})
     assert merged == {"a": {"b": 9, "c": 2}, "d": {"e": 1}}
     assert base == {"a": {"b": 1, "c": 2}, "d": 3}
+
+
+def test_a_table_of_a_list_is_changed_by_its_number():
+    base = {"phases": [{"epochs": 1, "rate": 2}, {"epochs": 3}]}
+    merged = merge_tables(base, {"phases": {"1": {"epochs": 9}, "2": {"rate": 4}}})
+    assert merged == {"phases": [{"epochs": 9, "rate": 2}, {"epochs": 3, "rate": 4}]}
+    assert base == {"phases": [{"epochs": 1, "rate": 2}, {"epochs": 3}]}
+    with pytest.raises(InputError, match=r"table in phases '3'. Known: 1, 2"):
+        merge_tables(base, {"phases": {"3": {"epochs": 9}}})
+    with pytest.raises(InputError, match=r"table in seeds '1'"):
+        merge_tables({"seeds": [0]}, {"seeds": {"1": {}}})
