@@ -21,7 +21,8 @@ class DataConfig:
         "be split) PATH/CLASS/IMAGE, dicom:PATH of .dcm files in the same way, "
         "table:PATH of a CSV with a row for each image (and options as in "
         "?label=A,B&columns=site), tfds:NAME (prepared by "
-        "tensorflow-datasets), cells or cells:source (drawn by the program)"
+        "tensorflow-datasets), cells, cells:source or cells:folder (drawn by the "
+        "program, the last one as a folder of image files)"
     )
     image_size: int = setting(
         "side of the square the network sees, in pixels", 224, low=8, high=4096
