@@ -101,7 +101,7 @@ def test_the_arms_on_blood_cells_run_over_other_sets(name, tmp_path):
     np.savez(tmp_path / f"{name}.npz", **arrays)
     source = ("--data.source", f"npz:{tmp_path / name}.npz")
     flags = (*source, "--train.options.epochs", "1")
-    folders = run("bloodmnist_augmented", tmp_path, *flags)
+    folders = run("bloodmnist_frozen_vs_full", tmp_path, *flags)
     for folder in folders.values():
         environment = json.loads((folder / "environment.json").read_text("utf-8"))
         assert len(environment["data"]["class_names"]) == classes
