@@ -66,6 +66,13 @@ def test_the_recipes_of_the_quickstart_and_the_tutorials_are_there():
         "bloodmnist_frozen_vs_full",
         "pneumoniamnist_two_phase",
         "breastmnist_two_phase",
+        "bloodmnist_augmented",
+        "chest_xray_three_strategies",
+        "chest_xray_grayscale",
+        "chest_xray_vgg16_keras",
+        "chest_xray_mobilenetv2_two_phase",
+        "chest_xray_pneumonia",
+        "image_folder_toy",
     }
 
 
