@@ -218,3 +218,6 @@ SOURCE: dict[str, Draw] = {
     ),
     "parasitised red cell": _draw_parasites,
 }
+
+# Of TARGET, which a toy that only needs two classes takes.
+PAIR: dict[str, Draw] = {name: TARGET[name] for name in ("lymphocyte", "monocyte")}

@@ -1,8 +1,9 @@
-"""`cells` and `cells:source`: blood-smear pictures drawn by the program.
+"""`cells`, `cells:source` and `cells:folder`: blood smears drawn by the program.
 
 A pair of data sets that shows what transfer learning is for, without a download.
 `cells:source` is large, for training a backbone; `cells` has other classes and few
-labelled train images.
+labelled train images. `cells:folder` has two of these classes, as image files in the
+layout of `jaxmed.data.folder`.
 """
 
 import hashlib
@@ -10,12 +11,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from jaxmed.cache import cache_folder
 from jaxmed.data.dataset import SPLITS, Dataset
+from jaxmed.data.files import READING, Reading
+from jaxmed.data.folder import load_folder
 from jaxmed.data.npz import read_npz
 from jaxmed.errors import InputError, unknown
-from jaxmed.files import replacing
+from jaxmed.files import cannot_write, new_folder, replacing
 from jaxmed.progress import progress
 
 DRAWN_BY = ("smear.py", "white_cells.py", "cell_kinds.py", "cells.py")
@@ -26,47 +30,73 @@ class Drawing:
     """A data set to be drawn.
 
     Attributes:
-        name: "cells" or "cells-source".
+        name: "cells", "cells-source" or "cells-folder".
         number: keeps the random streams of different data sets apart.
+        kinds: which table of `jaxmed.data.cell_kinds` has its classes.
         counts: images per class in each split.
     """
 
     name: str
     number: int
+    kinds: str
     counts: dict[str, int]
 
 
 # By what follows "cells:". 20 images a class is what an expert labels in an hour.
 DRAWINGS = {
-    "": Drawing(name="cells", number=0, counts={"train": 20, "val": 40, "test": 150}),
+    "": Drawing(
+        name="cells",
+        number=0,
+        kinds="TARGET",
+        counts={"train": 20, "val": 40, "test": 150},
+    ),
     "source": Drawing(
-        name="cells-source", number=1, counts={"train": 700, "val": 60, "test": 60}
+        name="cells-source",
+        number=1,
+        kinds="SOURCE",
+        counts={"train": 700, "val": 60, "test": 60},
+    ),
+    "folder": Drawing(
+        name="cells-folder",
+        number=2,
+        kinds="PAIR",
+        counts={"train": 40, "val": 20, "test": 60},
     ),
 }
 
 
 def load_cells(
-    rest: str, cache: Path | None = None, image_size: int | None = None
+    rest: str,
+    cache: Path | None = None,
+    image_size: int | None = None,
+    reading: Reading = READING,
 ) -> Dataset:
-    """Loads `cells` or `cells:source`; draws them the first time.
+    """Loads `cells`, `cells:source` or `cells:folder`; draws them the first time.
 
-    The drawn arrays are kept in the cache folder under a name that holds the hash of
-    the code that drew them, so that a new version of jaxmed draws anew.
+    What is drawn is kept in the cache folder under a name that holds the hash of the
+    code that drew it, so that a new version of jaxmed draws anew.
 
     Args:
-        rest: "" or "source".
+        rest: "", "source" or "folder".
         cache: the cache folder; None means the default one.
-        image_size: not used; the drawings keep their size.
+        image_size, reading: of the folder, see `load_folder`; the others keep their
+            size.
 
     Raises:
         InputError: unknown `rest`, or a cache folder that cannot be written to.
     """
-    del image_size
+    source = f"cells:{rest}" if rest else "cells"
     if rest not in DRAWINGS:
-        raise unknown("drawn data set", f"cells:{rest}", ("cells", "cells:source"))
+        names = ("cells", "cells:source", "cells:folder")
+        raise unknown("drawn data set", source, names)
     drawing = DRAWINGS[rest]
     path = cache_folder(cache) / "cells" / f"{drawing.name}-{_version()}.npz"
-    source = f"cells:{rest}" if rest else "cells"
+    if rest == "folder":
+        folder = path.with_suffix("")
+        _draw_files(drawing, folder)
+        dataset = load_folder(str(folder), cache, image_size, reading)
+        assert isinstance(dataset, Dataset), "it was drawn with splits"
+        return replace(dataset, name=drawing.name, source=source)
     if path.is_file():
         try:
             return _read(path, drawing, source)
@@ -104,10 +134,33 @@ def draw_arrays(drawing: Drawing, *, seed: int = 0) -> dict[str, np.ndarray]:
     return arrays
 
 
+def _draw_files(drawing: Drawing, folder: Path) -> None:
+    """Writes folder/{train,val,test}/CLASS/NUMBER.png, unless the folder is there."""
+    if folder.is_dir():
+        return
+    names = tuple(_kinds(drawing))
+    arrays = draw_arrays(drawing)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with new_folder(folder) as temporary:
+            for split in SPLITS:
+                labels = arrays[f"{split}_labels"]
+                for i, (image, label) in enumerate(
+                    zip(arrays[f"{split}_images"], labels, strict=True)
+                ):
+                    path = temporary / split / names[label] / f"{i:03d}.png"
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    Image.fromarray(image).save(path)
+    except OSError as error:
+        # Another process may have been there first, with the same drawings.
+        if not folder.is_dir():
+            raise cannot_write(folder, error) from error
+
+
 def _kinds(drawing: Drawing) -> dict:
     from jaxmed.data import cell_kinds
 
-    return cell_kinds.SOURCE if drawing.number else cell_kinds.TARGET
+    return getattr(cell_kinds, drawing.kinds)
 
 
 def _read(path: Path, drawing: Drawing, source: str) -> Dataset:

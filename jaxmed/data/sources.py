@@ -68,8 +68,8 @@ def load_dataset(
             PATH/CLASS/IMAGE to be split), "dicom:PATH" (of .dcm files in the same
             way), "table:PATH" or "table:PATH?OPTIONS" (CSV or Parquet; for the options
             see `jaxmed.data.table`), "tfds:NAME" (prepared by tensorflow-datasets),
-            "cells" or "cells:source"; or what an installed package adds, see
-            `find_loader`.
+            "cells", "cells:source" or "cells:folder"; or what an installed package
+            adds, see `find_loader`.
         image_size: side in pixels that the network gets, at least 1; None means the
             longer side of the stored images.
         resizing: how images become squares of it, by default without keeping their

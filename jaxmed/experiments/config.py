@@ -21,7 +21,8 @@ class DataConfig:
         "be split) PATH/CLASS/IMAGE, dicom:PATH of .dcm files in the same way, "
         "table:PATH of a CSV with a row for each image (and options as in "
         "?label=A,B&columns=site), tfds:NAME (prepared by "
-        "tensorflow-datasets), cells or cells:source (drawn by the program)"
+        "tensorflow-datasets), cells, cells:source or cells:folder (drawn by the "
+        "program, the last one as a folder of image files)"
     )
     image_size: int = setting(
         "side of the square the network sees, in pixels", 224, low=8, high=4096
@@ -180,8 +181,8 @@ class TrainConfig:
     options: dict[str, Any] = field(
         default_factory=dict,
         metadata={
-            "doc": "of the strategy, such as epochs or learning_rate; "
-            "`list --strategies` shows them"
+            "doc": "of the strategy, such as epochs or learning_rate, or phases.2.epochs "
+            "of a sequence's second part; `list --strategies` shows them"
         },
     )
     batch_size: int = setting("images the network sees at once", 32, low=1)

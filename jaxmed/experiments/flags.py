@@ -20,7 +20,9 @@ def take_overrides(argv: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
 
     `--train.batch-size 16`, `--train.batch_size=16` and so on are for all arms,
     `--arms.NAME.train.batch-size 16` for one; tables are nested as in a recipe. A
-    list is written with commas. Values are not checked here.
+    list is written with commas. In an option that is a list of tables, one of them is
+    named by its number, from 1: `--train.options.phases.2.epochs 3`. Values are not
+    checked here.
 
     Returns:
         The arguments that are left, and the values as nested tables.
@@ -49,7 +51,8 @@ def take_overrides(argv: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
             raise InputError(f"{flag} is given twice.")
         given.add((arm, key))
         path = key.split(".") if arm is None else ["arms", arm, *key.split(".")]
-        _set(overrides, path, _parse(text, known.get(key)))
+        if not _set(overrides, path, _parse(text, known.get(key))):
+            raise InputError(f"{flag} is given both as a whole and in part.")
     return rest, overrides
 
 
@@ -117,7 +120,12 @@ def _fields() -> dict[str, Field]:
 
 
 def _is_option(key: str) -> bool:
-    return key.startswith(OPTIONS) and key.removeprefix(OPTIONS).isidentifier()
+    words = key.removeprefix(OPTIONS).split(".")
+    return (
+        key.startswith(OPTIONS)
+        and words[0].isidentifier()
+        and all(word.isidentifier() or word.isdecimal() for word in words)
+    )
 
 
 def _unknown_flag(flag: str, known: list[str]) -> InputError:
@@ -152,7 +160,10 @@ def _toml(text: str) -> Any:
         return text
 
 
-def _set(table: dict[str, Any], keys: list[str], value: Any) -> None:
+def _set(table: Any, keys: list[str], value: Any) -> bool:
+    """Sets a value in nested tables; not where the way there is a value already."""
     for key in keys[:-1]:
         table = table.setdefault(key, {})
-    table[keys[-1]] = value
+        if not isinstance(table, dict):
+            return False
+    return table.setdefault(keys[-1], value) is value

@@ -177,11 +177,24 @@ def needed_recipes(recipe: Recipe) -> list[Recipe]:
 
 
 def merge_tables(base: Mapping[str, Any], over: Mapping[str, Any]) -> Table:
-    """Returns `base` with the values of `over` in place of its own, table by table."""
+    """Returns `base` with the values of `over` in place of its own, table by table.
+
+    A table over a list changes those of the list's tables that its keys name by their
+    numbers, from 1, as the phases of the strategy "sequence".
+
+    Raises:
+        InputError: there is no table of such a number.
+    """
     merged = dict(base)
     for key, value in over.items():
         old = merged.get(key)
-        if isinstance(old, Mapping) and isinstance(value, Mapping):
+        if isinstance(value, Mapping) and isinstance(old, list):
+            numbered = {str(number): one for number, one in enumerate(old, start=1)}
+            for number in value:
+                if not isinstance(numbered.get(number), Mapping):
+                    raise unknown(f"number of a table in {key}", number, numbered)
+            merged[key] = list(merge_tables(numbered, value).values())
+        elif isinstance(value, Mapping) and isinstance(old, Mapping):
             merged[key] = merge_tables(old, value)
         else:
             merged[key] = value

@@ -90,6 +90,26 @@ def test_damaged_cache_is_drawn_again(monkeypatch, tmp_path, capsys):
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_two_classes_are_drawn_as_a_folder_of_files(monkeypatch, tmp_path, capsys):
+    monkeypatch.setitem(DRAWINGS, "folder", few("folder", 3))
+    data = load_dataset("cells:folder", image_size=96, cache=tmp_path)
+    assert (data.source, data.name) == ("cells:folder", "cells-folder")
+    assert (data.task, data.class_names) == ("binary", ("lymphocyte", "monocyte"))
+    arrays = draw_arrays(few("folder", 3))
+    for split in ("train", "val", "test"):
+        order = np.argsort(arrays[f"{split}_labels"], kind="stable")
+        part = getattr(data, split)
+        np.testing.assert_array_equal(part.images, arrays[f"{split}_images"][order])
+        assert list(part.labels) == [0, 0, 0, 1, 1, 1]
+    assert data.val.ids[0] == "val/lymphocyte/000.png"
+    (folder,) = (tmp_path / "cells").iterdir()
+    capsys.readouterr()
+    again = load_dataset(f"folder:{folder}", image_size=96)
+    assert again.fingerprint == data.fingerprint
+    load_dataset("cells:folder", cache=tmp_path)
+    assert "Drawing" not in capsys.readouterr().err
+
+
 def test_unknown_name_suggests_the_nearest():
     with pytest.raises(InputError, match="Did you mean 'cells:source'"):
         load_dataset("cells:sources")

@@ -58,6 +58,13 @@ def test_options_are_lists_and_tables_too(text, value):
     assert overrides == {"train": {"options": {"some_thing": value}}}
 
 
+def test_a_table_in_an_option_is_changed_by_its_path():
+    words = "--train.options.phases.2.learning-rate 1e-3 --train.options.a.b=x"
+    _, overrides = take_overrides(words.split())
+    options = {"phases": {"2": {"learning_rate": 1e-3}}, "a": {"b": "x"}}
+    assert overrides == {"train": {"options": options}}
+
+
 def test_a_text_stays_a_text():
     _, overrides = take_overrides(["--data.source", "123", "--name=true"])
     assert overrides == {"data": {"source": "123"}, "name": "true"}
@@ -74,6 +81,16 @@ def test_a_text_stays_a_text():
         (["--arms.a.train.batchsize", "1"], "Unknown flag --arms.a.train.batchsize"),
         (["--arms.a.name", "b"], "Unknown flag --arms.a.name"),
         (["--train.options", "1"], "Unknown flag --train.options."),
+        (["--train.options.1", "1"], "Unknown flag --train.options.1."),
+        (["--train.options.a..b", "1"], "Unknown flag --train.options.a..b."),
+        (
+            ["--train.options.a=1", "--train.options.a.b=2"],
+            "--train.options.a.b is given both as a whole and in part.",
+        ),
+        (
+            ["--train.options.a.b=2", "--train.options.a={b = 2}"],
+            "--train.options.a is given both as a whole and in part.",
+        ),
     ],
 )
 def test_mistakes_are_sentences(words, expected):

@@ -66,6 +66,13 @@ def test_the_recipes_of_the_quickstart_and_the_tutorials_are_there():
         "bloodmnist_frozen_vs_full",
         "pneumoniamnist_two_phase",
         "breastmnist_two_phase",
+        "bloodmnist_augmented",
+        "chest_xray_three_strategies",
+        "chest_xray_grayscale",
+        "chest_xray_vgg16_keras",
+        "chest_xray_mobilenetv2_two_phase",
+        "chest_xray_pneumonia",
+        "image_folder_toy",
     }
 
 
@@ -172,3 +179,14 @@ def test_merging_leaves_its_arguments_as_they_were():
     merged = merge_tables(base, {"a": {"b": 9}, "d": {"e": 1}})
     assert merged == {"a": {"b": 9, "c": 2}, "d": {"e": 1}}
     assert base == {"a": {"b": 1, "c": 2}, "d": 3}
+
+
+def test_a_table_of_a_list_is_changed_by_its_number():
+    base = {"phases": [{"epochs": 1, "rate": 2}, {"epochs": 3}]}
+    merged = merge_tables(base, {"phases": {"1": {"epochs": 9}, "2": {"rate": 4}}})
+    assert merged == {"phases": [{"epochs": 9, "rate": 2}, {"epochs": 3, "rate": 4}]}
+    assert base == {"phases": [{"epochs": 1, "rate": 2}, {"epochs": 3}]}
+    with pytest.raises(InputError, match=r"table in phases '3'. Known: 1, 2"):
+        merge_tables(base, {"phases": {"3": {"epochs": 9}}})
+    with pytest.raises(InputError, match=r"table in seeds '1'"):
+        merge_tables({"seeds": [0]}, {"seeds": {"1": {}}})
