@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from jaxmed.errors import InputError
-from jaxmed.experiments.record import metadata_of
+from jaxmed.experiments.model_record import metadata_of
 
 if TYPE_CHECKING:
     from jaxmed.experiments.bundle import Bundle
