@@ -127,9 +127,7 @@ EXPORTERS = {
         _write_onnx,
         _open_onnx,
     ),
-    "stablehlo": Exporter(
-        "model.stablehlo", ("flatbuffers",), "export", _write_stablehlo, _open_stablehlo
-    ),
+    "stablehlo": Exporter("model.stablehlo", (), "", _write_stablehlo, _open_stablehlo),
     "safetensors": Exporter(
         "model.safetensors", (), "", _write_safetensors, _open_safetensors
     ),
