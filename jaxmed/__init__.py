@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jaxmed.data.sources import load_dataset
     from jaxmed.evaluation.evaluate import evaluate
-    from jaxmed.experiments.loaded_run import load_run
+    from jaxmed.experiments.in_use import load_run, make_predictor
+    from jaxmed.experiments.predictor import Prediction, Predictor
     from jaxmed.explain.gradcam import grad_cam
     from jaxmed.models.zoo import create_model
     from jaxmed.training.fit import FitResult, fit
@@ -20,24 +21,30 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "FitResult": "jaxmed.training.fit",
+    "Prediction": "jaxmed.experiments.predictor",
+    "Predictor": "jaxmed.experiments.predictor",
     "create_model": "jaxmed.models.zoo",
     "evaluate": "jaxmed.evaluation.evaluate",
     "fit": "jaxmed.training.fit",
     "grad_cam": "jaxmed.explain.gradcam",
     "load_dataset": "jaxmed.data.sources",
-    "load_run": "jaxmed.experiments.loaded_run",
+    "load_run": "jaxmed.experiments.in_use",
+    "make_predictor": "jaxmed.experiments.in_use",
     "predict": "jaxmed.training.predict",
     "predict_split": "jaxmed.training.predict",
 }
 
 __all__ = [
     "FitResult",
+    "Prediction",
+    "Predictor",
     "create_model",
     "evaluate",
     "fit",
     "grad_cam",
     "load_dataset",
     "load_run",
+    "make_predictor",
     "predict",
     "predict_split",
 ]

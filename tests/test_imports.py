@@ -28,7 +28,7 @@ def loaded_after(code: str) -> set[str]:
     [
         "import jaxmed",
         "import jaxmed; jaxmed.create_model; jaxmed.fit; jaxmed.load_dataset",
-        "import jaxmed; jaxmed.load_run",
+        "import jaxmed; jaxmed.load_run; jaxmed.make_predictor",
         "import jaxmed.experiments.experiment",
         "import jaxmed_convert",
     ],
@@ -50,6 +50,7 @@ def test_imports_load_neither_torch_nor_tensorflow(code):
         "inspect --help",
         "compare --help",
         "predict --help",
+        "export --help",
         "list",
     ],
 )

@@ -57,6 +57,12 @@ def test_from_python(drawn_images, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("JAXMED_CACHE", str(tmp_path / "cache"))
     weights = tmp_path / "resnet10_narrow.safetensors"
     source = jaxmed.create_model("resnet10_narrow", num_classes=1000)
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    with np.load(drawn_images) as arrays:
+        bright = arrays["test_images"][1]
+    for i, pixels in enumerate((bright, np.full((28, 28), 255, np.uint8))):
+        Image.fromarray(pixels).save(scans / f"{i}.png")
     save_file({k: v.contiguous() for k, v in to_torch(source).items()}, weights)
     code = replaced(
         BLOCKS[0],
@@ -65,11 +71,25 @@ def test_from_python(drawn_images, tmp_path, monkeypatch, capsys):
         backbone=("resnet18", "resnet10_narrow"),
         weights=('"imagenet"', f'"file:{weights}"'),
     )
+    code = code.replace("new_scans", str(scans))
+    assert len([line for line in code.splitlines() if "import" not in line]) <= 12
     names = {}
     exec(code, names)
     assert names["result"].best["metric"] == "val_auroc"
-    assert names["report"]["test"]["auroc"]["value"] > 0.5
-    assert "'chosen_on': 'val'" in capsys.readouterr().out
+    report = names["report"]
+    assert report["test"]["auroc"]["value"] > 0.5
+    printed = capsys.readouterr().out
+    assert "'chosen_on': 'val'" in printed
+    if "new_scans" not in BLOCKS[0]:
+        return
+    line = r"^{}/{}.png [01] {{'0': .*, '1': .*}} {} \(64, 64\)$"
+    assert re.search(line.format(scans, 0, "(True|False)"), printed, re.MULTILINE)
+    # White, as no image was.
+    assert re.search(line.format(scans, 1, "True"), printed, re.MULTILINE)
+    probs = names["test"].probs[:, 1]
+    found = names["predictor"].predict(names["data"].test.images)
+    expected = probs >= report["threshold"]["value"]
+    assert [one.above["1"] for one in found] == expected.tolist()
 
 
 def run_recipe(path, images, out, *flags):

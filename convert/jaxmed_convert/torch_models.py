@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from flax import nnx
 from torch import nn
 from torchvision.models.resnet import BasicBlock, ResNet
 
@@ -148,14 +149,18 @@ def _stem(model: Classifier) -> dict[str, nn.Module]:
 
 
 def _head(head: Head) -> nn.Module:
-    out = nn.Linear(*head.out.kernel.shape)
+    out = _linear(head.out)
     dropout = nn.Dropout(head.dropout.rate)
     if head.kind == "linear":
         return out
     if head.hidden is None:
         return nn.Sequential(dropout, out)
-    hidden = nn.Linear(*head.hidden.kernel.shape)
+    hidden = _linear(head.hidden)
     return nn.Sequential(hidden, nn.ReLU(), dropout, out)
+
+
+def _linear(layer: nnx.Linear) -> nn.Linear:
+    return nn.Linear(layer.in_features, layer.out_features)
 
 
 def _spell(module: nn.Module) -> str:

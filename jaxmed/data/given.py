@@ -69,7 +69,10 @@ class Decoding:
         Raises:
             UnusableImage: see `jaxmed.data.decode.decode`.
         """
-        pixels = _decode(path)
+        return self.fit(_decode(path))
+
+    def fit(self, pixels: np.ndarray) -> np.ndarray:
+        """Resizes what `jaxmed.data.decode.decode` gave, where training had it so."""
         side = self.resizing.stored_side(self.image_size)
         if pixels.shape[:2] in ((side, side), self.image_shape):
             return pixels
@@ -81,8 +84,8 @@ def find_given(words: Sequence[str]) -> list[Given]:
 
     Args:
         words: files, folders (with all below them, in sorted order; hidden files are
-            ignored, and those that are no images by their ending) and patterns with *,
-            ** and ? for both.
+            ignored, and those that are no images by their ending, or, without one, no
+            DICOM by their beginning) and patterns with *, ** and ? for both.
 
     Returns:
         Names; those of which it is known already that they are not to be used, such as
@@ -100,7 +103,7 @@ def find_given(words: Sequence[str]) -> list[Given]:
             for one in (
                 _below(match, required=False)
                 if os.path.isdir(match)
-                else [Given(match)] * match.lower().endswith(ENDINGS)
+                else [Given(match)] * _is_image(match)
             )
         ]
         # With **, a folder matches and so do the files in it.
@@ -153,7 +156,8 @@ def decode_ahead(
 def _below(folder: str, *, required: bool = True) -> list[Given]:
     bad: dict[str, str] = {}
     base = folder.rstrip("/") or folder
-    found = [Given(n) for n in search(Path(folder), base, ENDINGS, bad)]
+    names = search(Path(folder), base, (*ENDINGS, ""), bad)
+    found = [Given(name) for name in names if _is_image(name)]
     found += [Given(name, None, reason) for name, reason in bad.items()]
     if not found and required:
         return [Given(folder, None, "no image files in the folder")]
@@ -176,9 +180,19 @@ def _kind_of(path: Path) -> FileKind:
     name = path.name.lower()
     if name.endswith(ENDINGS):
         return DICOM if name.endswith(DICOM_ENDINGS) else PICTURES
+    return DICOM if _begins_as_dicom(path) else PICTURES
+
+
+def _is_image(name: str) -> bool:
+    """Tells whether a file that was not named itself is to be looked at."""
+    ending = os.path.splitext(name)[1].lower()
+    return ending in ENDINGS or (not ending and _begins_as_dicom(Path(name)))
+
+
+def _begins_as_dicom(path: Path) -> bool:
     try:
         with path.open("rb") as file:
-            beginning = file.read(PREAMBLE + len(MAGIC))
-    except OSError as error:
-        raise UnusableImage(str(error.strerror)) from error
-    return DICOM if beginning[PREAMBLE:] == MAGIC else PICTURES
+            return file.read(PREAMBLE + len(MAGIC))[PREAMBLE:] == MAGIC
+    except OSError:
+        # Whoever decodes it says why it cannot be read.
+        return False

@@ -107,16 +107,7 @@ def prepare_arm(
         raise InputError(
             f"model.single_logit is for binary tasks, and {data.source} is {data.task}."
         )
-    model = create_model(
-        config.model.backbone,
-        num_classes=1 if config.model.single_logit else len(data.class_names),
-        in_channels=config.model.in_channels,
-        head=config.model.head,
-        hidden_features=config.model.hidden_features,
-        dropout=config.model.dropout,
-        pool=config.model.pool,
-        seed=seed,
-    )
+    model = create_model(**config.model.arguments(len(data.class_names)), seed=seed)
     start = load_start(model, config.model.weights, out)
     model.mean = config.model.mean or model.mean
     model.std = config.model.std or model.std

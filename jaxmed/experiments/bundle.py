@@ -95,7 +95,7 @@ def load_bundle(folder: Path) -> Bundle:
             task=metrics["task"],
             class_names=tuple(metrics["class_names"]),
             scaling=read_scaling(metrics["calibration"]),
-            thresholds=_thresholds(metrics),
+            thresholds=read_thresholds(metrics),
             image_shape=None if shape is None else (int(shape[0]), int(shape[1])),
             fingerprints={
                 "data": data["fingerprint"],
@@ -153,16 +153,7 @@ def _load_model(
     from jaxmed.models.zoo import create_model
     from jaxmed.training.checkpoint import load_best_weights
 
-    settings = config.model
-    model = create_model(
-        settings.backbone,
-        num_classes=1 if settings.single_logit else len(metrics["class_names"]),
-        in_channels=settings.in_channels,
-        head=settings.head,
-        hidden_features=settings.hidden_features,
-        dropout=settings.dropout,
-        pool=settings.pool,
-    )
+    model = create_model(**config.model.arguments(len(metrics["class_names"])))
     arrays, progress = load_best_weights(folder / "checkpoints")
     try:
         load(model, arrays)
@@ -177,7 +168,8 @@ def _load_model(
     return model, progress["best"]
 
 
-def _thresholds(metrics: Mapping[str, Any]) -> dict[str, float | None]:
+def read_thresholds(metrics: Mapping[str, Any]) -> dict[str, float | None]:
+    """Reads thresholds by class, see `Bundle`, out of what `evaluate` returned."""
     value = metrics["threshold"]["value"]
     if metrics["task"] == "binary":
         return {metrics["class_names"][1]: value}

@@ -165,6 +165,18 @@ class ModelConfig:
         "what they are then divided by, in the same way", (), low=1e-3, high=1
     )
 
+    def arguments(self, classes: int) -> dict[str, Any]:
+        """Returns what `create_model` takes for a task of so many classes."""
+        return {
+            "name": self.backbone,
+            "num_classes": 1 if self.single_logit else classes,
+            "in_channels": self.in_channels,
+            "head": self.head,
+            "hidden_features": self.hidden_features,
+            "dropout": self.dropout,
+            "pool": self.pool,
+        }
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:

@@ -100,8 +100,8 @@ def export(
         InputError: a file does not do what the model does.
     """
     from jaxmed.experiments.exporters import EXPORTERS, loading_code
+    from jaxmed.experiments.model_record import describe
     from jaxmed.experiments.probe import Probe
-    from jaxmed.experiments.record import describe
     from jaxmed.models.precision import set_precision
     from jaxmed_convert.checkpoints import hash_file
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from jaxmed.errors import InputError
-from jaxmed.experiments.record import metadata_of
+from jaxmed.experiments.model_record import metadata_of
 
 if TYPE_CHECKING:
     from jaxmed.experiments.bundle import Bundle
@@ -127,9 +127,7 @@ EXPORTERS = {
         _write_onnx,
         _open_onnx,
     ),
-    "stablehlo": Exporter(
-        "model.stablehlo", ("flatbuffers",), "export", _write_stablehlo, _open_stablehlo
-    ),
+    "stablehlo": Exporter("model.stablehlo", (), "", _write_stablehlo, _open_stablehlo),
     "safetensors": Exporter(
         "model.safetensors", (), "", _write_safetensors, _open_safetensors
     ),

@@ -10,6 +10,7 @@ from jaxmed.experiments.folders import LIKENESS
 if TYPE_CHECKING:
     from jaxmed.data.dataset import Dataset
     from jaxmed.data.preprocess import Preprocessing
+    from jaxmed.evaluation.likeness import Likeness
     from jaxmed.models.classifier import Classifier
 
 # Training images that are enough to know their features by.
@@ -19,16 +20,24 @@ MOST = 10_000
 def record_likeness(
     folder: Path, model: "Classifier", data: "Dataset", preprocessing: "Preprocessing"
 ) -> None:
-    """Writes what the pooled features of training and validation images are like.
+    """Writes `learn_likeness` to the folder of a run."""
+    from jaxmed.evaluation.likeness import write_likeness
+
+    write_likeness(folder / LIKENESS, learn_likeness(model, data, preprocessing))
+
+
+def learn_likeness(
+    model: "Classifier", data: "Dataset", preprocessing: "Preprocessing"
+) -> "Likeness":
+    """Learns what the pooled features of training and validation images are like.
 
     Args:
-        folder: of the run.
         model: trained.
         data: at most `MOST` of its training images are looked at, drawn by chance but
             always the same ones.
         preprocessing: what the model was trained with.
     """
-    from jaxmed.evaluation.likeness import fit_likeness, write_likeness
+    from jaxmed.evaluation.likeness import fit_likeness
     from jaxmed.training.features import compute_features
     from jaxmed.training.predict import evaluation_batch
 
@@ -47,5 +56,4 @@ def record_likeness(
         )
         for name, split in (("train", train), ("val", data.val))
     }
-    likeness = fit_likeness(found["train"], train.labels, found["val"])
-    write_likeness(folder / LIKENESS, likeness)
+    return fit_likeness(found["train"], train.labels, found["val"])

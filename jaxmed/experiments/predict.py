@@ -1,20 +1,19 @@
 """`predict`: labels new images with a finished run."""
 
-import csv
-import json
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from jaxmed.errors import InputError
+from jaxmed.experiments.folders import check_writable
+from jaxmed.experiments.prediction_rows import STDOUT, open_rows
 from jaxmed.files import replacing
 
 if TYPE_CHECKING:
-    from jaxmed.experiments.bundle import Bundle
-    from jaxmed.experiments.loaded_run import Explained, Prediction
+    from jaxmed.experiments.predictor import Prediction
 
 HELP = "label new images with a finished run"
 DESCRIPTION = """\
@@ -33,14 +32,9 @@ calibration and thresholds. A row is written for each image, in the order given:
   error     why a file cannot be used; all else is then empty
 
 Exit code 3 if some files cannot be used, 2 if none can."""
-STDOUT = "-"
 UNUSABLE = 3
 # How many bad files the sentence at the end names.
 SHOWN = 10
-# Names of files can be any bytes: they survive.
-ODD = "surrogateescape"
-
-Write = Callable[["Prediction", str], None]
 
 
 def add_arguments(parser: Any) -> None:
@@ -92,9 +86,11 @@ def execute(arguments: Any) -> int:
             f"--batch-size must be at least 1, got {arguments.batch_size}."
         )
     from jaxmed.data.given import find_given
-    from jaxmed.experiments.loaded_run import load_run
+    from jaxmed.experiments.in_use import load_run
     from jaxmed.progress import progress
 
+    cams = None if arguments.cam is None else _cams_folder(arguments.cam, out)
+    _check_places(out, cams)
     run = load_run(arguments.run)
     given = find_given(arguments.images)
     if run.likeness is None:
@@ -102,47 +98,77 @@ def execute(arguments: Any) -> int:
             "The run has no record of what its training images were like, as early "
             "versions did not keep one: `unlike` stays empty."
         )
-    cams = None if arguments.cam is None else _cams_folder(arguments.cam, out)
-    bad: list[Prediction] = []
-    flagged = 0
+    found = run.stream(given, cams=cams is not None, batch_size=arguments.batch_size)
+    tally = Tally(total=len(given))
     try:
         with (
-            _opened(out, run.bundle, cams is not None) as write,
+            open_rows(out, run, cams is not None) as write,
             progress("Predicting", len(given), unit="images") as advance,
         ):
-            found = run.stream(given, arguments.batch_size, cams=cams is not None)
-            for number, (prediction, explained) in enumerate(found):
+            for number, prediction in enumerate(found):
                 cam = ""
-                if cams is not None and explained is not None:
-                    cam = _draw(cams / f"{number:06d}.png", explained)
+                if cams is not None and prediction.cam is not None:
+                    cam = _draw(cams / f"{number:06d}.png", prediction)
                 write(prediction, cam)
-                if prediction.error is not None:
-                    bad.append(prediction)
-                flagged += prediction.flagged
+                tally.count(prediction)
                 advance(1)
-            if len(bad) == len(given):
-                raise InputError(f"No image can be used: {_name(bad)}.")
+            if tally.unusable == tally.total:
+                raise InputError(f"No image can be used: {tally.name()}.")
     except BrokenPipeError:
         # As of `predict ... | head`; Python would complain once more when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    if flagged:
-        _say(
-            f"{flagged:,} of {len(given):,} images are less like the training images "
-            "than 99 % of validation: do not rely on what is said of them."
-        )
-    if bad:
-        _say(f"{len(bad):,} of {len(given):,} cannot be used: {_name(bad)}.")
-    return UNUSABLE if bad else 0
+    for sentence in tally.tell():
+        _say(sentence)
+    return UNUSABLE if tally.unusable else 0
+
+
+@dataclass(kw_only=True)
+class Tally:
+    """Counts what is to be said at the end.
+
+    Attributes:
+        total: images, usable or not.
+        flagged: those unlike the training images.
+        unusable: those that cannot be used.
+        first: of these the first, no more than are shown.
+    """
+
+    total: int
+    flagged: int = 0
+    unusable: int = 0
+    first: list["Prediction"] = field(default_factory=list)
+
+    def count(self, one: "Prediction") -> None:
+        """Adds one."""
+        self.flagged += one.flagged
+        if one.error is None:
+            return
+        self.unusable += 1
+        if len(self.first) < SHOWN:
+            self.first.append(one)
+
+    def name(self) -> str:
+        """Names the unusable ones."""
+        shown = ", ".join(f"{one.id} ({one.error})" for one in self.first)
+        more = self.unusable - len(self.first)
+        text = shown + (f", and {more:,} more" if more else "")
+        return text.encode(errors="backslashreplace").decode()
+
+    def tell(self) -> Iterator[str]:
+        """Gives the sentences for what is not as it should be."""
+        if self.flagged:
+            yield (
+                f"{self.flagged:,} of {self.total:,} images are less like the training "
+                "images than 99 % of validation: do not rely on what is said of them."
+            )
+        if self.unusable:
+            yield (
+                f"{self.unusable:,} of {self.total:,} cannot be used: {self.name()}."
+            )
 
 
 def _say(sentence: str) -> None:
     print(sentence, file=sys.stderr, flush=True)
-
-
-def _name(bad: list["Prediction"]) -> str:
-    shown = ", ".join(f"{one.id} ({one.error})" for one in bad[:SHOWN])
-    more = f", and {len(bad) - SHOWN:,} more" if len(bad) > SHOWN else ""
-    return (shown + more).encode(errors="backslashreplace").decode()
 
 
 def _cams_folder(given: str, out: str) -> Path:
@@ -151,71 +177,23 @@ def _cams_folder(given: str, out: str) -> Path:
     return Path("cams") if out == STDOUT else Path(f"{out.rpartition('.')[0]}_cams")
 
 
-def _draw(path: Path, explained: "Explained") -> str:
+def _check_places(out: str, cams: Path | None) -> None:
+    """Refuses before anything is computed what could not be written then."""
+    if out != STDOUT:
+        if Path(out).is_dir():
+            raise InputError(f"{out} is a folder, and --out is a file.")
+        check_writable(Path(out).parent, "Give another --out.")
+    if cams is not None:
+        check_writable(cams, "Give another folder to --cam.")
+
+
+def _draw(path: Path, one: "Prediction") -> str:
     from PIL import Image
 
     from jaxmed.explain.overlay import overlay
 
+    assert one.image is not None
+    assert one.cam is not None
     with replacing(path) as part:
-        Image.fromarray(overlay(explained.image, explained.cam)).save(part)
+        Image.fromarray(overlay(one.image, one.cam)).save(part)
     return str(path)
-
-
-@contextmanager
-def _opened(out: str, bundle: "Bundle", cams: bool) -> Iterator[Write]:
-    """Gives what writes a row; a file has its name only when all are written."""
-    if out == STDOUT:
-        if hasattr(sys.stdout, "reconfigure"):
-            sys.stdout.reconfigure(errors=ODD)  # pyright: ignore
-        yield _csv_rows(sys.stdout, bundle, cams)
-        sys.stdout.flush()
-        return
-    with (
-        replacing(Path(out)) as part,
-        part.open("w", encoding="utf-8", errors=ODD, newline="") as file,
-    ):
-        json_lines = out.endswith(".jsonl")
-        yield _json_lines(file) if json_lines else _csv_rows(file, bundle, cams)
-
-
-def _csv_rows(file: TextIO, bundle: "Bundle", cams: bool) -> Write:
-    names = bundle.class_names
-    labels = [] if bundle.task == "binary" else list(names)
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(
-        [
-            *("id", "decision"),
-            *(f"prob_{name}" for name in names),
-            *(f"above_{name}" for name in labels),
-            *("unlike", "flagged", *["cam"] * cams, "error"),
-        ]
-    )
-
-    def write(one: "Prediction", cam: str) -> None:
-        above = [one.above.get(name) for name in labels]
-        known = one.unlike is not None
-        writer.writerow(
-            [
-                *(one.id, one.decision),
-                *(one.probs.get(name) for name in names),
-                *("" if yes is None else int(yes) for yes in above),
-                *(one.unlike, int(one.flagged) if known else ""),
-                *([cam] * cams),
-                one.error,
-            ]
-        )
-
-    return write
-
-
-def _json_lines(file: TextIO) -> Write:
-    def write(one: "Prediction", cam: str) -> None:
-        if one.error is not None:
-            row: dict[str, Any] = {"id": one.id, "error": one.error}
-        else:
-            row = {"id": one.id, "decision": one.decision, "probs": one.probs}
-            row |= {"above": one.above, "unlike": one.unlike}
-            row |= {"flagged": one.flagged} | ({"cam": cam} if cam else {})
-        file.write(json.dumps(row) + "\n")
-
-    return write

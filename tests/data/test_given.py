@@ -103,6 +103,10 @@ def test_dicom_is_known_by_its_content_too(tmp_path):
     del pydicom
     path = get_path("ct")
     (tmp_path / "IM0001").write_bytes(Path(path).read_bytes())
+    (tmp_path / "README").write_text("no image")
+    # So it is one of those below a folder, and of those that a pattern matches.
+    found = [f"{tmp_path}/IM0001"]
+    assert names(str(tmp_path)) == names(f"{tmp_path}/*") == found
     found = Decoding(image_size=64)(tmp_path / "IM0001")
     np.testing.assert_array_equal(found, decode_dicom(Path(path), 64))
 

@@ -3,7 +3,9 @@
 import csv
 import io
 import json
+import os
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from PIL import Image
 
 import jaxmed
 from jaxmed.data.decode import decode
+from jaxmed.data.resizing import Resizing
 from jaxmed.errors import InputError
 from jaxmed.evaluation.storage import read_predictions
 from jaxmed.experiments.__main__ import main
@@ -205,7 +208,10 @@ def test_overlays_show_what_spoke_for_the_decision(folder, tmp_path):
         (cam,) = explain(bundle.model, network_input, classes, layer="layer3")
         with Image.open(row["cam"]) as picture:
             drawn = np.asarray(picture).astype(int)
-        assert np.abs(drawn - overlay(image, cam)).max() <= 1
+        differences = np.abs(drawn - overlay(image, cam))
+        # A map that differs by rounding may take the colour beside.
+        assert differences.max() <= 3
+        assert differences.mean() < 0.1
 
 
 def test_dicom_files_are_predicted_as_their_pixels_are(folder, tmp_path):
@@ -269,6 +275,54 @@ def test_from_python_arrays_and_paths_are_alike(folder):
         run.predict(arrays[0] / 255)
     with pytest.raises(InputError, match="no images"):
         run.predict([])
+    with pytest.raises(InputError, match="paths to predict or arrays, not both"):
+        run.predict([files[0], arrays[0]])
+
+
+def test_arrays_of_any_size_are_resized_as_files_are(folder):
+    run = jaxmed.load_run(run_of(folder, "labels"))
+    files = sorted((folder / "sizes" / "test" / "a").iterdir())
+    arrays = [decode(path) for path in files]
+    assert len({array.shape for array in arrays}) > 1
+    for a, b in zip(run.predict(files), run.predict(arrays), strict=True):
+        assert a.probs == pytest.approx(b.probs, abs=1e-6)
+
+
+def test_a_model_trained_in_python_is_used_as_a_run_is(folder):
+    run = run_of(folder, "single")
+    bundle = load_bundle(run)
+    data = jaxmed.load_dataset(
+        f"folder:{folder / 'small'}", image_size=28, resizing=Resizing(mode="crop")
+    )
+    metrics = json.loads((run / "metrics.json").read_text())
+    predictor = jaxmed.make_predictor(bundle.model, data, metrics, views=bundle.views)
+    images = folder / "small" / "test"
+    ours = predictor.predict(images, cams=True)
+    theirs = jaxmed.load_run(run).predict(images)
+    assert len(ours) == COUNTS["test"]
+    for a, b in zip(ours, theirs, strict=True):
+        assert (a.id, a.decision, a.above, a.unlike) == (
+            *(b.id, b.decision, b.above, b.unlike),
+        )
+        assert a.probs == pytest.approx(b.probs, abs=1e-6)
+        assert a.image is not None
+        assert a.cam is not None
+        assert a.image.shape[:2] == a.cam.shape == (28, 28)
+        assert b.cam is None
+    with pytest.raises(
+        InputError, match=r"class_names is \['c', 'd'\], and of folder:"
+    ):
+        jaxmed.make_predictor(bundle.model, data, metrics | {"class_names": ["c", "d"]})
+
+
+def test_a_reader_that_goes_away_is_no_error(folder, monkeypatch, capfd):
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    run, images = run_of(folder, "two_logits"), folder / "sizes" / "test"
+    with os.fdopen(write_end, "w") as pipe, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", pipe)
+        assert main(["predict", str(run), str(images), "--batch-size", "2"]) == 0
+    assert "BrokenPipe" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -276,12 +330,54 @@ def test_from_python_arrays_and_paths_are_alike(folder):
     [
         (["--out", "rows.xlsx"], "--out must end in .csv or .jsonl, or be -"),
         (["--batch-size", "0"], "--batch-size must be at least 1, got 0"),
+        (["--batch-size", "many"], "--batch-size: invalid int value: 'many'"),
+        (["--out", "{tmp}/here.csv"], "here.csv is a folder, and --out is a file"),
+        (["--out", "{tmp}/file/rows.csv"], "file is a file. Give another --out"),
+        (["--cam", "{tmp}/file"], "file is a file. Give another folder to --cam"),
     ],
 )
-def test_wrong_flags_are_refused(folder, flags, message, capsys):
-    run = str(run_of(folder, "single"))
-    assert main(["predict", run, str(folder), *flags]) == 2
-    assert message in capsys.readouterr().err
+def test_wrong_flags_are_refused_and_nothing_is_lost(
+    folder, tmp_path, flags, message, capsys
+):
+    (tmp_path / "here.csv").mkdir()
+    (tmp_path / "file").write_text("kept")
+    run, images = str(run_of(folder, "single")), str(folder / "small" / "test")
+    words = [flag.format(tmp=tmp_path) for flag in flags]
+    assert main(["predict", run, images, *words]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.out == ""
+    assert (tmp_path / "file").read_text() == "kept"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "here.csv"]
+
+
+def test_what_is_no_run_is_refused(folder, tmp_path, capsys):
+    images = str(folder / "small" / "test")
+    for run, message in (
+        (tmp_path / "none", "There is no run folder"),
+        (folder / "out", "Did you mean"),
+        (folder / "small", "is no run: there is no config.toml"),
+    ):
+        assert main(["predict", str(run), images]) == 2
+        assert message in capsys.readouterr().err
+    assert main(["predict", str(run_of(folder, "single"))]) == 2
+    assert "IMAGE_OR_FOLDER" in capsys.readouterr().err
+
+
+def test_a_run_needs_its_folder_alone(folder, tmp_path, monkeypatch):
+    """Neither the images it was trained on nor the place it was written to."""
+    files = [folder / "small" / "test" / "a" / "0.png"]
+    expected = jaxmed.load_run(run_of(folder, "single")).predict(files)
+    shutil.copytree(run_of(folder, "single"), tmp_path / "moved")
+    hidden = folder.with_name("hidden")
+    shutil.copy(files[0], tmp_path / "0.png")
+    folder.rename(hidden)
+    try:
+        monkeypatch.chdir(tmp_path)
+        found = jaxmed.load_run("moved").predict("0.png")
+    finally:
+        hidden.rename(folder)
+    assert found[0].probs == expected[0].probs
 
 
 def test_the_model_card_says_what_the_run_found(folder):

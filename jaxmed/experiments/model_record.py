@@ -1,4 +1,4 @@
-"""What there is to know about an exported model, for model.json and in the files."""
+"""model.json: what there is to know about an exported model, beside its files."""
 
 import json
 from dataclasses import asdict
@@ -24,22 +24,14 @@ INSIDE = (
 
 def describe(bundle: "Bundle") -> dict[str, Any]:
     """Returns plain values about a run's model and how it is used."""
-    settings, channels = bundle.config.model, bundle.preprocessing.channels
+    channels = bundle.preprocessing.channels
     labels = ["batch", len(bundle.class_names)]
     scaling = bundle.scaling
     return {
         "jaxmed": metadata.version("jaxmed"),
         "task": bundle.task,
         "class_names": list(bundle.class_names),
-        "model": {
-            "name": settings.backbone,
-            "num_classes": 1 if settings.single_logit else len(bundle.class_names),
-            "in_channels": channels,
-            "head": settings.head,
-            "hidden_features": settings.hidden_features,
-            "dropout": settings.dropout,
-            "pool": settings.pool,
-        },
+        "model": bundle.config.model.arguments(len(bundle.class_names)),
         "precision": "float32",
         "preprocessing": asdict(bundle.preprocessing),
         "views": bundle.views,
