@@ -19,8 +19,9 @@ def take_overrides(argv: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
     """Takes the flags of the configuration out of a command line.
 
     `--train.batch-size 16`, `--train.batch_size=16` and so on are for all arms,
-    `--arms.NAME.train.batch-size 16` for one; tables are nested as in a recipe. A
-    list is written with commas. Values are not checked here.
+    `--arms.NAME.train.batch-size 16` for one, and `--sets.NAME.data.source npz:a.npz`
+    for one set of a recipe of several; tables are nested as in a recipe. A list is
+    written with commas. Values are not checked here.
 
     Returns:
         The arguments that are left, and the values as nested tables.
@@ -35,7 +36,7 @@ def take_overrides(argv: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
     words = iter(argv)
     for word in words:
         flag, equals, text = word.partition("=")
-        arm, key = _split_flag(flag)
+        owner, key = _split_flag(flag)
         if not flag.startswith("--") or ("." not in flag and key not in known):
             rest.append(word)
             continue
@@ -45,21 +46,21 @@ def take_overrides(argv: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
             text = next(words, None)
         if text is None or (not equals and text.startswith("--")):
             raise InputError(f"{flag} needs a value.")
-        if (arm, key) in given:
+        if (owner, key) in given:
             raise InputError(f"{flag} is given twice.")
-        given.add((arm, key))
-        path = key.split(".") if arm is None else ["arms", arm, *key.split(".")]
-        _set(overrides, path, _parse(text, known.get(key)))
+        given.add((owner, key))
+        _set(overrides, [*owner, *key.split(".")], _parse(text, known.get(key)))
     return rest, overrides
 
 
-def _split_flag(flag: str) -> tuple[str | None, str]:
-    """Returns the arm that a flag is for, None for all, and the field's dotted key."""
+def _split_flag(flag: str) -> tuple[tuple[str, ...], str]:
+    """Returns whose a flag is, () or ("arms", NAME), and the field's dotted key."""
     name = flag.removeprefix("--")
-    # An arm's name may hold dots and dashes, so the table behind it marks its end.
-    of_arm = re.fullmatch(rf"arms\.(.+?)\.((?:{'|'.join(sections())})\..+)", name)
-    arm, key = of_arm.groups() if of_arm else (None, name)
-    return arm, key.replace("-", "_")
+    # A name may hold dots and dashes, so the table behind it marks its end.
+    tables = "|".join(sections())
+    of_one = re.fullmatch(rf"(arms|sets)\.(.+?)\.((?:{tables})\..+)", name)
+    *owner, key = of_one.groups() if of_one else (name,)
+    return tuple(owner), key.replace("-", "_")
 
 
 def describe_fields() -> str:
