@@ -111,7 +111,11 @@ def draw_groups(
     legend += {line.name: line for line in compared}.values()
     if len(legend) > 1:
         for line in legend:
-            axes.plot([], [], **_point(line), label=label(line.name))
+            # A published point has no interval, so its sign has no line.
+            stroke = "none" if line.faint else "-"
+            axes.plot(
+                [], [], linestyle=stroke, **_point(line), label=label(line.name)
+            )
         legend_below(figure, [axes], columns=min(len(legend), 3))
     return figure
 

@@ -60,7 +60,7 @@ def sets_table(board: Leaderboard) -> Table:
             )
         )
     return Table(
-        caption="Sets",
+        caption="Images and runs",
         head=(
             *("set", "source", "task", "classes", "train", "val", "test"),
             *("runs", "not finished"),
@@ -80,13 +80,14 @@ def arms_table(board: Leaderboard) -> Table:
             (
                 word(name),
                 *(word(_each(runs, read)) for read in TRAINED.values()),
+                *(Cell(text=_each(runs, read)) for read in COUNTED.values()),
                 count(len(runs)),
                 number(None if None in seconds else sum(seconds) / 60, digits=0),
             )
         )
     return Table(
         caption="How the arms were trained",
-        head=("arm", *TRAINED, "runs", "minutes"),
+        head=("arm", *TRAINED, *COUNTED, "runs", "minutes"),
         rows=tuple(rows),
         note="Pixels: the side of the square that the network saw. Minutes: training "
         "and validation of all runs together; they depend on the machine and on what "
@@ -105,6 +106,8 @@ TRAINED: dict[str, Callable[[RunRecord], Any]] = {
     "strategy": _setting("train", "strategy"),
     "network": _setting("model", "backbone"),
     "starting weights": lambda run: run.environment.get("weights", {}).get("name"),
+}
+COUNTED: dict[str, Callable[[RunRecord], Any]] = {
     "pixels": _setting("data", "image_size"),
     "epochs": lambda run: len(run.history) or None,
 }
