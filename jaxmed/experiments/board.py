@@ -150,6 +150,8 @@ def _check_published(table: Any, sets: list[str], where: str) -> Table:
     for key in texts:
         if not isinstance(table.get(key, ""), str):
             raise InputError(f"{where}: {key} must be a text.")
+    if "source" not in table:
+        raise InputError(f"{where}: source is missing: where the numbers are from.")
     methods = table.get("methods", [])
     if not isinstance(methods, list) or not all(isinstance(m, str) for m in methods):
         raise InputError(f"{where}: methods must be a list of texts.")

@@ -15,7 +15,12 @@ from jaxmed.experiments.experiment import (
     train_recipe,
     write_report,
 )
-from jaxmed.experiments.folders import experiment_folder, is_finished, run_folder
+from jaxmed.experiments.folders import (
+    METRICS,
+    experiment_folder,
+    is_finished,
+    run_folder,
+)
 from jaxmed.experiments.recipes import Recipe
 from jaxmed.experiments.toml import read_toml
 
@@ -63,12 +68,20 @@ def _run_set(recipe: Recipe, out: Path) -> Failures:
         except InputError as error:
             failures[f"/{arm}/seed-{seed}"] = error
             print(f"Failed: {recipe.name}/{arm}/seed-{seed}: {error}", flush=True)
-    if any(is_finished(run_folder(out, recipe, *run)) for run in recipe.runs):
-        try:
-            hosts.by_first(lambda: write_report(recipe, out, datasets))
-        except InputError as error:
-            failures[""] = error
+    try:
+        hosts.by_first(lambda: _report(recipe, out, datasets))
+    except InputError as error:
+        failures[""] = error
     return failures
+
+
+def _report(recipe: Recipe, out: Path, datasets: Datasets) -> None:
+    """Writes a set's report, unless it is younger than every finished run."""
+    folder = experiment_folder(out, recipe.name)
+    finished = [path.stat().st_mtime for path in folder.glob(f"*/seed-*/{METRICS}")]
+    page = folder / "report.html"
+    if finished and (not page.is_file() or page.stat().st_mtime < max(finished)):
+        write_report(recipe, out, datasets)
 
 
 def _load(

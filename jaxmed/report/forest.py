@@ -113,9 +113,7 @@ def draw_groups(
         for line in legend:
             # A published point has no interval, so its sign has no line.
             stroke = "none" if line.faint else "-"
-            axes.plot(
-                [], [], linestyle=stroke, **_point(line), label=label(line.name)
-            )
+            axes.plot([], [], linestyle=stroke, **_point(line), label=label(line.name))
         legend_below(figure, [axes], columns=min(len(legend), 3))
     return figure
 
