@@ -68,7 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0; 1 if `inspect` found leakage; 2 for something the user can
         put right, said in a sentence on the error stream; 3 if `predict` could not use
-        some of the files; if interrupted 128 more than the signal: 130 for SIGINT, 143
+        some of the files, or `run` could not make some of a leaderboard's runs; if
+        interrupted 128 more than the signal: 130 for SIGINT, 143
         for SIGTERM, 138 for SIGUSR1.
     """
     words = list(sys.argv[1:] if argv is None else argv)

@@ -44,31 +44,47 @@ def run_recipes(recipes: Sequence[Recipe], out: Path) -> Path:
     Raises:
         InputError: see `check_recipes`.
     """
+    datasets: Datasets = {}
+    check_together(recipes, out, datasets)
+    report = None
+    for recipe in recipes:
+        train_recipe(recipe, out, datasets)
+        report = hosts.by_first(
+            lambda recipe=recipe: write_report(recipe, out, datasets)
+        )
+    assert report, "at least one recipe is run"
+    return Path(report)
+
+
+def check_together(recipes: Sequence[Recipe], out: Path, datasets: Datasets) -> None:
+    """Checks recipes as `check_recipes` does, in all processes.
+
+    Raises:
+        InputError: as there, or the processes see different things.
+    """
     with hosts.together():
-        datasets = check_recipes(recipes, out)
+        check_recipes(recipes, out, datasets)
     hosts.check_same(
         _describe(recipes, datasets, out),
         "The processes do not see the same: recipe, images, or finished runs in "
         f"{out}. All need the same command, the same images and the same --out, in a "
         "folder that they share.",
     )
-    report = None
-    for recipe in recipes:
-        for arm, config in recipe.arms.items():
-            for seed in config.train.seeds:
-                folder = run_folder(out, recipe, arm, seed)
-                if is_finished(folder):
-                    print(f"Finished already, skipped: {folder}", flush=True)
-                else:
-                    whole = datasets[without_subset(config.data)]
-                    data = datasets[config.data]
-                    train_run(recipe, arm, seed, data, whole=whole, out=out)
-        report = hosts.by_first(lambda recipe=recipe: _report(recipe, datasets, out))
-    assert report, "at least one recipe is run"
-    return Path(report)
 
 
-def _report(recipe: Recipe, datasets: Datasets, out: Path) -> str:
+def train_recipe(recipe: Recipe, out: Path, datasets: Datasets) -> None:
+    """Makes the runs of a recipe that was checked, but for finished ones."""
+    for arm, seed in recipe.runs:
+        folder = run_folder(out, recipe, arm, seed)
+        if is_finished(folder):
+            print(f"Finished already, skipped: {folder}", flush=True)
+        else:
+            config = recipe.arms[arm].data
+            data, whole = datasets[config], datasets[without_subset(config)]
+            train_run(recipe, arm, seed, data, whole=whole, out=out)
+
+
+def write_report(recipe: Recipe, out: Path, datasets: Datasets) -> str:
     """Writes an experiment's figures and report, and returns its path."""
     folder = experiment_folder(out, recipe.name)
     if recipe.base.data in datasets:
@@ -83,27 +99,36 @@ def _describe(recipes: Sequence[Recipe], datasets: Datasets, out: Path) -> str:
     runs = [
         (recipe.table(arm, seed), is_finished(run_folder(out, recipe, arm, seed)))
         for recipe in recipes
-        for arm, config in recipe.arms.items()
-        for seed in config.train.seeds
+        for arm, seed in recipe.runs
     ]
     return repr((runs, [data.fingerprint for data in datasets.values()]))
 
 
-def check_recipes(recipes: Sequence[Recipe], out: Path) -> Datasets:
-    """Checks folders, settings, images, weights and strategies of all recipes.
-
-    Returns:
-        The data sets that unfinished runs need, loaded.
+def check_settings(recipes: Sequence[Recipe], out: Path) -> None:
+    """Checks what can be checked without images and without weights.
 
     Raises:
-        InputError: something the recipes name is not there or does not fit.
+        InputError: folders hold something else, or settings do not hold together.
     """
     for recipe in recipes:
         check_folders(out, recipe)
     for recipe in recipes:
         for arm, config in recipe.arms.items():
             check_arm(config, arm)
-    datasets: Datasets = {}
+
+
+def check_recipes(recipes: Sequence[Recipe], out: Path, datasets: Datasets) -> None:
+    """Checks folders, settings, images, weights and strategies of all recipes.
+
+    Args:
+        recipes: each after those it needs.
+        out: the folder of all experiments.
+        datasets: those that unfinished runs need, and are not there yet, are added.
+
+    Raises:
+        InputError: something the recipes name is not there or does not fit.
+    """
+    check_settings(recipes, out)
     planned: dict[Path, ExperimentConfig] = {}
     for recipe in recipes:
         for arm, config in recipe.arms.items():
@@ -116,7 +141,6 @@ def check_recipes(recipes: Sequence[Recipe], out: Path) -> Datasets:
                 with naming(arm):
                     _check_fit(config, datasets, planned, out)
             planned |= {run_folder(out, recipe, arm, seed): config for seed in todo}
-    return datasets
 
 
 def _check_fit(
@@ -126,7 +150,7 @@ def _check_fit(
     out: Path,
 ) -> None:
     """Loads an arm's images and builds the arm once, to find what does not fit."""
-    _load_images(config.data, datasets)
+    add_images(config.data, datasets)
     check_selection(config, datasets[config.data])
     model = config.model
     earlier = planned.get(out / model.weights.removeprefix(RUN))
@@ -148,7 +172,7 @@ def _check_fit(
     prepare_arm(config, datasets[config.data], seed=seed, out=out)
 
 
-def _load_images(config: DataConfig, datasets: Datasets) -> None:
+def add_images(config: DataConfig, datasets: Datasets) -> None:
     """Loads a data set unless it is there; subsets of it share one loading."""
     from jaxmed.data.subset import draw_subset
 

@@ -19,8 +19,9 @@ def take_overrides(argv: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
     """Takes the flags of the configuration out of a command line.
 
     `--train.batch-size 16`, `--train.batch_size=16` and so on are for all arms,
-    `--arms.NAME.train.batch-size 16` for one; tables are nested as in a recipe. A
-    list is written with commas. In an option that is a list of tables, one of them is
+    `--arms.NAME.train.batch-size 16` for one, and `--sets.NAME.data.source npz:a.npz`
+    for one set of a recipe of several; tables are nested as in a recipe. A list is
+    written with commas. In an option that is a list of tables, one of them is
     named by its number, from 1: `--train.options.phases.2.epochs 3`. Values are not
     checked here.
 
@@ -37,7 +38,7 @@ def take_overrides(argv: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
     words = iter(argv)
     for word in words:
         flag, equals, text = word.partition("=")
-        arm, key = _split_flag(flag)
+        owner, key = _split_flag(flag)
         if not flag.startswith("--") or ("." not in flag and key not in known):
             rest.append(word)
             continue
@@ -47,22 +48,23 @@ def take_overrides(argv: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
             text = next(words, None)
         if text is None or (not equals and text.startswith("--")):
             raise InputError(f"{flag} needs a value.")
-        if (arm, key) in given:
+        if (owner, key) in given:
             raise InputError(f"{flag} is given twice.")
-        given.add((arm, key))
-        path = key.split(".") if arm is None else ["arms", arm, *key.split(".")]
+        given.add((owner, key))
+        path = [*owner, *key.split(".")]
         if not _set(overrides, path, _parse(text, known.get(key))):
             raise InputError(f"{flag} is given both as a whole and in part.")
     return rest, overrides
 
 
-def _split_flag(flag: str) -> tuple[str | None, str]:
-    """Returns the arm that a flag is for, None for all, and the field's dotted key."""
+def _split_flag(flag: str) -> tuple[tuple[str, ...], str]:
+    """Returns whose a flag is, () or ("arms", NAME), and the field's dotted key."""
     name = flag.removeprefix("--")
-    # An arm's name may hold dots and dashes, so the table behind it marks its end.
-    of_arm = re.fullmatch(rf"arms\.(.+?)\.((?:{'|'.join(sections())})\..+)", name)
-    arm, key = of_arm.groups() if of_arm else (None, name)
-    return arm, key.replace("-", "_")
+    # A name may hold dots and dashes, so the table behind it marks its end.
+    tables = "|".join(sections())
+    of_one = re.fullmatch(rf"(arms|sets)\.(.+?)\.((?:{tables})\..+)", name)
+    *owner, key = of_one.groups() if of_one else (name,)
+    return tuple(owner), key.replace("-", "_")
 
 
 def describe_fields() -> str:

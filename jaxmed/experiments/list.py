@@ -3,6 +3,7 @@
 import sys
 from typing import Any
 
+from jaxmed.experiments.board import is_board, load_board
 from jaxmed.experiments.expectations import Expectation
 from jaxmed.experiments.recipes import load_recipe, recipe_files
 
@@ -43,15 +44,21 @@ def _list_recipes() -> None:
     for heading in ("recipe", "data", "backbone", "arms", "published"):
         table.add_column(heading, overflow="fold")
     for name, path in recipe_files().items():
-        recipe = load_recipe(path)
-        configs = recipe.arms.values()
+        if is_board(path):
+            board = load_board(path)
+            recipes = list(board.recipes.values())
+            published = board.published.get("methods", [])
+        else:
+            recipes = [load_recipe(path)]
+            published = [_spell(e) for e in recipes[0].expect]
+        configs = [config for recipe in recipes for config in recipe.arms.values()]
         sources = [f"{c.data.source} at {c.data.image_size} px" for c in configs]
         table.add_row(
             name,
             "\n".join(dict.fromkeys(sources)),
             "\n".join(dict.fromkeys(c.model.backbone for c in configs)),
-            "\n".join(recipe.arms),
-            "\n".join(_spell(e) for e in recipe.expect) or "-",
+            "\n".join(recipes[0].arms),
+            "\n".join(published) or "-",
         )
     # A file or a pipe has no width; this one keeps the rows whole.
     width = None if sys.stdout.isatty() else 160

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ Table = dict[str, Any]
 # Of a recipe that names no arms.
 ONLY_ARM = "main"
 FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+# Of a recipe of several sets of images: see `jaxmed.experiments.board`.
+OF_SETS = ("sets", "published")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,21 @@ class Recipe:
     @property
     def name(self) -> str:
         return self.base.name
+
+    @property
+    def runs(self) -> list[tuple[str, int]]:
+        """Every arm with every of its seeds."""
+        return [
+            (arm, seed)
+            for arm, config in self.arms.items()
+            for seed in config.train.seeds
+        ]
+
+    def only(self, arm: str, seed: int) -> "Recipe":
+        """Returns the recipe of one of its runs."""
+        config = self.arms[arm]
+        train = replace(config.train, seeds=(seed,))
+        return replace(self, arms={arm: replace(config, train=train)})
 
     def table(self, arm: str, seed: int) -> Table:
         """Returns one run as a recipe of its own, as `format_toml` writes it."""
@@ -109,10 +126,35 @@ def load_recipe(
         arms: the names of the arms to keep; None keeps all.
 
     Raises:
-        InputError: the file, or the overrides, do not fit the schema.
+        InputError: the file, or the overrides, do not fit the schema; or the recipe
+            is of several sets of images, and the overrides do not say which images.
     """
     table = read_toml(path)
-    where = str(path)
+    if "sets" in table:
+        table = _of_one_source(table, overrides or {}, str(path))
+    return resolve_recipe(table, path, str(path), overrides, arms=arms)
+
+
+def resolve_recipe(
+    table: Table,
+    path: Path,
+    where: str,
+    overrides: Table | None = None,
+    *,
+    arms: list[str] | None = None,
+) -> Recipe:
+    """Resolves the arms of a recipe that was read.
+
+    Args:
+        table: as `tomllib` gives it, of one set of images.
+        path: the file it came from.
+        where: what messages call it.
+        overrides, arms: as in `load_recipe`.
+
+    Raises:
+        InputError: as `load_recipe`.
+    """
+    table = dict(table)
     expect = table.pop("expect", [])
     by_name = table.pop("arms", {ONLY_ARM: {}})
     table.setdefault("name", path.stem)
@@ -121,7 +163,7 @@ def load_recipe(
     for arm, own in by_name.items():
         if not isinstance(own, Mapping):
             raise InputError(f"{where}: arms.{arm} must be a table, got {own!r}.")
-        _check_folder_name(arm, "arm", where)
+        check_folder_name(arm, "arm", where)
     # The file alone first, so that its mistakes are not blamed on the flags.
     resolved = {
         arm: build_config(merge_tables(table, own), f"{where}, arm {arm}")
@@ -141,7 +183,9 @@ def load_recipe(
         resolved[arm] = build_config(merged, f"Flags, arm {arm}")
     names = {config.name for config in resolved.values()}
     for name in names:
-        _check_folder_name(name, "name", where)
+        # A set of a recipe of several has a folder below the recipe's.
+        for part in name.split("/", maxsplit=1):
+            check_folder_name(part, "name", where)
     if len(names) > 1:
         raise InputError(f"{where}: the arms must share one name, got {sorted(names)}.")
     return Recipe(
@@ -201,7 +245,20 @@ def merge_tables(base: Mapping[str, Any], over: Mapping[str, Any]) -> Table:
     return merged
 
 
-def _check_folder_name(name: Any, what: str, where: str) -> None:
+def _of_one_source(table: Table, overrides: Table, where: str) -> Table:
+    """Returns the recipe without its sets, about the images that a flag names."""
+    data = overrides.get("data", {})
+    if "source" not in data:
+        raise InputError(
+            f"{where} is of several sets of images, see its [sets]. Say by "
+            "--data.source which images this is about."
+        )
+    kept = {key: value for key, value in table.items() if key not in OF_SETS}
+    return merge_tables(kept, {"data": {"source": data["source"]}})
+
+
+def check_folder_name(name: Any, what: str, where: str) -> None:
+    """Raises InputError if a name in a recipe cannot be a folder's."""
     if not isinstance(name, str) or not FOLDER_NAME.fullmatch(name):
         raise InputError(
             f"{where}: {what} {name!r} must be letters, digits, '_', '-' and '.', "

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxmed.errors import InputError, unknown
+from jaxmed.experiments.board import BOARD
 from jaxmed.experiments.folders import CONFIG
 from jaxmed.experiments.toml import read_toml
 
@@ -39,11 +40,26 @@ def execute(arguments: Any) -> None:
     if (folder / CONFIG).is_file():
         folder = folder.resolve().parents[1]
     for_paper = [name for name in formats if name != "html"]
+    if (folder / BOARD).is_file():
+        _report_board(folder, for_paper)
+        return
     if for_paper:
         for written in export_paper(folder, for_paper):
             print(f"Written: {written}")
     if "html" in formats:
         print(f"Report: {rebuild_report(folder)}")
+
+
+def _report_board(folder: Path, for_paper: Sequence[str]) -> None:
+    from jaxmed.experiments.leaderboard import rebuild_leaderboard
+
+    if for_paper:
+        raise InputError(
+            f"{folder} is of several sets, and --format {for_paper[0]} is for one: "
+            f"give its folder in {folder}. Without --format, leaderboard.csv is "
+            "written beside the page."
+        )
+    print(f"Leaderboard: {rebuild_leaderboard(folder)}")
 
 
 def read_formats(text: str) -> list[str]:

@@ -1,5 +1,7 @@
 """`run`: trains every arm and seed of a recipe, evaluates, writes the report."""
 
+import sys
+from pathlib import Path
 from typing import Any
 
 from jaxmed import hosts
@@ -10,7 +12,9 @@ from jaxmed.experiments.arguments import (
     add_recipe,
     processes_of,
 )
+from jaxmed.experiments.board import Board, is_board, load_board
 from jaxmed.experiments.flags import describe_fields
+from jaxmed.experiments.folders import experiment_folder
 from jaxmed.experiments.recipes import find_recipe, load_recipe, needed_recipes
 
 HELP = "train every arm and seed of a recipe, evaluate, write the report"
@@ -19,14 +23,22 @@ Trains every arm and seed of a recipe, evaluates and explains them, and writes
 OUT/NAME/report.html. Run again, it goes on where it stopped: finished runs are
 skipped, an interrupted one resumes after its last checkpoint, and ends as if it had
 not been interrupted. Ctrl-C (exit code 130), SIGTERM (143) and SIGUSR1 (138; SLURM's
---signal=USR1@120) save after the step at work and stop."""
+--signal=USR1@120) save after the step at work and stop.
+Of a recipe of several sets of images, such as medmnist_leaderboard, every set is an
+experiment OUT/NAME/SET, and OUT/NAME/leaderboard.html and .csv have all of them. A run
+that fails, such as one whose images cannot be downloaded, does not stop the others, and
+is told at the end (exit code 3)."""
 FIELDS = """\
 Every field of a recipe is a flag, for every arm of the recipe (not for the recipes
 that it needs). Dashes and underscores are alike; a list is written with commas:
   --train.batch-size 16 --train.seeds 0,1,2 --train.options.learning-rate 1e-3
 With --arms.NAME before it, it is for that arm alone:
   --arms.two_phase.model.weights file:resnet18.pth
+and so --sets.NAME for one set of a recipe of several:
+  --sets.breastmnist.data.source npz:breastmnist.npz
 """
+# The exit code when some runs of a leaderboard failed.
+FAILED = 3
 
 
 def add_arguments(parser: Any) -> None:
@@ -37,23 +49,69 @@ def add_arguments(parser: Any) -> None:
     parser.add_argument(
         "--arms", metavar="A,B", help="only these arms (default: all of them)"
     )
+    parser.add_argument(
+        "--sets", metavar="A,B", help="only these sets of a recipe of several"
+    )
     parser.description = DESCRIPTION
     parser.epilog = f"{FIELDS}\n{describe_fields()}"
 
 
-def execute(arguments: Any) -> None:
-    """Carries the command out."""
-    arms = None
-    if arguments.arms is not None:
-        arms = [arm.strip() for arm in arguments.arms.split(",") if arm.strip()]
-        if not arms:
-            raise InputError("--arms needs at least one name.")
+def execute(arguments: Any) -> int:
+    """Carries the command out.
+
+    Returns:
+        The exit code.
+    """
+    path = find_recipe(arguments.recipe)
+    chosen: dict[str, Any] = {"arms": _names(arguments.arms, "--arms")}
+    sets, board = _names(arguments.sets, "--sets"), None
     joined = processes_of(arguments)
-    recipe = load_recipe(find_recipe(arguments.recipe), arguments.overrides, arms=arms)
-    recipes = [*needed_recipes(recipe), recipe]
+    if is_board(path):
+        board = load_board(path, arguments.overrides, sets=sets, **chosen)
+        recipes = list(board.recipes.values())
+    elif sets:
+        raise InputError(f"--sets: {path} is not a recipe of several sets.")
+    else:
+        recipes = [load_recipe(path, arguments.overrides, **chosen)]
+    needed = {one.path: one for recipe in recipes for one in needed_recipes(recipe)}
     if joined is not None:
         hosts.start(**joined)
     # Only now: it brings JAX, which takes seconds.
     from jaxmed.experiments.experiment import run_recipes
 
-    print(f"Report: {run_recipes(recipes, arguments.out)}")
+    if board is None:
+        print(f"Report: {run_recipes([*needed.values(), *recipes], arguments.out)}")
+        return 0
+    if needed:
+        run_recipes(list(needed.values()), arguments.out)
+    return _run_board(board, arguments.out)
+
+
+def _names(text: str | None, flag: str) -> list[str] | None:
+    """Reads "A,B"; None, where the flag is not given, stands for all."""
+    if text is None:
+        return None
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise InputError(f"{flag} needs at least one name.")
+    return names
+
+
+def _run_board(board: Board, out: Path) -> int:
+    from jaxmed.experiments.leaderboard import (
+        rebuild_leaderboard,
+        run_board,
+        tell_failures,
+    )
+
+    failures = run_board(board, out)
+    folder = experiment_folder(out, board.name)
+    told = tell_failures(failures)
+    if told and not any(folder.glob("*/*/seed-*/metrics.json")):
+        raise InputError(f"No run could be made. {' '.join(told)}")
+    page = hosts.by_first(lambda: str(rebuild_leaderboard(folder)))
+    print(f"Leaderboard: {page}")
+    if told and hosts.is_first():
+        told = [f"{len(failures):,} failed:", *told]
+        print("\n".join(told), file=sys.stderr)
+    return FAILED if failures else 0

@@ -80,6 +80,7 @@ def draw_groups(
     groups: Mapping[str, Sequence[Line]],
     title: str,
     remarks: Mapping[str, str] | None = None,
+    marks: Mapping[str, Sequence[Line]] | None = None,
 ) -> Figure:
     """Draws several lines under one name: the arms, class by class.
 
@@ -87,11 +88,14 @@ def draw_groups(
         groups: lines by the name above them; every group has the same arms.
         title: what the values are.
         remarks: what is written at the right of a name.
+        marks: points to compare with, by name, all in one row below the arms.
     """
-    remarks = remarks or {}
+    remarks, marks = remarks or {}, marks or {}
     lines = [line for group in groups.values() for line in group]
+    compared = [line for name in groups for line in marks.get(name, ())]
     arms = len(lines) // len(groups)
-    rows = len(groups) * (1 + 0.5 * arms)
+    height = 1 + 0.5 * (arms + bool(compared))
+    rows = len(groups) * height
     figure, (axes,) = new_figure(1.0 + 0.26 * rows + 0.1 * arms)
     top = 0.0
     for name, group in groups.items():
@@ -99,13 +103,18 @@ def draw_groups(
         _write(axes, top, label(name, 44 - len(remark)), remark)
         for index, line in enumerate(group):
             _draw_line(axes, top + 0.55 + 0.5 * index, line)
-        top += 1 + 0.5 * arms
-    _finish(axes, title, rows, _range(lines, zero=False, bound=True))
-    if arms > 1:
-        for line in next(iter(groups.values())):
-            shown = replace(line, faint=False)
-            axes.plot([], [], **_point(shown), label=label(line.name))
-        legend_below(figure, [axes], columns=min(arms, 3))
+        for line in marks.get(name, ()):
+            _draw_line(axes, top + 0.55 + 0.5 * arms, line)
+        top += height
+    _finish(axes, title, rows, _range([*lines, *compared], zero=False, bound=True))
+    legend = [replace(line, faint=False) for line in next(iter(groups.values()))]
+    legend += {line.name: line for line in compared}.values()
+    if len(legend) > 1:
+        for line in legend:
+            # A published point has no interval, so its sign has no line.
+            stroke = "none" if line.faint else "-"
+            axes.plot([], [], linestyle=stroke, **_point(line), label=label(line.name))
+        legend_below(figure, [axes], columns=min(len(legend), 3))
     return figure
 
 

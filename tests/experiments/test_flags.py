@@ -41,6 +41,13 @@ def test_a_flag_can_be_for_one_arm():
     }
 
 
+def test_a_flag_can_be_for_one_set_of_several():
+    flags = ["--sets.breast.v2.data.source", "npz:a.npz", "--sets", "breast.v2"]
+    rest, overrides = take_overrides(flags)
+    assert rest == ["--sets", "breast.v2"]
+    assert overrides == {"sets": {"breast.v2": {"data": {"source": "npz:a.npz"}}}}
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [

@@ -4,6 +4,7 @@ import pytest
 
 from jaxmed.errors import InputError
 from jaxmed.experiments.arms import check_arm
+from jaxmed.experiments.board import is_board, load_board
 from jaxmed.experiments.config import TrainConfig
 from jaxmed.experiments.recipes import (
     find_recipe,
@@ -49,10 +50,11 @@ def changed(path, old, new):
 @pytest.mark.parametrize("name", list(recipe_files()))
 def test_recipes_that_come_with_jaxmed_hold_together(name):
     path = find_recipe(name)
-    recipe = load_recipe(path)
-    for arm, config in recipe.arms.items():
-        check_arm(config, arm)
-    needed_recipes(recipe)
+    several = load_board(path).recipes.values() if is_board(path) else None
+    for recipe in several or [load_recipe(path)]:
+        for arm, config in recipe.arms.items():
+            check_arm(config, arm)
+        needed_recipes(recipe)
     header = path.read_text().partition("\n\n")[0]
     for heading in ("Purpose:", "Source:", "Command:", "Expected:"):
         assert f"# {heading}" in header
@@ -135,7 +137,8 @@ def test_a_run_written_as_toml_is_the_same_run_as_a_recipe(recipe_file, tmp_path
         ("value = 0.9", 'value = "0.9"', "must be a number or a list of numbers"),
         ('metric = "test_auroc"', 'metrik = "x"', "Did you mean 'metric'?"),
         ('source = "a paper"', "", "an [[expect]] has no source"),
-        ("[data]", 'name = "a/b"\n[data]', "because it names a folder"),
+        ("[data]", 'name = "a/b/c"\n[data]', "because it names a folder"),
+        ("[data]", 'name = "a/.."\n[data]', "because it names a folder"),
         ("[data]", "arms = 3\n[data]", "is not valid TOML"),
     ],
 )

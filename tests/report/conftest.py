@@ -22,6 +22,7 @@ from jaxmed.data import Dataset, Split
 from jaxmed.data.audit import audit
 from jaxmed.evaluation import Predictions, evaluate, write_predictions
 from jaxmed.experiments.inspect import write_sheet
+from jaxmed.report.leaderboard import build_leaderboard
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 ARGUMENTS = [
@@ -299,6 +300,26 @@ def sheet(tmp_path_factory) -> Path:
     )  # fmt: skip
     found = audit(data, group_pattern=r"p(\d+)_")
     return write_sheet(tmp_path_factory.mktemp("sheet"), "hostile", data, found)
+
+
+@pytest.fixture(scope="session")
+def leaderboard(tmp_path_factory, binary_folder, multiclass_folder) -> Path:
+    """The page of twelve sets and as many published numbers as MedMNIST has."""
+    folder = tmp_path_factory.mktemp("leaderboard")
+    sets = [f"set_{index}_of_images" for index in range(12)]
+    for index, name in enumerate(sets):
+        whole = multiclass_folder if index == 1 else binary_folder
+        (folder / name).symlink_to(whole)
+    published = {
+        "source": "Somebody and others, 2023",
+        "note": "A long note " * 20,
+        "methods": [f"ResNet-{layers} (28)" for layers in (18, 34, 50, 101)],
+        "auroc": {name: [0.9, 0.91, 0.92, 0.93] for name in sets[:8]},
+    }
+    return build_leaderboard(
+        folder, title="a_long_name_of_a_board_" * 4, description="Twelve sets",
+        sets=sets, arms=["scratch", "two_phase", "frozen"], published=published,
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="session")

@@ -6,11 +6,13 @@ import pytest
 
 from jaxmed.report import build_report
 
+PAGES = ["binary_folder", "multiclass_folder", "sheet", "leaderboard"]
 
-@pytest.fixture(scope="module", params=["binary_folder", "multiclass_folder", "sheet"])
+
+@pytest.fixture(scope="module", params=PAGES)
 def report(request) -> Path:
-    if request.param == "sheet":
-        return request.getfixturevalue("sheet")
+    if request.param in ("sheet", "leaderboard"):
+        return request.getfixturevalue(request.param)
     folder = request.getfixturevalue(request.param)
     expected = [
         {"arm": "two_phase", "metric": "train_accuracy", "value": [0.9] * 8}
@@ -58,7 +60,7 @@ def test_keyboard_reaches_contents_and_tables(browser, report: Path):
     page.goto(report.as_uri())
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
-    assert page.evaluate("location.hash") in ("#results", "#findings")
+    assert page.evaluate("location.hash") in ("#results", "#findings", "#numbers")
     focusable = "[...document.querySelectorAll('.scroll')].every(e => e.tabIndex === 0)"
     assert page.evaluate(focusable)
     anchors = page.evaluate("[...document.querySelectorAll('nav a')].map(a => a.hash)")

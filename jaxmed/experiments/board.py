@@ -1,0 +1,175 @@
+"""A recipe of several sets of images: the same arms and seeds on every one of them.
+
+    [sets]
+    bloodmnist.data.source = "medmnist:bloodmnist"
+    breastmnist.data.source = "medmnist:breastmnist"
+    breastmnist.train.options.epochs = 30
+
+Each set is an experiment like any other, in the folder NAME/SET, and what its table
+says goes before the recipe's, and what an arm says before both. [published] has numbers
+to compare with:
+
+    [published]
+    source = "where they are published"
+    methods = ["ResNet-18", "ResNet-50"]
+    auroc.bloodmnist = [0.998, 0.997]
+    accuracy.bloodmnist = [0.958, nan]
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxmed.errors import InputError, unknown
+from jaxmed.experiments.loader import unknown_key
+from jaxmed.experiments.recipes import (
+    Recipe,
+    Table,
+    check_folder_name,
+    merge_tables,
+    resolve_recipe,
+)
+from jaxmed.experiments.toml import format_toml, read_toml
+from jaxmed.files import write_text
+
+# In the board's folder, for whoever makes the page later.
+BOARD = "leaderboard.toml"
+METRICS = ("auroc", "accuracy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Board:
+    """A recipe of several sets.
+
+    Attributes:
+        name: of the folder that has one for each set.
+        recipes: of the chosen sets, by the set's name.
+        sets: all sets of the file, in its order.
+        published: its table [published]; empty without.
+    """
+
+    name: str
+    recipes: dict[str, Recipe]
+    sets: tuple[str, ...]
+    published: Table
+
+    @property
+    def base(self) -> Recipe:
+        """The recipe of the first set, for what all share."""
+        return next(iter(self.recipes.values()))
+
+
+def is_board(path: Path) -> bool:
+    """Tells whether a recipe is of several sets."""
+    return "sets" in read_toml(path)
+
+
+def load_board(
+    path: Path,
+    overrides: Table | None = None,
+    *,
+    arms: list[str] | None = None,
+    sets: list[str] | None = None,
+) -> Board:
+    """Reads a recipe of several sets.
+
+    Args:
+        path: the TOML file.
+        overrides: as in `load_recipe`; tables below "sets" change the set of that name
+            alone.
+        arms: the names of the arms to keep; None keeps all.
+        sets: the names of the sets to keep; None keeps all.
+
+    Raises:
+        InputError: the file, or the overrides, do not fit the schema.
+    """
+    table, where = read_toml(path), str(path)
+    by_set, published = table.pop("sets"), table.pop("published", {})
+    if not isinstance(by_set, Mapping) or not by_set:
+        raise InputError(f"{where}: sets must be tables, as [sets.NAME].")
+    for_all = dict(overrides or {})
+    for_one = for_all.pop("sets", {})
+    if "source" in for_all.get("data", {}):
+        raise InputError(
+            f"{where} is of several sets of images, and --data.source would be the "
+            "images of each. Use --sets.NAME.data.source."
+        )
+    name = for_all.pop("name", table.get("name", path.stem))
+    check_folder_name(name, "name", where)
+    chosen = list(by_set) if sets is None else sets
+    for one in (*chosen, *for_one):
+        if one not in by_set:
+            raise unknown(f"set of {path.stem}", one, by_set)
+    recipes = {}
+    for one, own in by_set.items():
+        check_folder_name(one, "set", where)
+        if not isinstance(own, Mapping):
+            raise InputError(f"{where}: sets.{one} must be a table, got {own!r}.")
+        recipes[one] = resolve_recipe(
+            merge_tables(table, own) | {"name": f"{name}/{one}"},
+            path,
+            f"{where}, set {one}",
+            merge_tables(for_all, for_one.get(one, {})),
+            arms=arms,
+        )
+    return Board(
+        name=name,
+        recipes={one: recipes[one] for one in by_set if one in chosen},
+        sets=tuple(by_set),
+        published=_check_published(published, list(by_set), where),
+    )
+
+
+def write_board(folder: Path, board: Board) -> None:
+    """Writes what the page needs beside the runs."""
+    base = board.base
+    table = {
+        "name": board.name,
+        "description": base.base.description,
+        "source": base.base.source,
+        "sets": list(board.sets),
+        "arms": list(base.order),
+    }
+    if board.published:
+        table["published"] = board.published
+    write_text(folder / BOARD, format_toml(table))
+
+
+def _check_published(table: Any, sets: list[str], where: str) -> Table:
+    """Returns [published] as it stands, or raises."""
+    where = f"{where}, [published]"
+    if not table:
+        return {}
+    if not isinstance(table, Mapping):
+        raise InputError(f"{where}: it must be a table.")
+    texts = ("source", "note")
+    for key in table:
+        if key not in (*texts, "methods", *METRICS):
+            raise unknown_key(key, [*texts, "methods", *METRICS], "published", where)
+    for key in texts:
+        if not isinstance(table.get(key, ""), str):
+            raise InputError(f"{where}: {key} must be a text.")
+    if "source" not in table:
+        raise InputError(f"{where}: source is missing: where the numbers are from.")
+    methods = table.get("methods", [])
+    if not isinstance(methods, list) or not all(isinstance(m, str) for m in methods):
+        raise InputError(f"{where}: methods must be a list of texts.")
+    for metric in METRICS:
+        by_set = table.get(metric, {})
+        if not isinstance(by_set, Mapping):
+            raise InputError(f"{where}: {metric} must be a table, a row for each set.")
+        for name, row in by_set.items():
+            if name not in sets:
+                raise unknown(f"set in {where}, {metric}:", name, sets)
+            _check_row(row, len(methods), f"{where}: {metric}.{name}")
+    return dict(table)
+
+
+def _check_row(row: Any, size: int, where: str) -> None:
+    numbers = row if isinstance(row, list) else [row]
+    if len(numbers) != size or not all(type(n) in (int, float) for n in numbers):
+        raise InputError(
+            f"{where} must be a list of {size} numbers, one for each of methods (nan "
+            f"for what is not published), got {row!r}."
+        )

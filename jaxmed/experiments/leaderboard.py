@@ -1,0 +1,132 @@
+"""All cells of a recipe of several sets: each set with every arm and seed."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from jaxmed import hosts
+from jaxmed.errors import InputError
+from jaxmed.experiments.board import BOARD, Board, write_board
+from jaxmed.experiments.config import DataConfig
+from jaxmed.experiments.experiment import (
+    Datasets,
+    add_images,
+    check_settings,
+    check_together,
+    train_recipe,
+    write_report,
+)
+from jaxmed.experiments.folders import (
+    METRICS,
+    experiment_folder,
+    is_finished,
+    run_folder,
+)
+from jaxmed.experiments.recipes import Recipe
+from jaxmed.experiments.toml import read_toml
+
+# Of a cell, "SET/ARM/seed-N", or of a set's report, "SET".
+Failures = dict[str, InputError]
+
+
+def run_board(board: Board, out: Path) -> Failures:
+    """Makes the runs of every set that are not finished, and goes on where one fails.
+
+    One set's images are in memory at a time. What settings can have wrong is found for
+    all sets before the first is trained.
+
+    Args:
+        board: what its recipes need has run.
+        out: the folder of all experiments.
+
+    Returns:
+        What failed, and why.
+
+    Raises:
+        InputError: settings, or what lies in the folders, do not fit.
+    """
+    with hosts.together():
+        check_settings(list(board.recipes.values()), out)
+    hosts.by_first(lambda: write_board(experiment_folder(out, board.name), board))
+    failures: Failures = {}
+    for name, recipe in board.recipes.items():
+        of_set = _run_set(recipe, out)
+        failures |= {f"{name}{place}": error for place, error in of_set.items()}
+    return failures
+
+
+def _run_set(recipe: Recipe, out: Path) -> Failures:
+    failures: Failures = {}
+    datasets: Datasets = {}
+    broken: dict[DataConfig, InputError] = {}
+    for arm, seed in recipe.runs:
+        cell = recipe.only(arm, seed)
+        try:
+            if not is_finished(run_folder(out, recipe, arm, seed)):
+                _load(cell.base.data, datasets, broken)
+            check_together([cell], out, datasets)
+            train_recipe(cell, out, datasets)
+        except InputError as error:
+            failures[f"/{arm}/seed-{seed}"] = error
+            print(f"Failed: {recipe.name}/{arm}/seed-{seed}: {error}", flush=True)
+    try:
+        hosts.by_first(lambda: _report(recipe, out, datasets))
+    except InputError as error:
+        failures[""] = error
+    return failures
+
+
+def _report(recipe: Recipe, out: Path, datasets: Datasets) -> None:
+    """Writes a set's report, unless it is younger than every finished run."""
+    folder = experiment_folder(out, recipe.name)
+    finished = [path.stat().st_mtime for path in folder.glob(f"*/seed-*/{METRICS}")]
+    page = folder / "report.html"
+    if finished and (not page.is_file() or page.stat().st_mtime < max(finished)):
+        write_report(recipe, out, datasets)
+
+
+def _load(
+    config: DataConfig, datasets: Datasets, broken: dict[DataConfig, InputError]
+) -> None:
+    """Loads images, and tries no second time to load those that cannot be."""
+    if config not in datasets and config not in broken:
+        try:
+            with hosts.together():
+                add_images(config, datasets)
+        except InputError as error:
+            broken[config] = error
+    if config in broken:
+        raise broken[config]
+
+
+def tell_failures(failures: Mapping[str, InputError]) -> list[str]:
+    """Returns a line for each reason, with the cells that it stopped."""
+    by_reason: dict[str, list[str]] = {}
+    for place, error in failures.items():
+        by_reason.setdefault(str(error), []).append(place)
+    return [f"{', '.join(places)}: {reason}" for reason, places in by_reason.items()]
+
+
+def rebuild_leaderboard(folder: Path) -> Path:
+    """Builds the page and the CSV of a leaderboard from its finished runs.
+
+    Args:
+        folder: `OUT/<experiment>`, with a folder for each set.
+
+    Returns:
+        The path of leaderboard.html; leaderboard.csv is beside it.
+
+    Raises:
+        InputError: no run is finished, or one is damaged.
+    """
+    from jaxmed.report.leaderboard import build_leaderboard
+
+    table = read_toml(folder / BOARD)
+    source = f" ({table['source']})" if table["source"] else ""
+    return build_leaderboard(
+        folder,
+        title=table["name"],
+        description=(table["description"] + source).strip(),
+        sets=table["sets"],
+        arms=table["arms"],
+        published=table.get("published", {}),
+    )
