@@ -31,7 +31,7 @@ from jaxmed.strategies import Phase
 from jaxmed.training.batches import batches
 from jaxmed.training.cache_plan import CachePlan, CacheSettings, plan_cache
 from jaxmed.training.inputs import Inputs
-from jaxmed.training.predict import eval_parts
+from jaxmed.training.predict import eval_parts, largest_batch
 from jaxmed.training.sharding import (
     over_batch,
     own_rows,
@@ -40,8 +40,6 @@ from jaxmed.training.sharding import (
     spread,
 )
 
-# One shape for train and val, small enough that the last batch wastes little.
-BATCH_SIZE = 64
 # Apart from the phases' numbers, which are folded into the same key.
 VIEWS_KEY = 2**31 - 1
 
@@ -137,7 +135,7 @@ def fill_cache(
     definition, params, stats = eval_parts(model)
     weights = replicate(params | stats, mesh)
     key = replicate(jax.random.fold_in(jax.random.key(seed), VIEWS_KEY), mesh)
-    batch_size = min(BATCH_SIZE, max(plan.train, plan.val))
+    batch_size = min(largest_batch(), max(plan.train, plan.val))
 
     def fill(rows: np.ndarray, split: Split, view: int, augmentation: Augmentation):
         run = _compiled(definition, plan, preprocessing, augmentation, mesh)

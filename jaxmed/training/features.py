@@ -18,9 +18,9 @@ from jaxmed.progress import progress
 from jaxmed.training.batches import batches
 from jaxmed.training.objective import probabilities
 from jaxmed.training.predict import (
-    BATCH_SIZE,
     compiled_logits,
     eval_parts,
+    largest_batch,
     mean_probabilities,
 )
 from jaxmed.training.sharding import (
@@ -113,11 +113,11 @@ def compute_features(
     Args:
         model, preprocessing, task: see `Network`.
         images: uint8 (n, h, w, c), n at least 1, an array or `LazyImages`.
-        batch_size: images a batch; by default `BATCH_SIZE`, or all if they are fewer.
+        batch_size: images a batch; by default `largest_batch`, or all if fewer.
         description: of the progress shown.
     """
     network = Network(model, preprocessing, task)
-    size = batch_size or min(BATCH_SIZE, len(images))
+    size = batch_size or min(largest_batch(), len(images))
     found = []
     with progress(description, len(images), unit="images") as advance:
         for rows, mask in batches(np.arange(len(images), dtype=np.int32), size):
