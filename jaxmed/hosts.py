@@ -14,11 +14,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NoReturn, TypeVar
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from jaxmed.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 T = TypeVar("T")
 
@@ -131,8 +132,10 @@ def by_first(work: Callable[[], T]) -> T:
     return answer["value"]
 
 
-def gather(numbers: Sequence[int] | np.ndarray) -> np.ndarray:
+def gather(numbers: "Sequence[int] | np.ndarray") -> "np.ndarray":
     """Returns what every process gave, int32 (processes, numbers)."""
+    import numpy as np
+
     own = np.asarray(numbers, np.int32)
     if not are_several():
         return own[None]
@@ -158,9 +161,9 @@ def together() -> Iterator[None]:
     except InputError:
         gather([1])
         raise
-    failed = np.flatnonzero(gather([0]))
-    if len(failed):
-        raise InputError(f"Process {failed[0]} cannot go on, and says why.")
+    failed = gather([0])[:, 0]
+    if failed.any():
+        raise InputError(f"Process {failed.argmax()} cannot go on, and says why.")
 
 
 def check_same(what: str, sentence: str) -> None:
@@ -169,6 +172,8 @@ def check_same(what: str, sentence: str) -> None:
     Raises:
         InputError: it is not; the sentence says so.
     """
+    import numpy as np
+
     digest = np.frombuffer(hashlib.sha256(what.encode()).digest(), np.int32)
     found = gather(digest)
     if (found != found[0]).any():
@@ -176,6 +181,7 @@ def check_same(what: str, sentence: str) -> None:
 
 
 def _from_first(value: Any) -> Any:
+    import numpy as np
     from jax.experimental import multihost_utils
     from orbax.checkpoint.multihost import get_barrier_sync_fn
 

@@ -4,8 +4,8 @@ Names are torchvision's, such as "layer3", "layer4.1.conv2" or "features.28", wi
 without "backbone." before them. A layer's map is what the layer itself gives. In torch
 that is not always what a hook sees: torchvision's ReLU and its sums of a ResNet work in
 place, and write over what a convolution or a BatchNorm has just given. Layers without
-parameters (ReLU, pooling) have no module here and so no name. A DenseNet's "features"
-includes the ReLU that torchvision applies behind it.
+parameters (ReLU, pooling) have no module here and so no name. "features" is the map
+that is pooled: a DenseNet's includes the ReLU that torchvision applies behind it.
 """
 
 from collections.abc import Callable
@@ -24,6 +24,8 @@ from jaxmed.models.parameters import Parts, dotted, split
 Through = Callable[[jax.Array], jax.Array]
 
 _BACKBONE = "backbone."
+# torchvision's name of all layers before the pooling, in many architectures.
+_ALL = "features"
 # A module that is called more than once, and never on a map.
 _UNNAMED = nnx.Dropout
 
@@ -61,6 +63,8 @@ def check_layer(model: Classifier, layer: str | None, image_size: int = 224) -> 
     if layer is None:
         return
     name, names = layer.removeprefix(_BACKBONE), layer_names(model)
+    if name == _ALL and name in names:
+        return
     if name not in names:
         # A long list helps nobody: without a near name, the ones of its depth.
         raise unknown(
@@ -96,7 +100,7 @@ def activations_and_gradients(
     """
     # Images do not depend on each other in eval mode: the gradient of the sum is each
     # image's own.
-    if layer is None:
+    if layer is None or layer.removeprefix(_BACKBONE) == _ALL:
         model = eval_model(parts)
         # Weights and maps are sums over it, whatever the network computes in.
         activations = model.features(images).astype(jnp.float32)

@@ -46,7 +46,7 @@ def test_unknown_table_suggests_the_nearest():
 
 def test_unknown_key_like_no_other_lists_all():
     said = message(data={"zzz": 1})
-    assert "Known: source, image_size, train_images, subset_seed, split, " in said
+    assert "Known: source, image_size, resize, resize_factor, train_images, " in said
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from jaxmed.training.cache_fill import VIEWS_KEY, fill_cache
 from jaxmed.training.cache_plan import CachePlan, CacheSettings
 from jaxmed.training.checkpoint import Checkpoints
 from jaxmed.training.fit import fit
+from jaxmed.training.recovery import Position
 from jaxmed.training.sharding import data_mesh
 
 ON, OFF = CacheSettings(mode="float32"), CacheSettings(mode="off")
@@ -216,9 +217,9 @@ def test_a_killed_training_goes_on_to_the_same_bits(run, tmp_path, monkeypatch):
     whole = run_in("whole")
     save = Checkpoints.save
 
-    def save_and_die(self, epoch, *args, **settings):
-        save(self, epoch, *args, **settings)
-        if epoch == 1:
+    def save_and_die(self, position, *args, **settings):
+        save(self, position, *args, **settings)
+        if position == Position(epochs=1):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

@@ -14,6 +14,7 @@ import pytest
 
 from jaxmed.strategies import Group, Optimizer, Phase, Strategy
 from jaxmed.training.batches import batches
+from jaxmed.training.cache_plan import CacheSettings
 from jaxmed.training.fit import fit
 from jaxmed.training.predict import evaluation_batch, predict_split
 
@@ -47,23 +48,33 @@ def compiled():
     logger.removeHandler(handler)
 
 
-@pytest.mark.parametrize("feed", ["resident", "stream"])
+# What enters a cached phase is no image, so it has an evaluation of its own.
+@pytest.mark.parametrize(
+    ("feed", "cache", "evaluations", "image_size"),
+    [
+        ("resident", "off", 1, 13),
+        ("stream", "off", 1, 14),
+        ("resident", "float32", 2, 15),
+    ],
+)
 def test_a_phase_compiles_one_step_and_all_splits_share_one_evaluation(
-    new_tiny, quarters, compiled, feed
+    new_tiny, quarters, compiled, feed, cache, evaluations, image_size
 ):
     # Programs are kept by what they do; a name makes these new ones.
-    first, second = phase(f"head by {feed}", "head"), phase(feed, "backbone", "head")
+    first = phase(f"head of {image_size}", "head")
+    second = phase(f"all of {image_size}", "backbone", "head")
     model = new_tiny()
     # Another preprocessing than other tests have, for the same reason.
-    data = replace(quarters, image_size=14 if feed == "stream" else 13)
+    data = replace(quarters, image_size=image_size)
     fit(
         model, data, Strategy(name="two", phases=(first, second)),
-        batch_size=7, feed=feed, select="val_loss",
+        batch_size=7, feed=feed, select="val_loss", cache=CacheSettings(mode=cache),
     )  # fmt: skip
     for split in ("val", "test", "train"):
         predict_split(model, data, split)
     step = {"resident": "gathered", "stream": "on_batch"}[feed]
-    assert {n: compiled[n] for n in (step, "logits")} == {step: 2, "logits": 1}
+    assert compiled[step] == 2
+    assert compiled["logits"] == evaluations
 
 
 @pytest.mark.parametrize(
