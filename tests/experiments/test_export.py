@@ -267,7 +267,7 @@ def test_what_is_missing_is_named_with_its_extra(runs, monkeypatch, capsys):
         (["--format", "onx"], "Unknown format 'onx'. Did you mean 'onnx'?"),
         (["--format", ""], "Unknown format ''. Known: onnx, safetensors"),
         ([], "--format"),
-        (["--format", "torch", "--out", "{tmp}/file"], "file is a file. Give another"),
+        (["--format", "torch", "--out", "{tmp}/file"], "file is a file."),
         (
             ["--format", "torch", "--out", "{tmp}/file/x"],
             "file is a file. Give another",
