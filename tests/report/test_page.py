@@ -209,6 +209,7 @@ def test_on_paper_nothing_is_folded_or_waits_to_be_pressed(open_page):
         assert page.locator(f"{control}:visible").count() == 0
     assert page.locator(".explorer [data-show=tp]").first.is_visible()
     assert page.locator("details pre").first.is_visible()
+    assert page.locator("#maps .arm:visible").count() == 2
     whole = "e => e.querySelector('img').clientWidth === e.clientWidth"
     assert page.locator(".peek").first.evaluate(whole)
     assert len(page.pdf()) > 50_000
