@@ -181,8 +181,9 @@ class TrainConfig:
     options: dict[str, Any] = field(
         default_factory=dict,
         metadata={
-            "doc": "of the strategy, such as epochs or learning_rate, or phases.2.epochs "
-            "of a sequence's second part; `list --strategies` shows them"
+            "doc": "of the strategy, such as epochs or learning_rate, or "
+            "phases.2.epochs of a sequence's second part; `list --strategies` shows "
+            "them"
         },
     )
     batch_size: int = setting("images the network sees at once", 32, low=1)
