@@ -17,7 +17,7 @@ PAGES = [
 ]
 # What looks like a link within code is none.
 CODE = re.compile(r"^```.*?^```$|`[^`\n]*`", re.DOTALL | re.MULTILINE)
-LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+LINK = re.compile(r"""(?:\[[^\]]*\]\(|<img src=")([^)\s"]+)""")
 
 
 def links_of(page: Path) -> list[str]:

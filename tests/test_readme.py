@@ -163,6 +163,14 @@ def test_a_recipe_of_arms_and_seeds_is_one(tmp_path):
         assert config.train.seeds == (0, 1, 2)
 
 
+def test_measured_numbers_are_those_of_the_experiments():
+    measured = TEXT.partition("## Measured\n")[2].partition("\n## ")[0]
+    numbers = re.findall(r"\d\.\d{3} \[\d\.\d{3}, \d\.\d{3}\]", measured)
+    assert len(numbers) > 10
+    page = (CHECKOUT / "experiments" / "README.md").read_text("utf-8")
+    assert [number for number in numbers if number not in page] == []
+
+
 def test_every_source_has_its_row():
     named = set(re.findall(r"^\| `(\w+)(?::\w+)?`", DATA, re.MULTILINE))
     assert set(LOADERS) <= named

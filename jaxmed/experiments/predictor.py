@@ -226,7 +226,8 @@ def _checked(image: Any) -> np.ndarray:
     pixels = image if isinstance(image, str | Path) else np.asarray(image)
     if isinstance(pixels, str | Path):
         raise InputError("Give either paths to predict or arrays, not both.")
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in (1, 3):
+    fits = pixels.ndim == 3 and pixels.shape[2] in (1, 3) and pixels.size > 0
+    if pixels.dtype != np.uint8 or not fits:
         raise InputError(
             "Arrays to predict must be uint8 of the shape (h, w, 1 or 3) each, got "
             f"{pixels.dtype} of the shape {pixels.shape}."

@@ -12,7 +12,7 @@ from jaxmed.report.drawings import Drawings, run_drawings
 from jaxmed.report.gallery import gallery_items
 from jaxmed.report.published import Expected
 from jaxmed.report.records import Arm
-from jaxmed.report.style import color, png
+from jaxmed.report.style import color
 from jaxmed.report.tables import (
     class_table,
     class_threshold_table,
@@ -77,4 +77,4 @@ def arm_section(
 def _keep(folder: Path, drawings: Drawings) -> None:
     folder.mkdir(exist_ok=True)
     for name, drawing in drawings.items():
-        (folder / f"{name}.png").write_bytes(png(drawing.figure))
+        (folder / f"{name}.png").write_bytes(drawing.png)

@@ -18,7 +18,8 @@ def augmented_shots(arms: Sequence[Arm]) -> list[Shot]:
             sharing.setdefault(words, []).append(arm)
     shots = []
     for words, some in sharing.items():
-        names = ", ".join(arm.name for arm in some)
+        everyone = len(some) == len(arms)
+        names = "all arms" if everyone else ", ".join(arm.name for arm in some)
         path = some[0].first.folder / "augmented.png"
         if path.exists():
             alt = (

@@ -3,6 +3,9 @@
 Its parts follow Mitchell et al., "Model Cards for Model Reporting" (FAT* 2019).
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from jaxmed.report.comparison import Comparison
 from jaxmed.report.data_summary import patients_sentence
 from jaxmed.report.records import Arm
@@ -15,7 +18,8 @@ CAUTION = (
 )
 FEW_IMAGES = 100
 """With fewer of a class in the test split, its numbers are said to be uncertain."""
-BINARY = ("auroc", "auprc", "accuracy", "sensitivity", "specificity", "ppv", "npv")
+BINARY = ("auroc", "auprc", "accuracy")
+DECIDED = ("sensitivity", "specificity", "ppv", "npv")
 OTHERS = ("auroc", "auprc", "accuracy", "balanced_accuracy", "f1", "mcc")
 
 
@@ -75,21 +79,37 @@ def _data(arm: Arm) -> list[str]:
 def _performance(comparison: Comparison, arm: Arm) -> list[str]:
     run = arm.first
     test = run.metrics["test"]
-    said = [f"On {test['n']:,} test images, with 95 % intervals:"]
-    for name in BINARY if run.task == "binary" else OTHERS:
-        found = comparison.estimate(arm, "test", name)
-        if (value := found.get("value")) is None:
-            continue
-        low, high = found.get("ci_low"), found.get("ci_high")
-        between = "" if low is None else f" [{spell(low)}, {spell(high)}]"
-        said.append(f"{metric_title(name)} {spell(value)}{between}")
-    if len(said) == 1:
+    names = BINARY if run.task == "binary" else OTHERS
+    found = {name: comparison.estimate(arm, "test", name) for name in names}
+    numbers = _numbers(found)
+    if not numbers:
         return ["No metric is defined on the test split; the tables say why."]
-    where = ""
-    if run.task == "binary":
-        where = "Decisions are at the threshold chosen on val, accuracy at the larger "
-        where += "probability."
-    return [said[0] + " " + "; ".join(said[1:]) + ".", *([where] if where else [])]
+    said = [f"On {test['n']:,} test images, with 95 % intervals: {numbers}."]
+    if run.task != "binary":
+        return said
+    at = run.metrics["test_at_threshold"]
+    decided = _numbers({name: at[name] for name in DECIDED if name in at})
+    if decided:
+        said.append(
+            f"At the threshold chosen on val{_which(arm)}: {decided}. Accuracy is of "
+            "the larger probability."
+        )
+    return said
+
+
+def _numbers(found: Mapping[str, Mapping[str, Any]]) -> str:
+    """Says estimates: "AUROC 0.97 [0.96, 0.98]; accuracy ...", those that there are."""
+    said = []
+    for name, one in found.items():
+        low, high = one.get("ci_low"), one.get("ci_high")
+        between = "" if low is None else f" [{spell(low)}, {spell(high)}]"
+        if one.get("value") is not None:
+            said.append(f"{metric_title(name)} {spell(one['value'])}{between}")
+    return "; ".join(said)
+
+
+def _which(arm: Arm) -> str:
+    return f" (seed {arm.first.seed})" if len(arm.runs) > 1 else ""
 
 
 def _calibration(arm: Arm) -> list[str]:
@@ -98,8 +118,7 @@ def _calibration(arm: Arm) -> list[str]:
     before, after = (test.get(n, {}).get("value") for n in ("ece", "ece_calibrated"))
     if before is None:
         return []
-    seed = f" (seed {arm.first.seed})" if len(arm.runs) > 1 else ""
-    said = f"Expected calibration error on test {spell(before)}{seed}"
+    said = f"Expected calibration error on test {spell(before)}{_which(arm)}"
     if after is not None:
         method = SCALINGS.get(scaling.get("method", ""), "temperature scaling")
         said += f", and {spell(after)} after {method} fitted on {scaling['chosen_on']}"

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from matplotlib.colors import LogNorm
@@ -36,9 +37,14 @@ class Drawing:
     figure: Figure
     alt: str
 
+    @cached_property
+    def png(self) -> bytes:
+        """The figure as a PNG file; drawing it takes most of a report's time."""
+        return png(self.figure)
+
     def shot(self) -> Shot:
         """The figure as the page has it."""
-        return figure_shot(png(self.figure), self.alt)
+        return figure_shot(self.png, self.alt)
 
 
 Drawings = dict[str, Drawing]

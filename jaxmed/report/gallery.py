@@ -19,6 +19,19 @@ KINDS = {
     "uncertain": "least certain",
     "random": "drawn at random",
 }
+METHODS = {
+    "grad_cam": "Grad-CAM",
+    "grad_cam++": "Grad-CAM++",
+    "hires_cam": "HiResCAM",
+    "xgrad_cam": "XGradCAM",
+    "layer_cam": "LayerCAM",
+    "eigen_cam": "Eigen-CAM",
+    "eigen_grad_cam": "Eigen-Grad-CAM",
+    "integrated_gradients": "integrated gradients",
+    "smooth_grad": "SmoothGrad",
+    "occlusion": "occlusion",
+}
+"""What papers call the ways to make a map."""
 OUTCOMES = {
     "TP": "true positive",
     "FP": "false positive",
@@ -84,18 +97,24 @@ def gallery_items(run: RunRecord, room: int) -> tuple[Item, ...]:
     return tuple(items)
 
 
-def gallery_filters(arms: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+def gallery_filters(
+    arms: Sequence[dict[str, Any]], first: str
+) -> dict[str, Any] | None:
     """The choices of each filter, of what is there; None if there is no image.
 
     Args:
-        arms: sections with their "gallery".
+        arms: sections with their "name" and "gallery".
+        first: the arm whose images are shown before another is asked for.
     """
     items = [item for arm in arms for item in arm["gallery"]]
     if not items:
         return None
     outcomes = {item.outcome for item in items}
     known = [*OUTCOMES, "wrong", "right"]
+    shown = [arm["name"] for arm in arms if arm["gallery"]]
     return {
+        "arms": shown,
+        "first": first if first in shown else "",
         "kinds": [k for k in KINDS.values() if any(k in item.kinds for item in items)],
         "classes": list(dict.fromkeys(c for item in items for c in item.classes)),
         "outcomes": [
@@ -135,13 +154,14 @@ def _item(run: RunRecord, cam: Cam, row: int | None) -> Item:
 def describe_gallery(arms: Sequence[Arm]) -> str:
     """Says what the pictures show, and how the outcome is decided."""
     run = arms[0].first
-    methods = ", ".join(sorted({cam.method for cam in run.cams if cam.method}))
+    used = sorted({cam.method for arm in arms for cam in arm.first.cams} - {""})
+    methods = ", ".join(METHODS.get(name, name) for name in used)
     text = (
         "Test images with the highest loss, those that the model was least sure of, "
-        "and some drawn at random, which alone tell what is usual. Point at an image, "
-        "or move to it with the Tab key, to see what spoke for the predicted class"
-        f"{f' ({methods})' if methods else ''}; click, tap or press Space to keep it. "
-        "A map shows where the evidence came from, not why it counts."
+        "and some drawn at random; only these last tell what is usual. Point at an "
+        "image, or move to it with the Tab key, to see what spoke for the class named "
+        f"below it{f' ({methods})' if methods else ''}; click, tap or press Space to "
+        "keep the map. A map shows where the evidence came from, not why it counts."
     )
     if run.task == "binary":
         text += " Outcomes are those at the threshold chosen on val."

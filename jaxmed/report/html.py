@@ -86,11 +86,14 @@ def _context(
     runs = [run for arm in arms for run in arm.runs]
     comparison = Comparison(arms)
     with progress("Drawing the report", len(runs) + 1, unit="runs") as advance:
-        context = _arms(arms, expected, advance) | _pictures(comparison)
+        sections = _arms(arms, expected, advance)
+        context = _pictures(comparison)
         advance(1)
     context |= _tables(comparison, expected)
     samples = folder / "samples.png"
     context |= {
+        "arms": sections,
+        "filters": gallery_filters(sections, context["verdict"].best.name),
         "facts": facts(arms, _when(arms)),
         "notes": section_notes(arms) | {"maps": describe_gallery(arms)},
         "caution": CAUTION,
@@ -103,19 +106,13 @@ def _context(
 
 def _arms(
     arms: Sequence[Arm], expected: Sequence[Expected], advance: Advance
-) -> dict[str, Any]:
+) -> list[dict[str, Any]]:
     runs = [run for arm in arms for run in arm.runs]
     limits, scale, room = common_limits(runs), rate_scale(runs), EMBEDDED // len(arms)
-    sections = [
+    return [
         arm_section(index, arm, limits, scale, expected, room, advance)
         for index, arm in enumerate(arms)
     ]
-    return {
-        "arms": sections,
-        "filters": gallery_filters(sections),
-        "staged": any(section["stages"] for section in sections),
-        "trained": any(section["curves"] for section in sections),
-    }
 
 
 def _pictures(comparison: Comparison) -> dict[str, Any]:
@@ -135,7 +132,7 @@ def _tables(comparison: Comparison, expected: Sequence[Expected]) -> dict[str, A
         "verdict": headline,
         "card": model_card(comparison, headline.best),
         "summary": summary_table(comparison),
-        "cost": cost_table(comparison),
+        "cost": cost_table(comparison) if _has_costs(arms) else None,
         "differences": differences_table(comparison) if len(arms) > 1 else None,
         "data": data_table(run),
         "skipped": skipped_table(run),
@@ -162,6 +159,10 @@ def _subgroups(arms: Sequence[Arm]) -> list[tuple[Shot | None, Table]]:
     ]
 
 
+def _has_costs(arms: Sequence[Arm]) -> bool:
+    return any(run.history or run.environment for arm in arms for run in arm.runs)
+
+
 def _when(arms: Sequence[Arm]) -> str:
     """The time of the newest run, from its files."""
     times = [(r.folder / "metrics.json").stat().st_mtime for a in arms for r in a.runs]
@@ -172,16 +173,16 @@ def _contents(context: dict[str, Any]) -> list[tuple[str, str]]:
     """The sections that the page has, as (anchor, name)."""
     sections = (
         ("results", "Results", True),
-        ("data", "Data", True),
-        ("training", "Training", context["staged"] or context["trained"]),
         ("discrimination", "Curves and confusion", True),
+        ("maps", "Images and maps", context["filters"]),
         ("thresholds", "Thresholds", True),
         ("classes", "Classes", True),
         ("subgroups", "Subgroups", context["subgroups"]),
         ("calibration", "Calibration", True),
         ("usefulness", "Usefulness", True),
-        ("maps", "Gallery", context["filters"]),
         ("published", "Published", context["published"]),
+        ("data", "Data", True),
+        ("training", "Training", context["cost"]),
         ("card", "Model card", True),
         ("protocol", "Protocol", True),
     )

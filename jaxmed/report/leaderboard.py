@@ -95,10 +95,11 @@ def _headline(board: Leaderboard, metric: str) -> str:
     def tell(names: Sequence[str]) -> str:
         known = [(value, name) for name in names if (value := means[name]) is not None]
         known.sort(key=lambda one: -one[0])
-        return ", ".join(f"{name} {spell(value)}" for value, name in known) or "none"
+        return ", ".join(f"{name} {spell(value)}" for value, name in known)
 
-    beside = f"; published: {tell(methods)}" if methods else ""
-    return f"{what}: {tell(board.arms)}{beside}."
+    measured, published = tell(board.arms), tell(methods)
+    beside = f"; published: {published}" if published else ""
+    return f"{what}: {measured or 'no arm has a number on every set'}{beside}."
 
 
 def _facts(board: Leaderboard) -> list[tuple[str, str]]:

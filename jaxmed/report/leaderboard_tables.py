@@ -75,14 +75,14 @@ def arms_table(board: Leaderboard) -> Table:
     for name in board.arms:
         arms = [e.arms[name] for e in board.entries if name in e.arms]
         runs = [run for arm in arms for run in arm.runs]
-        seconds = [run.environment.get("seconds") for run in runs]
+        seconds = [run.environment.get("seconds") or 0.0 for run in runs]
         rows.append(
             (
                 word(name),
                 *(word(_each(runs, read)) for read in TRAINED.values()),
                 *(Cell(text=_each(runs, read)) for read in COUNTED.values()),
                 count(len(runs)),
-                number(None if None in seconds else sum(seconds) / 60, digits=0),
+                number(sum(seconds) / 60, digits=0),
             )
         )
     return Table(

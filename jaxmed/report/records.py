@@ -32,7 +32,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Cam:
-    """One picture of a test image beside its class-activation map.
+    """One picture of a test image beside its map.
 
     Attributes:
         path: of the picture, the image in its left half and the map in its right.

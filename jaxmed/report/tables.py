@@ -17,14 +17,14 @@ TITLES = {
     "npv": "NPV",
     "youden_j": "Youden's J",
     "ece": "ECE",
-    "ece_calibrated": "ECE after scaling",
+    "ece_calibrated": "ECE, after scaling",
     "brier": "Brier score",
-    "brier_calibrated": "Brier score after scaling",
+    "brier_calibrated": "Brier score, after scaling",
     "ece_equal_mass": "ECE, bins of equal mass",
     "ece_equal_mass_calibrated": "ECE, bins of equal mass, after scaling",
     "ace": "adaptive calibration error",
-    "ace_calibrated": "adaptive calibration error after scaling",
-    "log_loss_calibrated": "log loss after scaling",
+    "ace_calibrated": "adaptive calibration error, after scaling",
+    "log_loss_calibrated": "log loss, after scaling",
     "lr_positive": "LR+",
     "lr_negative": "LR−",
     "ppv_at_prevalence": "PPV at the given prevalence",
@@ -183,9 +183,17 @@ def _scaling(found: Mapping[str, Any]) -> Cell:
     return word(SCALINGS.get(method, method))
 
 
+def _in_pairs(run: RunRecord) -> dict[str, Any]:
+    """Calibration errors of the test split, each with what it is after scaling."""
+    found = run.metrics["calibration"].get("test", {})
+    names = [name for name in found if not name.endswith("_calibrated")]
+    pairs = (pair for name in names for pair in (name, f"{name}_calibrated"))
+    return {name: found[name] for name in pairs if name in found}
+
+
 def calibration_table(arms: Sequence[Arm]) -> Table:
-    """The scaling, and calibration errors before and after, of each arm."""
-    rows = {arm.name: arm.first.metrics["calibration"].get("test", {}) for arm in arms}
+    """The scaling, and each calibration error before and after it, of each arm."""
+    rows = {arm.name: _in_pairs(arm.first) for arm in arms}
     bins = arms[0].first.metrics["calibration"].get("ece_bins")
     table = transpose(estimate_table("Calibration on the test split", rows, ""), "")
     scalings = [arm.first.metrics["calibration"] for arm in arms]
@@ -237,7 +245,7 @@ def groups_table(run: RunRecord) -> Table | None:
 
 
 def _remarks(phase: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-    if schedule := phase.get("schedule"):
+    if (schedule := phase.get("schedule")) and schedule != "constant":
         yield "schedule", str(schedule)
     if drifting := phase.get("drifting"):
         yield "drifting", f"frozen BatchNorm statistics drift: {', '.join(drifting)}"

@@ -1,6 +1,7 @@
 """Exported files, opened as model.json says, against the run's own predictions."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 
 from jaxmed.errors import InputError
@@ -16,7 +18,11 @@ from jaxmed.experiments import exporters
 from jaxmed.experiments.__main__ import main
 from jaxmed.experiments.bundle import load_bundle
 from jaxmed.experiments.probe import Probe, predict_images
+from jaxmed.models.zoo import create_model
 from jaxmed.training.checkpoint import load_best_weights
+from jaxmed_convert.torch_models import write_torch
+
+PAGE = (Path(__file__).parents[2] / "docs" / "using_a_model.md").read_text("utf-8")
 
 RECIPE = """
 [data]
@@ -161,6 +167,39 @@ def test_onnx_files_tell_classes_and_thresholds(run):
     assert str(Path(__file__).parents[2]) not in str(model)
 
 
+def test_the_page_says_how_to_use_runs_and_files(runs, tmp_path, monkeypatch, capsys):
+    in_python, *loading = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    folder, images = runs["plain"], np.zeros((2, 40, 30, 3), np.uint8)
+    bundle = load_bundle(folder)
+    _, expected = predict_images(bundle, images)
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("scans/0.png", "more/1.png"):
+        Path(name).parent.mkdir()
+        Image.fromarray(images[0]).save(name)
+    exec(in_python.replace("runs/own_images/frozen/seed-0", str(folder)), {})
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["scans/0.png", "more/1.png"]
+
+    monkeypatch.chdir(folder / "export")
+    onnx_names, hlo_names, jaxmed_names = ({"images": images} for _ in range(3))
+    exec(loading[0], onnx_names)
+    np.testing.assert_allclose(onnx_names["scores"], expected, atol=1e-5)
+    assert onnx_names["thresholds"]["values"] == bundle.thresholds
+    exec(loading[1], hlo_names)
+    np.testing.assert_allclose(hlo_names["outputs"]["scores"], expected, atol=1e-5)
+    exec(loading[3], jaxmed_names)
+    assert jaxmed_names["model"].architecture == "resnet10_narrow"
+
+    monkeypatch.chdir(tmp_path)
+    model = create_model("resnet18", num_classes=2, seed=3)
+    write_torch(model, Path("model.pth"))
+    found: dict = {}
+    exec(loading[2], found)
+    bias = found["model"].fc.bias.detach().numpy()
+    np.testing.assert_array_equal(bias, np.asarray(model.head.out.bias[...]))
+
+
 def test_programs_are_for_all_platforms(runs):
     from jax import export
 
@@ -228,11 +267,21 @@ def test_what_is_missing_is_named_with_its_extra(runs, monkeypatch, capsys):
         (["--format", "onx"], "Unknown format 'onx'. Did you mean 'onnx'?"),
         (["--format", ""], "Unknown format ''. Known: onnx, safetensors"),
         ([], "--format"),
+        (["--format", "torch", "--out", "{tmp}/file"], "file is a file."),
+        (
+            ["--format", "torch", "--out", "{tmp}/file/x"],
+            "file is a file. Give another",
+        ),
     ],
 )
-def test_bad_input_is_a_sentence(runs, words, message, capsys):
+def test_bad_input_is_a_sentence_and_nothing_is_lost(
+    runs, tmp_path, words, message, capsys
+):
+    (tmp_path / "file").write_text("kept")
+    words = [word.format(tmp=tmp_path) for word in words]
     assert main(["export", str(runs["plain"]), *words]) == 2
     assert message in capsys.readouterr().err
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["kept"]
 
 
 def test_only_finished_runs_are_exported(runs, tmp_path, capsys):

@@ -273,6 +273,8 @@ def test_from_python_arrays_and_paths_are_alike(folder):
     assert [one.id for one in run.predict(files[0].parent)] == list(map(str, files))
     with pytest.raises(InputError, match="must be uint8"):
         run.predict(arrays[0] / 255)
+    with pytest.raises(InputError, match=r"of the shape \(0, 5, 3\)"):
+        run.predict(np.zeros((0, 5, 3), np.uint8))
     with pytest.raises(InputError, match="no images"):
         run.predict([])
     with pytest.raises(InputError, match="paths to predict or arrays, not both"):

@@ -22,6 +22,7 @@ from jaxmed.data import Dataset, Split
 from jaxmed.data.audit import audit
 from jaxmed.evaluation import Predictions, evaluate, write_predictions
 from jaxmed.experiments.inspect import write_sheet
+from jaxmed.report import build_report
 from jaxmed.report.leaderboard import build_leaderboard
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -30,6 +31,17 @@ ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
     "--disable-background-networking",
+]
+EXPECTED = [
+    {
+        "arm": "two_phase",
+        "metric": "train_accuracy",
+        "value": (0.6, 0.7, 0.8),
+        "source": "Somebody, 2023",
+    },
+    {"arm": "two_phase", "metric": "val_accuracy", "value": 0.964, "source": "<b>"},
+    {"arm": "full", "metric": "val_accuracy", "value": 0.9, "source": "nobody"},
+    {"arm": "two_phase", "metric": "test_sensitivity", "value": 0.9, "source": ""},
 ]
 HOSTILE = 'T-cell <script>alert("1")</script> & $x_1$'
 
@@ -255,6 +267,16 @@ def binary_folder(tmp_path_factory) -> Path:
             write_run(run, names, skill=skill, task="binary", staged=staged)
     Image.new("RGB", (640, 320), "#446688").save(folder / "samples.png")
     return folder
+
+
+@pytest.fixture(scope="session")
+def binary_html(binary_folder: Path) -> str:
+    """The page of `binary_folder`, with published numbers; slow to build."""
+    path = build_report(
+        binary_folder, title="two_phase", description="A test.", expected=EXPECTED
+    )
+    assert path == binary_folder / "report.html"
+    return path.read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="session")

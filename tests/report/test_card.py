@@ -28,7 +28,11 @@ def test_card_has_metrics_with_intervals_and_limits(arms):
     low, high = auroc["ci_low"], auroc["ci_high"]
     performance = " ".join(card["Performance"])
     assert f"AUROC {auroc['value']:.3f} [{low:.3f}, {high:.3f}]" in performance
-    assert "sensitivity" in performance
+    # Of the threshold's metrics, which have no mean over seeds, one seed's.
+    found = arms[1].first.metrics["test_at_threshold"]["sensitivity"]
+    low, high = found["ci_low"], found["ci_high"]
+    assert "At the threshold chosen on val (seed 0): sensitivity" in performance
+    assert f"sensitivity {found['value']:.3f} [{low:.3f}, {high:.3f}]" in performance
     assert "160 test images" in performance
     assert "temperature scaling fitted on val" in card["Calibration"][0]
     limits = " ".join(card["Limits"])

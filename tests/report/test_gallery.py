@@ -2,14 +2,23 @@
 
 import json
 import shutil
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 
 from jaxmed.errors import InputError
+from jaxmed.experiments.config import ExplainConfig
 from jaxmed.report import read_run
-from jaxmed.report.gallery import KINDS, gallery_filters, gallery_items
+from jaxmed.report.gallery import (
+    KINDS,
+    METHODS,
+    describe_gallery,
+    gallery_filters,
+    gallery_items,
+)
 from jaxmed.report.pictures import cam_shot
+from jaxmed.report.records import Arm
 
 
 def test_outcomes_are_those_at_the_threshold_chosen_on_val(binary_folder: Path):
@@ -41,10 +50,25 @@ def test_several_classes_are_right_or_wrong(multiclass_folder: Path):
     items = gallery_items(run, 10**6)
     for item in items:
         assert item.outcome == ("right" if item.cam.correct else "wrong")
-    found = gallery_filters([{"gallery": items}])
+    sections = [{"name": "frozen", "gallery": items}, {"name": "bare", "gallery": ()}]
+    found = gallery_filters(sections, "bare")
+    # An arm without images is no choice, and none to begin with.
+    assert (found["arms"], found["first"]) == (["frozen"], "")
+    assert gallery_filters(sections, "frozen")["first"] == "frozen"
     assert {value for value, _ in found["outcomes"]} == {i.outcome for i in items}
     assert set(found["classes"]) == {item.cam.true for item in items}
-    assert gallery_filters([{"gallery": ()}]) is None
+    assert gallery_filters(sections[1:], "bare") is None
+
+
+def test_every_method_is_told_by_its_papers_name(binary_folder: Path):
+    methods = next(f for f in fields(ExplainConfig) if f.name == "method")
+    assert set(METHODS) == set(methods.metadata["choices"])
+    run = read_run(binary_folder / "scratch" / "seed-0")
+    assert "(Grad-CAM)" in describe_gallery([Arm(name="scratch", runs=(run,))])
+    cams = tuple(replace(cam, method="occlusion") for cam in run.cams)
+    arm = Arm(name="scratch", runs=(replace(run, cams=cams),))
+    assert "(occlusion)" in describe_gallery([arm])
+    assert "CAM" not in describe_gallery([arm])
 
 
 def test_maps_of_older_runs_have_no_kind(binary_folder: Path, tmp_path: Path):
@@ -58,7 +82,8 @@ def test_maps_of_older_runs_have_no_kind(binary_folder: Path, tmp_path: Path):
     index.write_text(json.dumps(entries))
     items = gallery_items(read_run(folder), 10**6)
     assert [item.kinds for item in items] == [()] * 8
-    assert gallery_filters([{"gallery": items}])["kinds"] == []
+    sections = [{"name": "scratch", "gallery": items}]
+    assert gallery_filters(sections, "scratch")["kinds"] == []
     (folder / entries[0]["file"]).write_text("no image")
     with pytest.raises(InputError, match="is not an image"):
         gallery_items(read_run(folder), 10**6)

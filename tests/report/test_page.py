@@ -156,6 +156,10 @@ def test_the_gallery_is_filtered_by_kind_class_and_outcome(open_page, folders):
     said = test.probs[:8, 1] >= threshold
     missed = int((~said & (test.labels[:8] == 1)).sum())
     arm = gallery.locator(".of-arm").filter(has_text="scratch")
+    # First those of the arm with the best validation score.
+    assert gallery.locator("output").inner_text() == "8 of 16 shown"
+    assert gallery.locator(".arm:visible").inner_text() == "two_phase"
+    gallery.get_by_label("Arm").select_option("")
     assert arm.locator(".item:visible").count() == 8
     page.get_by_label("Outcome").select_option("FN")
     assert arm.locator(".item:visible").count() == missed
@@ -169,6 +173,9 @@ def test_the_gallery_is_filtered_by_kind_class_and_outcome(open_page, folders):
     page.get_by_label("True class").select_option("")
     page.get_by_label("Chosen as").select_option("drawn at random")
     assert arm.locator(".item:visible").count() == 5
+    gallery.get_by_label("Arm").select_option("scratch")
+    assert gallery.locator(".arm:visible").inner_text() == "scratch"
+    assert gallery.locator("output").inner_text() == "5 of 16 shown"
 
 
 def test_a_map_is_seen_on_hover_on_focus_and_when_pressed(open_page):
@@ -202,6 +209,7 @@ def test_on_paper_nothing_is_folded_or_waits_to_be_pressed(open_page):
         assert page.locator(f"{control}:visible").count() == 0
     assert page.locator(".explorer [data-show=tp]").first.is_visible()
     assert page.locator("details pre").first.is_visible()
+    assert page.locator("#maps .arm:visible").count() == 2
     whole = "e => e.querySelector('img').clientWidth === e.clientWidth"
     assert page.locator(".peek").first.evaluate(whole)
     assert len(page.pdf()) > 50_000

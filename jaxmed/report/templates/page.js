@@ -165,20 +165,24 @@ function startExplorers() {
 function startGallery() {
   const bar = document.querySelector(".filters");
   if (!bar) return;
-  const items = [...document.querySelectorAll(".item")], told = bar.querySelector("output");
+  const groups = [...document.querySelectorAll(".of-arm")];
+  const told = bar.querySelector("output"), arm = bar.querySelector("[data-arms]");
   const all = bar.querySelector("input[type=checkbox]");
   function filter() {
-    const wanted = [...bar.querySelectorAll("select")].filter((choice) => choice.value);
-    let shown = 0;
-    for (const item of items) {
-      const fits = wanted.every((choice) =>
-        JSON.parse(item.dataset[choice.dataset.by]).includes(choice.value));
-      item.hidden = !fits;
-      shown += fits;
+    const wanted = [...bar.querySelectorAll("[data-by]")].filter((choice) => choice.value);
+    let shown = 0, count = 0;
+    for (const group of groups) {
+      const items = [...group.querySelectorAll(".item")];
+      for (const item of items)
+        item.hidden = !wanted.every((choice) =>
+          JSON.parse(item.dataset[choice.dataset.by]).includes(choice.value));
+      const left = items.filter((item) => !item.hidden).length;
+      group.hidden = Boolean(arm?.value) && group.dataset.arm !== arm.value;
+      group.classList.toggle("empty", left === 0);
+      shown += group.hidden ? 0 : left;
+      count += items.length;
     }
-    for (const group of document.querySelectorAll(".of-arm"))
-      group.classList.toggle("empty", !group.querySelector(".item:not([hidden])"));
-    told.textContent = `${shown} of ${items.length} shown`;
+    told.textContent = `${shown} of ${count} shown`;
   }
   for (const choice of bar.querySelectorAll("select")) choice.addEventListener("change", filter);
   for (const button of document.querySelectorAll(".peek"))

@@ -1,0 +1,123 @@
+"""Exported files of torchvision's architectures, opened as model.json says."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from jaxmed.data.preprocess import Preprocessing
+from jaxmed.evaluation.calibration import Scaling
+from jaxmed.experiments.bundle import Bundle
+from jaxmed.experiments.config import (
+    AugmentConfig,
+    DataConfig,
+    EvaluateConfig,
+    ExperimentConfig,
+    ExplainConfig,
+    ModelConfig,
+    TrainConfig,
+)
+from jaxmed.experiments.export import FORMATS, export
+from jaxmed.experiments.probe import draw_images, predict_images
+from jaxmed.models.normalization import set_training_norms
+from jaxmed.models.zoo import create_model
+
+NAMES = ("healthy", "ill", "unclear")
+
+
+def bundle_of(settings: ModelConfig, image_size: int) -> Bundle:
+    """Makes a bundle of a network with random weights, whose logits are around 1."""
+    model = create_model(**settings.arguments(len(NAMES)), seed=1)
+    set_training_norms(model, ())
+    preprocessing = Preprocessing(
+        image_size=image_size,
+        channels=settings.in_channels,
+        mean=model.mean,
+        std=model.std,
+    )
+    rng = np.random.default_rng(0)
+    images = draw_images((4, image_size, image_size, settings.in_channels), rng)
+    logits = model(preprocessing(images))  # pyright: ignore[reportArgumentType]
+    model.head.out.kernel[...] /= (logits - logits.mean(axis=0)).std()
+    model.head.out.bias[...] = -logits.mean(axis=0) / logits.std()
+    return Bundle(
+        folder=Path("runs/none/main/seed-0"),
+        config=ExperimentConfig(
+            name="none",
+            data=DataConfig(source="none"),
+            augment=AugmentConfig(),
+            model=settings,
+            train=TrainConfig(),
+            evaluate=EvaluateConfig(),
+            explain=ExplainConfig(),
+        ),
+        model=model,
+        preprocessing=preprocessing,
+        views="none",
+        task="multiclass",
+        class_names=NAMES,
+        scaling=Scaling(
+            method="vector", scale=np.array([0.7, 1.2, 1.5]), bias=np.array([0.2, 0, 0])
+        ),
+        thresholds=dict.fromkeys(NAMES, 0.5),
+        image_shape=None,
+        fingerprints={},
+        best={},
+        metrics={"threshold": {"method": "youden"}},
+    )
+
+
+def execute(folder: Path, file: str, monkeypatch, **names):
+    """Runs the lines that model.json says, in the folder of the files."""
+    record = json.loads((folder / "model.json").read_text())
+    monkeypatch.chdir(folder)
+    exec("\n".join(record["files"][file]["load"]), names)
+    return names
+
+
+def slow(*arguments):
+    return pytest.param(*arguments, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(
+    ("settings", "image_size"),
+    [
+        (ModelConfig(backbone="resnet18", head="hidden", hidden_features=16), 64),
+        slow(ModelConfig(backbone="mobilenet_v2"), 64),
+        slow(ModelConfig(backbone="densenet121", head="dropout"), 64),
+        slow(ModelConfig(backbone="vgg16", pool="average", in_channels=1), 64),
+        slow(ModelConfig(backbone="vgg11_bn"), 64),
+        slow(ModelConfig(backbone="inception_v3"), 96),
+        slow(ModelConfig(backbone="efficientnet_b0"), 64),
+        slow(ModelConfig(backbone="convnext_tiny"), 64),
+        slow(ModelConfig(backbone="resnet50", in_channels=1), 64),
+    ],
+    ids=lambda value: getattr(value, "backbone", None),
+)
+def test_files_give_what_the_model_gives(settings, image_size, tmp_path, monkeypatch):
+    bundle = bundle_of(settings, image_size)
+    export(bundle, FORMATS, tmp_path)
+    shape = (3, 70, 83, settings.in_channels)
+    images = draw_images(shape, np.random.default_rng(5))
+    calibrated, scores = predict_images(bundle, images)
+    assert np.ptp(scores, axis=0).max() > 0.01
+    for file in ("model.onnx", "model.stablehlo"):
+        found = execute(tmp_path, file, monkeypatch, images=images)
+        np.testing.assert_allclose(found["probabilities"], calibrated, atol=1e-4)
+        np.testing.assert_allclose(found["scores"], scores, atol=1e-4)
+
+    prepared = np.asarray(bundle.preprocessing(images))  # pyright: ignore
+    model = execute(tmp_path, "model.safetensors", monkeypatch)["model"]
+    set_training_norms(model, ())
+    logits = np.asarray(bundle.model(prepared))  # pyright: ignore
+    np.testing.assert_array_equal(np.asarray(model(prepared)), logits)
+
+    found = execute(tmp_path, "model.pth", monkeypatch)
+    assert type(found["model"]).__module__.startswith("torchvision.models")
+    raw = prepared * np.array(bundle.preprocessing.std) + bundle.preprocessing.mean
+    seen = torch.from_numpy((raw - found["mean"]) / found["std"]).float()
+    with torch.inference_mode():
+        logits_of_torch = found["model"](seen.permute(0, 3, 1, 2)).numpy()
+    np.testing.assert_allclose(logits_of_torch, logits, atol=1e-3)
