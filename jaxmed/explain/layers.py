@@ -20,6 +20,7 @@ from jaxmed.explain.network import eval_model
 from jaxmed.explain.scores import class_logits
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import Parts, dotted, split
+from jaxmed.models.vgg import VGG
 
 Through = Callable[[jax.Array], jax.Array]
 
@@ -96,8 +97,8 @@ def activations_and_gradients(
     """
     # Images do not depend on each other in eval mode: the gradient of the sum is each
     # image's own.
-    if layer is None:
-        model = eval_model(parts)
+    model = eval_model(parts)
+    if layer is None or _is_last_map(model, layer):
         # Weights and maps are sums over it, whatever the network computes in.
         activations = model.features(images).astype(jnp.float32)
         gradients = jax.grad(
@@ -112,6 +113,11 @@ def activations_and_gradients(
     shape = jax.eval_shape(score, 0.0)[1].shape
     gradients, activations = jax.grad(score, has_aux=True)(jnp.zeros(shape))
     return activations, gradients
+
+
+def _is_last_map(model: Classifier, layer: str) -> bool:
+    """Tells if a layer is all of a VGG's, the last of which is a nameless pooling."""
+    return isinstance(model.backbone, VGG) and layer.endswith("features")
 
 
 def _run(parts: Parts, images: jax.Array, layer: str, change: Through):
