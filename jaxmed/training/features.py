@@ -40,7 +40,7 @@ class Network:
         preprocessing: what it was trained with.
         task: see `jaxmed.data.dataset.Task`.
         views: over which probabilities are averaged, see `jaxmed.data.views`.
-        devices: by default all there are.
+        devices: by default this process's own, so that one of several can use it alone.
 
     Raises:
         InputError: views that there are not, or that the preprocessing does not have.
@@ -57,7 +57,7 @@ class Network:
     ):
         check_views(views, preprocessing.resizing)
         self._preprocessing, self._task, self._views = preprocessing, task, views
-        self._mesh = data_mesh(devices)
+        self._mesh = data_mesh(devices or jax.local_devices())
         self._definition, params, stats = eval_parts(model)
         self._weights = replicate(params | stats, self._mesh)
         self._both = _compiled_both(self._definition, preprocessing, self._mesh)
