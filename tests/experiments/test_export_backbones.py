@@ -90,7 +90,6 @@ def slow(*arguments):
         slow(ModelConfig(backbone="vgg16", pool="average", in_channels=1), 64),
         slow(ModelConfig(backbone="vgg11_bn"), 64),
         slow(ModelConfig(backbone="inception_v3"), 96),
-        slow(ModelConfig(backbone="efficientnet_b0"), 64),
         slow(ModelConfig(backbone="convnext_tiny"), 64),
         slow(ModelConfig(backbone="resnet50", in_channels=1), 64),
     ],
