@@ -80,8 +80,6 @@ def test_from_python(drawn_images, tmp_path, monkeypatch, capsys):
     assert report["test"]["auroc"]["value"] > 0.5
     printed = capsys.readouterr().out
     assert "'chosen_on': 'val'" in printed
-    if "new_scans" not in BLOCKS[0]:
-        return
     line = r"^{}/{}.png [01] {{'0': .*, '1': .*}} {} \(64, 64\)$"
     assert re.search(line.format(scans, 0, "(True|False)"), printed, re.MULTILINE)
     # White, as no image was.

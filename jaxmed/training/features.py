@@ -29,6 +29,7 @@ from jaxmed.training.sharding import (
     over_batch,
     replicate,
     replicated,
+    spread,
 )
 
 
@@ -76,7 +77,7 @@ class Network:
             float32 (n, k), as of `jaxmed.training.predict.predict`; and float32 (n, d),
             of the image itself where there are more views.
         """
-        batch = self._filled(images, rows or len(images))
+        batch = spread(self._filled(images, rows or len(images)), self._mesh)
         logits, features = self._both(self._weights, batch)
         if self._views == "none":
             probs = probabilities(np.asarray(logits), self._task)
@@ -92,7 +93,7 @@ class Network:
         padding = images[:1].repeat(wanted - len(images), axis=0)
         return np.concatenate([images, padding])
 
-    def _of_view(self, batch: np.ndarray, number: int) -> np.ndarray:
+    def _of_view(self, batch: jax.Array, number: int) -> np.ndarray:
         run = compiled_logits(
             self._definition, self._preprocessing, self._mesh, self._views
         )
