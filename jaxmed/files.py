@@ -4,6 +4,7 @@ import errno
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,8 @@ from jaxmed.errors import InputError
 
 # How the names of unfinished files begin: what a killed program leaves behind.
 UNFINISHED = ".unfinished-"
+# How often a folder is tried to be removed, with a fifth of a second between.
+TRIES = 10
 # What only writing fails by: no room, a quota, a limit on files, a read-only disk.
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
@@ -65,9 +68,18 @@ def new_folder(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.rename(path)
     finally:
-        # With what a library wrote beside it, under a longer name.
-        for left in path.parent.glob(f"{temporary.name}*"):
-            shutil.rmtree(left, ignore_errors=True)
+        _remove_all(path.parent, f"{temporary.name}*")
+
+
+def _remove_all(folder: Path, pattern: str) -> None:
+    """Removes what a library wrote, whose threads may still be writing there."""
+    for _ in range(TRIES):
+        left = list(folder.glob(pattern))
+        for one in left:
+            shutil.rmtree(one, ignore_errors=True)
+        if not any(one.exists() for one in left):
+            return
+        time.sleep(0.2)
 
 
 def remove_folder(path: Path) -> None:
