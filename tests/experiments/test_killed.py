@@ -208,6 +208,7 @@ def test_a_signal_stops_a_run_that_goes_on_where_it_was(
     check_same(tmp_path / "out", folder / "out")
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_a_run_that_goes_on_when_there_is_room(folder, tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()

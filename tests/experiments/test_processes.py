@@ -187,6 +187,7 @@ def test_two_processes_that_were_killed_end_as_one_device(folder, two, tmp_path)
     assert "Report: " not in second[1]
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_stops_both_and_one_goes_on_alone(folder, two, tmp_path):
     out = tmp_path / "out"
     two.start(out, "--train.feed", "stream")

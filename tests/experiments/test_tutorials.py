@@ -86,7 +86,15 @@ def optimizers_of(phase):
     return {group["optimizer"] for group in phase["groups"]}
 
 
-@pytest.mark.parametrize("name", list(MEDMNIST))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("dermamnist", marks=pytest.mark.slow),
+        pytest.param("pathmnist", marks=pytest.mark.slow),
+        "chestmnist",
+        "retinamnist",
+    ],
+)
 def test_the_arms_on_blood_cells_run_over_other_sets(name, tmp_path):
     channels, classes, task = MEDMNIST[name]
     rng = np.random.default_rng(0)
@@ -133,6 +141,7 @@ def test_blood_cells_are_augmented_and_all_else_is_the_same():
     assert rates == {"frozen": 1e-3, "full": 1e-4}
 
 
+@pytest.mark.slow
 def test_three_strategies(radiographs, tmp_path):
     name = "chest_xray_three_strategies"
     quick = ("--train.options.epochs", "1")
@@ -157,6 +166,7 @@ def test_three_strategies(radiographs, tmp_path):
     assert weights == dict.fromkeys(arms, "imagenet") | {"scratch": "none"}
 
 
+@pytest.mark.slow
 def test_grayscale(radiographs, tmp_path):
     name = "chest_xray_grayscale"
     quick = ("--train.options.epochs", "6")
@@ -188,6 +198,7 @@ def test_grayscale(radiographs, tmp_path):
     assert numbers == {"fine_tuned": 0.87, "scratch": 0.72}
 
 
+@pytest.mark.slow
 def test_vgg16_as_in_keras(radiographs, tmp_path):
     name = "chest_xray_vgg16_keras"
     source = ("--data.source", f"folder:{radiographs}")
@@ -217,6 +228,7 @@ def test_vgg16_as_in_keras(radiographs, tmp_path):
     assert optimizers_of(head) == optimizers_of(last) == {"adam"}
 
 
+@pytest.mark.slow
 def test_mobilenetv2_in_two_phases(radiographs, tmp_path):
     name = "chest_xray_mobilenetv2_two_phase"
     source = ("--data.source", f"folder:{radiographs}")

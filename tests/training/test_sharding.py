@@ -17,7 +17,10 @@ PROGRAM = Path(__file__).with_name("eight_devices.py")
 
 @pytest.mark.parametrize(
     ("precision", "measure", "tolerance"),
-    [("float64", "tensor", 1e-9), ("float32", "whole", 1e-5)],
+    [
+        ("float64", "tensor", 1e-9),
+        pytest.param("float32", "whole", 1e-5, marks=pytest.mark.slow),
+    ],
 )
 def test_eight_devices_and_pmap_give_the_result_of_one(precision, measure, tolerance):
     environment = os.environ | {

@@ -209,12 +209,14 @@ ADAMW = (
 @pytest.mark.parametrize(
     ("build", "optimizer"),
     [
-        pytest.param(short_resnet, SGD, id="resnet-sgd"),
+        pytest.param(short_resnet, SGD, id="resnet-sgd", marks=pytest.mark.slow),
         pytest.param(short_resnet, ADAM, id="resnet-adam"),
         pytest.param(short_resnet, ADAMW, id="resnet-adamw"),
-        pytest.param(short_convnext, SGD, id="convnext-sgd"),
+        pytest.param(short_convnext, SGD, id="convnext-sgd", marks=pytest.mark.slow),
         pytest.param(short_convnext, ADAMW, id="convnext-adamw"),
-        pytest.param(short_efficientnet, SGD, id="efficientnet-sgd"),
+        pytest.param(
+            short_efficientnet, SGD, id="efficientnet-sgd", marks=pytest.mark.slow
+        ),
         pytest.param(short_efficientnet, ADAMW, id="efficientnet-adamw"),
     ],
 )
@@ -316,6 +318,7 @@ def test_dropout_depends_on_step_and_key_only():
     )
 
 
+@pytest.mark.slow
 def test_a_frozen_backbone_has_no_stochastic_depth():
     """Two keys: the frozen features are the same, those of a trained one are not."""
     data, indices, masks = make_batches(np.random.default_rng(0), 1, 8)
