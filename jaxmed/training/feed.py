@@ -105,7 +105,7 @@ def create_feed(
     most = -(-len(images) // step)
     together = together or min(steps_together(mesh, step), most)
     whole = images if isinstance(images, np.ndarray) else read_all(images)
-    kept = replicate(Images(whole, labels), mesh)
+    kept = replicate(Images(whole, labels), mesh, lent=True)
     return ResidentFeed(images=kept, together=together, **settings)
 
 

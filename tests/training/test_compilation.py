@@ -133,6 +133,18 @@ def test_a_command_finds_what_it_compiled_before(tmp_path):
     assert second == first
 
 
+def test_a_program_that_was_being_written_by_a_killed_command_is_removed(tmp_path):
+    number, _ = run(JAXMED_CACHE=str(tmp_path))
+    folder = tmp_path / "compiled"
+    programs = list(folder.glob("*-cache"))
+    for program in programs:
+        program.write_bytes(program.read_bytes()[:100])
+        program.with_name(program.name.replace("-cache", "-atime")).unlink()
+    # JAX warns of what it cannot read, and an error it would be here.
+    assert run(JAXMED_CACHE=str(tmp_path), PYTHONWARNINGS="error")[0] == number
+    assert all(program.stat().st_size > 100 for program in programs)
+
+
 def test_jaxs_own_variables_and_an_unusable_folder_are_respected(tmp_path):
     file = tmp_path / "file"
     file.write_text("not a folder")

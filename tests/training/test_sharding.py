@@ -39,6 +39,16 @@ def test_eight_devices_and_pmap_give_the_result_of_one(precision, measure, toler
         assert which[measure] < tolerance, differences
 
 
+def test_lent_arrays_are_used_where_they_lie():
+    mesh = data_mesh(jax.devices()[:1])
+    raw = np.arange(256, dtype=np.uint8)
+    array = raw[-raw.ctypes.data % 64 :][:64]
+    lent = replicate(array, mesh, lent=True)
+    assert lent.unsafe_buffer_pointer() == array.ctypes.data
+    copy = replicate(array, mesh)
+    assert copy.unsafe_buffer_pointer() != array.ctypes.data
+
+
 def test_replicated_arrays_are_copies():
     mesh = data_mesh(jax.devices()[:1])
     array = jax.numpy.arange(3.0)
