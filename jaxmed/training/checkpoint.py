@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ class Checkpoints:
         *,
         keep: Collection[int],
     ) -> None:
-        """Copies the state to host memory and writes it while training goes on.
+        """Copies all that is given to host memory and writes it while training goes on.
 
         What this one and the one before need stays, all else is removed.
 
@@ -70,7 +71,8 @@ class Checkpoints:
         """
         self.wait()
         needed = {position, *map(Position, keep)}
-        progress = progress | {"needs": sorted(map(str, needed))}
+        # The training goes on with its history while this is written.
+        progress = deepcopy(progress) | {"needs": sorted(map(str, needed))}
         if hosts.is_first():
             # Training donates its buffers to the next step.
             trees = to_host({"weights": weights, "optimizer": beside})

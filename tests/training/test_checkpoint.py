@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -76,6 +77,24 @@ def test_a_state_whose_buffers_are_given_away_at_once_is_saved_to_the_bit(tmp_pa
         for epoch in range(1, 4):
             read = checkpoints.load_weights(epoch)["x"]
             assert read.tobytes() == expected[epoch - 1].tobytes()
+
+
+def test_progress_made_while_a_checkpoint_is_written_is_not_in_it(tmp_path):
+    with open_checkpoints(tmp_path) as checkpoints:
+        go_on = threading.Event()
+        # The one thread that writes has something else to do at first.
+        checkpoints._writer.submit(go_on.wait)
+        history = [{"epoch": 1}]
+        progress = {"best": {"epoch": 1}, "history": history}
+        beside = {"step": np.int32(1)}
+        checkpoints.save(Position(1), weights_of(1), beside, progress, keep=())
+        history.append({"epoch": 2})
+        progress["best"]["epoch"] = 2
+        go_on.set()
+        checkpoints.wait()
+        found = checkpoints.load_progress()
+    assert found["history"] == [{"epoch": 1}]
+    assert found["best"] == {"epoch": 1}
 
 
 def test_the_state_of_another_optimiser_is_refused(tmp_path):
