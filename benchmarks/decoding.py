@@ -129,7 +129,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--workers", type=int, default=2, help="of the DataLoader")
     parser.add_argument("--rounds", type=int, default=5, help="turns of both")
-    parser.add_argument("--out", type=Path, help="a JSON file for the numbers")
+    parser.add_argument("--results", type=Path, help="a JSON file for the numbers")
     arguments = parser.parse_args()
     found = measure(arguments)
     print("  ".join(f"{name} {value}" for name, value in found["machine"].items()))
@@ -142,8 +142,8 @@ def main() -> None:
             f"{work:.2f} ms of processor time an image"
         )
     print(f"ratio of the medians {found['ratio']:.2f}")
-    if arguments.out:
-        arguments.out.write_text(json.dumps(found, indent=1), encoding="utf-8")
+    if arguments.results:
+        arguments.results.write_text(json.dumps(found, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--drawn", type=int, default=200, help="different images")
     parser.add_argument("--seconds", type=float, default=20, help="of decoding")
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--out", type=Path, help="a JSON file for the numbers")
+    parser.add_argument("--results", type=Path, help="a JSON file for the numbers")
     arguments = parser.parse_args()
     if arguments.folder:
         print(json.dumps(measure(arguments.folder, arguments.seconds)))
@@ -101,8 +101,8 @@ def main() -> None:
             found[turn] = json.loads(done.stdout)
             numbers = "  ".join(f"{k} {v:.6g}" for k, v in found[turn].items())
             print(f"{arguments.files:,} files, {turn}: {numbers}", flush=True)
-    if arguments.out:
-        arguments.out.write_text(json.dumps(found, indent=1), encoding="utf-8")
+    if arguments.results:
+        arguments.results.write_text(json.dumps(found, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ def measure(run: Path, scans: Path, out: Path) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--files", default="10000,100000", help="numbers of files")
-    parser.add_argument("--out", type=Path, help="a JSON file for the numbers")
+    parser.add_argument("--results", type=Path, help="a JSON file for the numbers")
     arguments = parser.parse_args()
     found = {}
     with tempfile.TemporaryDirectory() as name:
@@ -99,9 +99,9 @@ def main() -> None:
             print(f"{count:,} files: {numbers}", flush=True)
     for what, words in machine.describe().items():
         print(f"{what}: {words}")
-    if arguments.out:
+    if arguments.results:
         content = {"machine": machine.describe(), "files": found}
-        arguments.out.write_text(json.dumps(content, indent=1), encoding="utf-8")
+        arguments.results.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -112,10 +112,13 @@ def draw(results: dict, path: Path) -> None:
 
     figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.5), sharey=True)
     for axis, what in zip(axes, ("sizes", "devices"), strict=True):
+        numbers = [int(name) for name in results[what]]
         for stage in STAGES:
             values = [result[stage] for result in results[what].values()]
-            axis.plot(list(results[what]), values, "o-", label=stage)
+            axis.plot(numbers, values, "o-", label=stage)
         axis.set(xscale="log", yscale="log", xlabel=what)
+        axis.set_xticks(numbers, [f"{number:,}" for number in numbers])
+        axis.minorticks_off()
     axes[0].set_ylabel("microseconds per training image")
     axes[0].legend()
     figure.tight_layout()
