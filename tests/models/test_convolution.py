@@ -1,4 +1,4 @@
-"""Convolutions of small maps, by matrices on a CPU, against torch."""
+"""Convolutions, those of small maps and depthwise ones too, against torch."""
 
 import jax
 import numpy as np
@@ -10,9 +10,10 @@ from jaxmed.models.convolution import convolution
 
 
 def pair(size, stride, groups=1):
-    ours = convolution(6, 4, size, stride=stride, groups=groups, rngs=nnx.Rngs(0))
+    channels = 6, (6 if groups == 6 else 4)
+    ours = convolution(*channels, size, stride=stride, groups=groups, rngs=nnx.Rngs(0))
     theirs = torch.nn.Conv2d(
-        6, 4, size, stride=stride, padding=size // 2, groups=groups, bias=False
+        *channels, size, stride=stride, padding=size // 2, groups=groups, bias=False
     )
     kernel = np.asarray(ours.kernel[...]).transpose(3, 2, 0, 1)
     theirs.weight.data = torch.from_numpy(kernel.copy())
@@ -20,18 +21,23 @@ def pair(size, stride, groups=1):
 
 
 @pytest.mark.parametrize(
-    ("size", "stride", "shape"),
+    ("size", "stride", "groups", "shape"),
     [
-        (3, 1, (1, 1)),
-        (3, 1, (2, 3)),
-        (3, 1, (9, 9)),
-        (3, 2, (7, 5)),
-        (7, 2, (4, 4)),
-        (1, 2, (3, 3)),
+        (3, 1, 1, (1, 1)),
+        (3, 1, 1, (2, 3)),
+        (3, 1, 1, (9, 9)),
+        (3, 2, 1, (7, 5)),
+        (7, 2, 1, (4, 4)),
+        (1, 2, 1, (3, 3)),
+        (3, 1, 2, (3, 3)),
+        (3, 1, 6, (9, 8)),
+        (3, 2, 6, (7, 4)),
+        (5, 2, 6, (8, 9)),
+        (5, 1, 6, (2, 1)),
     ],
 )
-def test_values_and_gradients_are_torchs(size, stride, shape):
-    ours, theirs = pair(size, stride)
+def test_values_and_gradients_are_torchs(size, stride, groups, shape):
+    ours, theirs = pair(size, stride, groups)
     x = np.random.default_rng(0).normal(size=(2, *shape, 6)).astype(np.float32)
     images = torch.from_numpy(x.transpose(0, 3, 1, 2).copy()).requires_grad_()
     expected = theirs(images)
@@ -60,9 +66,17 @@ def test_values_and_gradients_are_torchs(size, stride, shape):
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="the CPU's slow path")
 @pytest.mark.parametrize(
     ("size", "groups", "side", "convolves"),
-    [(3, 1, 2, False), (3, 1, 4, False), (3, 1, 5, True), (3, 2, 2, True)],
+    [
+        (3, 1, 2, False),
+        (3, 1, 4, False),
+        (3, 1, 5, True),
+        (3, 2, 2, True),
+        (3, 6, 9, False),
+    ],
 )
-def test_small_maps_need_no_convolution(size, groups, side, convolves):
+def test_small_maps_and_depthwise_kernels_need_no_convolution(
+    size, groups, side, convolves
+):
     ours, _ = pair(size, 1, groups)
     text = jax.jit(lambda x: ours(x)).lower(np.zeros((1, side, side, 6))).as_text()
     assert ("stablehlo.convolution" in text) == convolves
