@@ -92,7 +92,7 @@ def optimizers_of(phase):
         pytest.param("dermamnist", marks=pytest.mark.slow),
         pytest.param("pathmnist", marks=pytest.mark.slow),
         "chestmnist",
-        "retinamnist",
+        pytest.param("retinamnist", marks=pytest.mark.slow),
     ],
 )
 def test_the_arms_on_blood_cells_run_over_other_sets(name, tmp_path):

@@ -49,7 +49,10 @@ def test_maps_are_those_of_pytorch_grad_cam(narrow, draw_images, size, classes):
     assert result == pytest.approx(expected, rel=0, abs=1e-4)
 
 
-@pytest.mark.parametrize("architecture", ["densenet121", "efficientnet_b0"])
+@pytest.mark.parametrize(
+    "architecture",
+    [pytest.param("densenet121", marks=pytest.mark.slow), "efficientnet_b0"],
+)
 def test_the_last_map_of_other_families_is_what_their_users_take(
     architecture, draw_images
 ):

@@ -211,7 +211,7 @@ ADAMW = (
     [
         pytest.param(short_resnet, SGD, id="resnet-sgd", marks=pytest.mark.slow),
         pytest.param(short_resnet, ADAM, id="resnet-adam"),
-        pytest.param(short_resnet, ADAMW, id="resnet-adamw"),
+        pytest.param(short_resnet, ADAMW, id="resnet-adamw", marks=pytest.mark.slow),
         pytest.param(short_convnext, SGD, id="convnext-sgd", marks=pytest.mark.slow),
         pytest.param(short_convnext, ADAMW, id="convnext-adamw"),
         pytest.param(
