@@ -42,7 +42,7 @@ from jaxmed.training.sharding import (
 
 # Apart from the phases' numbers, which are folded into the same key.
 VIEWS_KEY = 2**31 - 1
-# Bytes, of which XLA wants the place of an array to be a multiple.
+# Bytes, of which JAX wants the place of an array to be a multiple.
 ALIGNMENT = 64
 
 
@@ -183,7 +183,7 @@ def _allocate(plan: CachePlan, rows: int) -> np.ndarray:
     shape = (rows, *plan.shape)
     size = math.prod(shape) * jnp.dtype(plan.dtype).itemsize
     if plan.folder is None:
-        # So that a CPU's devices can use it without a copy, see `replicate`.
+        # So that JAX can use it on a CPU without a copy, see `replicate`.
         raw = np.empty(size + ALIGNMENT, np.uint8)
         start = -raw.ctypes.data % ALIGNMENT
         return raw[start : start + size].view(plan.dtype).reshape(shape)

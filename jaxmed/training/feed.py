@@ -105,7 +105,7 @@ def create_feed(
     most = -(-len(images) // step)
     together = together or min(steps_together(mesh, step), most)
     whole = images if isinstance(images, np.ndarray) else read_all(images)
-    kept = replicate(Images(whole, labels), mesh, lent=True)
+    kept = replicate(Images(whole, labels), mesh)
     return ResidentFeed(images=kept, together=together, **settings)
 
 
@@ -210,7 +210,8 @@ class StreamingFeed:
         reading = read_ahead(Source(self.images, self.labels, parts), self.workers)
         waiting = None
         for read, (_, mask) in zip(reading, steps, strict=True):
-            # Copies: the arrays lie in memory that is shared with a process.
+            # JAX may use the arrays in the memory that is shared with a process, and
+            # holds on to them as long.
             batch = spread(Batch(*read), self.mesh, axis=1)
             following = Part({"batch": batch}, 1, int(mask.sum()))
             if waiting:

@@ -42,23 +42,17 @@ def over_rows(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(None, "data"))
 
 
-def replicate(tree: Any, mesh: Mesh, *, lent: bool = False) -> Any:
+def replicate(tree: Any, mesh: Mesh) -> Any:
     """Puts a pytree of arrays whole on every device of the mesh, as new buffers.
 
     New ones, because a training step donates its state and must not take away
-    arrays that the caller's model still holds.
-
-    Args:
-        tree: the arrays.
-        mesh: the devices.
-        lent: nothing donates them or changes them, so that devices which share the
-            host's memory may use them where they lie (XLA does if that is a multiple
-            of 64 bytes).
+    arrays that the caller's model still holds. NumPy's are an exception on a CPU: JAX
+    uses them where they lie if that is a multiple of 64 bytes, and never writes there.
     """
     sharding = replicated(mesh)
 
     def put(leaf: Any) -> jax.Array:
-        copies = [_put(leaf, device, lent) for device in mesh.local_devices]
+        copies = [_copy(leaf, device) for device in mesh.local_devices]
         return jax.make_array_from_single_device_arrays(leaf.shape, sharding, copies)
 
     return jax.tree.map(put, tree)
@@ -89,7 +83,7 @@ def spread(tree: Any, mesh: Mesh, *, axis: int = 0) -> Any:
     def put(leaf: np.ndarray) -> jax.Array:
         own = mesh.local_devices
         parts = np.split(leaf, len(own), axis)
-        copies = [_put(p, device, False) for p, device in zip(parts, own, strict=True)]
+        copies = [_copy(p, device) for p, device in zip(parts, own, strict=True)]
         shape = list(leaf.shape)
         shape[axis] *= mesh.size // len(own)
         return jax.make_array_from_single_device_arrays(tuple(shape), sharding, copies)
@@ -105,5 +99,5 @@ def to_host(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: np.array(leaf, copy=True), tree)
 
 
-def _put(leaf: Any, device: Any, lent: bool) -> jax.Array:
-    return jax.device_put(leaf, device, may_alias=lent)
+def _copy(leaf: Any, device: Any) -> jax.Array:
+    return jax.device_put(leaf, device, may_alias=False)

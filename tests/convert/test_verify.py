@@ -16,13 +16,10 @@ from jaxmed_convert.verify import TOLERANCE, compare
 USUAL = [
     "resnet18",
     "resnet50",
-    "resnext50_32x4d",
-    "wide_resnet50_2",
     "vgg11_bn",
     "mobilenet_v2",
     "densenet121",
     "efficientnet_b0",
-    "efficientnet_v2_s",
     "convnext_tiny",
     "inception_v3",
 ]

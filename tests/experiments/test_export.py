@@ -58,6 +58,7 @@ data.resize = "pad"
 """,
 }
 RUNS = {"plain": "binary", "single": "binary", "labels": "multilabel"}
+PARAMS = ["plain", "single", pytest.param("labels", marks=pytest.mark.slow)]
 FORMATS = "torch,onnx,stablehlo,safetensors"
 FILES = {"model.pth", "model.onnx", "model.stablehlo", "model.safetensors"}
 
@@ -74,22 +75,31 @@ def draw(path: Path, task: str) -> None:
     np.savez(path, **arrays)
 
 
+class Runs(dict[str, Path]):
+    """Finished runs by arm, each with its files in the folder export, once asked for."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        for task, arms in ARMS.items():
+            draw(folder / f"{task}.npz", task)
+            recipe = RECIPE.format(data=folder / f"{task}.npz") + arms
+            (folder / f"{task}.toml").write_text(recipe)
+
+    def __missing__(self, arm: str) -> Path:
+        task = RUNS[arm]
+        recipe = str(self.folder / f"{task}.toml")
+        assert main(["run", recipe, "--arms", arm, "--out", str(self.folder)]) == 0
+        self[arm] = self.folder / task / arm / "seed-0"
+        assert main(["export", str(self[arm]), "--format", FORMATS]) == 0
+        return self[arm]
+
+
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory) -> dict[str, Path]:
-    """The finished runs by arm, each with its files in the folder export."""
-    folder = tmp_path_factory.mktemp("runs")
-    for task, arms in ARMS.items():
-        draw(folder / f"{task}.npz", task)
-        recipe = folder / f"{task}.toml"
-        recipe.write_text(RECIPE.format(data=folder / f"{task}.npz") + arms)
-        assert main(["run", str(recipe), "--out", str(folder)]) == 0
-    found = {arm: folder / task / arm / "seed-0" for arm, task in RUNS.items()}
-    for run in found.values():
-        assert main(["export", str(run), "--format", FORMATS]) == 0
-    return found
+def runs(tmp_path_factory) -> Runs:
+    return Runs(tmp_path_factory.mktemp("runs"))
 
 
-@pytest.fixture(scope="module", params=RUNS)
+@pytest.fixture(scope="module", params=PARAMS)
 def run(runs, request) -> Path:
     return runs[request.param]
 

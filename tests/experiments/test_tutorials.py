@@ -91,7 +91,7 @@ def optimizers_of(phase):
     [
         pytest.param("dermamnist", marks=pytest.mark.slow),
         pytest.param("pathmnist", marks=pytest.mark.slow),
-        "chestmnist",
+        pytest.param("chestmnist", marks=pytest.mark.slow),
         pytest.param("retinamnist", marks=pytest.mark.slow),
     ],
 )

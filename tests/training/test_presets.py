@@ -46,8 +46,13 @@ OPTIONS: dict[str, dict[str, Any]] = {name: {} for name in PRESETS} | {
     "sequence": {"phases": [{"strategy": "frozen"}, {"strategy": "partial"}]},
 }
 FAMILIES = ("resnet", "densenet", "convnext")
+# Of the families after the first, in the default suite.
+FEW = ("partial", "discriminative", "norm_only")
 CASES = [
-    (preset, family)
+    pytest.param(
+        *(preset, family),
+        marks=[] if family == "resnet" or preset in FEW else pytest.mark.slow,
+    )
     for family in FAMILIES
     for preset in PRESETS
     if (preset, family) != ("norm_only", "convnext")
