@@ -76,7 +76,7 @@ def draw(path: Path, task: str) -> None:
 
 
 class Runs(dict[str, Path]):
-    """Finished runs by arm, each with its files in the folder export, once asked for."""
+    """Finished runs by arm, with their files in the folder export, once asked for."""
 
     def __init__(self, folder: Path):
         self.folder = folder
