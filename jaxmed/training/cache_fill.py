@@ -33,6 +33,7 @@ from jaxmed.training.cache_plan import CachePlan, CacheSettings, plan_cache
 from jaxmed.training.inputs import Inputs
 from jaxmed.training.predict import eval_parts, largest_batch
 from jaxmed.training.sharding import (
+    empty_aligned,
     over_batch,
     own_rows,
     replicate,
@@ -42,8 +43,6 @@ from jaxmed.training.sharding import (
 
 # Apart from the phases' numbers, which are folded into the same key.
 VIEWS_KEY = 2**31 - 1
-# Bytes, of which JAX wants the place of an array to be a multiple.
-ALIGNMENT = 64
 
 
 def cached_inputs(
@@ -181,16 +180,13 @@ def _make_room(plan: CachePlan) -> tuple[np.ndarray, np.ndarray]:
 
 def _allocate(plan: CachePlan, rows: int) -> np.ndarray:
     shape = (rows, *plan.shape)
-    size = math.prod(shape) * jnp.dtype(plan.dtype).itemsize
     if plan.folder is None:
-        # So that JAX can use it on a CPU without a copy, see `replicate`.
-        raw = np.empty(size + ALIGNMENT, np.uint8)
-        start = -raw.ctypes.data % ALIGNMENT
-        return raw[start : start + size].view(plan.dtype).reshape(shape)
+        return empty_aligned(shape, plan.dtype)
     # A file without a name: nothing is left behind, however the program ends.
     with tempfile.TemporaryFile(dir=plan.folder) as file:
         if hasattr(os, "posix_fallocate"):
             # Writing to a map on a full disk would end the program.
+            size = math.prod(shape) * jnp.dtype(plan.dtype).itemsize
             os.posix_fallocate(file.fileno(), 0, size)
         return np.memmap(file, plan.dtype, "r+", shape=shape)
 

@@ -17,7 +17,7 @@ from jaxmed.errors import unknown
 from jaxmed.progress import progress
 from jaxmed.training.batches import windows
 from jaxmed.training.memory import image_budget
-from jaxmed.training.sharding import own_rows, replicate, spread
+from jaxmed.training.sharding import empty_aligned, own_rows, replicate, spread
 from jaxmed.training.state import Batch, Images, StepPlan
 from jaxmed.training.step import (
     TrainStep,
@@ -111,7 +111,7 @@ def create_feed(
 
 def read_all(images: Any) -> np.ndarray:
     """Reads lazy images into an array, uint8 (n, h, w, c)."""
-    whole = np.empty(images.shape, images.dtype)
+    whole = empty_aligned(images.shape, images.dtype)
     with progress("Reading images", len(whole), unit="images") as advance:
         for start in range(0, len(whole), READ_TOGETHER):
             part = images[start : start + READ_TOGETHER]

@@ -5,15 +5,19 @@ BatchNorm's statistics are those of the whole batch whatever the number of devic
 Of several processes each puts its own part on its own devices.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from numpy.typing import DTypeLike
 
 # Of jax.Device, which type checkers do not take for a type.
 Devices = Sequence[Any]
+# Bytes, of which JAX wants the place of a NumPy array to be a multiple.
+ALIGNMENT = 64
 
 
 def data_mesh(devices: Devices | None = None) -> Mesh:
@@ -47,7 +51,8 @@ def replicate(tree: Any, mesh: Mesh) -> Any:
 
     New ones, because a training step donates its state and must not take away
     arrays that the caller's model still holds. NumPy's are an exception on a CPU: JAX
-    uses them where they lie if that is a multiple of 64 bytes, and never writes there.
+    uses them where they lie if that is a multiple of `ALIGNMENT`, see `empty_aligned`,
+    and never writes there.
     """
     sharding = replicated(mesh)
 
@@ -56,6 +61,14 @@ def replicate(tree: Any, mesh: Mesh) -> Any:
         return jax.make_array_from_single_device_arrays(leaf.shape, sharding, copies)
 
     return jax.tree.map(put, tree)
+
+
+def empty_aligned(shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
+    """Allocates an array to be filled, which JAX then uses on a CPU without a copy."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    raw = np.empty(size + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + size].view(dtype).reshape(shape)
 
 
 def own_rows(rows: int, mesh: Mesh) -> slice:
