@@ -171,7 +171,7 @@ class Predictor:
         names, calibrated = self.class_names, probs.astype(np.float64)
         if self.scaling is not None:
             calibrated = self.scaling.calibrate(probs, self.task)
-        ranks = [None] * len(ids)
+        decided, ranks = self._decide(probs), [None] * len(ids)
         if self.likeness is not None:
             ranks = self.likeness.rank(features).tolist()
         for i, name in enumerate(ids):
@@ -184,7 +184,7 @@ class Predictor:
             if self.task == "multilabel":
                 decision = "; ".join(label for label in names if above.get(label))
             else:
-                decision = names[self._decide(probs[i : i + 1])[0]]
+                decision = names[decided[i]]
             yield Prediction(
                 id=name,
                 decision=decision,
