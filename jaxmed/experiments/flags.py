@@ -137,13 +137,18 @@ def _unknown_flag(flag: str, known: list[str]) -> InputError:
     return InputError(f"Unknown flag {flag}. {hint}")
 
 
+def split_list(text: str) -> list[str]:
+    """Reads "A, B", the items of a flag that takes several."""
+    return [item.strip() for item in text.split(",") if item.strip()]
+
+
 def _parse(text: str, declared: Field | None) -> Any:
     """Reads a value: for a text field as it stands, otherwise as TOML where it is."""
     kind: Any = declared.type if declared else None
     if kind is str:
         return text
     if get_origin(kind) is tuple:
-        items = [item.strip() for item in text.split(",") if item.strip()]
+        items = split_list(text)
         return items if kind == tuple[str, ...] else [_toml(item) for item in items]
     value = _toml(text)
     if kind is None and value == text and "," in text:

@@ -7,6 +7,7 @@ from typing import Any
 
 from jaxmed.errors import InputError, unknown
 from jaxmed.experiments.board import BOARD
+from jaxmed.experiments.flags import split_list
 from jaxmed.experiments.folders import CONFIG
 from jaxmed.experiments.toml import read_toml
 
@@ -68,7 +69,7 @@ def read_formats(text: str) -> list[str]:
     Raises:
         InputError: it names no format, or one that there is not.
     """
-    names = [name.strip().lower() for name in text.split(",") if name.strip()]
+    names = split_list(text.lower())
     if not names:
         raise InputError(f"--format names no format; there are {', '.join(FORMATS)}.")
     for name in names:

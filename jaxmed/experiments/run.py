@@ -13,7 +13,7 @@ from jaxmed.experiments.arguments import (
     processes_of,
 )
 from jaxmed.experiments.board import Board, is_board, load_board
-from jaxmed.experiments.flags import describe_fields
+from jaxmed.experiments.flags import describe_fields, split_list
 from jaxmed.experiments.folders import experiment_folder
 from jaxmed.experiments.recipes import find_recipe, load_recipe, needed_recipes
 
@@ -91,7 +91,7 @@ def _names(text: str | None, flag: str) -> list[str] | None:
     """Reads "A,B"; None, where the flag is not given, stands for all."""
     if text is None:
         return None
-    names = [name.strip() for name in text.split(",") if name.strip()]
+    names = split_list(text)
     if not names:
         raise InputError(f"{flag} needs at least one name.")
     return names
