@@ -1,16 +1,19 @@
 """What decisions at a threshold are worth, each class against the rest."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from jaxmed.evaluation.intervals import Interval, Key, Measure, Undefined
 from jaxmed.evaluation.predictions import Predictions
+from jaxmed.evaluation.proportion_intervals import class_intervals
 from jaxmed.evaluation.proportions import (
     ClassCounts,
     ratio,
     scores,
     why_undefined,
-    wilson_intervals,
 )
+from jaxmed.evaluation.resampling import Units
 
 METRICS = ("accuracy", "sensitivity", "specificity", "ppv", "npv", "lr_positive")
 METRICS = (*METRICS, "lr_negative", "f1", "mcc", "kappa", "youden_j")
@@ -39,6 +42,7 @@ class ThresholdDecisions(Measure):
         self.images = len(predictions.ids)
         self._prevalence = prevalence
         self._thresholds = list(thresholds.values())
+        self._names = list(thresholds)
         self._prefixes: list[Key] = [
             ("at_threshold",) if binary else ("at_threshold", name)
             for name in thresholds
@@ -85,13 +89,21 @@ class ThresholdDecisions(Measure):
             metric = metric.removesuffix("_at_prevalence")
         return why_undefined(metric, true, n)
 
-    def by_formula(self) -> dict[Key, dict[str, Interval]]:
-        """Computes Wilson's intervals of what is a proportion of images."""
-        return {
-            (*prefix, metric): {"wilson": (low[i, 0], high[i, 0])}
-            for metric, (low, high) in wilson_intervals(self._whole).items()
-            for i, prefix in enumerate(self._prefixes)
-        }
+    def intervals(
+        self, units: Units, samples: Mapping[Key, np.ndarray]
+    ) -> dict[Key, Interval | Undefined]:
+        """Computes the intervals by formula, see `class_intervals` and `Measure`."""
+        tallies = self._counts.by_unit(units)
+        by_class = class_intervals(tallies, units, self._prevalence)
+        intervals: dict[Key, Interval | Undefined] = {}
+        rows = zip(
+            self._prefixes, by_class, tallies.scarce(self._names, units), strict=True
+        )
+        for prefix, found, scarce in rows:
+            intervals |= {(*prefix, name): one for name, one in found.items()}
+            if scarce:
+                intervals |= {(*prefix, name): scarce for name in ("mcc", "kappa")}
+        return intervals
 
 
 def predictive_values(

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxmed.evaluation.intervals import QUANTILES
+from jaxmed.evaluation.intervals import FEW, levels
 from jaxmed.evaluation.operating import OperatingPoints
 from jaxmed.evaluation.predictions import Predictions
 from jaxmed.evaluation.proportions import ratio
@@ -55,8 +55,8 @@ def roc_band(
         seed: of the bootstrap.
 
     Returns:
-        None where the split lacks one of the classes, or its rest, or every resample
-        does.
+        None where there are fewer than `FEW` images (patients, where they are known)
+        of one of the classes, or of its rest.
     """
     return _band(predictions, classes, _sensitivity, resamples, seed)
 
@@ -76,11 +76,12 @@ def precision_recall_band(
 
 
 def _band(predictions, classes, curve: Callable, resamples, seed) -> Band | None:
-    n, points = len(predictions.ids), []
+    n, points, units = len(predictions.ids), [], units_of(predictions)
     for i in classes:
         images = np.flatnonzero(predictions.known[:, i])
         truth = predictions.truth[images, i]
-        if truth.all() or not truth.any():
+        kinds = np.stack([truth, ~truth], axis=1)
+        if units.of(images).having(kinds).min() < FEW:
             return None
         scores = predictions.probs[images, i]
         points.append(OperatingPoints(truth, scores, images, n))
@@ -89,14 +90,14 @@ def _band(predictions, classes, curve: Callable, resamples, seed) -> Band | None
         """The mean over classes: (grid, resamples)."""
         return np.mean([curve(*one(counts)) for one in points], axis=0)
 
-    drawn = Bootstrap(resamples=resamples, seed=seed).counts(units_of(predictions))
+    drawn = Bootstrap(resamples=resamples, seed=seed).counts(units)
     samples = np.concatenate([curves(counts) for counts in drawn], axis=1)
-    # A resample of groups may lack a class.
+    # A resample may lack a class.
     samples = samples[:, ~np.isnan(samples).any(axis=0)]
     if not samples.size:
         return None
     value = curves(np.ones((n, 1)))[:, 0]
-    return Band(GRID, value, *np.quantile(samples, QUANTILES, axis=1))
+    return Band(GRID, value, *np.quantile(samples, levels(units.size), axis=1))
 
 
 def _sensitivity(true, false, positives, negatives) -> np.ndarray:

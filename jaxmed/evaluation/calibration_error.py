@@ -1,14 +1,21 @@
-"""How far confidence is from accuracy: calibration errors."""
+"""How far predicted probabilities are from frequencies: calibration errors."""
+
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from scipy import sparse
+from scipy.optimize import brentq
+from scipy.special import ndtr
 
-from jaxmed.evaluation.intervals import Key, Measure, Undefined
+from jaxmed.evaluation.intervals import FEW, Interval, Key, Measure, Undefined
 from jaxmed.evaluation.losses import NO_LABEL
 from jaxmed.evaluation.predictions import Predictions
+from jaxmed.evaluation.proportion_intervals import Z
 from jaxmed.evaluation.proportions import ratio
+from jaxmed.evaluation.resampling import Units, units_of
 
 BINS = 15
+CERTAIN = Undefined("every prediction is certain and right")
 
 
 def equal_width_bins(confidence: np.ndarray) -> np.ndarray:
@@ -24,21 +31,24 @@ def equal_mass_bins(confidence: np.ndarray) -> np.ndarray:
 
 
 class CalibrationError(Measure):
-    """Expected calibration errors: |accuracy - confidence|, averaged over bins.
+    """Expected calibration errors: |frequency - probability|, averaged over bins.
 
-    "ece" is that of Guo et al. 2017, eq. 3, with bins of equal width; confidence is
-    the probability of the most probable class. "ece_equal_mass" has bins that hold
-    equally many images. "ace" is the adaptive calibration error of Nixon et al.,
-    "Measuring Calibration in Deep Learning", CVPR workshops 2019: bins of equal mass
-    for the probability of each class, and the mean over classes.
+    "ece" is that of Guo et al. 2017, eq. 3, with bins of equal width. In a binary task
+    the probability is that of the positive class, as in the reliability diagram: of the
+    most probable class, probabilities that are all too low would be too little
+    confidence above 0.5 and too much below, which cancel. In multilabel tasks it is
+    that of each label, and the result the mean over labels. Else it is that of the most
+    probable class, and the frequency is how often it is right. "ece_equal_mass" has
+    bins that hold equally many images. "ace" is the adaptive calibration error of Nixon
+    et al., "Measuring Calibration in Deep Learning", CVPR workshops 2019: bins of equal
+    mass for the probability of each class, and the mean over classes.
 
-    In multilabel tasks each label has its own error, the confidence being the label's
-    probability and the accuracy the share of images that have the label; the result is
-    the mean over labels, and "ace" the same as "ece_equal_mass".
-
-    The absolute value turns noise into error, so that a resample's error is higher on
-    average than that of the images it is drawn from. The interval would lie above the
-    value; it is shifted back by that bias.
+    The absolute value turns noise into error. Over a bin of n images the frequency
+    varies by sigma = sqrt(p (1 - p) / n), and the mean of |gap + noise| is that of a
+    folded normal distribution. What is reported is the error at which the gaps, all
+    scaled by one factor, have the mean that was seen (0 if noise alone has it); its
+    interval holds the errors whose 95 % range has what was seen. For a calibrated model
+    it begins at 0. The plain average is "plug_in", for comparing with others'.
 
     Args:
         predictions: labels, and probabilities unless given.
@@ -53,21 +63,47 @@ class CalibrationError(Measure):
         probs = predictions.probs if probs is None else probs
         self.images = len(predictions.ids)
         known, truth = predictions.known, predictions.truth
-        top = probs, truth, known
-        if predictions.task != "multilabel":
+        one = probs, truth, known
+        if predictions.task == "binary":
+            one = probs[:, 1:], truth[:, 1:], known[:, 1:]
+        elif predictions.task != "multilabel":
             rows, best = np.arange(self.images), probs.argmax(axis=1)
-            top = probs[rows, best, None], truth[rows, best, None], known[:, :1]
+            one = probs[rows, best, None], truth[rows, best, None], known[:, :1]
         kinds = {
-            "ece": (equal_width_bins, *top),
-            "ece_equal_mass": (equal_mass_bins, *top),
+            "ece": (equal_width_bins, *one),
+            "ece_equal_mass": (equal_mass_bins, *one),
             "ace": (equal_mass_bins, probs, truth, known),
         }
-        self._gaps = {(*prefix, f"{k}{suffix}"): _Gaps(*v) for k, v in kinds.items()}
-        self.biased = tuple(self._gaps)
+        units = units_of(predictions)
+        self._gaps = {
+            (*prefix, f"{kind}{suffix}"): _Gaps(*parts, units)
+            for kind, parts in kinds.items()
+        }
+
+    def values(self) -> dict[Key, float | Undefined]:
+        """Computes the errors of the split itself."""
+        return {key: gaps.error() for key, gaps in self._gaps.items()}
 
     def resampled(self, counts: np.ndarray) -> dict[Key, np.ndarray]:
-        """Computes the errors of resamples, see `Measure`."""
-        return {key: gaps(counts) for key, gaps in self._gaps.items()}
+        """Returns nothing: values and intervals are by formula."""
+        return {}
+
+    def intervals(
+        self, units: Units, samples: Mapping[Key, np.ndarray]
+    ) -> dict[Key, Interval | Undefined]:
+        """Computes the intervals, see the class and `Measure`."""
+        if units.size < FEW:
+            few = Undefined(f"fewer than {FEW} {units.noun}")
+            return dict.fromkeys(self._gaps, few)
+        return {key: gaps.interval() for key, gaps in self._gaps.items()}
+
+    def remarks(self, units: Units) -> dict[Key, dict[str, float]]:
+        """Gives the plain averages, see `Measure`."""
+        return {
+            key: {"plug_in": gaps.plug_in}
+            for key, gaps in self._gaps.items()
+            if not np.isnan(gaps.plug_in)
+        }
 
     def reason(self, key: Key) -> Undefined:
         """Says why an error of the split itself is NaN."""
@@ -75,28 +111,100 @@ class CalibrationError(Measure):
 
 
 class _Gaps:
-    """The mean over columns of the error of one column."""
+    """The gaps of all bins of all columns, and the noise in them.
 
-    def __init__(self, bins_of, confidence, right, known):
-        n, self._columns = confidence.shape
+    Attributes:
+        plug_in: the mean over columns of the mean over bins of |gap|.
+    """
+
+    def __init__(self, bins_of: Callable, confidence, right, known, units: Units):
+        columns = confidence.shape[1]
         bins = np.zeros(confidence.shape, np.int64)
-        for i in range(self._columns):
+        for i in range(columns):
             rows = known[:, i]
             if rows.any():
                 bins[rows, i] = bins_of(confidence[rows, i])
-        # A row per column and bin, holding what its images add to the gap.
-        images, columns = np.nonzero(known)
-        at = images, columns
-        self._gaps = sparse.csr_array(
-            ((right - confidence)[at], (bins[at] + BINS * columns, images)),
-            shape=(BINS * self._columns, n),
-        )
-        self._known = None
-        if not known.all():
-            self._known = sparse.csr_array(known.T).astype(np.float64)
+        images, of = np.nonzero(known)
+        place, cells = bins[images, of] + BINS * of, BINS * columns
+        p, y = confidence[images, of], right[images, of]
+        n, hits = np.bincount(place, minlength=cells), np.bincount(place, y, cells)
+        gaps = np.abs(np.bincount(place, y - p, cells))
+        of_column = n.reshape(columns, BINS).sum(axis=1).repeat(BINS)
+        mass = ratio(n, of_column) / columns
+        used = (n > 0) | np.isnan(mass)
+        n, self._mass = n[used], mass[used]
+        # Frequencies of 0 and 1 vary too: one image more counts, as was predicted.
+        mean = np.bincount(place, p, cells)[used] / np.maximum(n, 1)
+        share = (hits[used] + mean) / (n + 1)
+        alike = 1.0
+        if units.cluster is not None:
+            alike = _alike(y - p, place, units.cluster[images], (cells, units.size))
+        self._noise = np.sqrt(np.clip(share * (1 - share), 0, None) / n * alike)
+        sizes = gaps[used] / n
+        self.plug_in = float((self._mass * sizes).sum())
+        # Gaps of a mean of 1, to be scaled by an error.
+        total = self.plug_in
+        if total == 0:
+            sizes, total = self._noise, float((self._mass * self._noise).sum())
+        self._gaps = sizes / total if total > 0 else None
 
-    def __call__(self, counts: np.ndarray) -> np.ndarray:
-        gaps = np.abs(np.asarray(self._gaps @ counts))
-        sums = gaps.reshape(self._columns, BINS, -1).sum(axis=1)
-        n = counts.sum(axis=0) if self._known is None else self._known @ counts
-        return ratio(sums, np.asarray(n)).mean(axis=0)
+    def _expected(self, error: float) -> tuple[float, float]:
+        """Computes the mean and the standard deviation of the plug-in at an error."""
+        if self._gaps is None:
+            return 0.0, 0.0
+        gaps, noise = error * self._gaps, self._noise
+        away = ratio(gaps, noise)
+        mean = noise * np.sqrt(2 / np.pi) * np.exp(-np.square(away) / 2)
+        mean = np.where(noise > 0, mean + gaps * (1 - 2 * ndtr(-away)), gaps)
+        variance = np.square(gaps) + np.square(noise) - np.square(mean)
+        parts = np.square(self._mass) * np.clip(variance, 0, None)
+        return float((self._mass * mean).sum()), float(parts.sum()) ** 0.5
+
+    def error(self) -> float | Undefined:
+        """Computes the error that has the plug-in as its mean."""
+        if np.isnan(self.plug_in):
+            return NO_LABEL
+        if self._expected(0.0)[0] >= self.plug_in:
+            return 0.0
+        return _root(lambda e: self._expected(e)[0] - self.plug_in, 0, self.plug_in)
+
+    def interval(self) -> Interval | Undefined:
+        """Computes the errors from which the plug-in is 1.96 deviations away."""
+        value = self.error()
+        if self._gaps is None or isinstance(value, Undefined):
+            return CERTAIN
+
+        def beyond(error: float, sign: int, seen: float) -> float:
+            mean, deviation = self._expected(error)
+            return mean + sign * Z * deviation - seen
+
+        low, seen = 0.0, self.plug_in
+        if beyond(0.0, 1, seen) < 0:
+            low = _root(lambda e: beyond(e, 1, seen), 0, value)
+        # Less than noise alone has is luck.
+        seen = max(seen, self._expected(0.0)[0])
+        widest = float(np.square(self._mass * self._noise).sum()) ** 0.5
+        high = _root(lambda e: beyond(e, -1, seen), value, seen + Z * widest + 1e-9)
+        return Interval(low, min(high, 1.0), "folded_normal")
+
+
+def _root(function: Callable[[float], float], low: float, high: float) -> float:
+    # Of a rising function. An end may be the root but for rounding.
+    if function(high) <= 0:
+        return high
+    return float(brentq(function, low, high, xtol=1e-13)) if function(low) < 0 else low
+
+
+def _alike(residuals, place, unit, shape) -> float:
+    """Computes how many times larger variances are because units are clusters.
+
+    It is at least 1, and at most as if all images of a unit in a bin were one (Kish,
+    "Survey Sampling", 1965, section 5.4).
+    """
+    sums = sparse.coo_array((residuals, (place, unit)), shape).tocsr()
+    sizes = sparse.coo_array((np.ones(len(unit)), (place, unit)), shape).tocsr()
+    alone = float(np.square(residuals).sum())
+    if alone == 0:
+        return 1.0
+    most = float(np.square(sizes.data).sum() / sizes.data.sum())
+    return float(np.clip(np.square(sums.data).sum() / alone, 1, most))

@@ -152,7 +152,7 @@ def _described(paired: Paired, bootstrap: Bootstrap) -> dict[str, Any]:
     return described | {
         "images": fingerprint_of_images(first),
         "intervals": {
-            "method": f"paired {method_of(first.task, units)}",
+            "method": f"paired {method_of(units)}",
             "level": LEVEL,
             "resamples": bootstrap.resamples,
             "seed": bootstrap.seed,

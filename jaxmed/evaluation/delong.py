@@ -1,11 +1,11 @@
-"""DeLong's covariance of AUROCs: intervals by formula, and tests between models."""
+"""DeLong's covariance of AUROCs, and tests between models."""
 
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtr
 
-from jaxmed.evaluation.intervals import LEVEL, Interval
+from jaxmed.evaluation.proportion_intervals import Z
 
 # Of a variance: less comes from adding up in another order. One image of 100,000 that
 # changes places with the next makes 1e-21.
@@ -62,22 +62,6 @@ def auroc_covariance(
     return of_positives.mean(axis=1), np.atleast_2d(covariance)
 
 
-def delong_interval(truth: np.ndarray, scores: np.ndarray) -> Interval | None:
-    """Computes the 95 % interval of an AUROC, cut to [0, 1].
-
-    None where there are fewer than two positives or negatives; or where they do not
-    overlap, for the variance is then estimated as 0.
-    """
-    positives = int(truth.sum())
-    if min(positives, len(truth) - positives) < 2:
-        return None
-    (auroc,), ((variance,),) = auroc_covariance(truth, scores[None])
-    if variance == 0:
-        return None
-    half = float(ndtri((1 + LEVEL) / 2)) * np.sqrt(variance)
-    return max(float(auroc - half), 0.0), min(float(auroc + half), 1.0)
-
-
 class DelongTest(NamedTuple):
     """Whether a difference between AUROCs of the same images is 0.
 
@@ -86,7 +70,7 @@ class DelongTest(NamedTuple):
         p: two-sided.
     """
 
-    interval: Interval
+    interval: tuple[float, float]
     p: float
 
 
@@ -115,7 +99,7 @@ def delong_test(truth: np.ndarray, a: np.ndarray, b: np.ndarray) -> DelongTest |
         equal = abs(difference) < ROUNDING**0.5
         return DelongTest((0.0, 0.0), 1.0) if equal else None
     error = variance**0.5
-    half = float(ndtri((1 + LEVEL) / 2)) * error
+    half = Z * error
     ends = max(difference - half, -1.0), min(difference + half, 1.0)
     return DelongTest(ends, 2 * float(ndtr(-abs(difference) / error)))
 

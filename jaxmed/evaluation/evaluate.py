@@ -22,14 +22,12 @@ from jaxmed.evaluation.intervals import (
 from jaxmed.evaluation.losses import Losses
 from jaxmed.evaluation.metrics import confusion_matrix
 from jaxmed.evaluation.predictions import Predictions
+from jaxmed.evaluation.recalibration import Recalibration
 from jaxmed.evaluation.reliability import reliability
 from jaxmed.evaluation.resampling import Bootstrap, method_of, units_of
 from jaxmed.evaluation.splits import estimate_split, overall
 from jaxmed.evaluation.subgroups import evaluate_subgroups
 from jaxmed.evaluation.thresholds import ThresholdChoice, ThresholdRule
-
-# What an undefined calibration leaves undefined.
-CALIBRATED = ("ece", "ece_equal_mass", "ace", "log_loss", "brier")
 
 
 def evaluate(
@@ -64,9 +62,9 @@ def evaluate(
 
     Returns:
         The content of metrics.json, of plain dicts, lists, strings and numbers. A
-        number is {"value", "ci_low", "ci_high"}, with {"ci_low", "ci_high"} of a second
-        interval under "delong" or "wilson"; one that is not defined has None for
-        them and a "reason".
+        number is {"value", "ci_low", "ci_high"}, with the "method" of an interval that
+        is not the bootstrap's, and a "note" where a reader must know more; what is not
+        defined, or cannot be told from so few images, is None and has a "reason".
 
     Raises:
         InputError: the splits are exchanged, or differ in task or classes; or an option
@@ -187,32 +185,28 @@ def _calibration_measures(
     predictions: Predictions, scaling: Scaling | Undefined
 ) -> list[Measure]:
     at: Key = ("calibration",)
-    before = [
-        CalibrationError(predictions, prefix=at),
-        Losses(predictions, keys=((*at, "log_loss"), (*at, "brier"))),
-    ]
-    if isinstance(scaling, Undefined):
-        return before
-    probs = scaling.apply(predictions)
-    keys = (*at, "log_loss_calibrated"), (*at, "brier_calibrated")
-    return [
-        *before,
-        CalibrationError(predictions, probs, at, "_calibrated"),
-        Losses(predictions, probs, keys),
-    ]
+    versions = {"": predictions.probs}
+    if not isinstance(scaling, Undefined):
+        versions["_calibrated"] = scaling.apply(predictions)
+    measures: list[Measure] = []
+    for suffix, probs in versions.items():
+        measures.append(CalibrationError(predictions, probs, at, suffix))
+        if predictions.task == "binary":
+            measures.append(Recalibration(predictions, probs, at, suffix))
+        keys = (*at, f"log_loss{suffix}"), (*at, f"brier{suffix}")
+        measures.append(Losses(predictions, probs, keys))
+    return measures
 
 
 def _intervals(test: Predictions, bootstrap: Bootstrap) -> dict[str, Any]:
     units = units_of(test)
-    described = {
-        "method": method_of(test.task, units),
+    return {
+        "method": method_of(units),
         "level": LEVEL,
         "resamples": bootstrap.resamples,
         "seed": bootstrap.seed,
+        "independent": units.noun,
     }
-    if units.cluster is None:
-        described["by_formula"] = {"delong": "AUROC", "wilson": "proportions of images"}
-    return described
 
 
 def _threshold(
@@ -259,13 +253,12 @@ def _calibration(
     shared = {
         "chosen_on": "val",
         "ece_bins": BINS,
-        "ece_intervals": "percentile bootstrap, shifted by its bias",
     }
     diagrams = {"before": reliability(test)}
     if isinstance(scaling, Undefined):
         reason = Undefined(f"no scaling, as in val: {scaling.reason}")
         missing = as_estimate(reason, np.empty(0))
-        none = {f"{name}_calibrated": missing for name in CALIBRATED}
+        none = {f"{name}_calibrated": missing for name in estimates}
         described = {"method": method, "temperature": None, "reason": scaling.reason}
         return described | shared | {"test": estimates | none, "reliability": diagrams}
     diagrams["after"] = reliability(test, scaling.apply(test))

@@ -1,16 +1,18 @@
-"""95 % intervals by the bootstrap, for many metrics at once.
+"""95 % intervals, for many metrics at once.
 
-The images of a split are drawn with replacement, or its groups where it has some, and
-every metric is computed again from how often each image was drawn; the interval goes
-from the 2.5th to the 97.5th percentile (Efron and Tibshirani, "An Introduction to the
-Bootstrap", 1993, section 13.3). See `jaxmed.evaluation.resampling` for the draw.
+By default an interval is from the bootstrap: the images of a split are drawn with
+replacement, or its groups where it has some, and every metric is computed again from
+how often each image was drawn. The interval goes from percentile to percentile (Efron
+and Tibshirani, "An Introduction to the Bootstrap", 1993, section 13.3); these are a
+little beyond the 2.5th and the 97.5th, see `levels`.
 
-A metric that is a ratio can be 0/0 in some resamples (precision, if nothing is
-predicted to be of the class); its interval is that of the other resamples.
+The bootstrap knows only what it has drawn from: of three positives that were all found
+it says that all are found, for certain. Where there is an interval by formula that
+covers also then, a measure gives that instead, under the name of its method (see
+`Measure.intervals`); where there is none, neither, and the reason why.
 
-Numbers that have an interval by formula get it beside that of the bootstrap: AUROC
-DeLong's, proportions Wilson's. Both take images as independent, so there is none
-where groups are drawn.
+A metric that is a ratio can be 0/0 in some resamples; its interval is that of the
+other resamples.
 """
 
 import time
@@ -20,12 +22,14 @@ from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.special import ndtr, stdtrit
 
 from jaxmed.evaluation.resampling import Bootstrap, Units
 from jaxmed.progress import progress
 
 LEVEL = 0.95
-QUANTILES = (0.025, 0.975)
+# Of fewer units than these, resamples are too much alike to tell how others would be.
+FEW = 5
 # Progress is shown if all resamples are expected to take longer than this, in
 # seconds, judged after the warm-up.
 PATIENCE = 2.0
@@ -33,7 +37,14 @@ WARM_UP = 0.5
 
 Key = tuple[str, ...]
 Estimate = dict[str, Any]
-Interval = tuple[float, float]
+
+
+class Interval(NamedTuple):
+    """The ends of a 95 % interval, and the method if it is not the plain bootstrap."""
+
+    low: float
+    high: float
+    method: str | None = None
 
 
 class Undefined(NamedTuple):
@@ -46,6 +57,9 @@ class Undefined(NamedTuple):
     reason: str
 
 
+SAME = Undefined("the same in every resample")
+
+
 class Measure(ABC):
     """One or more metrics of the same n images, computed together.
 
@@ -54,11 +68,9 @@ class Measure(ABC):
 
     Attributes:
         images: n.
-        biased: the keys of errors that resampling itself enlarges; see `_unbiased`.
     """
 
     images: int
-    biased: Sequence[Key] = ()
 
     @abstractmethod
     def resampled(self, counts: np.ndarray) -> dict[Key, np.ndarray]:
@@ -83,8 +95,23 @@ class Measure(ABC):
             for key, sample in once.items()
         }
 
-    def by_formula(self) -> Mapping[Key, Mapping[str, Interval | None]]:
-        """Computes the intervals that need no resampling: by key and method."""
+    def intervals(
+        self, units: Units, samples: Mapping[Key, np.ndarray]
+    ) -> Mapping[Key, Interval | Undefined]:
+        """Computes the intervals that are not the percentiles of resamples.
+
+        Args:
+            units: what is drawn.
+            samples: of the bootstrap, see `resampled`.
+
+        Returns:
+            By key; with a reason where there is none. Keys that have no value count
+            for nothing.
+        """
+        return {}
+
+    def remarks(self, units: Units) -> Mapping[Key, Mapping[str, Any]]:
+        """Gives what else stands beside the value of a key, such as a "note"."""
         return {}
 
 
@@ -104,25 +131,27 @@ def estimate(
         description: shown with the progress, if it takes long.
 
     Returns:
-        By key: {"value", "ci_low", "ci_high"} of plain floats, or None for all three
-        and a "reason"; with {"ci_low", "ci_high"} under "wilson" or "delong" where
-        there is such an interval.
+        By key: {"value", "ci_low", "ci_high"} of plain floats, with "method" where the
+        interval is not the bootstrap's, and "note" where a reader must know more. None
+        for what there is not, and a "reason".
     """
     values: dict[Key, float | Undefined] = {}
     for measure in measures:
         values |= measure.values()
     samples = resample(measures, units, bootstrap, description)
+    intervals: dict[Key, Interval | Undefined] = {}
+    remarks: dict[Key, Mapping[str, Any]] = {}
     for measure in measures:
-        for key in measure.biased:
-            samples[key] = _unbiased(samples[key], values[key])
-    estimates = {key: as_estimate(value, samples[key]) for key, value in values.items()}
-    if units.cluster is None:
-        for measure in measures:
-            for key, intervals in measure.by_formula().items():
-                for method, ends in intervals.items():
-                    if ends is not None and estimates[key]["value"] is not None:
-                        low, high = map(float, ends)
-                        estimates[key][method] = {"ci_low": low, "ci_high": high}
+        intervals |= measure.intervals(units, samples)
+        remarks |= measure.remarks(units)
+    estimates = {}
+    for key, value in values.items():
+        if key in intervals and not isinstance(value, Undefined):
+            estimates[key] = _with_interval(value, intervals[key])
+        else:
+            drawn = samples.get(key, np.empty(0))
+            estimates[key] = as_estimate(value, drawn, units.size)
+        estimates[key] |= remarks.get(key, {})
     return estimates
 
 
@@ -147,17 +176,6 @@ def nested(estimates: Mapping[Key, Estimate]) -> dict[str, Any]:
             branch = branch.setdefault(part, {})
         branch[name] = found
     return tree
-
-
-def _unbiased(samples: np.ndarray, value: float | Undefined) -> np.ndarray:
-    """Takes the bootstrap's estimate of the bias off the samples of an error.
-
-    Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, eq. 10.3: the bias
-    is the mean of the resamples less the value. Errors stay at 0 or above.
-    """
-    if isinstance(value, Undefined) or np.isnan(samples).all():
-        return samples
-    return np.maximum(samples - (np.nanmean(samples) - value), 0)
 
 
 def resample(
@@ -186,19 +204,63 @@ def resample(
     return {key: np.concatenate(parts) for key, parts in chunks.items()}
 
 
-def as_estimate(value: float | Undefined, samples: np.ndarray) -> Estimate:
+def as_estimate(
+    value: float | Undefined, samples: np.ndarray, units: int | None = None
+) -> Estimate:
     """Puts a value and its percentile interval in the form of metrics.json.
 
     Args:
         value: of the split itself.
         samples: float64 (resamples,); NaN are left out.
+        units: how many were drawn from, see `levels`. If they are fewer than `FEW`, or
+            resamples do not differ, there is no interval: these cannot tell how sure
+            the value is.
+
+    Returns:
+        None for what there is not, and a "reason".
     """
     if isinstance(value, Undefined):
         none = {"value": None, "ci_low": None, "ci_high": None}
         return none | {"reason": value.reason}
     defined = samples[~np.isnan(samples)]
+    if units is not None and units < FEW:
+        return _with_interval(value, Undefined(f"fewer than {FEW} were drawn from"))
     if not len(defined):
-        interval = {"ci_low": None, "ci_high": None}
-        return {"value": float(value)} | interval | {"reason": "in no resample"}
-    low, high = np.quantile(defined, QUANTILES)
-    return {"value": float(value), "ci_low": float(low), "ci_high": float(high)}
+        return _with_interval(value, Undefined("in no resample"))
+    low, high = map(float, np.quantile(defined, levels(units)))
+    if units is not None and low == high:
+        return _with_interval(value, SAME)
+    return _with_interval(value, Interval(low, high))
+
+
+def levels(units: int | None = None) -> tuple[float, float]:
+    """Returns which quantiles of resamples are the ends of an interval.
+
+    Resamples of m units vary less than test sets of m units do, by (m - 1) / m, and
+    their quantiles are the normal's where Student's are due. Quantiles farther out make
+    up for both (Hesterberg, "What Teachers Should Know About the Bootstrap", The
+    American Statistician 2015, section 5.3): of 10 units the 0.9th and the 99.1st
+    percentile, of 1,000 the 2.48th and the 97.52nd.
+
+    Args:
+        units: m; None for very many.
+    """
+    tail = (1 - LEVEL) / 2
+    if units is not None and units > 1:
+        far = stdtrit(units - 1, tail) * (units / (units - 1)) ** 0.5
+        tail = float(ndtr(far))
+    return tail, 1 - tail
+
+
+def student(freedom: np.ndarray | float) -> np.ndarray:
+    """Returns how many standard errors a 95 % interval reaches, by Student's t."""
+    return stdtrit(np.maximum(freedom, 1), (1 + LEVEL) / 2)
+
+
+def _with_interval(value: float, interval: Interval | Undefined) -> Estimate:
+    if isinstance(interval, Undefined):
+        none = {"ci_low": None, "ci_high": None, "reason": interval.reason}
+        return {"value": float(value)} | none
+    low, high, method = interval
+    ends = {"value": float(value), "ci_low": float(low), "ci_high": float(high)}
+    return ends if method is None else ends | {"method": method}

@@ -1,11 +1,14 @@
 """Metrics of the probabilities themselves: log loss and Brier score."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from scipy import sparse
 
-from jaxmed.evaluation.intervals import Key, Measure, Undefined
+from jaxmed.evaluation.intervals import Interval, Key, Measure, Undefined
 from jaxmed.evaluation.predictions import Predictions
-from jaxmed.evaluation.proportions import ratio
+from jaxmed.evaluation.proportions import ratio, scarcity
+from jaxmed.evaluation.resampling import Units
 
 NO_LABEL = Undefined("no label is known")
 
@@ -64,6 +67,16 @@ class Losses(Measure):
         """Computes the metrics of resamples, see `Measure`."""
         *sums, pairs = np.asarray(self._per_image @ counts)
         return {key: ratio(s, pairs) for key, s in zip(self._keys, sums, strict=True)}
+
+    def intervals(
+        self, units: Units, samples: Mapping[Key, np.ndarray]
+    ) -> dict[Key, Interval | Undefined]:
+        """Says where nearly all images are of one class: the few others decide."""
+        truth, known = self._predictions.truth, self._predictions.known
+        having, lacking = units.having(truth), units.having(known & ~truth)
+        scarce = scarcity(self._predictions.class_names, having, lacking, units)
+        reason = scarce[int(truth.sum(axis=0).argmax())]
+        return {} if reason is None else dict.fromkeys(self._keys, reason)
 
     def reason(self, key: Key) -> Undefined:
         """Says why a metric of the split itself is NaN."""

@@ -9,13 +9,18 @@ Multilabel tasks: a decision is `prob >= 0.5`, and "accuracy" is the share of al
 known.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from jaxmed.evaluation.agreement import QuadraticKappa, kappa, mcc
 from jaxmed.evaluation.intervals import Interval, Key, Measure, Undefined
 from jaxmed.evaluation.predictions import Predictions
+from jaxmed.evaluation.proportion_intervals import (
+    class_intervals,
+    mean_interval,
+    shares,
+)
 from jaxmed.evaluation.proportions import (
     ALL_ALIKE,
     ONE_CLASS,
@@ -25,15 +30,16 @@ from jaxmed.evaluation.proportions import (
     ratio,
     scores,
     why_undefined,
-    wilson,
-    wilson_intervals,
 )
+from jaxmed.evaluation.resampling import Units
 
 # In a binary task, of the positive class. What depends on a threshold, such as
 # sensitivity, is said at the threshold that was chosen: see `at_threshold`.
 BINARY = ("f1", "mcc", "kappa")
 # In a multilabel task, means over labels.
 MEANS = ("balanced_accuracy", *BINARY)
+# In a task of one class an image, of all classes at once.
+AGREEMENT = ("mcc", "kappa", "quadratic_kappa")
 # Of each class, by the names that go with one class of many; averages have them too.
 PER_CLASS = {
     "precision": "ppv",
@@ -188,22 +194,72 @@ class Decisions(Measure):
             for value, true, n in rows
         ]
 
-    def by_formula(self) -> dict[Key, dict[str, Interval]]:
-        """Computes Wilson's intervals of what is a proportion of images."""
-        found = wilson_intervals(self._whole)
-        intervals: dict[Key, dict[str, Interval]] = {}
-
-        def add(key: Key, ends: tuple[np.ndarray, np.ndarray], i: int) -> None:
-            intervals[key] = {"wilson": (ends[0][i, 0], ends[1][i, 0])}
-
-        for i, name in enumerate(self._names if self._per_class else ()):
+    def intervals(
+        self, units: Units, samples: Mapping[Key, np.ndarray]
+    ) -> dict[Key, Interval | Undefined]:
+        """Computes the intervals by formula, see `class_intervals` and `Measure`."""
+        tallies = self._counts.by_unit(units)
+        by_class = class_intervals(tallies, units)
+        scarce = tallies.scarce(self._names, units)
+        intervals = self._means(scarce)
+        if self._task == "multilabel":
+            right = tallies.n - tallies.true - tallies.decided + 2 * tallies.both
+            hits, pairs = right.sum(axis=0), tallies.n.sum(axis=0)
+            clustered = len(self._names) > 1 or units.cluster is not None
+        else:
+            hits, pairs = tallies.both.sum(axis=0), tallies.n[0]
+            clustered = units.cluster is not None
+        (accuracy,) = shares(hits[None], pairs[None], clustered=clustered)
+        intervals[("accuracy",)] = accuracy.interval
+        if self._task == "binary":
+            intervals[("f1",)] = by_class[1]["f1"]
+            intervals[("balanced_accuracy",)] = by_class[1]["balanced_accuracy"]
+        elif self._task != "multilabel":
+            intervals |= self._of_parts(tallies, accuracy.interval, units)
+        for name, found in zip(self._names, by_class, strict=True):
             for metric, score in PER_CLASS.items():
-                if score in found:
-                    add(("per_class", name, metric), found[score], i)
-        if self._task != "multilabel":
-            right = self._whole.both.sum(axis=0, keepdims=True)
-            add(("accuracy",), wilson(right, self._whole.n[:1]), 0)
+                intervals["per_class", name, metric] = found[score]
         return intervals
+
+    def _means(
+        self, scarce: Sequence[Undefined | None]
+    ) -> dict[Key, Interval | Undefined]:
+        """Says which intervals of the bootstrap there are not: a class is too rare.
+
+        A rare class decides what is a mean over classes. The rest can be told as long
+        as not nearly all images are of one class.
+        """
+        rare = next((one for one in scarce if one is not None), None)
+        one_sided = scarce[int(self._whole.true[:, 0].argmax())]
+        means: list[Key] = [("averages", "macro", metric) for metric in PER_CLASS]
+        weighted: list[Key] = [("averages", "weighted", metric) for metric in PER_CLASS]
+        whole: list[Key] = [(name,) for name in AGREEMENT]
+        if self._task == "multilabel":
+            means += [*weighted, *((name,) for name in MEANS)]
+        else:
+            means.append(("f1",))
+            whole += weighted
+        reasons = dict.fromkeys(whole, one_sided) | dict.fromkeys(means, rare)
+        return {key: reason for key, reason in reasons.items() if reason is not None}
+
+    def _of_parts(
+        self, tallies: Tallies, accuracy: Interval, units: Units
+    ) -> dict[Key, Interval | Undefined]:
+        """Computes means of what is of different images, class by class."""
+        clustered = units.cluster is not None
+        recalls = shares(tallies.both, tallies.true, clustered=clustered)
+        precisions = shares(tallies.both, tallies.decided, clustered=clustered)
+        occurring = [one for one in recalls if one.trials > 0]
+        return {
+            ("balanced_accuracy",): mean_interval(occurring),
+            ("averages", "macro", "recall"): mean_interval(recalls),
+            ("averages", "macro", "precision"): mean_interval(precisions),
+            **{
+                ("averages", "micro", m): accuracy
+                for m in ("recall", "precision", "f1")
+            },
+            ("averages", "weighted", "recall"): accuracy,
+        }
 
 
 def weighted(values: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -64,3 +64,33 @@ class OperatingPoints:
         # Where nothing is found yet, nothing is gained.
         found[found == 0] = 1
         return ratio((gained * true / found).sum(axis=0), positives)
+
+    def jackknife_bias(self) -> float:
+        """Computes by how much the average precision is too high, of all images once.
+
+        A positive counts itself among those that are found at its own threshold. Its
+        precision there is the higher for it, the fewer others there are. Quenouille's
+        jackknife (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, eq.
+        11.8) leaves out each image in turn; all of that is one sum over thresholds.
+
+        Returns:
+            0 with less than two positives.
+        """
+        true, false, (positives,), (negatives,) = self(
+            np.ones((self._steps.shape[1], 1))
+        )
+        if positives < 2:
+            return 0.0
+        true, false = true[:, 0], false[:, 0]
+        gained, n = np.diff(true, prepend=0), positives + negatives
+        precision = true / (true + false)
+        value = (gained * precision).sum() / positives
+        # Without a negative: one that is above the threshold, or one that is not.
+        fewer = false * ratio(true, true + false - 1)
+        fewer = (negatives - false) * precision + np.where(false > 0, fewer, 0)
+        # Without another positive, the same way.
+        others = (true - 1) * np.nan_to_num(ratio(true - 1, true - 1 + false))
+        others = (positives - true) * precision + others
+        left_out = (gained * fewer).sum() / positives
+        left_out += (gained * others).sum() / (positives - 1)
+        return float((n - 1) * (left_out / n - value))

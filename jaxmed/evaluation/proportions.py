@@ -1,12 +1,13 @@
 """One class against the rest: what four counts say, thousands of resamples at once."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import sparse
-from scipy.special import ndtri
 
-from jaxmed.evaluation.intervals import LEVEL, Undefined
+from jaxmed.evaluation.intervals import FEW, Undefined
+from jaxmed.evaluation.resampling import Units
 
 ONE_CLASS = Undefined("one class only")
 NO_IMAGE = Undefined("no image of this class")
@@ -37,6 +38,34 @@ class Tallies(NamedTuple):
     decided: Array
     n: Array
 
+    def scarce(self, names: Sequence[str], units: Units) -> list[Undefined | None]:
+        """Says of which classes there are too few units, these being the columns."""
+        having = (self.true > 0).sum(axis=1)
+        return scarcity(names, having, (self.n > self.true).sum(axis=1), units)
+
+
+def scarcity(
+    names: Sequence[str], having: Array, lacking: Array, units: Units
+) -> list[Undefined | None]:
+    """Says of which classes there are too few units for resamples to tell anything.
+
+    Args:
+        names: (k,) of classes.
+        having: int (k,), units with an image of the class.
+        lacking: int (k,), units with one that is not.
+        units: what is drawn.
+    """
+    reasons: list[Undefined | None] = []
+    for name, positives, negatives in zip(names, having, lacking, strict=True):
+        few = f"fewer than {FEW} {units.noun}"
+        if positives < FEW:
+            reasons.append(Undefined(f"{few} of {name!r}"))
+        elif negatives < FEW:
+            reasons.append(Undefined(f"{few} that are not of {name!r}"))
+        else:
+            reasons.append(None)
+    return reasons
+
 
 class ClassCounts:
     """Counts right and wrong decisions per class, each against the rest.
@@ -55,12 +84,23 @@ class ClassCounts:
         stacked = sparse.csr_array(np.concatenate(parts, axis=1).T)
         self._indicators = stacked.astype(np.float64)
 
+    def by_unit(self, units: Units) -> Tallies:
+        """Counts in each unit: (k, m)."""
+        n = self._indicators.shape[1]
+        rows = np.arange(n)
+        places = rows if units.cluster is None else units.cluster
+        members = sparse.csr_array((np.ones(n), (rows, places)), (n, units.size))
+        sums: Any = self._indicators @ members
+        return self._split(sums.toarray(), np.bincount(places, minlength=units.size))
+
     def __call__(self, counts: Array) -> Tallies:
         """Counts in resamples: counts is (n, resamples)."""
-        sums = np.asarray(self._indicators @ counts)
+        return self._split(np.asarray(self._indicators @ counts), counts.sum(axis=0))
+
+    def _split(self, sums: Array, images: Array) -> Tallies:
         if self._all_known:
             both, true, decided = np.split(sums, 3)
-            n = np.broadcast_to(counts.sum(axis=0), both.shape)
+            n = np.broadcast_to(images, both.shape).astype(np.float64)
             return Tallies(both, true, decided, n)
         return Tallies(*np.split(sums, 4))
 
@@ -119,46 +159,6 @@ def why_undefined(metric: str, true: float, n: float) -> Undefined:
     if true == n:
         return ALL_IMAGES
     return NO_FALSE_POSITIVE if metric == "lr_positive" else NO_TRUE_NEGATIVE
-
-
-def wilson_intervals(tallies: Tallies) -> dict[str, tuple[Array, Array]]:
-    """Computes Wilson's intervals of the scores that are proportions."""
-    both, true, decided, n = tallies
-    neither = n - true - decided + both
-    return {
-        "accuracy": wilson(both + neither, n),
-        "sensitivity": wilson(both, true),
-        "specificity": wilson(neither, n - true),
-        "ppv": wilson(both, decided),
-        "npv": wilson(neither, n - decided),
-    }
-
-
-def wilson(hits: Array, trials: Array) -> tuple[Array, Array]:
-    """Computes the 95 % score interval of a proportion.
-
-    Wilson, "Probable inference, the law of succession, and statistical inference",
-    JASA 1927; as `scipy.stats.binomtest(...).proportion_ci(method="wilson")`.
-
-    Args:
-        hits, trials: whole numbers of one shape.
-
-    Returns:
-        Its two ends, NaN where there are no trials.
-    """
-    z2 = float(ndtri((1 + LEVEL) / 2)) ** 2
-    share = ratio(hits, trials)
-    center = share + ratio(np.full_like(share, z2 / 2), trials)
-    spread = np.sqrt(
-        z2 * ratio(share * (1 - share), trials)
-        + ratio(np.full_like(share, z2 * z2 / 4), trials * trials)
-    )
-    scale = 1 + ratio(np.full_like(share, z2), trials)
-    # At shares of 0 and 1 the interval's end is exact but for rounding.
-    low = np.where(hits == 0, 0.0, (center - spread) / scale)
-    high = np.where(hits == trials, 1.0, (center + spread) / scale)
-    nothing = trials == 0
-    return np.where(nothing, np.nan, low), np.where(nothing, np.nan, high)
 
 
 def ratio(numerator: Array, denominator: Array) -> Array:

@@ -1,16 +1,31 @@
 """AUROC and AUPRC, for thousands of resamples at once."""
 
+from collections.abc import Mapping
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
 
-from jaxmed.evaluation.delong import delong_interval
-from jaxmed.evaluation.intervals import Interval, Key, Measure, Undefined
+from jaxmed.evaluation.area_intervals import (
+    Spread,
+    area,
+    area_interval,
+    auprc_interval,
+    logit_interval,
+    mean_area_interval,
+    root_of_squares,
+)
+from jaxmed.evaluation.intervals import SAME, Interval, Key, Measure, Undefined
 from jaxmed.evaluation.metrics import MANY, of_classes, weighted
 from jaxmed.evaluation.operating import OperatingPoints
 from jaxmed.evaluation.predictions import Predictions
 from jaxmed.evaluation.proportions import ALL_IMAGES, NO_IMAGE, ONE_CLASS
+from jaxmed.evaluation.resampling import Units
+
+# Of fewer positives an AUPRC comes with a note.
+RARE = 30
+UNSTABLE = "an AUPRC of so few is unstable, and higher on average than that of more"
 
 
 class RankSum:
@@ -149,14 +164,93 @@ class Ranking(Measure):
         alone = len(reasons) > 1 and ALL_IMAGES in reasons and None not in reasons
         return ONE_CLASS if alone else of_classes(self._names, reasons)
 
-    def by_formula(self) -> dict[Key, dict[str, Interval | None]]:
-        """Computes DeLong's intervals of AUROC."""
-        intervals: dict[Key, dict[str, Interval | None]] = {}
-        for i, name in enumerate(self._names):
-            truth, scores, _ = self._pairs(i)
-            found = {"delong": delong_interval(truth, scores)}
-            intervals["per_class", name, "auroc"] = found
+    def intervals(
+        self, units: Units, samples: Mapping[Key, np.ndarray]
+    ) -> dict[Key, Interval | Undefined]:
+        """Computes the intervals, all on the logit, see `area_intervals`.
+
+        AUROC's are by DeLong's variance, of a mean over classes too; AUPRC's, and those
+        of other averages, by the bootstrap's.
+        """
+        whole = {k: v for k, v in self.values().items() if isinstance(v, float)}
+        found = {
+            name: self._of_class(i, units, whole, samples)
+            for i, name in enumerate(self._names)
+            if ("per_class", name, "auroc") in whole
+        }
+        of_classes: dict[Key, Interval] = {}
+        for name, one in found.items():
+            of_classes["per_class", name, "auroc"] = one.auroc
+            of_classes["per_class", name, "auprc"] = one.auprc
+        intervals: dict[Key, Interval | Undefined] = {**of_classes}
         if self._binary:
-            positive = "per_class", self._names[1], "auroc"
-            intervals[("auroc",)] = intervals[positive]
+            positive = found.get(self._names[1])
+            if positive is not None:
+                intervals[("auroc",)] = positive.auroc
+                intervals[("auprc",)] = positive.auprc
+            return intervals
+        for key, value in whole.items():
+            if len(key) == 1 or "macro" in key:
+                spread = self._of_mean(key, found.values(), units, samples)
+                names = [("per_class", name, key[-1]) for name in found]
+                each = [(whole[k], of_classes[k]) for k in names]
+                few = any(one.few for one in found.values())
+                intervals[key] = mean_area_interval(value, spread, each, few=few)
+            elif "averages" in key:
+                spread = Spread.of(value, samples[key], units)
+                if key[-1] == "auroc":
+                    spread = spread._replace(bias=0.0)
+                intervals[key] = logit_interval(value, spread) or SAME
         return intervals
+
+    def _of_class(self, i: int, units: Units, whole, samples) -> "_ClassAreas":
+        truth, scores, images = self._pairs(i)
+        within = units.of(images)
+        found = area(truth, scores, within)
+        influence = np.zeros(self.images)
+        influence[images] = found.influence
+        key = "per_class", self._names[i], "auprc"
+        spread = Spread.of(whole[key], samples[key], units)
+        if units.cluster is None:
+            points = OperatingPoints(truth, scores, images, self.images)
+            spread = spread._replace(bias=points.jackknife_bias())
+        auprc = auprc_interval(whole[key], spread, found.positives, few=found.few)
+        auroc = area_interval(found, within)
+        return _ClassAreas(auroc, auprc, influence, spread.bias, found.few)
+
+    def _of_mean(self, key: Key, found, units: Units, samples) -> Spread:
+        if key[-1] == "auroc":
+            influence = np.mean([one.influence for one in found], axis=0)
+            return Spread(root_of_squares(units.sums(influence[:, None])), 0.0)
+        bias = float(np.mean([one.bias for one in found]))
+        return Spread.of(0.0, samples[key], units)._replace(bias=bias)
+
+    def remarks(self, units: Units) -> dict[Key, dict[str, str]]:
+        """Says where an AUPRC is of few positives, see `Measure`."""
+        having = units.having(self._labels)
+        rare = [n for n, m in zip(self._names, having, strict=True) if 0 < m < RARE]
+        remarks: dict[Key, dict[str, str]] = {
+            ("per_class", name, "auprc"): _note(repr(name), units) for name in rare
+        }
+        if self._binary:
+            alone = remarks.get(("per_class", self._names[1], "auprc"))
+            return remarks if alone is None else remarks | {("auprc",): alone}
+        if rare:
+            of_mean = _note(f"{len(rare)} of {len(self._names)} classes", units)
+            for key in (("auprc",), ("averages", "macro", "auprc")):
+                remarks[key] = of_mean
+        return remarks
+
+
+def _note(of: str, units: Units) -> dict[str, str]:
+    return {"note": f"fewer than {RARE} {units.noun} of {of}: {UNSTABLE}"}
+
+
+class _ClassAreas(NamedTuple):
+    """What the intervals of one class, and of means over classes, are made of."""
+
+    auroc: Interval
+    auprc: Interval
+    influence: np.ndarray
+    bias: float
+    few: bool

@@ -7,7 +7,7 @@ import numpy as np
 from jaxmed.errors import unknown
 from jaxmed.evaluation.calibration_error import equal_mass_bins, equal_width_bins
 from jaxmed.evaluation.predictions import Predictions
-from jaxmed.evaluation.proportions import wilson
+from jaxmed.evaluation.proportion_intervals import wilson
 
 BINNINGS = {"equal_width": equal_width_bins, "equal_mass": equal_mass_bins}
 

@@ -19,12 +19,35 @@ class Units(NamedTuple):
     """The units that are drawn, with replacement, from n images.
 
     Attributes:
-        strata: int (m,), one per unit; units are drawn within equal numbers.
+        size: m, how many there are.
         cluster: int (n,), the unit of each image; None if each image is its own.
     """
 
-    strata: np.ndarray
+    size: int
     cluster: np.ndarray | None = None
+
+    @property
+    def noun(self) -> str:
+        """What a unit is called in a sentence."""
+        return "images" if self.cluster is None else "patients"
+
+    def of(self, images: np.ndarray) -> "Units":
+        """Returns the units of some images, int (p,), for sums over these."""
+        if self.cluster is None:
+            return Units(len(images))
+        return Units(self.size, self.cluster[images])
+
+    def sums(self, parts: np.ndarray) -> np.ndarray:
+        """Adds up the images of each unit: float64 (n, k) to (m, k)."""
+        if self.cluster is None:
+            return np.asarray(parts, np.float64)
+        columns = np.asarray(parts, np.float64).T
+        each = [np.bincount(self.cluster, column, self.size) for column in columns]
+        return np.stack(each, axis=1) if each else np.zeros((self.size, 0))
+
+    def having(self, members: np.ndarray) -> np.ndarray:
+        """Counts units with at least one member: bool (n, k) to int (k,)."""
+        return (self.sums(members) > 0).sum(axis=0)
 
 
 def units_of(predictions: Predictions) -> Units:
@@ -32,35 +55,25 @@ def units_of(predictions: Predictions) -> Units:
 
     The images of one patient are not independent, so that an interval from drawing
     them one by one is too narrow (Field and Welsh, "Bootstrapping clustered data",
-    JRSS B 2007). Images are stratified by true class, so that a rare class is in
-    every resample as often as in the split; groups by the rarest true class of their
-    images. Multilabel tasks have no strata.
+    JRSS B 2007). Units are drawn from the whole split, not within classes: how many
+    images are of a class varies from test set to test set, and with it accuracy,
+    predictive values, net benefit and all else that depends on the mix of classes.
     """
     n = len(predictions.ids)
-    labels = predictions.labels
-    classes = labels if labels.ndim == 1 else np.zeros(n, np.int64)
     if predictions.groups is None:
-        return Units(classes)
+        return Units(n)
     # An image of an unknown patient counts as a patient of its own.
     names = [(name, 0 if name else i) for i, name in enumerate(predictions.groups)]
     places = {name: place for place, name in enumerate(dict.fromkeys(names))}
     if len(places) == n:
-        return Units(classes)
-    cluster = np.array([places[name] for name in names])
-    rarity = np.argsort(np.argsort(np.bincount(classes), kind="stable"))
-    strata = np.full(len(places), n, np.int64)
-    np.minimum.at(strata, cluster, rarity[classes])
-    return Units(strata, cluster)
+        return Units(n)
+    return Units(len(places), np.array([places[name] for name in names]))
 
 
-def method_of(task: str, units: Units) -> str:
+def method_of(units: Units) -> str:
     """Names the method for a reader of metrics.json."""
-    if units.cluster is None:
-        drawn, by = "images", "true class"
-    else:
-        drawn, by = "groups of images", "the rarest true class of a group"
-    stratified = "" if task == "multilabel" else f", stratified by {by}"
-    return f"percentile bootstrap over {drawn}{stratified}"
+    drawn = "images" if units.cluster is None else "groups of images"
+    return f"percentile bootstrap over {drawn}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,20 +104,14 @@ class Bootstrap:
             cut into chunks. A column sums to n; where groups are drawn, to n on
             average.
         """
-        strata, cluster = units
-        m = len(strata)
-        by_stratum = np.argsort(strata, kind="stable")
-        _, starts, sizes = np.unique(
-            strata[by_stratum], return_index=True, return_counts=True
-        )
-        start, size = np.repeat(starts, sizes), np.repeat(sizes, sizes)
+        m, cluster = units
         generator = np.random.default_rng(self.seed)
         n = m if cluster is None else len(cluster)
         width = max(1, min(64, max(16, CHUNK // n), LARGEST // n))
         for first in range(0, self.resamples, width):
             columns = min(width, self.resamples - first)
-            drawn = start + (generator.random((columns, m)) * size).astype(np.int64)
-            cells = by_stratum[drawn] * columns + np.arange(columns)[:, None]
+            drawn = (generator.random((columns, m)) * m).astype(np.int64)
+            cells = drawn * columns + np.arange(columns)[:, None]
             counts = np.bincount(cells.ravel(), minlength=m * columns)
             counts = counts.reshape(m, columns).astype(np.float64)
             yield counts if cluster is None else counts[cluster]

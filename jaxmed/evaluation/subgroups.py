@@ -9,12 +9,12 @@ from jaxmed.errors import InputError, unknown
 from jaxmed.evaluation.at_threshold import ThresholdDecisions
 from jaxmed.evaluation.intervals import Undefined, nested
 from jaxmed.evaluation.predictions import Predictions
-from jaxmed.evaluation.resampling import Bootstrap
+from jaxmed.evaluation.resampling import Bootstrap, units_of
 from jaxmed.evaluation.splits import estimate_split, overall
 
 GROUP = "group"
 NOT_KNOWN = "not known"
-# Below this many images a number says little.
+# Below this many images, or patients, a number says little.
 SMALL = 30
 # A column of more values than this is rather a measurement than a property.
 VALUES = 30
@@ -84,8 +84,9 @@ def _texts(predictions: Predictions, column: str) -> tuple[str, ...]:
 
 
 def _why_small(part: Predictions) -> str | None:
-    if len(part.ids) < SMALL:
-        return f"fewer than {SMALL} images"
+    units = units_of(part)
+    if units.size < SMALL:
+        return f"fewer than {SMALL} {units.noun}"
     truth = part.truth[part.known] if part.task == "multilabel" else part.labels
     if len(np.unique(truth)) < 2:
         return "one class only"

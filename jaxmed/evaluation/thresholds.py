@@ -1,17 +1,21 @@
 """Decision thresholds, chosen on validation."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from jaxmed.errors import InputError, unknown
-from jaxmed.evaluation.intervals import Key, Measure, Undefined
+from jaxmed.evaluation.intervals import Interval, Key, Measure, Undefined, levels
 from jaxmed.evaluation.metrics import MANY
 from jaxmed.evaluation.operating import OperatingPoints
 from jaxmed.evaluation.predictions import Predictions
 from jaxmed.evaluation.proportions import ALL_IMAGES, NO_IMAGE, ratio
+from jaxmed.evaluation.resampling import Units
 
 METHODS = ("youden", "sensitivity", "specificity", "cost", "f1", "0.5")
+# The least float32 that no probability reaches: nothing is decided to be positive.
+NO_ONE = 1 + 2.0**-23
 # Differences below this are rounding: all that is compared is a ratio of counts.
 TIE = 1e-12
 
@@ -27,7 +31,9 @@ class ThresholdRule:
             rating diagnostic tests", Cancer 1950); "sensitivity", the highest
             threshold with at least the target; "specificity", the most sensitive one
             with at least the target; "cost", the least expected cost (Metz, "Basic
-            principles of ROC analysis", 1978); "f1", the largest F1; or "0.5".
+            principles of ROC analysis", 1978), `NO_ONE` where deciding that nothing is
+            positive costs no more than any other threshold; "f1", the largest F1; or
+            "0.5".
         target: sensitivity or specificity to reach, in (0, 1].
         cost: of a missed positive, if a false alarm costs 1.
         prevalence: share of positives, in (0, 1), that costs are expected at; None for
@@ -90,7 +96,11 @@ class ThresholdRule:
         best = gain.max(axis=0)
         possible = (positives > 0) & (negatives > 0) & (best > -np.inf)
         place = np.argmax(gain >= best - TIE, axis=0)
-        return np.where(possible, points.thresholds[place], np.nan)
+        chosen = points.thresholds[place]
+        if self.method == "cost":
+            # The gain is over deciding that nothing is positive.
+            chosen = np.where(best > TIE, chosen, NO_ONE)
+        return np.where(possible, chosen, np.nan)
 
     def _gain(self, sensitivity, alarms, positives, negatives) -> np.ndarray:
         """What should be as large as possible: (thresholds, resamples)."""
@@ -146,6 +156,22 @@ class ThresholdChoice(Measure):
             ("threshold", name): self._rule.choose(one, counts)
             for name, one in zip(self._names, points, strict=True)
         }
+
+    def intervals(
+        self, units: Units, samples: Mapping[Key, np.ndarray]
+    ) -> dict[Key, Interval | Undefined]:
+        """Computes between which ends the choices of resamples lie, see `Measure`.
+
+        It says how stable the choice is; that all resamples choose alike is no flaw.
+        """
+        intervals: dict[Key, Interval | Undefined] = {}
+        for name in self._names:
+            chosen = samples["threshold", name]
+            chosen = chosen[~np.isnan(chosen)]
+            if len(chosen):
+                ends = np.quantile(chosen, levels(units.size))
+                intervals["threshold", name] = Interval(*ends)
+        return intervals
 
     def reason(self, key: Key) -> Undefined:
         """Says why no threshold can be chosen."""

@@ -1,17 +1,25 @@
 """Is the model worth using? Decision curves, and abstaining where it is least sure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from scipy import sparse
 
 from jaxmed.errors import InputError, unknown
-from jaxmed.evaluation.intervals import Estimate, Key, Measure, Undefined, estimate
+from jaxmed.evaluation.intervals import (
+    Estimate,
+    Interval,
+    Key,
+    Measure,
+    Undefined,
+    estimate,
+)
 from jaxmed.evaluation.losses import NO_LABEL
 from jaxmed.evaluation.predictions import Predictions
-from jaxmed.evaluation.proportions import ratio
-from jaxmed.evaluation.resampling import Bootstrap, units_of
+from jaxmed.evaluation.proportion_intervals import shares
+from jaxmed.evaluation.proportions import ratio, scarcity
+from jaxmed.evaluation.resampling import Bootstrap, Units, units_of
 
 THRESHOLDS = tuple(i / 100 for i in range(1, 100))
 COVERAGES = tuple(i / 20 for i in range(1, 21))
@@ -128,6 +136,8 @@ class _NetBenefit(Measure):
         self._odds = (thresholds / (1 - thresholds))[:, None]
         known = predictions.known[:, column]
         truth = predictions.truth[:, column]
+        self._name = predictions.class_names[column]
+        self._kinds = np.stack([truth, known & ~truth], axis=1)
         decided = (probs[:, column] >= thresholds[:, None]) & known
         parts = [decided & truth, decided & ~truth, [truth], [known]]
         self._counts = sparse.csr_array(np.concatenate(parts).astype(np.float64))
@@ -146,6 +156,23 @@ class _NetBenefit(Measure):
             for i, sample in enumerate(curve)
         }
 
+    def intervals(
+        self, units: Units, samples: Mapping[Key, np.ndarray]
+    ) -> dict[Key, Interval | Undefined]:
+        having = units.having(self._kinds)
+        (scarce,) = scarcity([self._name], having[:1], having[1:], units)
+        parts = units.sums(self._kinds).T
+        hits, n = parts[:1], parts.sum(axis=0, keepdims=True)
+        (positives,) = shares(hits, n, clustered=units.cluster is not None)
+        intervals: dict[Key, Interval | Undefined] = {}
+        for i, (odds,) in enumerate(self._odds):
+            # All are acted on: a linear function of the share of positives.
+            low, high = (p - odds * (1 - p) for p in positives.interval[:2])
+            intervals["all", str(i)] = Interval(low, high, positives.method)
+            if scarce:
+                intervals["model", str(i)] = scarce
+        return intervals
+
     def reason(self, key: Key) -> Undefined:
         return NO_LABEL
 
@@ -155,7 +182,9 @@ class _Risk(Measure):
         probs = predictions.probs if probs is None else probs
         self.images = len(predictions.ids)
         self._coverages = coverages
-        if predictions.task == "multilabel":
+        # A multilabel image has several decisions, which are not independent.
+        self._several = predictions.task == "multilabel"
+        if self._several:
             images, labels = np.nonzero(predictions.known)
             yes = probs[images, labels]
             sureness = np.maximum(yes, 1 - yes)
@@ -166,10 +195,29 @@ class _Risk(Measure):
             wrong = probs.argmax(axis=1) != predictions.labels
         levels = np.unique(sureness)[::-1]
         place = np.searchsorted(-levels, -sureness)
+        self._at, self._place, self._wrong = images, place, wrong
         rows = np.append(place, len(levels) + place[wrong])
         at = rows, np.append(images, images[wrong])
         shape = 2 * len(levels), self.images
         self._steps = sparse.csr_array((np.ones(len(rows)), at), shape=shape)
+
+    def intervals(
+        self, units: Units, samples: Mapping[Key, np.ndarray]
+    ) -> dict[Key, Interval | Undefined]:
+        clustered = self._several or units.cluster is not None
+        sums = np.bincount(self._place).cumsum()
+        intervals: dict[Key, Interval | Undefined] = {}
+        for i, coverage in enumerate(self._coverages if len(sums) else ()):
+            last = np.argmax(sums >= (coverage - TIE) * len(self._place))
+            decided = self._place <= last
+            parts = [
+                np.bincount(self._at[taken], minlength=self.images)
+                for taken in (decided & self._wrong, decided)
+            ]
+            hits, trials = units.sums(np.stack(parts, axis=1)).T
+            (risk,) = shares(hits[None], trials[None], clustered=clustered)
+            intervals["risk", str(i)] = risk.interval
+        return intervals
 
     def resampled(self, counts: np.ndarray) -> dict[Key, np.ndarray]:
         decided, wrong = np.split(np.asarray(self._steps @ counts), 2)
