@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import brentq
 
 from jaxmed.evaluation.delong import ROUNDING, placements
 from jaxmed.evaluation.intervals import FEW, Interval
-from jaxmed.evaluation.proportion_intervals import Z, mover, wilson
+from jaxmed.evaluation.proportion_intervals import Z, mover, root_between, wilson
 from jaxmed.evaluation.resampling import Units
 
 
@@ -91,9 +90,10 @@ def newcombe(value: float, positives: int, negatives: int) -> Interval:
         return abs(value - area) - Z * error
 
     # At 0 and 1 themselves there is no variance, and nothing is away.
-    low = 0.0 if value == 0 else brentq(away, 0, min(value, 1 - ROUNDING**0.5))
-    high = 1.0 if value == 1 else brentq(away, max(value, ROUNDING**0.5), 1)
-    return Interval(float(low), float(high), "newcombe")
+    ends = min(value, 1 - ROUNDING**0.5), max(value, ROUNDING**0.5)
+    low = 0.0 if value == 0 else root_between(lambda area: -away(area), 0, ends[0])
+    high = 1.0 if value == 1 else root_between(away, ends[1], 1)
+    return Interval(low, high, "newcombe")
 
 
 class Spread(NamedTuple):

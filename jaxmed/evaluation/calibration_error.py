@@ -4,13 +4,12 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 from scipy import sparse
-from scipy.optimize import brentq
 from scipy.special import ndtr
 
 from jaxmed.evaluation.intervals import FEW, Interval, Key, Measure, Undefined
 from jaxmed.evaluation.losses import NO_LABEL
 from jaxmed.evaluation.predictions import Predictions
-from jaxmed.evaluation.proportion_intervals import Z
+from jaxmed.evaluation.proportion_intervals import Z, root_between
 from jaxmed.evaluation.proportions import ratio
 from jaxmed.evaluation.resampling import Units, units_of
 
@@ -166,7 +165,9 @@ class _Gaps:
             return NO_LABEL
         if self._expected(0.0)[0] >= self.plug_in:
             return 0.0
-        return _root(lambda e: self._expected(e)[0] - self.plug_in, 0, self.plug_in)
+        return root_between(
+            lambda e: self._expected(e)[0] - self.plug_in, 0, self.plug_in
+        )
 
     def interval(self) -> Interval | Undefined:
         """Computes the errors from which the plug-in is 1.96 deviations away."""
@@ -180,19 +181,14 @@ class _Gaps:
 
         low, seen = 0.0, self.plug_in
         if beyond(0.0, 1, seen) < 0:
-            low = _root(lambda e: beyond(e, 1, seen), 0, value)
+            low = root_between(lambda e: beyond(e, 1, seen), 0, value)
         # Less than noise alone has is luck.
         seen = max(seen, self._expected(0.0)[0])
         widest = float(np.square(self._mass * self._noise).sum()) ** 0.5
-        high = _root(lambda e: beyond(e, -1, seen), value, seen + Z * widest + 1e-9)
+        high = root_between(
+            lambda e: beyond(e, -1, seen), value, seen + Z * widest + 1e-9
+        )
         return Interval(low, min(high, 1.0), "folded_normal")
-
-
-def _root(function: Callable[[float], float], low: float, high: float) -> float:
-    # Of a rising function. An end may be the root but for rounding.
-    if function(high) <= 0:
-        return high
-    return float(brentq(function, low, high, xtol=1e-13)) if function(low) < 0 else low
 
 
 def _alike(residuals, place, unit, shape) -> float:

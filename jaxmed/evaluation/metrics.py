@@ -40,6 +40,8 @@ BINARY = ("f1", "mcc", "kappa")
 MEANS = ("balanced_accuracy", *BINARY)
 # In a task of one class an image, of all classes at once.
 AGREEMENT = ("mcc", "kappa", "quadratic_kappa")
+# Pooled over classes, what is the accuracy if an image has one class.
+ONE_DECISION = ("precision", "recall", "f1")
 # Of each class, by the names that go with one class of many; averages have them too.
 PER_CLASS = {
     "precision": "ppv",
@@ -250,16 +252,15 @@ class Decisions(Measure):
         recalls = shares(tallies.both, tallies.true, clustered=clustered)
         precisions = shares(tallies.both, tallies.decided, clustered=clustered)
         occurring = [one for one in recalls if one.trials > 0]
-        return {
+        intervals: dict[Key, Interval | Undefined] = {
             ("balanced_accuracy",): mean_interval(occurring),
             ("averages", "macro", "recall"): mean_interval(recalls),
             ("averages", "macro", "precision"): mean_interval(precisions),
-            **{
-                ("averages", "micro", m): accuracy
-                for m in ("recall", "precision", "f1")
-            },
             ("averages", "weighted", "recall"): accuracy,
         }
+        for name in ONE_DECISION:
+            intervals["averages", "micro", name] = accuracy
+        return intervals
 
 
 def weighted(values: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -29,6 +29,7 @@ class OperatingPoints:
         # The first threshold that the score reaches; m for none.
         place = np.searchsorted(-self.thresholds, -scores)
         rows = np.where(truth, place, m + place)
+        self._images = n
         self._steps = sparse.csr_array(
             (np.ones(len(rows)), (rows, images)), shape=(2 * m + 1, n)
         )
@@ -76,9 +77,7 @@ class OperatingPoints:
         Returns:
             0 with less than two positives.
         """
-        true, false, (positives,), (negatives,) = self(
-            np.ones((self._steps.shape[1], 1))
-        )
+        true, false, (positives,), (negatives,) = self(np.ones((self._images, 1)))
         if positives < 2:
             return 0.0
         true, false = true[:, 0], false[:, 0]

@@ -5,10 +5,11 @@ number counts for less than as many independent ones: for as many as would have 
 variance that the patients show.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.optimize import brentq
 from scipy.special import ndtri
 
 from jaxmed.evaluation.intervals import FEW, LEVEL, Interval, student
@@ -104,8 +105,9 @@ def shares(hits: Array, trials: Array, *, clustered: bool) -> list[Share]:
         effective *= np.square(Z / student(units - 1.0))
     low, high = wilson(share * effective, effective)
     method = "wilson_clustered" if clustered else "wilson"
-    rows = zip(share, low, high, effective, strict=True)
-    return [Share(*map(float, row), method) for row in rows]
+    columns = (part.tolist() for part in (share, low, high, effective))
+    rows = zip(*columns, strict=True)
+    return [Share(p, down, up, trials, method) for p, down, up, trials in rows]
 
 
 def mean_interval(parts: Sequence[Share]) -> Interval:
@@ -204,13 +206,22 @@ def _of_class(found: Mapping[str, Share], prevalence: float | None):
     if prevalence is not None:
         # Bayes' theorem in odds; predictive values rise and fall with the ratios.
         odds = (1 - prevalence) / prevalence
-        ppv = (ratio_to_share(end / odds) for end in (positive.low, positive.high))
-        npv = (1 - ratio_to_share(end / odds) for end in (negative.high, negative.low))
-        intervals["ppv_at_prevalence"] = Interval(*ppv, "log")
-        intervals["npv_at_prevalence"] = Interval(*npv, "log")
+        low, high = (1 - 1 / (1 + end / odds) for end in positive[:2])
+        intervals["ppv_at_prevalence"] = Interval(low, high, "log")
+        high, low = (1 / (1 + end / odds) for end in negative[:2])
+        intervals["npv_at_prevalence"] = Interval(low, high, "log")
     return intervals
 
 
-def ratio_to_share(odds: float) -> float:
-    """Turns odds, which may be infinite, into a probability."""
-    return 1 - 1 / (1 + odds)
+def root_between(function: Callable[[float], float], low: float, high: float) -> float:
+    """Finds where a function gets above 0 that is below it first.
+
+    Returns:
+        The end where it is 0 but for rounding, if it does not change its sign.
+    """
+    if function(high) <= 0:
+        return high
+    if function(low) >= 0:
+        return low
+    found: Any = brentq(function, low, high, xtol=1e-13)
+    return float(found)

@@ -78,7 +78,7 @@ class ClassCounts:
 
     def __init__(self, truth: Array, decided: Array, known: Array):
         parts = [truth & decided, truth, decided & known]
-        self._all_known = bool(known.all())
+        self._all_known, self._images = bool(known.all()), len(known)
         if not self._all_known:
             parts.append(known)
         stacked = sparse.csr_array(np.concatenate(parts, axis=1).T)
@@ -86,7 +86,7 @@ class ClassCounts:
 
     def by_unit(self, units: Units) -> Tallies:
         """Counts in each unit: (k, m)."""
-        n = self._indicators.shape[1]
+        n = self._images
         rows = np.arange(n)
         places = rows if units.cluster is None else units.cluster
         members = sparse.csr_array((np.ones(n), (rows, places)), (n, units.size))

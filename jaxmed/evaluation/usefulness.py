@@ -74,7 +74,7 @@ def decision_curve(
             f"Thresholds of a decision curve must be in (0, 1), got {wrong[0]}."
         )
     column = predictions.class_names.index(class_name)
-    measure = _NetBenefit(predictions, probs, column, np.array(thresholds))
+    measure = NetBenefit(predictions, probs, column, np.array(thresholds))
     found = _estimate(predictions, measure, resamples, seed)
     curves = {
         kind: [found[kind, str(i)] for i in range(len(thresholds))]
@@ -129,7 +129,7 @@ def _estimate(predictions, measure, resamples, seed) -> dict[Key, Estimate]:
     return estimate([measure], units_of(predictions), bootstrap)
 
 
-class _NetBenefit(Measure):
+class NetBenefit(Measure):
     def __init__(self, predictions, probs, column: int, thresholds: np.ndarray):
         probs = predictions.probs if probs is None else probs
         self.images = len(predictions.ids)
