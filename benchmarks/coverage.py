@@ -170,12 +170,10 @@ class Coverage(NamedTuple):
     Attributes:
         held: share of intervals that hold the population's value.
         given: share of test sets with an interval.
-        count: test sets with one.
     """
 
     held: float
     given: float
-    count: int
 
 
 def population(situation: Situation, seed: int = 0) -> dict[Key, float]:
@@ -207,9 +205,7 @@ def simulate(
             given[name] += 1
             held[name] += low <= truth[key] <= high
     return {
-        name: Coverage(
-            held[name] / max(given[name], 1), given[name] / tests, given[name]
-        )
+        name: Coverage(held[name] / max(given[name], 1), given[name] / tests)
         for name in situation.keys
     }
 
@@ -232,7 +228,7 @@ def rows(
 
 def main() -> None:
     """Prints the tables."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--tests", type=int, default=500)
     parser.add_argument("--resamples", type=int, default=500)
     parser.add_argument("--images", type=int, nargs="*", default=SIZES)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxmed.evaluation.delong import ROUNDING, placements
-from jaxmed.evaluation.intervals import FEW, Interval
+from jaxmed.evaluation.intervals import FEW, Interval, student
 from jaxmed.evaluation.proportion_intervals import Z, mover, root_between, wilson
 from jaxmed.evaluation.resampling import Units
 
@@ -23,12 +23,14 @@ class Area(NamedTuple):
         influence: float64 (n,), of each image: by how much it moves the AUROC. The sum
             over images is 0, the sum of squares DeLong's variance.
         positives, negatives: units with at least one such image.
+        freedom: degrees of freedom of the variance, by Satterthwaite's formula.
     """
 
     value: float
     influence: np.ndarray
     positives: int
     negatives: int
+    freedom: float
 
     @property
     def few(self) -> bool:
@@ -45,15 +47,20 @@ def area(truth: np.ndarray, scores: np.ndarray, units: Units) -> Area:
         units: of these n images.
     """
     influence = np.empty(len(truth))
-    value, counts = 0.0, []
+    value, counts, variances = 0.0, [], []
     for kind, placed in zip((truth, ~truth), placements(truth, scores), strict=True):
         m = int(units.having(kind[:, None])[0])
         value = float(placed.mean())
         # What DeLong's variance, or that of whole units, is divided by is m - 1.
         scale = (m / max(m - 1, 1)) ** 0.5 / len(placed)
         influence[kind] = (placed - value) * scale
+        sums = units.of(np.flatnonzero(kind)).sums(influence[kind, None])
+        variances.append(float(np.square(sums).sum()))
         counts.append(m)
-    return Area(value, influence, *counts)
+    parts = (v * v / max(m - 1, 1) for v, m in zip(variances, counts, strict=True))
+    freedom = sum(variances) ** 2 / max(sum(parts), ROUNDING**2)
+    positives, negatives = counts
+    return Area(value, influence, positives, negatives, freedom)
 
 
 def area_interval(found: Area, units: Units) -> Interval:
@@ -67,7 +74,8 @@ def area_interval(found: Area, units: Units) -> Interval:
     nothing: the interval is then Newcombe's.
     """
     error = root_of_squares(units.sums(found.influence[:, None]))
-    interval = logit_interval(found.value, Spread(error, 0.0), "logit_delong")
+    spread = Spread(error, 0.0, found.freedom)
+    interval = logit_interval(found.value, spread, "logit_delong")
     if found.few or interval is None:
         return newcombe(found.value, found.positives, found.negatives)
     return interval
@@ -102,10 +110,12 @@ class Spread(NamedTuple):
     Attributes:
         error: its standard error.
         bias: by how much it is too high on average.
+        freedom: degrees of freedom of the standard error.
     """
 
     error: float
     bias: float
+    freedom: float = np.inf
 
     @classmethod
     def of(cls, value: float, samples: np.ndarray, units: Units) -> "Spread":
@@ -132,7 +142,8 @@ def logit_interval(
     # Less than all that is between the value and either bound.
     center = float(np.clip(value - spread.bias, value / 2, (1 + value) / 2))
     odds = center / (1 - center)
-    factor = float(np.exp(Z * spread.error / (center * (1 - center))))
+    error = spread.error / (center * (1 - center))
+    factor = float(np.exp(student(spread.freedom) * error))
     low, high = odds / (odds + factor), 1 - 1 / (1 + odds * factor)
     return Interval(min(low, value), max(high, value), method)
 
@@ -154,6 +165,7 @@ def auprc_interval(
         few: the standard error is at least the binomial one that Boyd et al. use, for
             resamples say too little.
     """
+    spread = spread._replace(freedom=positives - 1)
     if few:
         least = (value * (1 - value) / positives) ** 0.5
         spread = spread._replace(error=max(spread.error, least))

@@ -71,11 +71,27 @@ class Scaling:
         return np.exp(log_softmax(self.scale * logits + self.bias, axis=1))
 
     def describe(self) -> dict[str, Any]:
-        """Returns its numbers for metrics.json."""
-        if self.method == "temperature":
-            return {"method": self.method, "temperature": self.temperature}
+        """Returns its numbers for metrics.json.
+
+        A temperature at an end of `TEMPERATURES` has a "note": there the log loss is
+        not the least, but the least within these ends.
+        """
+        if self.temperature is not None:
+            found = {"method": self.method, "temperature": self.temperature}
+            return found | self._note(self.temperature)
         numbers = {"scale": self.scale.tolist(), "bias": self.bias.tolist()}
         return {"method": self.method} | numbers
+
+    @staticmethod
+    def _note(temperature: float) -> dict[str, str]:
+        coldest, hottest = TEMPERATURES
+        if np.isclose(temperature, coldest, rtol=1e-6):
+            why = "the model is right about so many of val that colder is always better"
+        elif np.isclose(temperature, hottest, rtol=1e-6):
+            why = "the model tells so little about val that hotter is always better"
+        else:
+            return {}
+        return {"note": f"at the end of the search, not the least log loss: {why}"}
 
 
 def read_scaling(described: Mapping[str, Any]) -> Scaling | None:

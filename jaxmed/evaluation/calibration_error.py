@@ -14,6 +14,9 @@ from jaxmed.evaluation.proportions import ratio
 from jaxmed.evaluation.resampling import Units, units_of
 
 BINS = 15
+# Of frequencies that a calibrated model would have.
+DRAWS = 1000
+QUANTILES = (0.025, 0.975)
 CERTAIN = Undefined("every prediction is certain and right")
 
 
@@ -131,14 +134,15 @@ class _Gaps:
         of_column = n.reshape(columns, BINS).sum(axis=1).repeat(BINS)
         mass = ratio(n, of_column) / columns
         used = (n > 0) | np.isnan(mass)
-        n, self._mass = n[used], mass[used]
+        n, self._mass = np.maximum(n[used], 1), mass[used]
         # Frequencies of 0 and 1 vary too: one image more counts, as was predicted.
-        mean = np.bincount(place, p, cells)[used] / np.maximum(n, 1)
+        mean = np.bincount(place, p, cells)[used] / n
         share = (hits[used] + mean) / (n + 1)
         alike = 1.0
         if units.cluster is not None:
             alike = _alike(y - p, place, units.cluster[images], (cells, units.size))
         self._noise = np.sqrt(np.clip(share * (1 - share), 0, None) / n * alike)
+        self._mean, self._trials = mean, np.maximum(np.round(n / alike), 1).astype(int)
         sizes = gaps[used] / n
         self.plug_in = float((self._mass * sizes).sum())
         # Gaps of a mean of 1, to be scaled by an error.
@@ -169,26 +173,46 @@ class _Gaps:
             lambda e: self._expected(e)[0] - self.plug_in, 0, self.plug_in
         )
 
+    def _of_calibrated(self) -> np.ndarray:
+        """Draws plug-ins of a model whose probabilities are right: (DRAWS,).
+
+        Broecker and Smith, "Increasing the Reliability of Reliability Diagrams",
+        Weather and Forecasting 2007, section 3: consistency resampling.
+        """
+        rng, shape = np.random.default_rng(0), (DRAWS, len(self._mean))
+        hits = rng.binomial(self._trials, np.clip(self._mean, 0, 1), shape)
+        return np.abs(hits / self._trials - self._mean) @ self._mass
+
     def interval(self) -> Interval | Undefined:
-        """Computes the errors from which the plug-in is 1.96 deviations away."""
+        """Computes the errors from which the plug-in is not too far away.
+
+        How many deviations are too many is read off frequencies drawn of a model that
+        is calibrated: with few images in a bin they are skewed.
+        """
         value = self.error()
         if self._gaps is None or isinstance(value, Undefined):
             return CERTAIN
+        mean, deviation = self._expected(0.0)
+        low, seen, below, above = 0.0, self.plug_in, -Z, Z
+        if deviation > 0:
+            below, above = (
+                np.quantile(self._of_calibrated(), QUANTILES) - mean
+            ) / deviation
+        # Of a large error the plug-in is normal.
+        below = min(below, -Z)
 
-        def beyond(error: float, sign: int, seen: float) -> float:
+        def beyond(error: float, deviations: float, seen: float) -> float:
             mean, deviation = self._expected(error)
-            return mean + sign * Z * deviation - seen
+            return mean + deviations * deviation - seen
 
-        low, seen = 0.0, self.plug_in
-        if beyond(0.0, 1, seen) < 0:
-            low = root_between(lambda e: beyond(e, 1, seen), 0, value)
+        if beyond(0.0, above, seen) < 0:
+            low = root_between(lambda e: beyond(e, above, seen), 0, value)
         # Less than noise alone has is luck.
-        seen = max(seen, self._expected(0.0)[0])
+        seen = max(seen, mean)
         widest = float(np.square(self._mass * self._noise).sum()) ** 0.5
-        high = root_between(
-            lambda e: beyond(e, -1, seen), value, seen + Z * widest + 1e-9
-        )
-        return Interval(low, min(high, 1.0), "folded_normal")
+        most = seen - below * widest + value
+        high = root_between(lambda e: beyond(e, below, seen), value, most)
+        return Interval(low, min(high, 1.0), "inversion")
 
 
 def _alike(residuals, place, unit, shape) -> float:

@@ -5,7 +5,15 @@ from collections.abc import Mapping
 import numpy as np
 from scipy import sparse
 
-from jaxmed.evaluation.intervals import Interval, Key, Measure, Undefined
+from jaxmed.evaluation.intervals import (
+    FEW,
+    SAME,
+    Interval,
+    Key,
+    Measure,
+    Undefined,
+    student,
+)
 from jaxmed.evaluation.predictions import Predictions
 from jaxmed.evaluation.proportions import ratio, scarcity
 from jaxmed.evaluation.resampling import Units
@@ -71,13 +79,35 @@ class Losses(Measure):
     def intervals(
         self, units: Units, samples: Mapping[Key, np.ndarray]
     ) -> dict[Key, Interval | Undefined]:
-        """Says where nearly all images are of one class: the few others decide."""
-        truth, known = self._predictions.truth, self._predictions.known
-        having, lacking = units.having(truth), units.having(known & ~truth)
-        scarce = scarcity(self._predictions.class_names, having, lacking, units)
-        reason = scarce[int(truth.sum(axis=0).argmax())]
-        return {} if reason is None else dict.fromkeys(self._keys, reason)
+        """Computes intervals that are symmetric on the logarithm, see `Measure`.
+
+        Losses are skewed, of few images strongly; their logarithm less. There is none
+        where nearly all images are of one class: the few others decide.
+        """
+        predictions, reason = self._predictions, None
+        if predictions.task != "multilabel":
+            largest = int(np.bincount(predictions.labels).argmax())
+            (others,) = units.having(predictions.labels[:, None] != largest)
+            reason = scarcity(predictions.class_names[largest], FEW, others, units)
+        elif units.size < FEW:
+            reason = Undefined(f"fewer than {FEW} {units.noun}")
+        if reason is not None:
+            return dict.fromkeys(self._keys, reason)
+        *sums, pairs = units.sums(self._per_image.toarray().T).T
+        rows = zip(self._keys, sums, strict=True)
+        return {key: _interval(of, pairs) for key, of in rows}
 
     def reason(self, key: Key) -> Undefined:
         """Says why a metric of the split itself is NaN."""
         return NO_LABEL
+
+
+def _interval(sums: np.ndarray, pairs: np.ndarray) -> Interval | Undefined:
+    """Computes the interval of a mean from sums over units, (m,) each."""
+    m, total = len(pairs), pairs.sum()
+    value = sums.sum() / total if total else 0.0
+    variance = m / (m - 1) * np.square(sums - value * pairs).sum()
+    if not value or not variance:
+        return SAME
+    factor = np.exp(student(m - 1) * variance**0.5 / (total * value))
+    return Interval(value / factor, value * factor, "log")

@@ -202,8 +202,7 @@ class Decisions(Measure):
         """Computes the intervals by formula, see `class_intervals` and `Measure`."""
         tallies = self._counts.by_unit(units)
         by_class = class_intervals(tallies, units)
-        scarce = tallies.scarce(self._names, units)
-        intervals = self._means(scarce)
+        intervals = self._means(tallies, units)
         if self._task == "multilabel":
             right = tallies.n - tallies.true - tallies.decided + 2 * tallies.both
             hits, pairs = right.sum(axis=0), tallies.n.sum(axis=0)
@@ -223,16 +222,15 @@ class Decisions(Measure):
                 intervals["per_class", name, metric] = found[score]
         return intervals
 
-    def _means(
-        self, scarce: Sequence[Undefined | None]
-    ) -> dict[Key, Interval | Undefined]:
+    def _means(self, tallies: Tallies, units: Units) -> dict[Key, Interval | Undefined]:
         """Says which intervals of the bootstrap there are not: a class is too rare.
 
         A rare class decides what is a mean over classes. The rest can be told as long
         as not nearly all images are of one class.
         """
+        scarce = tallies.scarce(self._names, units)
         rare = next((one for one in scarce if one is not None), None)
-        one_sided = scarce[int(self._whole.true[:, 0].argmax())]
+        one_sided = tallies.one_sided(self._names, units)
         means: list[Key] = [("averages", "macro", metric) for metric in PER_CLASS]
         weighted: list[Key] = [("averages", "weighted", metric) for metric in PER_CLASS]
         whole: list[Key] = [(name,) for name in AGREEMENT]

@@ -38,33 +38,34 @@ class Tallies(NamedTuple):
     decided: Array
     n: Array
 
+    def one_sided(self, names: Sequence[str], units: Units) -> Undefined | None:
+        """Says if too few units are not of the most frequent class."""
+        largest = int(self.true.sum(axis=1).argmax())
+        others = (self.n[largest] > self.true[largest]).sum()
+        return scarcity(names[largest], FEW, others, units)
+
     def scarce(self, names: Sequence[str], units: Units) -> list[Undefined | None]:
         """Says of which classes there are too few units, these being the columns."""
         having = (self.true > 0).sum(axis=1)
-        return scarcity(names, having, (self.n > self.true).sum(axis=1), units)
+        lacking = (self.n > self.true).sum(axis=1)
+        rows = zip(names, having, lacking, strict=True)
+        return [scarcity(*row, units) for row in rows]
 
 
-def scarcity(
-    names: Sequence[str], having: Array, lacking: Array, units: Units
-) -> list[Undefined | None]:
-    """Says of which classes there are too few units for resamples to tell anything.
+def scarcity(name: str, having: int, lacking: int, units: Units) -> Undefined | None:
+    """Says if there are too few units of a class for resamples to tell anything.
 
     Args:
-        names: (k,) of classes.
-        having: int (k,), units with an image of the class.
-        lacking: int (k,), units with one that is not.
+        name: of the class.
+        having: units with an image of the class.
+        lacking: units with one that is not.
         units: what is drawn.
     """
-    reasons: list[Undefined | None] = []
-    for name, positives, negatives in zip(names, having, lacking, strict=True):
-        few = f"fewer than {FEW} {units.noun}"
-        if positives < FEW:
-            reasons.append(Undefined(f"{few} of {name!r}"))
-        elif negatives < FEW:
-            reasons.append(Undefined(f"{few} that are not of {name!r}"))
-        else:
-            reasons.append(None)
-    return reasons
+    if having < FEW:
+        return Undefined(f"fewer than {FEW} {units.noun} of {name!r}")
+    if lacking < FEW:
+        return Undefined(f"fewer than {FEW} {units.noun} that are not of {name!r}")
+    return None
 
 
 class ClassCounts:

@@ -191,6 +191,10 @@ class Ranking(Measure):
             return intervals
         for key, value in whole.items():
             if len(key) == 1 or "macro" in key:
+                if len(found) < len(self._names):
+                    # Precision is defined without negatives too, and always 1.
+                    intervals[key] = ALL_IMAGES
+                    continue
                 spread = self._of_mean(key, found.values(), units, samples)
                 names = [("per_class", name, key[-1]) for name in found]
                 each = [(whole[k], of_classes[k]) for k in names]

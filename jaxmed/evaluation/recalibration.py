@@ -6,9 +6,8 @@ import numpy as np
 from scipy.special import expit
 
 from jaxmed.evaluation.calibration import logits_from
-from jaxmed.evaluation.intervals import Interval, Key, Measure, Undefined
+from jaxmed.evaluation.intervals import Interval, Key, Measure, Undefined, student
 from jaxmed.evaluation.predictions import Predictions
-from jaxmed.evaluation.proportion_intervals import Z
 from jaxmed.evaluation.proportions import ONE_CLASS, scarcity
 from jaxmed.evaluation.resampling import Units
 
@@ -27,7 +26,8 @@ class Recalibration(Measure):
     b is 1: below 0, probabilities are too high on average, above 0 too low.
 
     Intervals are Wald's, with the variance that holds also if the logistic model does
-    not (Huber's; summed over units where images are clustered).
+    not (Huber's; summed over units where images are clustered), and Student's t of as
+    many degrees of freedom as there are units of the rarer class, less one.
 
     Args:
         predictions: of a binary task.
@@ -83,8 +83,8 @@ class Recalibration(Measure):
         self, units: Units, samples: Mapping[Key, np.ndarray]
     ) -> dict[Key, Interval | Undefined]:
         """Computes the intervals, see the class and `Measure`."""
-        having = units.having(self._truth)
-        few = scarcity(self._names[1:], having[1:], having[:1], units)[0]
+        negatives, positives = units.having(self._truth)
+        few = scarcity(self._names[1], positives, negatives, units)
         intervals: dict[Key, Interval | Undefined] = {}
         for key, fit in self._fits.items():
             if few is not None or isinstance(fit, Undefined):
@@ -93,7 +93,8 @@ class Recalibration(Measure):
             value, influence = fit
             moved = units.sums(influence[:, None])
             scale = units.size / (units.size - 1)
-            half = Z * float(np.square(moved).sum() * scale) ** 0.5
+            freedom = min(negatives, positives) - 1
+            half = student(freedom) * float(np.square(moved).sum() * scale) ** 0.5
             intervals[key] = Interval(value - half, value + half, "wald")
         return intervals
 

@@ -159,8 +159,8 @@ class NetBenefit(Measure):
     def intervals(
         self, units: Units, samples: Mapping[Key, np.ndarray]
     ) -> dict[Key, Interval | Undefined]:
-        having = units.having(self._kinds)
-        (scarce,) = scarcity([self._name], having[:1], having[1:], units)
+        having, lacking = units.having(self._kinds)
+        scarce = scarcity(self._name, having, lacking, units)
         parts = units.sums(self._kinds).T
         hits, n = parts[:1], parts.sum(axis=0, keepdims=True)
         (positives,) = shares(hits, n, clustered=units.cluster is not None)

@@ -7,6 +7,7 @@ import pytest
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from jaxmed.evaluation.bands import GRID, precision_recall_band, roc_band
+from jaxmed.evaluation.intervals import levels
 from jaxmed.evaluation.resampling import Bootstrap, units_of
 
 
@@ -37,7 +38,7 @@ def test_a_band_holds_the_curves_of_resamples(draw, band, curve, decimals):
     assert found.value == pytest.approx(expected, abs=1e-12)
     (counts,) = Bootstrap(resamples=20, seed=3).counts(units_of(predictions))
     curves = [curve(truth, scores, column) for column in counts.T]
-    low, high = np.percentile(curves, [2.5, 97.5], axis=0)
+    low, high = np.quantile(curves, levels(60), axis=0)
     assert found.low == pytest.approx(low, abs=1e-12)
     assert found.high == pytest.approx(high, abs=1e-12)
     assert (found.high - found.low).max() > 0.1
@@ -59,10 +60,13 @@ def test_several_classes_are_averaged_and_unknown_labels_left_out(draw, band, cu
 
 
 @pytest.mark.parametrize("band", [roc_band, precision_recall_band])
-def test_resamples_of_groups_that_lack_a_class_are_left_out(draw, band):
-    predictions = draw("binary", n=12, classes=2)
-    groups = tuple("ab"[i % 2] for i in predictions.labels)
-    found = band(replace(predictions, groups=groups), [1], resamples=40)
+def test_there_is_no_band_of_few_patients(draw, band):
+    predictions = draw("binary", n=60, classes=2)
+    labels = predictions.labels
+    of_four = tuple(f"p{i % 4}" if labels[i] else f"n{i}" for i in range(60))
+    of_five = tuple(f"p{i % 5}" if labels[i] else f"n{i}" for i in range(60))
+    assert band(replace(predictions, groups=of_four), [1], resamples=40) is None
+    found = band(replace(predictions, groups=of_five), [1], resamples=40)
     assert np.isfinite(found).all()
 
 

@@ -45,7 +45,7 @@ def test_gap_and_interval(arms, metric):
     result = paired_difference(a, b, metric, resamples=40, seed=3)
     expected = score(a, metric) - score(b, metric)
     assert result["value"] == pytest.approx(expected, abs=1e-12)
-    (counts,) = Bootstrap(resamples=40, seed=3).counts(Units(a[0].labels))
+    (counts,) = Bootstrap(resamples=40, seed=3).counts(Units(len(a[0].labels)))
     gaps = []
     for column in counts.T:
         rows = np.repeat(np.arange(150), column.astype(int))

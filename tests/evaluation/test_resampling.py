@@ -11,22 +11,28 @@ from jaxmed.evaluation.intervals import estimate
 from jaxmed.evaluation.metrics import Decisions
 from jaxmed.evaluation.resampling import Bootstrap, Units, method_of, units_of
 
-STRATA = np.array([2, 0, 0, 1, 2, 2, 0, 2, 2, 2])
+
+def all_counts(bootstrap, size=10):
+    return np.concatenate(list(bootstrap.counts(Units(size))), axis=1)
 
 
-def all_counts(bootstrap, strata=STRATA):
-    return np.concatenate(list(bootstrap.counts(Units(strata))), axis=1)
-
-
-def test_draws_are_stratified_and_of_the_right_size():
+def test_draws_are_of_the_right_size():
     counts = all_counts(Bootstrap(resamples=300))
     assert counts.shape == (10, 300)
-    for stratum, size in ((0, 3), (1, 1), (2, 6)):
-        assert (counts[stratum == STRATA].sum(axis=0) == size).all()
+    assert (counts.sum(axis=0) == 10).all()
+
+
+def test_how_many_are_of_a_class_varies_as_in_other_test_sets(draw):
+    """Drawn within classes accuracy, PPV and net benefit would seem far too sure."""
+    labels = draw("binary", n=200, classes=2).labels
+    counts = all_counts(Bootstrap(resamples=4000), 200)
+    share = labels.mean()
+    expected = 200 * share * (1 - share)
+    assert (labels @ counts).var() == pytest.approx(expected, rel=0.1)
 
 
 def test_every_image_is_drawn_as_often_as_it_should_be():
-    counts = all_counts(Bootstrap(resamples=20_000), np.zeros(10, int))
+    counts = all_counts(Bootstrap(resamples=20_000))
     # Binomial(10, 1/10): mean 1, variance 0.9; 5 standard errors.
     assert np.abs(counts.mean(axis=1) - 1).max() < 5 * np.sqrt(0.9 / 20_000)
     assert counts.var(axis=1) == pytest.approx(np.full(10, 0.9), rel=0.05)
@@ -35,7 +41,7 @@ def test_every_image_is_drawn_as_often_as_it_should_be():
 def test_chunks_do_not_change_the_draw(monkeypatch):
     whole = all_counts(Bootstrap(resamples=100, seed=5))
     monkeypatch.setattr(resampling, "LARGEST", 70)
-    chunks = list(Bootstrap(resamples=100, seed=5).counts(Units(STRATA)))
+    chunks = list(Bootstrap(resamples=100, seed=5).counts(Units(10)))
     assert len(chunks) == 15
     assert (np.concatenate(chunks, axis=1) == whole).all()
 
@@ -62,33 +68,26 @@ def test_groups_are_drawn_whole(draw):
         assert (of_group == of_group[0]).all()
     # Images of unknown groups are drawn on their own.
     assert (counts[30] != counts[31]).any()
-    assert len(units.strata) == 5
-    assert "over groups" in method_of("multiclass", units)
-
-
-def test_groups_are_stratified_by_their_rarest_class(draw):
-    labels = np.array([0, 0, 0, 1, 0, 2, 1, 1, 0, 0])
-    groups = ("a", "a", "b", "b", "c", "c", "d", "d", "e", "e")
-    units = units_of(replace(draw(n=10, classes=3), labels=labels, groups=groups))
-    # Class 2 is the rarest, then 1, then 0.
-    assert units.strata.tolist() == [2, 1, 0, 1, 2]
-    counts = np.concatenate(list(Bootstrap(resamples=50).counts(units)), axis=1)
-    assert (counts[labels == 2].sum(axis=0) == 1).all()
+    assert units.size == 5
+    assert units.noun == "patients"
+    assert "over groups" in method_of(units)
 
 
 def test_groups_of_one_image_are_images(draw):
     plain = draw(n=10)
     single = replace(plain, groups=(*tuple("abcdefghi"), ""))
     assert units_of(single).cluster is None
-    assert (units_of(single).strata == units_of(plain).strata).all()
-    assert "over images" in method_of("multiclass", units_of(single))
+    assert units_of(single) == units_of(plain) == Units(10)
+    assert "over images" in method_of(units_of(single))
 
 
-def test_multilabel_images_have_no_strata(draw):
-    assert (units_of(draw("multilabel", n=20)).strata == 0).all()
-    units = units_of(replace(draw("multilabel", n=20), groups=("x", "y") * 10))
-    assert (units.strata == 0).all()
-    assert "stratified" not in method_of("multilabel", units)
+def test_units_add_up_their_images():
+    units = Units(3, np.array([0, 2, 2, 1, 0]))
+    members = np.array([[1, 0], [0, 0], [1, 0], [0, 0], [1, 0]], bool)
+    assert units.sums(members).tolist() == [[2, 0], [0, 0], [1, 0]]
+    assert units.having(members).tolist() == [2, 0]
+    assert units.of(np.array([1, 3])).having(members[[1, 2]]).tolist() == [1, 0]
+    assert (Units(5).sums(members) == members).all()
 
 
 def test_groups_widen_the_interval_of_alike_images(draw):
@@ -107,6 +106,8 @@ def test_groups_widen_the_interval_of_alike_images(draw):
         units, measure = units_of(predictions), Decisions(predictions)
         found = estimate([measure], units, Bootstrap(resamples=1000))[("accuracy",)]
         widths[name] = found["ci_high"] - found["ci_low"]
-        assert ("wilson" in found) == (name != "grouped")
+        assert found["method"] == (
+            "wilson_clustered" if name == "grouped" else "wilson"
+        )
     assert widths["grouped"] == pytest.approx(widths["one"], rel=0.1)
     assert widths["many"] < widths["one"] / 2
