@@ -130,7 +130,7 @@ def csv_table(table: Table) -> str:
 def _plain(cell: Cell) -> str:
     if cell.exact is None and not cell.words:
         return cell.note if cell.text == "–" else cell.text
-    text = f"{cell.text} {cell.range}".strip()
+    text = cell.line
     return text if cell.words else text.replace("−", "-")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from jaxmed.errors import InputError, unknown
 from jaxmed.evaluation import Predictions, read_predictions
+from jaxmed.evaluation.alignment import Judged, judge
 from jaxmed.evaluation.fingerprint import check_fingerprint
 
 AGAIN = "Run the experiment again, or delete the folder."
@@ -88,6 +89,14 @@ class RunRecord:
     @property
     def class_names(self) -> tuple[str, ...]:
         return tuple(self.metrics["class_names"])
+
+    @cached_property
+    def judged(self) -> Judged:
+        """The test predictions with what is decided at the threshold chosen on val."""
+        value = self.metrics["threshold"].get("value")
+        if self.task == "binary":
+            value = {self.class_names[1]: value}
+        return judge(self.predictions["test"], value or {}, str(self.folder))
 
     @cached_property
     def best_row(self) -> int | None:

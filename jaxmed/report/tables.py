@@ -35,6 +35,13 @@ TITLES = {
 """What a metric is called where replacing "_" by a space is not enough."""
 SCALINGS = {"vector": "vector scaling", "platt": "Platt scaling"}
 """What scales the logits where it is not one temperature."""
+AT_HALF = "_at_half"
+"""The ending of a metric of what is decided at 0.5, where a threshold was chosen."""
+INTERVALS = (
+    "[ ]: 95 % over test images, of these models; retrained [ ]: 95 % over test images "
+    "and seeds, for another training."
+)
+"""Which of two intervals is which, below a table that has both."""
 STABILITY = "A threshold's interval is that of the choice in resamples of val."
 
 
@@ -46,6 +53,7 @@ class Cell:
         text: rounded for reading.
         exact: the number as metrics.json has it; None for words and missing numbers.
         range: the interval, "[0.964, 0.986]", or what else is said below it.
+        again: the interval for another training, "retrained [0.951, 0.990]".
         note: why a number is missing.
         words: the text may wrap and is aligned left.
     """
@@ -53,8 +61,14 @@ class Cell:
     text: str
     exact: float | None = None
     range: str = ""
+    again: str = ""
     note: str = ""
     words: bool = False
+
+    @property
+    def line(self) -> str:
+        """The number and its intervals on one line: "0.97 [0.96, 0.98]"."""
+        return " ".join(filter(None, (self.text, self.range, self.again)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,9 +81,36 @@ class Table:
     note: str = ""
 
 
+def annotated(table: Table, *notes: str) -> Table:
+    """The table with notes before its own."""
+    return replace(table, note=" ".join(filter(None, (*notes, table.note))))
+
+
+def p_cell(found: Mapping[str, Any]) -> Cell:
+    """A cell of a p value, adjusted where it is, or why there is none."""
+    p = found.get("p_holm", found.get("p"))
+    reason = "" if p is not None else str(found.get("reason", ""))
+    return Cell(text=spell_p(p), exact=p, note=reason)
+
+
+def spell_p(p: float | None) -> str:
+    """A p value for people: "0.031", "< 0.001", or a dash for none."""
+    if p is None:
+        return "–"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
 def metric_title(name: str) -> str:
     """A metric's name for people: "balanced_accuracy" is "balanced accuracy"."""
+    if name.endswith(AT_HALF):
+        return f"{metric_title(name.removesuffix(AT_HALF))} at 0.5"
     return TITLES.get(name, name.replace("_", " "))
+
+
+def footnotes(rows: Iterable[Sequence[Cell]]) -> str:
+    """What the stars of a table's numbers mean, each reason once."""
+    noted = (c.note for row in rows for c in row if c.text.endswith("*") and c.note)
+    return " ".join(f"* {note[0].upper()}{note[1:]}." for note in dict.fromkeys(noted))
 
 
 def estimate_names(metrics: Mapping[str, Any]) -> list[str]:
@@ -98,17 +139,34 @@ def rate(value: float | None) -> Cell:
 
 
 def estimate(found: Mapping[str, Any] | float | None, sign: bool = False) -> Cell:
-    """A cell of an estimate: its value and, smaller, its 95 % interval."""
+    """A cell of an estimate: its value and, smaller, its 95 % intervals.
+
+    A number that is to be read with care has a "*" behind it, and the reason as note.
+    """
     if not isinstance(found, Mapping):
         return number(found, sign=sign)
     value = found.get("value")
     if value is None:
         return Cell(text="–", note=str(found.get("reason", "undefined")))
+    again = interval(found.get("another_training") or {}, sign=sign)
+    ends, warning = interval(found, sign=sign), str(found.get("warning", ""))
+    if not ends and not warning:
+        warning = str(found.get("reason", ""))
+    return Cell(
+        text=spell(value, sign=sign) + "*" * bool(warning),
+        exact=value,
+        range=ends,
+        again=f"retrained {again}" if again else "",
+        note=warning,
+    )
+
+
+def interval(found: Mapping[str, Any], sign: bool = False) -> str:
+    """An interval for people: "[0.964, 0.986]", or nothing where there is none."""
     low, high = found.get("ci_low"), found.get("ci_high")
     if low is None or high is None:
-        return number(value, sign=sign)
-    ends = f"[{spell(low, sign=sign)}, {spell(high, sign=sign)}]"
-    return Cell(text=spell(value, sign=sign), exact=value, range=ends)
+        return ""
+    return f"[{spell(low, sign=sign)}, {spell(high, sign=sign)}]"
 
 
 def estimate_table(
@@ -128,7 +186,7 @@ def estimate_table(
         cells = [word(name), *(estimate(row.get(metric)) for metric in names)]
         body.append((*cells, count(row.get("support"))) if support else tuple(cells))
     head = (first, *map(metric_title, names), *(("support",) if support else ()))
-    return Table(caption=caption, head=head, rows=tuple(body))
+    return Table(caption=caption, head=head, rows=tuple(body), note=footnotes(body))
 
 
 def transpose(table: Table, first: str) -> Table:
