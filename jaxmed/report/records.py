@@ -122,6 +122,16 @@ class Arm:
         """The run with the lowest seed, which stands for the arm in pictures."""
         return self.runs[0]
 
+    @property
+    def shown_seed(self) -> str:
+        """Which seed `first` is, "seed 0", where the arm has several; else nothing."""
+        return f"seed {self.first.seed}" if len(self.runs) > 1 else ""
+
+    @property
+    def shown_name(self) -> str:
+        """The name of what is of `first` alone: "two_phase (seed 0)"."""
+        return f"{self.name} ({self.shown_seed})" if self.shown_seed else self.name
+
 
 def read_experiment(
     folder: Path, order: Sequence[str] | None = None
