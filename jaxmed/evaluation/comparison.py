@@ -21,7 +21,12 @@ from jaxmed.evaluation.metrics import Decisions
 from jaxmed.evaluation.predictions import Predictions
 from jaxmed.evaluation.ranking import Ranking
 from jaxmed.evaluation.resampling import Bootstrap, units_of
-from jaxmed.evaluation.significance import bootstrap_p, mcnemar, seeds_difference
+from jaxmed.evaluation.significance import (
+    another_training,
+    bootstrap_p,
+    mcnemar,
+    wald,
+)
 
 MEASURES = {
     "accuracy": Decisions,
@@ -35,6 +40,15 @@ MEASURES = {
     "log_loss": Losses,
     "brier": Losses,
 }
+# What a metric can be, where that is not from 0 to 1.
+LIMITS = {
+    "mcc": (-1.0, 1.0),
+    "kappa": (-1.0, 1.0),
+    "quadratic_kappa": (-1.0, 1.0),
+    "log_loss": (0.0, np.inf),
+}
+# Why the mean of several seeds has a value and no interval over images.
+ALIKE = "alike in every resample of the images"
 
 
 def paired_difference(
@@ -150,44 +164,47 @@ class Paired:
 
         The metric is averaged over an arm's seeds. The bootstrap is paired: in every
         resample both arms, and all their seeds, are measured on the same drawn images.
-        Interval and p are about the images; what training again would change is told
-        by `over_seeds`.
 
         Returns:
             {"value", "ci_low", "ci_high"} of metric(a) - metric(b), with "p" and the
-            name of the two-sided "test": "delong" for an AUROC of one class against
-            the rest, with {"ci_low", "ci_high"} under "delong" too; "mcnemar_exact" or
-            "mcnemar_chi2" for the accuracy of one run each, with its counts; else, and
-            always where groups of images are drawn, "bootstrap". None for all of them
-            and a "reason" where undefined.
+            name of the two-sided "test", all about these models on other images:
+            "delong" for an AUROC of one class against the rest, with {"ci_low",
+            "ci_high"} under "delong" too; "mcnemar_exact" or "mcnemar_chi2" for
+            accuracy, sensitivity or specificity of one run each, with its counts;
+            else, and always where groups of images are drawn, "bootstrap". Under
+            "another_training" what training both again would give on other images,
+            see `significance.another_training`. None for all of them and a "reason"
+            where undefined.
         """
         ours, theirs = self._of(a, key), self._of(b, key)
         for values, _ in (ours, theirs):
             if isinstance(values, Undefined):
-                none = {"p": None, "test": None}
+                again = _none(("ci_low", "ci_high", "df", "p"), values)
+                none = {"p": None, "test": None, "another_training": again}
                 return as_estimate(values, np.empty(0)) | none
+        value = float(ours[0].mean() - theirs[0].mean())
         samples = ours[1].mean(axis=0) - theirs[1].mean(axis=0)
-        found = as_estimate(ours[0].mean() - theirs[0].mean(), samples)
+        found = as_estimate(value, samples)
         by_images = {"p": bootstrap_p(samples), "test": "bootstrap"}
-        return found | (self._by_formula(a, b, key) or by_images)
-
-    def over_seeds(self, a: str, b: str, key: Key) -> dict[str, Any]:
-        """Compares two arms by the spread of their seeds; see `seeds_difference`."""
-        ours, theirs = self._of(a, key)[0], self._of(b, key)[0]
-        for values in (ours, theirs):
-            if isinstance(values, Undefined):
-                return as_estimate(values, np.empty(0)) | {"p": None}
-        return seeds_difference(ours, theirs)
+        found |= self._by_formula(a, b, key) or by_images
+        low, high = LIMITS.get(key[-1], (0.0, 1.0))
+        limits = low - high, high - low
+        seeds = ours[0], theirs[0]
+        variance = _variance(samples)
+        again = another_training(value, variance, self._drawn, seeds, limits)
+        return found | {"another_training": again}
 
     def seeds(self, arm: str) -> int:
         """Counts the runs of an arm."""
         return len(self._places[arm])
 
     def summary(self, name: str, key: Key) -> dict[str, Any]:
-        """Computes an arm's mean over seeds, its interval and its spread.
+        """Computes an arm's mean over seeds, its intervals and its spread.
 
         Returns:
-            {"value", "ci_low", "ci_high"} of the mean over seeds, and over the seeds
+            {"value", "ci_low", "ci_high"} of the mean over seeds, the interval being
+            that of these models on other images; under "another_training" the one of
+            training again, see `significance.another_training`; and over the seeds
             "min", "max" and "std", the sample standard deviation (None if there is one
             seed), with "seeds", their number. None and a "reason" where undefined.
         """
@@ -195,11 +212,32 @@ class Paired:
         seeds = self.seeds(name)
         spread = {"std": None, "min": None, "max": None, "seeds": seeds}
         if isinstance(values, Undefined):
-            return as_estimate(values, np.empty(0)) | spread
+            again = _none(("ci_low", "ci_high", "df"), values)
+            return (
+                as_estimate(values, np.empty(0)) | spread | {"another_training": again}
+            )
         if seeds > 1:
             spread["std"] = float(values.std(ddof=1))
         spread |= {"min": float(values.min()), "max": float(values.max())}
-        return as_estimate(values.mean(), samples.mean(axis=0)) | spread
+        value, samples = float(values.mean()), samples.mean(axis=0)
+        found, limits = as_estimate(value, samples), LIMITS.get(key[-1], (0.0, 1.0))
+        variance = _variance(samples)
+        if variance <= 0:
+            # As where every image is decided rightly: no interval, not one of width 0.
+            found |= {"ci_low": None, "ci_high": None, "reason": ALIKE}
+        elif limits == (0.0, 1.0) and 0 < value < 1:
+            low, high = wald(value, variance, limits)
+            found |= {"ci_low": low, "ci_high": high, "method": "logit"}
+        again = another_training(value, variance, self._drawn, (values,), limits)
+        # That the metric is 0 is no question.
+        del again["p"]
+        return found | spread | {"another_training": again}
+
+    @property
+    def _drawn(self) -> int:
+        """How many units are drawn."""
+        cluster = self.units.cluster
+        return len(self.first.ids) if cluster is None else int(cluster.max()) + 1
 
     def _of(self, arm: str, key: Key) -> tuple[Any, np.ndarray]:
         """Returns values (seeds,), or why there are none, and (seeds, resamples)."""
@@ -230,11 +268,35 @@ class Paired:
             low, high = tested.interval
             ends = {"ci_low": low, "ci_high": high}
             return {"p": tested.p, "test": "delong", "delong": ends}
-        single = len(ours) == len(theirs) == 1
-        if key == ("accuracy",) and single and predictions.task != "multilabel":
-            right = [arm[0].decided == predictions.labels for arm in (ours, theirs)]
-            return mcnemar(*right)
+        if len(ours) == len(theirs) == 1:
+            return self._by_mcnemar(ours[0], theirs[0], key)
         return None
+
+    def _by_mcnemar(self, a: Judged, b: Judged, key: Key) -> dict[str, Any] | None:
+        """Tests what is a share of images that are decided rightly."""
+        predictions = self.first
+        several = predictions.task == "multilabel"
+        if key == ("accuracy",) and not several:
+            return mcnemar(*(run.decided == predictions.labels for run in (a, b)))
+        if key[0] != "per_class" or key[-1] not in ("recall", "specificity"):
+            return None
+        i = predictions.class_names.index(key[1])
+        said = [
+            run.decided[:, i] == 1 if several else run.decided == i for run in (a, b)
+        ]
+        truth = predictions.truth[:, i]
+        rows = predictions.known[:, i] & (truth == (key[-1] == "recall"))
+        return mcnemar(*((one == truth)[rows] for one in said))
+
+
+def _variance(samples: np.ndarray) -> float:
+    """Computes the variance of resamples; of one or none there is nothing to say."""
+    defined = samples[~np.isnan(samples)]
+    return float(defined.var(ddof=1)) if len(defined) > 1 else 0.0
+
+
+def _none(parts: Sequence[str], why: Undefined) -> dict[str, Any]:
+    return dict.fromkeys(parts) | {"reason": why.reason}
 
 
 def _measures(run: Judged, keys: Sequence[Key]) -> list[Measure]:

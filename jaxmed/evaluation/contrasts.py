@@ -1,5 +1,6 @@
 """Several arms on the same images, in pairs: every metric's difference, tested."""
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
@@ -17,6 +18,8 @@ from jaxmed.evaluation.significance import holm
 RANKED = ("auroc", "auprc")
 DECIDED = ("accuracy", "balanced_accuracy", "f1", "mcc", "kappa")
 PROBABILITIES = ("log_loss", "brier")
+# Resamples beyond 0 that a p on the border should rest on, and the most that are drawn.
+RESOLVED, MOST = 10, 20_000
 
 
 def compare_arms(
@@ -32,16 +35,17 @@ def compare_arms(
         arms: at least two, by name: their runs, one per seed. The first is the one
             that the others are compared with.
         all_pairs: compare every two instead.
-        resamples: of the bootstrap.
+        resamples: of the bootstrap, at least; more are drawn where the number of
+            comparisons needs them, see `resamples_for`.
         seed: of the bootstrap.
 
     Returns:
         Plain dicts, lists and numbers. "arms": by name {"metrics"}, of each metric
         `Paired.summary`. "comparisons": a list of {"a", "b", "metrics", "per_class"};
-        of each metric, `Paired.difference` of a - b with "p_holm", and under
-        "over_seeds", where both have several, `Paired.over_seeds` with its own
-        "p_holm". p values of one metric are adjusted for the number of pairs, those of
-        one metric of each class for pairs and classes; not for the number of metrics.
+        of each metric, `Paired.difference` of a - b, and in it and in its
+        "another_training" a "p_holm". p values of one metric are adjusted for the
+        number of pairs, those of one metric of each class for pairs and classes; not
+        for the number of metrics.
 
     Raises:
         InputError: fewer than two arms, or as `Paired`.
@@ -50,20 +54,22 @@ def compare_arms(
         raise InputError("A comparison needs at least two arms, each with a run.")
     first = next(iter(arms.values()))[0].predictions
     overall, of_classes = overall_keys(first), class_keys(first)
+    pairs = [(b, a) for a, b in combinations(arms, 2)]
+    if not all_pairs:
+        pairs = pairs[: len(arms) - 1]
+    tests = len(pairs) * max(1, len(of_classes) * _by_bootstrap(arms))
+    resamples = max(resamples, resamples_for(tests))
     bootstrap = Bootstrap(resamples=resamples, seed=seed)
     wanted = [
         *overall.values(),
         *(k for of in of_classes.values() for k in of.values()),
     ]
     paired = Paired(arms, wanted, bootstrap)
-    pairs = [(b, a) for a, b in combinations(arms, 2)]
-    if not all_pairs:
-        pairs = pairs[: len(arms) - 1]
     comparisons = [
         {
             "a": a,
             "b": b,
-            "metrics": {m: _both(paired, a, b, key) for m, key in overall.items()},
+            "metrics": {m: paired.difference(a, b, key) for m, key in overall.items()},
             "per_class": {
                 name: {m: paired.difference(a, b, key) for m, key in keys.items()}
                 for name, keys in of_classes.items()
@@ -111,30 +117,44 @@ def class_keys(predictions: Predictions) -> dict[str, dict[str, Key]]:
     }
 
 
-def _both(paired: Paired, a: str, b: str, key: Key) -> dict[str, Any]:
-    """The test on images, and apart from it that on seeds."""
-    found = paired.difference(a, b, key)
-    if min(paired.seeds(a), paired.seeds(b)) > 1:
-        found["over_seeds"] = paired.over_seeds(a, b, key)
-    return found
+def resamples_for(tests: int) -> int:
+    """Counts the resamples that leave Holm's adjustment something to decide.
+
+    The p of a bootstrap cannot fall below 2 / (resamples + 1), and the smallest of
+    several is multiplied by their number: with too few resamples no difference could
+    be clear. These put `RESOLVED` resamples beyond 0 where the smallest p is on the
+    border, as far as `MOST` resamples allow.
+    """
+    return min(math.ceil(2 * RESOLVED * max(tests, 1) / (1 - LEVEL)), MOST)
+
+
+def adjust(differences: Sequence[dict[str, Any]]) -> None:
+    """Adds "p_holm" to differences of one metric, and to their "another_training"."""
+    again = [found["another_training"] for found in differences]
+    for family in (differences, again):
+        adjusted = holm([found["p"] for found in family])
+        for found, p in zip(family, adjusted, strict=True):
+            found["p_holm"] = p
+
+
+def _by_bootstrap(arms: Mapping[str, Sequence[Judged]]) -> bool:
+    """Tells whether classes are tested by resampling, for want of a formula."""
+    runs = [run.predictions for seeds in arms.values() for run in seeds]
+    several = any(len(seeds) > 1 for seeds in arms.values())
+    groups = any(run.groups is not None for run in runs)
+    return groups or (several and runs[0].task == "multilabel")
 
 
 def _adjust(comparisons: Sequence[Mapping[str, Any]]) -> None:
-    """Adds "p_holm" to every difference, over those of the same metric."""
     families: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for comparison in comparisons:
         for metric, found in comparison["metrics"].items():
-            families.setdefault(("images", metric), []).append(found)
-            if "over_seeds" in found:
-                family = families.setdefault(("seeds", metric), [])
-                family.append(found["over_seeds"])
+            families.setdefault(("all", metric), []).append(found)
         for of_class in comparison["per_class"].values():
             for metric, found in of_class.items():
                 families.setdefault(("class", metric), []).append(found)
     for family in families.values():
-        adjusted = holm([found["p"] for found in family])
-        for found, p in zip(family, adjusted, strict=True):
-            found["p_holm"] = p
+        adjust(family)
 
 
 def _described(paired: Paired, bootstrap: Bootstrap) -> dict[str, Any]:

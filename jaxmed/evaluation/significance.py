@@ -1,17 +1,20 @@
 """Tests of a difference, and what several of them at once are worth."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest, chi2, ttest_ind
+from scipy.special import expit, logit
+from scipy.stats import binomtest, chi2
+from scipy.stats import t as student
 
-from jaxmed.evaluation.intervals import LEVEL, Undefined
+from jaxmed.evaluation.intervals import LEVEL, Interval, Undefined
 
 # Below so many images that only one of two models gets right, McNemar's test is exact.
 FEW = 25
 ROUNDING = 1e-12
-NO_SPREAD = Undefined("all seeds of an arm have the same value")
+NO_SPREAD = Undefined("neither images nor seeds vary")
 ONE_SEED = Undefined("one seed only")
 
 
@@ -84,28 +87,58 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return adjusted
 
 
-def seeds_difference(a: np.ndarray, b: np.ndarray) -> dict[str, Any]:
-    """Compares the mean values of two arms' seeds, the test images as given.
+def another_training(
+    value: float,
+    images_variance: float,
+    units: int,
+    arms: Sequence[np.ndarray],
+    limits: tuple[float, float],
+) -> dict[str, Any]:
+    """Computes interval and test of a mean over seeds, or of a difference of two.
 
-    Welch, "The generalization of 'Student's' problem when several different population
-    variances are involved", Biometrika 1947. Seeds are taken as independent and their
-    values as normal.
+    The question is what training again would give on other images drawn like these.
+    The variance over images and those of the seeds' means, s² / S of each arm, add up;
+    a sum of estimated variances has Satterthwaite's degrees of freedom ("An
+    approximate distribution of estimates of variance components", Biometrics Bulletin
+    1946, eq. 17). Seeds are taken as independent of each other and between arms, and
+    their values as normal.
 
     Args:
-        a, b: float (seeds,), a metric of every seed.
+        value: the mean over seeds of an arm, or the difference between two arms'.
+        images_variance: of that value, over the choice of the test images.
+        units: how many images, or groups of them, were drawn from.
+        arms: float (seeds,), the metric of every seed, of one arm or of two.
+        limits: what the value can be; see `wald`.
 
     Returns:
-        {"value", "ci_low", "ci_high", "p", "seeds"}, or None for interval and p and a
-        "reason" where an arm has one seed, or no spread.
+        {"ci_low", "ci_high", "df", "p"}, p two-sided for the value 0; None for all of
+        them and a "reason" where an arm has one seed.
     """
-    seeds = [len(a), len(b)]
-    found: dict[str, Any] = {"value": float(a.mean() - b.mean()), "seeds": seeds}
-    missing = {"ci_low": None, "ci_high": None, "p": None}
-    if min(seeds) < 2:
-        return found | missing | {"reason": ONE_SEED.reason}
-    if min(np.ptp(a), np.ptp(b)) < ROUNDING:
-        return found | missing | {"reason": NO_SPREAD.reason}
-    result: Any = ttest_ind(a, b, equal_var=False)
-    low, high = result.confidence_interval(LEVEL)
-    ends = {"ci_low": float(low), "ci_high": float(high)}
-    return found | ends | {"p": float(result.pvalue)}
+    missing = {"ci_low": None, "ci_high": None, "df": None, "p": None}
+    if min(map(len, arms)) < 2:
+        return missing | {"reason": ONE_SEED.reason}
+    parts = [(float(of.var(ddof=1)) / len(of), len(of) - 1) for of in arms]
+    parts.append((images_variance, max(units - 1, 1)))
+    variance = sum(part for part, _ in parts)
+    if not variance > ROUNDING**2:
+        return missing | {"reason": NO_SPREAD.reason}
+    df = variance**2 / sum(part**2 / free for part, free in parts)
+    low, high = wald(value, variance, limits, df)
+    p = 2 * student.sf(abs(value) / variance**0.5, df)
+    return {"ci_low": low, "ci_high": high, "df": float(df), "p": float(p)}
+
+
+def wald(
+    value: float, variance: float, limits: tuple[float, float], df: float = math.inf
+) -> Interval:
+    """Computes the 95 % interval of a value from its variance, by t or normally.
+
+    Between 0 and 1 it is of the value's logit, whose variance is by the delta method
+    that of the value over (value (1 - value))²: near 1 such an interval covers where
+    value ± error does not. Elsewhere it is cut to the limits.
+    """
+    half = float(student.ppf((1 + LEVEL) / 2, df)) * variance**0.5
+    if limits == (0.0, 1.0) and 0 < value < 1:
+        half /= value * (1 - value)
+        return float(expit(logit(value) - half)), float(expit(logit(value) + half))
+    return max(value - half, limits[0]), min(value + half, limits[1])

@@ -47,7 +47,7 @@ def evaluate_subgroups(
     Raises:
         InputError: there is no such column.
     """
-    texts = _texts(predictions, column)
+    texts = column_texts(predictions, column)
     names = sorted(set(texts))
     if len(names) > VALUES:
         reason = f"{len(names)} different values; put them into at most {VALUES} bands"
@@ -68,7 +68,8 @@ def evaluate_subgroups(
     return {"values": tables}
 
 
-def _texts(predictions: Predictions, column: str) -> tuple[str, ...]:
+def column_texts(predictions: Predictions, column: str) -> tuple[str, ...]:
+    """Returns each image's value of a column, `NOT_KNOWN` where it has none."""
     if column in predictions.columns:
         texts = predictions.columns[column]
     elif column == GROUP and predictions.groups is not None:

@@ -53,7 +53,8 @@ def decision_curve(
 
     Returns:
         "thresholds"; and the net benefit at each of them of the "model" and of acting
-        on "all", as {"value", "ci_low", "ci_high"}. That of acting on none is 0.
+        on "all", and how much the model's is "over_all", as {"value", "ci_low",
+        "ci_high"}. That of acting on none is 0.
 
     Raises:
         InputError: an unknown class, none given where there is no positive one, or a
@@ -78,7 +79,7 @@ def decision_curve(
     found = _estimate(predictions, measure, resamples, seed)
     curves = {
         kind: [found[kind, str(i)] for i in range(len(thresholds))]
-        for kind in ("model", "all")
+        for kind in ("model", "all", "over_all")
     }
     return {"thresholds": list(thresholds)} | curves
 
@@ -150,6 +151,7 @@ class NetBenefit(Measure):
             "model": ratio(found - self._odds * alarms, n),
             "all": ratio(positives - self._odds * (n - positives), n),
         }
+        curves["over_all"] = curves["model"] - curves["all"]
         return {
             (kind, str(i)): sample
             for kind, curve in curves.items()

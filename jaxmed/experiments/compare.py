@@ -18,8 +18,9 @@ DESCRIPTION = """\
 Compares runs, arms or experiments on the images they were all tested on. A run's folder
 is compared as it is; an arm's as the mean over its seeds; of an experiment's folder,
 its arms. AUROC by DeLong's test, accuracy at each run's own threshold by McNemar's,
-everything else by a paired bootstrap, of patients where they are known. Several
-comparisons are adjusted by Holm, and what differs from seed to seed is told apart."""
+everything else by a paired bootstrap, of patients where they are known. What training
+again would give has an interval of its own, which adds the seeds' variance. Several
+comparisons are adjusted by Holm."""
 EXAMPLES = """\
   compare runs/quickstart
   compare runs/mine/frozen runs/mine/full --out frozen_full.html --out frozen_full.csv
@@ -53,7 +54,7 @@ def add_arguments(parser: Any) -> None:
         metavar="N",
         type=int,
         default=2000,
-        help="of the bootstrap (default: 2000)",
+        help="of the bootstrap, at least (default: 2000); many comparisons take more",
     )
     parser.add_argument(
         "--seed", metavar="N", type=int, default=0, help="of the bootstrap (default: 0)"
@@ -115,7 +116,7 @@ def show(found: Mapping[str, Any]) -> None:
     for one in found["comparisons"]:
         print_table(contrasts.difference_table(found, one))
         print_table(contrasts.class_difference_table(found, one))
-        print_table(contrasts.seeds_table(found, one))
+        print_table(contrasts.training_table(found, one))
     print_table(contrasts.spread_table(found))
     told = contrasts.tell_contrasts(found)
     about = [*contrasts.explain_contrasts(found), *found["notes"]]

@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jaxmed.errors import InputError
-from jaxmed.evaluation.alignment import Judged, judge
+from jaxmed.evaluation.alignment import Judged
 from jaxmed.report.records import RunRecord, read_run
 
 RUN = re.compile(r"seed-\d+")
@@ -115,10 +115,8 @@ def _in_order(arms: dict[Path, list[ComparedRun]]) -> dict[Path, list[ComparedRu
 
 def _read(folder: Path) -> ComparedRun:
     record = read_run(folder.resolve())
-    value = record.metrics["threshold"].get("value")
-    if record.task == "binary":
-        value = {record.class_names[1]: value}
-    judged = judge(record.predictions["test"], value or {}, str(folder))
+    # Errors name the folder as it was given.
+    judged = replace(record.judged, name=str(folder))
     return ComparedRun(folder=folder, record=record, judged=judged)
 
 

@@ -77,5 +77,7 @@ def _words(table: "Table") -> list[bool]:
 
 
 def _text(cell: "Cell", between: str = " ") -> str:
-    beside = cell.range or (f"({cell.note})" if cell.note else "")
-    return f"{cell.text}{between}{beside}".strip()
+    parts = filter(None, (cell.text, cell.range, cell.again))
+    if cell.note and cell.exact is None:
+        parts = (cell.text, f"({cell.note})")
+    return between.join(parts)

@@ -60,13 +60,12 @@ def arm_section(
         kind: drawings[kind].shot() if kind in drawings and kind not in joint else None
         for kind in KINDS
     }
-    matrix = (run.metrics.get("confusion_matrix") or {}).get("test")
     return shots | {
         "name": name,
         "color": color(index),
-        "counts": confusion_table(matrix, run.class_names) if matrix else None,
-        "classes": class_table(run),
-        "thresholds": None if run.task == "binary" else class_threshold_table(run),
+        "counts": confusion_table(arm),
+        "classes": class_table(arm),
+        "thresholds": None if run.task == "binary" else class_threshold_table(arm),
         "gallery": gallery_items(run, room),
         "groups": groups_table(run),
         "environment": environment_table(run),

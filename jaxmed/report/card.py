@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxmed.report.comparison import Comparison
+from jaxmed.report.contrasts import INDEPENDENT
 from jaxmed.report.data_summary import patients_sentence
 from jaxmed.report.records import Arm
 from jaxmed.report.style import spell
-from jaxmed.report.tables import SCALINGS, metric_title
+from jaxmed.report.tables import SCALINGS, estimate, metric_title
 
 CAUTION = (
     "Not for clinical use. Research only: nothing here has been validated for "
@@ -18,8 +19,8 @@ CAUTION = (
 )
 FEW_IMAGES = 100
 """With fewer of a class in the test split, its numbers are said to be uncertain."""
-BINARY = ("auroc", "auprc", "accuracy")
-DECIDED = ("sensitivity", "specificity", "ppv", "npv")
+BINARY = ("auroc", "auprc")
+DECIDED = ("accuracy", "sensitivity", "specificity", "ppv", "npv")
 OTHERS = ("auroc", "auprc", "accuracy", "balanced_accuracy", "f1", "mcc")
 
 
@@ -85,15 +86,19 @@ def _performance(comparison: Comparison, arm: Arm) -> list[str]:
     if not numbers:
         return ["No metric is defined on the test split; the tables say why."]
     said = [f"On {test['n']:,} test images, with 95 % intervals: {numbers}."]
-    if run.task != "binary":
-        return said
-    at = run.metrics["test_at_threshold"]
-    decided = _numbers({name: at[name] for name in DECIDED if name in at})
-    if decided:
+    if run.task == "binary":
+        at = {name: comparison.estimate(arm, "test", name) for name in DECIDED}
+        if decided := _numbers(at):
+            said.append(f"At the threshold chosen on val: {decided}.")
+    elif run.task == "multilabel":
+        said.append("Decisions are at the thresholds chosen on val.")
+    if len(arm.runs) > 1:
         said.append(
-            f"At the threshold chosen on val{_which(arm)}: {decided}. Accuracy is of "
-            "the larger probability."
+            "Means over seeds; [ ] is of these models on other images, retrained [ ] "
+            "of another training on other images."
         )
+    if run.predictions["test"].groups is None:
+        said.append(INDEPENDENT)
     return said
 
 
@@ -101,10 +106,8 @@ def _numbers(found: Mapping[str, Mapping[str, Any]]) -> str:
     """Says estimates: "AUROC 0.97 [0.96, 0.98]; accuracy ...", those that there are."""
     said = []
     for name, one in found.items():
-        low, high = one.get("ci_low"), one.get("ci_high")
-        between = "" if low is None else f" [{spell(low)}, {spell(high)}]"
         if one.get("value") is not None:
-            said.append(f"{metric_title(name)} {spell(one['value'])}{between}")
+            said.append(f"{metric_title(name)} {estimate(one).line}")
     return "; ".join(said)
 
 
@@ -128,8 +131,9 @@ def _calibration(arm: Arm) -> list[str]:
 def _limits(comparison: Comparison, arm: Arm) -> list[str]:
     run = arm.first
     said = [
-        "The test images come from the same source as the training images; how the "
-        "model does elsewhere is not known.",
+        "The numbers are of images drawn like these test images; how the model does on "
+        "images of another hospital, device or time is not known, unless the test "
+        "images were from there.",
     ]
     support = {
         name: found.get("support", 0)
@@ -148,6 +152,12 @@ def _limits(comparison: Comparison, arm: Arm) -> list[str]:
     if not run.metrics.get("subgroups"):
         said.append(
             "Whether it does as well for every sex, age, site or device was not tested."
+        )
+    else:
+        names = ", ".join(run.metrics["subgroups"])
+        said.append(
+            f"How far apart its numbers are by {names} is in the section on subgroups; "
+            "that no gap is clear there does not show that there is none."
         )
     if run.cams:
         said.append("Maps show where evidence came from and explain no decision.")

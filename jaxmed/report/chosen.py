@@ -21,7 +21,7 @@ def chosen_table(arms: Sequence[Arm]) -> Table:
     """A row per choice and arm: what, which value, by which rule, on which split."""
     rows = []
     for arm in arms:
-        name, run = word(arm.name), arm.first
+        name, run = word(arm.shown_name), arm.first
         rows.append((name, word("epoch"), *_epoch(run)))
         rows.append((name, word("threshold"), *_threshold(run)))
         rows.append((name, word("calibration"), *_calibration(run)))
@@ -74,4 +74,5 @@ def _calibration(run: RunRecord) -> tuple[Cell, ...]:
         cell = replace(cell, words=True)
     else:
         cell = word("scale and bias, in metrics.json")
-    return cell, word(f"{name}, least log loss"), word(scaling.get("chosen_on", "?"))
+    rule = str(scaling.get("warning") or "least log loss")
+    return cell, word(f"{name}, {rule}"), word(scaling.get("chosen_on", "?"))

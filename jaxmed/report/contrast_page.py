@@ -9,10 +9,9 @@ from jaxmed.report.contrasts import (
     class_difference_table,
     difference_table,
     explain_contrasts,
-    seeds_table,
-    shown,
     spread_table,
     tell_contrasts,
+    training_table,
 )
 from jaxmed.report.forest import Line, draw_forest
 from jaxmed.report.page import render_page
@@ -34,7 +33,7 @@ def build_contrast_page(path: Path, found: Contrasts) -> None:
         {
             "name": f"{one['a']} − {one['b']}",
             "forests": _forests(found, one),
-            "tables": [difference_table(found, one), seeds_table(found, one)],
+            "tables": [difference_table(found, one), training_table(found, one)],
             "classes": class_difference_table(found, one),
         }
         for one in found["comparisons"]
@@ -77,7 +76,7 @@ def _forests(found: Contrasts, one: Contrasts) -> list[Shot]:
     index = list(found["arms"]).index(one["a"])
     name = f"{one['a']} − {one['b']}"
     lines = [
-        make_line(index, metric_title(metric), shown(difference))
+        make_line(index, metric_title(metric), difference)
         for metric, difference in one["metrics"].items()
         if metric not in LOWER_IS_BETTER
     ]
@@ -85,8 +84,7 @@ def _forests(found: Contrasts, one: Contrasts) -> list[Shot]:
     classes = one["per_class"]
     if 0 < len(classes) <= NAMED_CLASSES:
         lines = [
-            make_line(index, of, shown(metrics["auroc"]))
-            for of, metrics in classes.items()
+            make_line(index, of, metrics["auroc"]) for of, metrics in classes.items()
         ]
         title = "difference in AUROC by class"
         shots.append(_forest(lines, title, f"{name}, AUROC of every class"))
@@ -101,7 +99,7 @@ def _across(found: Contrasts) -> list[Shot]:
             make_line(
                 arms.index(one["a"]),
                 f"{one['a']} − {one['b']}",
-                shown(one["metrics"][metric]),
+                one["metrics"][metric],
             )
             for one in found["comparisons"]
             if metric in one["metrics"]

@@ -5,8 +5,16 @@ from typing import Any
 
 from jaxmed.evaluation.intervals import LEVEL
 from jaxmed.report.style import spell
-from jaxmed.report.tables import Cell, Table, estimate, metric_title, number, word
-from jaxmed.report.verdict import gap
+from jaxmed.report.tables import (
+    Cell,
+    Table,
+    estimate,
+    metric_title,
+    number,
+    spell_p,
+    word,
+)
+from jaxmed.report.verdict import gap, shown
 
 Contrasts = Mapping[str, Any]
 """What `jaxmed.evaluation.compare_arms` returns; one of its "comparisons"."""
@@ -18,6 +26,10 @@ TESTS = {
     "bootstrap": "bootstrap",
 }
 LOWER_IS_BETTER = ("log_loss", "brier")
+INDEPENDENT = (
+    "Which images are of one patient is not known, so that intervals and tests take "
+    "images as independent; where patients have several, they are too narrow."
+)
 
 
 def tell_contrasts(found: Contrasts) -> list[str]:
@@ -35,17 +47,18 @@ def tell_contrasts(found: Contrasts) -> list[str]:
         difference = one["metrics"][main]
         sentences.append(
             f"{one['a']} has a test {metric_title(main)} of {spell(value)}, "
-            f"{gap(shown(difference), one['b'])}; {_significance(found, difference)}."
+            f"{gap(difference, one['b'])}; {_significance(found, difference)}."
         )
     return sentences
 
 
 def explain_contrasts(found: Contrasts) -> list[str]:
     """Says what the numbers are about, and what they are not."""
+    groups = found.get("groups")
     images = f"{found['n']:,} test images"
-    if "groups" in found:
-        images += f" of {found['groups']:,} groups, which are drawn as wholes"
-    formula = "" if "groups" in found else "DeLong's for the AUROC of one class, else "
+    if groups:
+        images += f" of {groups:,} groups, which are drawn as wholes"
+    formula = "" if groups else "DeLong's for the AUROC of one class, else "
     method, times = (found["intervals"][name] for name in ("method", "resamples"))
     sentences = [
         f"The same {images}. Intervals are 95 %: {formula}{method} ({times:,} "
@@ -53,9 +66,11 @@ def explain_contrasts(found: Contrasts) -> list[str]:
         "Decisions are at each run's own threshold, chosen on its validation split."
         if found["task"] in ("binary", "multilabel")
         else "Decisions are the most probable class.",
-        "The tests on images ask whether these trained models would differ on other "
-        "images drawn like these. They tell nothing of images from elsewhere, such as "
-        "another hospital, and a difference that is not clear is not thereby none.",
+        *explain_questions(
+            several=any(_seeds(found, name) > 1 for name in found["arms"]),
+            single=any(_seeds(found, name) == 1 for name in found["arms"]),
+            patients=bool(groups),
+        ),
         "There is a test for every metric, and the more are looked at, the more are "
         "small by chance: conclude from the one that was chosen beforehand.",
     ]
@@ -63,18 +78,58 @@ def explain_contrasts(found: Contrasts) -> list[str]:
         sentences.append(
             "p (Holm) is adjusted for the number of comparisons, metric by metric."
         )
-    if any(_has_seeds(one) for one in found["comparisons"]):
+        sentences += _unresolved(found)
+    return sentences
+
+
+def explain_questions(*, several: bool, single: bool, patients: bool) -> list[str]:
+    """Says what intervals and tests ask, and what they cannot tell.
+
+    Args:
+        several: some arm was trained with several seeds.
+        single: some arm was trained once.
+        patients: whole patients, or other groups of images, are drawn.
+    """
+    sentences = [
+        "The intervals and tests on images ask whether these trained models would "
+        "differ on other images drawn like these. They tell nothing of images from "
+        "elsewhere, such as another hospital, and a difference that is not clear is "
+        "not thereby none."
+    ]
+    if not patients:
+        sentences.append(INDEPENDENT)
+    if several:
         sentences.append(
-            "The tests on seeds ask whether training again would give a difference on "
-            "these very images. They are Welch's t tests, which take the values of "
-            "seeds as normal; from a few seeds only large differences become clear."
+            "Those for another training ask what training again would give on such "
+            "images: the variance of the seeds is added to that of the images (t, "
+            "Satterthwaite's degrees of freedom), with the values of seeds taken as "
+            "normal. From a few seeds only large differences become clear."
         )
-    if any(_seeds(found, name) == 1 for name in found["arms"]):
+    if single:
         sentences.append(
             "What was trained once may be better or worse by its seed alone; how much "
             "that is cannot be told from these runs."
         )
     return sentences
+
+
+def _unresolved(found: Contrasts) -> list[str]:
+    """Says where the bootstrap has too few resamples to call anything clear."""
+    lowest = 2 / (found["intervals"]["resamples"] + 1)
+    taken = any(
+        one["test"] == "bootstrap" and one["p"] <= lowest and one["p_holm"] > 1 - LEVEL
+        for pair in found["comparisons"]
+        for metrics in (pair["metrics"], *pair["per_class"].values())
+        for one in metrics.values()
+        if one["p"] is not None
+    )
+    if not taken:
+        return []
+    return [
+        f"A p of the bootstrap cannot fall below {lowest:.2g} here, and adjusted for "
+        "so many comparisons not even that is below 0.05: there, that a difference is "
+        "not clear is the number of resamples, or of comparisons, and no finding."
+    ]
 
 
 def difference_table(found: Contrasts, one: Contrasts) -> Table:
@@ -111,20 +166,30 @@ def class_difference_table(found: Contrasts, one: Contrasts) -> Table | None:
     )
 
 
-def seeds_table(found: Contrasts, one: Contrasts) -> Table | None:
-    """A row per metric: the difference between the means of seeds, tested on them."""
-    if not _has_seeds(one):
+def training_table(found: Contrasts, one: Contrasts) -> Table | None:
+    """A row per metric: the difference if both were trained again; or None."""
+    a, b = one["a"], one["b"]
+    if not any(_seeds(found, name) > 1 for name in (a, b)):
         return None
     rows = []
     for metric, difference in one["metrics"].items():
-        apart = difference["over_seeds"]
-        cells = [estimate(apart, sign=True), *_p_cells(found, apart)]
-        rows.append((word(metric_title(metric)), *cells))
-    a, b = (_seeds(found, one[side]) for side in "ab")
+        again = difference["another_training"]
+        shown_again = {"value": difference["value"], **again}
+        note = " ↓" if metric in LOWER_IS_BETTER else ""
+        rows.append(
+            (
+                word(f"{metric_title(metric)}{note}"),
+                estimate(shown_again, sign=True),
+                *_p_cells(found, shown_again),
+                number(again.get("df"), digits=1),
+            )
+        )
+    seeds = " and ".join(str(_seeds(found, name)) for name in (a, b))
     return Table(
-        caption=f"{one['a']} − {one['b']}: on seeds ({a} and {b})",
-        head=("metric", "difference", *_p_heads(found)),
+        caption=f"{a} − {b}: another training (seeds: {seeds})",
+        head=("metric", "difference", *_p_heads(found), "df"),
         rows=tuple(rows),
+        note="↓ lower is better. df: Satterthwaite's degrees of freedom.",
     )
 
 
@@ -157,28 +222,28 @@ def contrast_rows(found: Contrasts) -> Iterator[dict[str, Any]]:
                 row = {"a": one["a"], "b": one["b"], "class": name, "metric": metric}
                 row |= {f"value_{side}": values.get(side) for side in "ab"}
                 yield row | _row(difference, "images")
-                if "over_seeds" in difference:
-                    apart = {"test": "welch"} | difference["over_seeds"]
-                    yield row | _row(apart, "seeds")
-
-
-def shown(difference: Mapping[str, Any]) -> dict[str, Any]:
-    """An estimate with the interval that goes with its test."""
-    return {**difference, **difference.get("delong", {})}
-
-
-def spell_p(p: float | None) -> str:
-    """A p value for people: "0.031", "< 0.001", or a dash for none."""
-    if p is None:
-        return "–"
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+                if any(_seeds(found, one[side]) > 1 for side in "ab"):
+                    again = difference["another_training"]
+                    again = {"value": difference["value"], "test": "t", **again}
+                    yield row | _row(again, "images and seeds")
 
 
 def _significance(found: Contrasts, difference: Mapping[str, Any]) -> str:
-    """Says the p values, and if what looks clear is not once it is adjusted."""
-    p, adjusted = difference["p"], difference["p_holm"]
-    text = f"{TESTS[difference['test']]}: p {_equals(p)}"
-    if not _adjusted(found):
+    """Says the p values of both questions, and if adjusting changes an answer."""
+    test = TESTS[difference["test"]]
+    again = difference["another_training"]
+    parts = [_tell_p(found, f"these models, {test}", difference)]
+    if again["p"] is not None:
+        parts.append(_tell_p(found, "another training", again))
+    else:
+        parts.append(f"another training: not told, {again['reason']}")
+    return "; ".join(parts)
+
+
+def _tell_p(found: Contrasts, what: str, tested: Mapping[str, Any]) -> str:
+    p, adjusted = tested["p"], tested["p_holm"]
+    text = f"{what}: p {_equals(p)}"
+    if not _adjusted(found) or p is None:
         return text
     text += (
         f", adjusted for {len(found['comparisons'])} comparisons {_equals(adjusted)}"
@@ -200,7 +265,12 @@ def _tested(found, difference, holm: bool = False) -> tuple[Cell, ...]:
     if "only_a" in difference:
         test += f" ({difference['only_a']} : {difference['only_b']})"
     p_cells = _p_cells(found, difference, holm)
-    return (estimate(shown(difference), sign=True), *p_cells, word(test))
+    return (estimate(_of_models(difference), sign=True), *p_cells, word(test))
+
+
+def _of_models(difference: Mapping[str, Any]) -> dict[str, Any]:
+    """A difference without what training again would give, which has a table."""
+    return {k: v for k, v in shown(difference).items() if k != "another_training"}
 
 
 def _p_cells(found, difference, holm: bool = False) -> tuple[Cell, ...]:
@@ -219,10 +289,6 @@ def _p_heads(found: Contrasts) -> tuple[str, ...]:
 
 def _adjusted(found: Contrasts) -> bool:
     return len(found["comparisons"]) > 1
-
-
-def _has_seeds(one: Contrasts) -> bool:
-    return any("over_seeds" in difference for difference in one["metrics"].values())
 
 
 def _seeds(found: Contrasts, name: str) -> int:

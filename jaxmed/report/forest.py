@@ -33,6 +33,7 @@ class Line:
         value: the point; None draws only the name and a dash.
         low: lower end of the interval; None where there is no interval.
         high: upper end.
+        again: the ends of the interval for another training, a thin line.
         seeds: smaller points, one per seed.
         faint: little is known: the point is hollow, the interval thin.
     """
@@ -42,6 +43,7 @@ class Line:
     value: float | None
     low: float | None = None
     high: float | None = None
+    again: tuple[float, float] | None = None
     seeds: tuple[float, ...] = ()
     faint: bool = False
 
@@ -69,6 +71,8 @@ def draw_forest(
             low, high = spell(line.low, sign=zero), spell(line.high, sign=zero)
             text = f"{text}  [{low}, {high}]"
         _write(axes, row - 0.3, label(line.name, 30), text)
+    if any(line.again for line in lines):
+        title += " (thin: another training)"
     _finish(axes, title, len(lines), _range(lines, zero=zero, bound=bound))
     if zero:
         axes.axvline(0, color=GREY, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
@@ -127,6 +131,8 @@ def _point(line: Line) -> dict[str, Any]:
 
 
 def _draw_line(axes: Axes, row: float, line: Line) -> None:
+    if line.again is not None:
+        axes.plot(line.again, [row, row], "|-", color=color(line.index), linewidth=0.9)
     if line.low is not None and line.high is not None:
         ends = [line.low, line.high]
         width = 0.9 if line.faint else 2.2
@@ -157,7 +163,7 @@ def _range(lines: Sequence[Line], *, zero: bool, bound: bool) -> tuple[float, fl
     points = [
         point
         for line in lines
-        for point in (line.value, line.low, line.high, *line.seeds)
+        for point in (line.value, line.low, line.high, *line.seeds, *(line.again or ()))
         if point is not None
     ]
     if zero:

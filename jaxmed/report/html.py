@@ -31,7 +31,7 @@ from jaxmed.report.pictures import Shot, samples_shot
 from jaxmed.report.published import Expected, published_table
 from jaxmed.report.records import Arm, read_experiment
 from jaxmed.report.stages import rate_scale
-from jaxmed.report.subgroups import subgroup_columns, subgroup_table
+from jaxmed.report.subgroups import gaps_table, subgroup_columns, subgroup_table
 from jaxmed.report.summary import differences_table, summary_table
 from jaxmed.report.tables import Table, calibration_table, threshold_table
 from jaxmed.report.verdict import verdict
@@ -95,7 +95,7 @@ def _context(
         "arms": sections,
         "filters": gallery_filters(sections, context["verdict"].best.name),
         "facts": facts(arms, _when(arms)),
-        "notes": section_notes(arms) | {"maps": describe_gallery(arms)},
+        "notes": section_notes(comparison) | {"maps": describe_gallery(arms)},
         "caution": CAUTION,
         "samples": samples_shot(samples) if samples.exists() else None,
         "augmented": augmented_shots(arms),
@@ -147,13 +147,14 @@ def _shots(drawings: Drawings) -> list[Shot]:
     return [drawing.shot() for drawing in drawings.values()]
 
 
-def _subgroups(arms: Sequence[Arm]) -> list[tuple[Shot | None, Table]]:
-    """A picture, if there is one, and a table for each column."""
+def _subgroups(arms: Sequence[Arm]) -> list[tuple[Shot | None, Table, Table | None]]:
+    """A picture, if there is one, and tables of values and gaps, for each column."""
     drawn = subgroup_drawings(arms)
     return [
         (
             drawn[column].shot() if column in drawn else None,
             subgroup_table(arms, column),
+            gaps_table(arms, column),
         )
         for column in subgroup_columns(arms)
     ]

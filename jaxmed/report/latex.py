@@ -81,7 +81,7 @@ def _columns(table: Table) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    return escape(f"{cell.text} {cell.range}".strip())
+    return escape(cell.line)
 
 
 def _row(cells: Sequence[str]) -> str:

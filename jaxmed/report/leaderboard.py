@@ -10,6 +10,7 @@ from jaxmed.report.forest import Line, draw_groups
 from jaxmed.report.leaderboard_records import Entry, Leaderboard, read_leaderboard
 from jaxmed.report.leaderboard_tables import (
     arms_table,
+    board_title,
     csv_text,
     metric_table,
     sets_table,
@@ -18,19 +19,22 @@ from jaxmed.report.page import render_page
 from jaxmed.report.pictures import Shot, figure_shot
 from jaxmed.report.style import png, spell
 from jaxmed.report.summary import make_line
-from jaxmed.report.tables import metric_title
 
 PAGE, CSV = "leaderboard.html", "leaderboard.csv"
 EXPLAINED = (
     "Measured numbers are those of the runs' metrics.json, on the test split; "
-    "validation chose the epoch. Lines and brackets are 95 % intervals over the test "
-    "images.",
+    "validation chose the epoch. Thick lines and brackets are 95 % intervals over the "
+    "test images, of these models.",
     "With several seeds an arm's number is their mean, with the interval of that mean; "
-    "the CSV has every seed.",
+    "thin lines and what is called retrained are 95 % intervals for another training, "
+    "over images and seeds. The CSV has every seed. What was trained once may be "
+    "better or worse by its seed alone.",
+    "No difference is tested on this page; the reports of the sets do that.",
     "AUROC and accuracy are what MedMNIST calls AUC and ACC. AUROC: of the positive "
     "class in binary tasks, else the mean over classes or labels, each against the "
     "rest. Accuracy: of the most probable class or, with several labels, of all "
-    "decisions at 0.5.",
+    "decisions at 0.5; the reports of the sets have that at the "
+    "threshold chosen on validation.",
     "A mean over sets gives every set the same weight. It is there only for what has a "
     "number on every set of this page.",
 )
@@ -84,7 +88,7 @@ def _headline(board: Leaderboard, metric: str) -> str:
     methods = board.published.methods
     names = (*board.arms, *methods)
     means = dict(zip(names, board.means(metric), strict=True))
-    title, first = metric_title(metric), board.entries[0].name
+    title, first = board_title(metric), board.entries[0].name
     several = len(board.entries) > 1
     what = (
         f"Mean test {title} over {len(board.entries)} sets"
@@ -126,9 +130,9 @@ def _picture(board: Leaderboard, metric: str) -> Shot:
         marks[entry.name] = _marks(board, entry, metric)
         images = entry.runs[0].metrics["test"]["n"]
         remarks[entry.name] = f"{images:,} test images"
-    title = f"test {metric_title(metric)}"
+    title = f"test {board_title(metric)}"
     figure = draw_groups(groups, title, remarks, marks)
-    caption = "Filled: measured, with 95 % intervals."
+    caption = "Filled: measured, with 95 % intervals (thin: another training)."
     if board.published.methods:
         caption += " Hollow: published."
     alt = f"{title} of every arm with intervals, set by set; a table has the numbers."

@@ -9,6 +9,7 @@ from typing import Any
 from jaxmed.errors import InputError
 from jaxmed.report.comparison import COMPARED, Comparison
 from jaxmed.report.records import Arm, RunRecord, read_experiment
+from jaxmed.report.tables import AT_HALF
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +58,15 @@ class Entry:
         return [run for arm in self.comparison.arms for run in arm.runs]
 
     def estimate(self, arm: str, metric: str) -> dict[str, Any]:
-        """An arm's number on the test split, None if it has no finished run."""
+        """An arm's number on the test split, None if it has no finished run.
+
+        Accuracy is of the most probable class, as published ones are, and not at the
+        threshold chosen on val.
+        """
         if arm not in self.arms:
             return {"value": None, "reason": "no finished run"}
+        if metric == "accuracy" and self.comparison.has_thresholds:
+            metric += AT_HALF
         return self.comparison.estimate(self.arms[arm], "test", metric)
 
 

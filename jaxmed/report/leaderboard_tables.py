@@ -10,6 +10,7 @@ from jaxmed.report.comparison import COMPARED
 from jaxmed.report.leaderboard_records import Entry, Leaderboard
 from jaxmed.report.records import RunRecord
 from jaxmed.report.tables import (
+    INTERVALS,
     Cell,
     Table,
     count,
@@ -18,6 +19,12 @@ from jaxmed.report.tables import (
     number,
     word,
 )
+
+
+def board_title(metric: str) -> str:
+    """The metric's name; accuracy is by another rule than in the sets' reports."""
+    title = metric_title(metric)
+    return f"{title} (most probable class)" if metric == "accuracy" else title
 
 
 def metric_table(board: Leaderboard, metric: str) -> Table:
@@ -30,10 +37,12 @@ def metric_table(board: Leaderboard, metric: str) -> Table:
     if len(rows) > 1:
         means = map(_plain, board.means(metric))
         rows.append((word(f"mean over {len(rows)} sets"), *means))
+    several = any(entry.comparison.several_seeds for entry in board.entries)
     return Table(
-        caption=f"Test {metric_title(metric)}",
+        caption=f"Test {board_title(metric)}",
         head=("set", *board.arms, *board.published.methods),
         rows=tuple(rows),
+        note=INTERVALS if several else "",
     )
 
 
@@ -141,8 +150,10 @@ def _rows(board: Leaderboard, entry: Entry) -> Iterator[dict[str, Any]]:
         numbers = {}
         for metric, one in found.items():
             numbers[metric] = one.get("value")
+            again = one.get("another_training") or {}
             for end in ("ci_low", "ci_high"):
                 numbers[f"{metric}_{end}"] = one.get(end)
+                numbers[f"{metric}_retrained_{end}"] = again.get(end)
         method_of = {"method": method, "seed": seed}
         return of_set | method_of | numbers | {"source": source}
 

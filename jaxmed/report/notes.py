@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from jaxmed.report.comparison import Comparison
+from jaxmed.report.contrasts import explain_questions
 from jaxmed.report.curves import rates_vary
 from jaxmed.report.phases import read_phases
 from jaxmed.report.records import Arm, RunRecord
@@ -43,23 +45,13 @@ def facts(arms: Sequence[Arm], when: str) -> list[tuple[str, str]]:
     return found
 
 
-def section_notes(arms: Sequence[Arm]) -> dict[str, str]:
+def section_notes(comparison: Comparison) -> dict[str, str]:
     """A sentence or two for each section, by section."""
-    several = any(len(arm.runs) > 1 for arm in arms)
+    arms, several = comparison.arms, comparison.several_seeds
     shown = ""
     if several:
         seeds = sorted({arm.first.seed for arm in arms})
         shown = f" Shown is the lowest seed ({', '.join(map(str, seeds))}) of each arm."
-    results = "Points are values on the test images, lines their 95 % intervals."
-    if several:
-        results += " An arm's point is the mean over its seeds, the small dots."
-    else:
-        results += " They are about the choice of images; each arm was trained once."
-    if len(arms) > 1:
-        results += (
-            f" Differences are paired, on the same images, from {arms[0].name}: "
-            "an interval that does not reach zero is a difference beyond chance."
-        )
     binary = arms[0].first.task == "binary"
     roc = "ROC curves of the test split"
     if binary:
@@ -78,7 +70,7 @@ def section_notes(arms: Sequence[Arm]) -> dict[str, str]:
     if arms[0].first.task == "multilabel":
         confusion = ""
     return {
-        "results": results,
+        "results": _results(comparison),
         "stages": _stages(arms),
         "training": "Dashed lines are the training split, solid ones the validation "
         "split. A dashed upright marks where a phase ends, a grey band the epoch whose "
@@ -91,11 +83,37 @@ def section_notes(arms: Sequence[Arm]) -> dict[str, str]:
         "95 % intervals; below, how many predictions are in each of the 15 bins."
         f"{shown}",
         "subgroups": "The same model and threshold, on parts of the test split. Hollow "
-        "points are of small groups, of which little can be said: fewer than 30 "
-        f"images, or one class only.{shown}",
+        "points are of small groups, of which little can be said. Below each table are "
+        "the largest gap between two groups with its interval, and a test of whether "
+        "any two groups differ; that no gap is clear is no proof that there is none."
+        f"{shown}",
         "usefulness": _usefulness(binary) + shown,
         "protocol": _statistics(arms),
     }
+
+
+def _results(comparison: Comparison) -> str:
+    """What points, lines and tests of the results are about."""
+    arms, several = comparison.arms, comparison.several_seeds
+    text = "Points are values on the test images, thick lines their 95 % intervals"
+    text += " over the choice of these images, of these models."
+    if several:
+        text += (
+            " An arm's point is the mean over its seeds, the small dots; its thin line "
+            "is the 95 % interval for another training, over images and seeds."
+        )
+    if len(arms) > 1:
+        beyond = "for another training" if several else "of these models"
+        text += f" Differences are paired, on the same images, from {arms[0].name}. One"
+        text += f" is beyond chance if its interval {beyond} does not reach zero"
+        if len(arms) > 2:
+            text += f" and its p, adjusted for {len(arms) - 1} comparisons,"
+            text += " is at most 0.05"
+        text += "."
+    once = any(len(arm.runs) == 1 for arm in arms)
+    patients = arms[0].first.predictions["test"].groups is not None
+    questions = explain_questions(several=several, single=once, patients=patients)
+    return " ".join([text, *questions])
 
 
 def _usefulness(binary: bool) -> str:
@@ -108,8 +126,10 @@ def _usefulness(binary: bool) -> str:
     return (
         "Net benefit: true positives less false positives, these weighted by the odds "
         "of the probability at which one would act (Vickers and Elkin, 2006). A model "
-        "is of use where its curve is above those of treating all and none, as the "
-        "strip at the foot shows. Right, or below: " + text[0].lower() + text[1:]
+        "is of use where its curve is above those of treating all and none. The strip "
+        "at the foot shows where: thin by the curves alone, thick where the 95 % "
+        "intervals of both differences, threshold by threshold, are above zero too. "
+        "Right, or below: " + text[0].lower() + text[1:]
     )
 
 

@@ -20,7 +20,7 @@ from jaxmed.report.published import Expected
 from jaxmed.report.records import Arm, read_experiment
 from jaxmed.report.stages import rate_scale
 from jaxmed.report.style import pdf
-from jaxmed.report.subgroups import subgroup_columns, subgroup_table
+from jaxmed.report.subgroups import gaps_table, subgroup_columns, subgroup_table
 from jaxmed.report.summary import differences_table, summary_table
 from jaxmed.report.tables import (
     Cell,
@@ -48,7 +48,7 @@ def write_paper(
 
     A figure is a PDF of vectors. A table is a CSV file, or LaTeX with booktabs; beside
     the latter lies `all.tex`, a document with all of them. Numbers are as the page has
-    them: value [low, high]. What an arm has of its own is of its lowest seed.
+    them: value [low, high]. What is of one seed says so in its head.
 
     Args:
         folder: `OUT/<experiment>`, with at least one finished run in it.
@@ -103,15 +103,17 @@ def paper_tables(comparison: Comparison) -> dict[str, Table]:
     if binary:
         tables["thresholds"] = threshold_table(arms)
     for arm in arms:
-        run, own = arm.first, {}
-        own["per_class"] = class_table(run)
+        own: dict[str, Table] = {}
+        own["per_class"] = class_table(arm)
         if not binary:
-            own["thresholds"] = class_threshold_table(run)
-        if matrix := (run.metrics.get("confusion_matrix") or {}).get("test"):
-            own["confusion"] = confusion_table(matrix, run.class_names)
+            own["thresholds"] = class_threshold_table(arm)
+        if table := confusion_table(arm):
+            own["confusion"] = table
         tables |= {f"{arm.name}-{name}": table for name, table in own.items()}
     for column in subgroup_columns(arms):
         tables[f"subgroups-{column}"] = subgroup_table(arms, column)
+        if table := gaps_table(arms, column):
+            tables[f"gaps-{column}"] = table
     return tables
 
 
@@ -130,7 +132,7 @@ def csv_table(table: Table) -> str:
 def _plain(cell: Cell) -> str:
     if cell.exact is None and not cell.words:
         return cell.note if cell.text == "–" else cell.text
-    text = f"{cell.text} {cell.range}".strip()
+    text = cell.line
     return text if cell.words else text.replace("−", "-")
 
 

@@ -4,9 +4,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from jaxmed.evaluation.contrasts import DECIDED
 from jaxmed.report.comparison import Comparison
 from jaxmed.report.records import Arm
-from jaxmed.report.tables import Cell, Table, estimate, metric_title, number, word
+from jaxmed.report.tables import (
+    AT_HALF,
+    Cell,
+    Table,
+    estimate,
+    metric_title,
+    number,
+    word,
+)
 
 Expected = Mapping[str, Any]
 """{"arm": ..., "metric": ..., "value": a number or one per epoch, "source": ...}."""
@@ -25,7 +34,7 @@ def published_table(comparison: Comparison, expected: Sequence[Expected]) -> Tab
         else:
             triple = _at_chosen(comparison, arm, entry["metric"], value)
         name = word(entry["arm"])
-        metric = word(_metric_words(entry["metric"]))
+        metric = word(_metric_words(comparison, entry))
         # Left-aligned all: most are lists of numbers.
         triple = (replace(cell, words=True) for cell in triple)
         rows.append((name, metric, *triple, word(entry.get("source", ""))))
@@ -63,8 +72,7 @@ def _by_epoch(arm: Arm, column: str, values: Sequence[float]) -> tuple[Cell, ...
 def _at_chosen(
     comparison: Comparison, arm: Arm, metric: str, value: float
 ) -> tuple[Cell, ...]:
-    split, _, name = metric.partition("_")
-    measured = estimate(comparison.estimate(arm, split, name))
+    measured = estimate(comparison.estimate(arm, *_stored(comparison, metric)))
     if measured.exact is None:
         return number(value), measured, Cell(text="–")
     return number(value), measured, number(measured.exact - value, sign=True)
@@ -76,6 +84,16 @@ def _series(value: float | Sequence[float]) -> Cell:
     return word(" ".join(f"{one:.3f}" for one in value))
 
 
-def _metric_words(metric: str) -> str:
+def _stored(comparison: Comparison, metric: str) -> tuple[str, str]:
+    """Split and metric as metrics.json has them: "test_accuracy" is at 0.5 there."""
     split, _, name = metric.partition("_")
-    return f"{split} {metric_title(name)}" if name else metric
+    by_threshold = comparison.has_thresholds and split == "test" and name in DECIDED
+    return split, f"{name}{AT_HALF}" if by_threshold else name
+
+
+def _metric_words(comparison: Comparison, entry: Expected) -> str:
+    if isinstance(entry["value"], Sequence) or "_" not in entry["metric"]:
+        split, _, name = entry["metric"].partition("_")
+    else:
+        split, name = _stored(comparison, entry["metric"])
+    return f"{split} {metric_title(name)}" if name else split

@@ -11,6 +11,7 @@ from typing import Any
 
 from jaxmed.errors import InputError, unknown
 from jaxmed.evaluation import Predictions, read_predictions
+from jaxmed.evaluation.alignment import Judged, judge
 from jaxmed.evaluation.fingerprint import check_fingerprint
 
 AGAIN = "Run the experiment again, or delete the folder."
@@ -90,6 +91,14 @@ class RunRecord:
         return tuple(self.metrics["class_names"])
 
     @cached_property
+    def judged(self) -> Judged:
+        """The test predictions with what is decided at the threshold chosen on val."""
+        value = self.metrics["threshold"].get("value")
+        if self.task == "binary":
+            value = {self.class_names[1]: value}
+        return judge(self.predictions["test"], value or {}, str(self.folder))
+
+    @cached_property
     def best_row(self) -> int | None:
         """The index of the chosen epoch in `history`, where that is known."""
         best = self.environment.get("best") or {}
@@ -112,6 +121,16 @@ class Arm:
     def first(self) -> RunRecord:
         """The run with the lowest seed, which stands for the arm in pictures."""
         return self.runs[0]
+
+    @property
+    def shown_seed(self) -> str:
+        """Which seed `first` is, "seed 0", where the arm has several; else nothing."""
+        return f"seed {self.first.seed}" if len(self.runs) > 1 else ""
+
+    @property
+    def shown_name(self) -> str:
+        """The name of what is of `first` alone: "two_phase (seed 0)"."""
+        return f"{self.name} ({self.shown_seed})" if self.shown_seed else self.name
 
 
 def read_experiment(

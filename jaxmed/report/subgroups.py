@@ -6,9 +6,19 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from jaxmed.evaluation.significance import holm
+from jaxmed.evaluation.subgroup_gaps import rows_by_value, subgroup_gaps
 from jaxmed.report.forest import Line, draw_groups
 from jaxmed.report.records import Arm
-from jaxmed.report.tables import Cell, Table, count, estimate, metric_title, word
+from jaxmed.report.tables import (
+    Cell,
+    Table,
+    count,
+    estimate,
+    metric_title,
+    p_cell,
+    word,
+)
 
 DRAWN = "auroc"
 WHOLE = "all images"
@@ -52,7 +62,8 @@ def subgroup_table(arms: Sequence[Arm], column: str) -> Table:
 
     Sensitivity and specificity are those at the threshold chosen on val.
     """
-    several, binary = len(arms) > 1, arms[0].first.task == "binary"
+    several = len(arms) > 1 or bool(arms[0].shown_seed)
+    binary = arms[0].first.task == "binary"
     names = BINARY if binary else METRICS
     head = [column, *(["arm"] if several else []), "images", *map(metric_title, names)]
     rows = []
@@ -61,7 +72,7 @@ def subgroup_table(arms: Sequence[Arm], column: str) -> Table:
             found = _values(arm, column).get(name)
             if found is None:
                 continue
-            whose = [word(arm.name)] if several else []
+            whose = [word(arm.shown_name)] if several else []
             numbers = [estimate(_metric(found, metric)) for metric in names]
             rows.append((word(name), *whose, _images(found), *numbers))
     reasons = (arm.first.metrics["subgroups"][column].get("reason") for arm in arms)
@@ -70,6 +81,45 @@ def subgroup_table(arms: Sequence[Arm], column: str) -> Table:
         head=tuple(head),
         rows=tuple(rows),
         note=next((f"No numbers: {reason}." for reason in reasons if reason), ""),
+    )
+
+
+def gaps_table(arms: Sequence[Arm], column: str) -> Table | None:
+    """A row for each arm and metric: the largest gap between two groups, and a test.
+
+    Small groups are left out. None where fewer than two groups are left.
+    """
+    rows, left_out = [], set()
+    for arm in arms:
+        run, found = arm.first, _values(arm, column)
+        large = [name for name, one in found.items() if not one["small"]]
+        left_out |= set(found).difference(large)
+        if len(large) < 2:
+            continue
+        rows_of_group = rows_by_value(run.predictions["test"], column)
+        groups = {name: rows_of_group[name] for name in large}
+        intervals = run.metrics.get("intervals", {})
+        gaps = subgroup_gaps(run.judged, groups, seed=intervals.get("seed", 0))
+        adjusted = holm([gap["p"] for gap in gaps.values()])
+        for (metric, gap), p in zip(gaps.items(), adjusted, strict=True):
+            between = f"{gap['high']} above {gap['low']}"
+            cells = estimate(gap), word(between), p_cell({"p": gap["p"], "p_holm": p})
+            title = metric_title(metric)
+            rows.append((word(arm.shown_name), word(title), *cells))
+    if not rows:
+        return None
+    note = (
+        "Largest gap: its interval holds for all gaps between groups at once. p: "
+        "whether any two groups differ, adjusted for the number of their pairs and of "
+        "metrics (Holm)."
+    )
+    if left_out:
+        note += f" Small groups are left out: {', '.join(sorted(left_out))}."
+    return Table(
+        caption=f"Largest gap by {column}",
+        head=("arm", "metric", "largest gap", "between", "p, any two groups"),
+        rows=tuple(rows),
+        note=note,
     )
 
 

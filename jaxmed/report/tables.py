@@ -17,14 +17,11 @@ TITLES = {
     "npv": "NPV",
     "youden_j": "Youden's J",
     "ece": "ECE",
-    "ece_calibrated": "ECE, after scaling",
     "brier": "Brier score",
-    "brier_calibrated": "Brier score, after scaling",
     "ece_equal_mass": "ECE, bins of equal mass",
-    "ece_equal_mass_calibrated": "ECE, bins of equal mass, after scaling",
     "ace": "adaptive calibration error",
-    "ace_calibrated": "adaptive calibration error, after scaling",
-    "log_loss_calibrated": "log loss, after scaling",
+    "intercept": "calibration intercept",
+    "slope": "calibration slope",
     "lr_positive": "LR+",
     "lr_negative": "LR−",
     "ppv_at_prevalence": "PPV at the given prevalence",
@@ -35,6 +32,13 @@ TITLES = {
 """What a metric is called where replacing "_" by a space is not enough."""
 SCALINGS = {"vector": "vector scaling", "platt": "Platt scaling"}
 """What scales the logits where it is not one temperature."""
+AT_HALF = "_at_half"
+"""The ending of a metric of what is decided at 0.5, where a threshold was chosen."""
+INTERVALS = (
+    "[ ]: 95 % over test images, of these models; retrained [ ]: 95 % over test images "
+    "and seeds, for another training."
+)
+"""Which of two intervals is which, below a table that has both."""
 STABILITY = "A threshold's interval is that of the choice in resamples of val."
 
 
@@ -46,6 +50,7 @@ class Cell:
         text: rounded for reading.
         exact: the number as metrics.json has it; None for words and missing numbers.
         range: the interval, "[0.964, 0.986]", or what else is said below it.
+        again: the interval for another training, "retrained [0.951, 0.990]".
         note: why a number is missing.
         words: the text may wrap and is aligned left.
     """
@@ -53,8 +58,14 @@ class Cell:
     text: str
     exact: float | None = None
     range: str = ""
+    again: str = ""
     note: str = ""
     words: bool = False
+
+    @property
+    def line(self) -> str:
+        """The number and its intervals on one line: "0.97 [0.96, 0.98]"."""
+        return " ".join(filter(None, (self.text, self.range, self.again)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,9 +78,37 @@ class Table:
     note: str = ""
 
 
+def annotated(table: Table, *notes: str) -> Table:
+    """The table with notes before its own."""
+    return replace(table, note=" ".join(filter(None, (*notes, table.note))))
+
+
+def p_cell(found: Mapping[str, Any]) -> Cell:
+    """A cell of a p value, adjusted where it is, or why there is none."""
+    p = found.get("p_holm", found.get("p"))
+    reason = "" if p is not None else str(found.get("reason", ""))
+    return Cell(text=spell_p(p), exact=p, note=reason)
+
+
+def spell_p(p: float | None) -> str:
+    """A p value for people: "0.031", "< 0.001", or a dash for none."""
+    if p is None:
+        return "–"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
 def metric_title(name: str) -> str:
     """A metric's name for people: "balanced_accuracy" is "balanced accuracy"."""
+    for ending, words in (AT_HALF, " at 0.5"), ("_calibrated", ", after scaling"):
+        if name.endswith(ending):
+            return metric_title(name.removesuffix(ending)) + words
     return TITLES.get(name, name.replace("_", " "))
+
+
+def footnotes(rows: Iterable[Sequence[Cell]]) -> str:
+    """What the stars of a table's numbers mean, each reason once."""
+    noted = (c.note for row in rows for c in row if c.text.endswith("*") and c.note)
+    return " ".join(f"* {note[0].upper()}{note[1:]}." for note in dict.fromkeys(noted))
 
 
 def estimate_names(metrics: Mapping[str, Any]) -> list[str]:
@@ -98,17 +137,37 @@ def rate(value: float | None) -> Cell:
 
 
 def estimate(found: Mapping[str, Any] | float | None, sign: bool = False) -> Cell:
-    """A cell of an estimate: its value and, smaller, its 95 % interval."""
+    """A cell of an estimate: its value and, smaller, its 95 % intervals.
+
+    A number that is to be read with care has a "*" behind it, and the reason as note.
+    """
     if not isinstance(found, Mapping):
         return number(found, sign=sign)
     value = found.get("value")
     if value is None:
         return Cell(text="–", note=str(found.get("reason", "undefined")))
+    again = interval(found.get("another_training") or {}, sign=sign)
+    ends, warning = (
+        interval(found, sign=sign),
+        str(found.get("warning") or found.get("note") or ""),
+    )
+    if not ends and not warning:
+        warning = str(found.get("reason", ""))
+    return Cell(
+        text=spell(value, sign=sign) + "*" * bool(warning),
+        exact=value,
+        range=ends,
+        again=f"retrained {again}" if again else "",
+        note=warning,
+    )
+
+
+def interval(found: Mapping[str, Any], sign: bool = False) -> str:
+    """An interval for people: "[0.964, 0.986]", or nothing where there is none."""
     low, high = found.get("ci_low"), found.get("ci_high")
     if low is None or high is None:
-        return number(value, sign=sign)
-    ends = f"[{spell(low, sign=sign)}, {spell(high, sign=sign)}]"
-    return Cell(text=spell(value, sign=sign), exact=value, range=ends)
+        return ""
+    return f"[{spell(low, sign=sign)}, {spell(high, sign=sign)}]"
 
 
 def estimate_table(
@@ -128,7 +187,7 @@ def estimate_table(
         cells = [word(name), *(estimate(row.get(metric)) for metric in names)]
         body.append((*cells, count(row.get("support"))) if support else tuple(cells))
     head = (first, *map(metric_title, names), *(("support",) if support else ()))
-    return Table(caption=caption, head=head, rows=tuple(body))
+    return Table(caption=caption, head=head, rows=tuple(body), note=footnotes(body))
 
 
 def transpose(table: Table, first: str) -> Table:
@@ -139,24 +198,40 @@ def transpose(table: Table, first: str) -> Table:
     return Table(caption=table.caption, head=head, rows=tuple(rows), note=table.note)
 
 
-def class_table(run: RunRecord) -> Table:
-    """Precision, recall, F1, AUROC and support of every class."""
+def class_table(arm: Arm) -> Table:
+    """Precision, recall, F1, AUROC and support of every class, of the lowest seed."""
+    run = arm.first
     per_class = run.metrics["per_class"]["test"]
     rule = "probability of 0.5" if run.task == "multilabel" else "largest probability"
-    return estimate_table(f"Decided by the {rule}", per_class, "class")
+    return _of_seed(arm, estimate_table(f"Decided by the {rule}", per_class, "class"))
+
+
+def _of_seed(arm: Arm, table: Table) -> Table:
+    """The table, saying of which seed it is; a CSV has no caption, but a head."""
+    if not (seed := arm.shown_seed):
+        return table
+    head = (f"{table.head[0]} ({seed})", *table.head[1:])
+    return replace(table, caption=f"{table.caption}, {seed}", head=head)
 
 
 def threshold_table(arms: Sequence[Arm]) -> Table:
-    """A binary task: the threshold of each arm and what it gives on the test split."""
-    rows = {arm.name: arm.first.metrics["test_at_threshold"] for arm in arms}
+    """A binary task: the threshold of each arm and what it gives on the test split.
+
+    Of each arm's lowest seed.
+    """
+    rows = {arm.shown_name: arm.first.metrics["test_at_threshold"] for arm in arms}
     table = transpose(estimate_table("At the threshold chosen on val", rows, ""), "")
     values = (estimate(arm.first.metrics["threshold"]) for arm in arms)
     threshold = (word("threshold"), *values)
-    return replace(table, rows=(threshold, *table.rows), note=STABILITY)
+    return annotated(replace(table, rows=(threshold, *table.rows)), STABILITY)
 
 
-def class_threshold_table(run: RunRecord) -> Table:
-    """Other tasks: one-vs-rest thresholds and what they give, class by class."""
+def class_threshold_table(arm: Arm) -> Table:
+    """Other tasks: one-vs-rest thresholds and what they give, class by class.
+
+    Of the arm's lowest seed.
+    """
+    run = arm.first
     rows = run.metrics["test_at_threshold"]
     table = estimate_table("At one-vs-rest thresholds chosen on val", rows, "class")
     chosen = run.metrics["threshold"]
@@ -165,7 +240,8 @@ def class_threshold_table(run: RunRecord) -> Table:
         for name, row in zip(rows, table.rows, strict=True)
     )
     head = (table.head[0], "threshold", *table.head[1:])
-    return replace(table, head=head, rows=tuple(body), note=STABILITY)
+    table = annotated(replace(table, head=head, rows=tuple(body)), STABILITY)
+    return _of_seed(arm, table)
 
 
 def _of_class(chosen: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -192,25 +268,36 @@ def _in_pairs(run: RunRecord) -> dict[str, Any]:
 
 
 def calibration_table(arms: Sequence[Arm]) -> Table:
-    """The scaling, and each calibration error before and after it, of each arm."""
-    rows = {arm.name: _in_pairs(arm.first) for arm in arms}
+    """The scaling, and each calibration error before and after it, of each arm.
+
+    Of each arm's lowest seed.
+    """
+    rows = {arm.shown_name: _in_pairs(arm.first) for arm in arms}
     bins = arms[0].first.metrics["calibration"].get("ece_bins")
     table = transpose(estimate_table("Calibration on the test split", rows, ""), "")
     scalings = [arm.first.metrics["calibration"] for arm in arms]
     methods = {scaling.get("method", "temperature") for scaling in scalings}
     name = "temperature" if methods == {"temperature"} else "scaling"
-    return replace(
-        table,
-        rows=((word(name), *map(_scaling, scalings)), *table.rows),
-        note=f"ECE: expected calibration error over {bins} bins." if bins else "",
-    )
+    table = replace(table, rows=((word(name), *map(_scaling, scalings)), *table.rows))
+    said = [f"ECE: expected calibration error over {bins} bins."] if bins else []
+    if any("slope" in row for row in rows.values()):
+        said.append("Calibrated perfectly, the intercept is 0 and the slope 1.")
+    warned = (str(one["warning"]) for one in scalings if one.get("warning"))
+    said += [f"{text[0].upper()}{text[1:]}." for text in dict.fromkeys(warned)]
+    return annotated(table, *said)
 
 
-def confusion_table(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> Table:
-    """Counts; rows are true classes, columns predicted ones."""
+def confusion_table(arm: Arm) -> Table | None:
+    """Counts; rows are true classes, columns predicted ones. Of the lowest seed."""
+    run = arm.first
+    matrix = (run.metrics.get("confusion_matrix") or {}).get("test")
+    if not matrix:
+        return None
+    names = run.class_names
     rows = zip(names, matrix, strict=True)
     body = tuple((word(name), *map(count, row)) for name, row in rows)
-    return Table(caption="Counts", head=("true ↓ predicted →", *names), rows=body)
+    head = ("true ↓ predicted →", *names)
+    return _of_seed(arm, Table(caption="Counts", head=head, rows=body))
 
 
 def groups_table(run: RunRecord) -> Table | None:

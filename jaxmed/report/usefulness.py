@@ -33,7 +33,8 @@ STRETCHES = 2
 def draw_decision_curves(arms: Sequence[Arm]) -> Figure:
     """Net benefit over the threshold, of each arm and of treating all and none.
 
-    The strip at the foot shows at which thresholds a model is better than both.
+    The strip at the foot shows at which thresholds a model is better than both, thick
+    where the intervals of both differences say so too.
 
     Args:
         arms: of a binary task; the lowest seed of each is drawn.
@@ -48,12 +49,15 @@ def draw_decision_curves(arms: Sequence[Arm]) -> Figure:
         axes.plot(at, model["value"], **shown, label=_name(arm, found))
         ends = model["ci_low"], model["ci_high"]
         axes.fill_between(at, *ends, color=color(index), alpha=0.13, linewidth=0)
-        highest = max(highest, float(np.nanmax(model["ci_high"])))
+        # Of too few positives there is no interval.
+        highest = max(highest, float(np.nanmax([model["value"], ends[1]])))
         height = 0.025 + 0.03 * index
-        foot = np.where(better(found), height, np.nan)
         place: dict[str, Any] = {"transform": axes.get_xaxis_transform()}
-        axes.plot(at, foot, color=color(index), linewidth=3.5, **place)
-        axes.plot(at, foot, ".", color=color(index), markersize=2, **place)
+        place["color"] = color(index)
+        for where, width in ((better(found), 1.0), (clearly_better(found), 3.5)):
+            foot = np.where(where, height, np.nan)
+            axes.plot(at, foot, linewidth=width, **place)
+            axes.plot(at, foot, ".", markersize=width, **place)
     axes.plot(at, everyone["value"], color=INK, linewidth=0.9, label="treat all")
     axes.axhline(0, color=GREY, linestyle=":", label="treat none")
     axes.set(
@@ -98,6 +102,12 @@ def better(found: dict[str, Any]) -> np.ndarray:
     return model > np.maximum(everyone, 0)
 
 
+def clearly_better(found: dict[str, Any]) -> np.ndarray:
+    """Where the 95 % intervals of what it is above both leave no zero: bool."""
+    lows = [_parts(found[kind])["ci_low"] for kind in ("model", "over_all")]
+    return better(found) & (np.minimum(*lows) > 0)
+
+
 def _net_benefit(run: RunRecord) -> dict[str, Any]:
     """The decision curve of calibrated probabilities, where there is a scaling."""
     test, scaling = run.predictions["test"], read_scaling(run.metrics["calibration"])
@@ -107,16 +117,22 @@ def _net_benefit(run: RunRecord) -> dict[str, Any]:
 
 
 def _name(arm: Arm, found: dict[str, Any]) -> str:
-    stretches, at = [], found["at"]
-    for above, places in groupby(range(len(at)), key=list(better(found)).__getitem__):
-        if above:
+    at = found["at"]
+    above, clearly = (_stretches(at, w(found)) for w in (better, clearly_better))
+    return f"{label(arm.name)}: above both at {above}, clearly at {clearly}"
+
+
+def _stretches(at: np.ndarray, where: np.ndarray) -> str:
+    """Says where something holds: "0.10–0.35, 0.41–0.50"."""
+    stretches = []
+    for holds, places in groupby(range(len(at)), key=list(where).__getitem__):
+        if holds:
             first, *_, last = [*places] * 2
             stretches.append(f"{at[first]:.2f}–{at[last]:.2f}")
     if len(stretches) > STRETCHES:
-        shown = f"{stretches[0].partition('–')[0]}–{stretches[-1].partition('–')[2]}"
-        return f"{label(arm.name)}: above both at {shown}, with gaps"
-    where = ", ".join(stretches)
-    return f"{label(arm.name)}: above both at {where or 'none'}"
+        ends = stretches[0].partition("–")[0], stretches[-1].partition("–")[2]
+        return f"{'–'.join(ends)} with gaps"
+    return ", ".join(stretches) or "none"
 
 
 def _parts(estimates: Sequence[dict[str, Any]]) -> Parts:

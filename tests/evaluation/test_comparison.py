@@ -5,14 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy.stats import norm, ttest_ind
+from scipy.stats import t as student
 from sklearn.metrics import accuracy_score, roc_auc_score
 
 from jaxmed.errors import InputError
-from jaxmed.evaluation import arm_summary, paired_difference
+from jaxmed.evaluation import Predictions, arm_summary, paired_difference
 from jaxmed.evaluation.alignment import judge
 from jaxmed.evaluation.comparison import Paired
 from jaxmed.evaluation.delong import auroc_covariance
-from jaxmed.evaluation.resampling import Bootstrap, Units
+from jaxmed.evaluation.resampling import Bootstrap, units_of
+from jaxmed.evaluation.significance import another_training, mcnemar
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +47,7 @@ def test_gap_and_interval(arms, metric):
     result = paired_difference(a, b, metric, resamples=40, seed=3)
     expected = score(a, metric) - score(b, metric)
     assert result["value"] == pytest.approx(expected, abs=1e-12)
-    (counts,) = Bootstrap(resamples=40, seed=3).counts(Units(len(a[0].labels)))
+    (counts,) = Bootstrap(resamples=40, seed=3).counts(units_of(a[0]))
     gaps = []
     for column in counts.T:
         rows = np.repeat(np.arange(150), column.astype(int))
@@ -60,7 +62,11 @@ def test_an_arm_does_not_differ_from_itself(arms):
     result = paired_difference(arms[0], arms[0], resamples=20)
     none = {"ci_low": 0.0, "ci_high": 0.0}
     tested = {"p": 1.0, "test": "delong", "delong": none}
+    again = result.pop("another_training")
     assert result == {"value": 0.0} | none | tested
+    # Trained again, it may.
+    assert again["ci_low"] == -again["ci_high"] < 0
+    assert again["p"] == 1
 
 
 def test_exchanged_arms_change_the_sign(arms):
@@ -183,13 +189,76 @@ def test_decisions_at_each_runs_own_threshold(arms):
         assert paired.summary(name, ("accuracy",))["value"] == expected
 
 
-def test_over_seeds_is_welchs_test(arms):
-    a, b = ([judge(run) for run in arm] for arm in arms)
-    paired = Paired({"a": a, "b": b}, [("auroc",)], Bootstrap(resamples=10))
-    found = paired.over_seeds("a", "b", ("auroc",))
+def test_another_training_adds_the_variances_of_images_and_seeds(arms):
+    a, b = arms
+    found = paired_difference(a, b, resamples=200, seed=1)
     values = [[score([run], "auroc") for run in arm] for arm in arms]
-    expected = ttest_ind(*values, equal_var=False)
+    # The resamples of the difference, drawn as the intervals over images are.
+    judged = {"a": [judge(run) for run in a], "b": [judge(run) for run in b]}
+    paired = Paired(judged, [("auroc",)], Bootstrap(resamples=200, seed=1))
+    counts = np.concatenate(
+        [*Bootstrap(resamples=200, seed=1).counts(paired.units)], axis=1
+    )
+    gaps = []
+    for column in counts.T:
+        rows = np.repeat(np.arange(150), column.astype(int))
+        gaps.append(score(a, "auroc", rows) - score(b, "auroc", rows))
+    parts = [np.var(gaps, ddof=1), *(np.var(v, ddof=1) / len(v) for v in values)]
+    df = sum(parts) ** 2 / (parts[0] ** 2 / 149 + parts[1] ** 2 / 2 + parts[2] ** 2)
+    law = student(df, loc=found["value"], scale=np.sqrt(sum(parts)))
+    again = found["another_training"]
+    assert again["df"] == pytest.approx(df)
+    assert again["ci_low"] == pytest.approx(law.ppf(0.025))
+    assert again["ci_high"] == pytest.approx(min(law.ppf(0.975), 1))
+    assert again["p"] == pytest.approx(2 * law.cdf(0))
+
+
+def test_without_images_that_vary_it_is_welchs_test():
+    a, b = np.array([0.91, 0.93, 0.90]), np.array([0.88, 0.80])
+    found = another_training(a.mean() - b.mean(), 0.0, 1000, (a, b), (-1, 1))
+    expected = ttest_ind(a, b, equal_var=False)
+    assert found["df"] == pytest.approx(expected.df)
     assert found["p"] == pytest.approx(expected.pvalue)
-    assert found["ci_low"] == pytest.approx(expected.confidence_interval().low)
-    assert found["value"] == pytest.approx(np.mean(values[0]) - np.mean(values[1]))
-    assert found["seeds"] == [3, 2]
+    low, high = expected.confidence_interval(0.95)
+    assert (found["ci_low"], found["ci_high"]) == pytest.approx((low, high))
+
+
+def test_what_was_trained_once_says_so(arms):
+    a, b = arms
+    found = paired_difference(a, b[:1], resamples=20)["another_training"]
+    assert found["reason"] == "one seed only"
+    assert found["ci_low"] is found["ci_high"] is found["p"] is None
+    assert arm_summary(b[:1], resamples=20)["another_training"]["ci_low"] is None
+
+
+def test_seeds_that_are_always_right_have_no_interval_of_width_zero():
+    labels = np.arange(40) % 2
+    sure = Predictions(
+        split="test",
+        ids=tuple(map(str, range(40))),
+        labels=labels,
+        probs=np.eye(2)[labels],
+        class_names=("a", "b"),
+        task="binary",
+    )
+    for metric in ("auroc", "accuracy"):
+        found = arm_summary([sure, sure], metric, resamples=50)
+        assert found["value"] == 1
+        assert found["ci_low"] is found["ci_high"] is None
+        assert "every resample" in found["reason"]
+        assert found["another_training"]["ci_low"] is None
+
+
+def test_sensitivity_and_specificity_are_tested_by_mcnemar(arms):
+    a, b = arms[0][0], arms[1][0]
+    judged = {"a": [judge(a, {"class 1": 0.3})], "b": [judge(b, {"class 1": 0.7})]}
+    for metric, of in (("recall", 1), ("specificity", 0)):
+        key = ("per_class", "class 1", metric)
+        paired = Paired(judged, [key], Bootstrap(resamples=10))
+        rows = a.labels == of
+        right = [(run.probs[rows, 1] >= at) == of for run, at in ((a, 0.3), (b, 0.7))]
+        expected = mcnemar(*right)
+        found = paired.difference("a", "b", key)
+        assert {k: found[k] for k in expected} == expected
+        shares = [one.mean() for one in right]
+        assert found["value"] == pytest.approx(shares[0] - shares[1])

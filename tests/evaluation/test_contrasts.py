@@ -9,6 +9,7 @@ from sklearn import metrics as sk
 from jaxmed.errors import InputError
 from jaxmed.evaluation import compare_arms, paired_difference
 from jaxmed.evaluation.alignment import judge
+from jaxmed.evaluation.contrasts import resamples_for
 from jaxmed.evaluation.delong import delong_test
 from jaxmed.evaluation.significance import holm
 
@@ -124,32 +125,53 @@ def test_numbers_are_those_of_paired_difference(draw):
     a, c = draw("multiclass"), draw("multiclass", decimals=None)
     b = another(a, 3)
     assert c.ids == a.ids
-    (comparison,) = compare_arms({"a": [judge(a)], "b": [judge(b)]}, resamples=60)[
+    (comparison,) = compare_arms({"a": [judge(a)], "b": [judge(b)]}, resamples=500)[
         "comparisons"
     ]
     for metric in ("auroc", "accuracy", "log_loss", "mcc"):
-        expected = paired_difference([b], [a], metric, resamples=60)
+        expected = paired_difference([b], [a], metric, resamples=500)
         found = dict(comparison["metrics"][metric])
         assert found.pop("p_holm") == expected["p"]
+        assert found["another_training"].pop("p_holm") is None
         assert found == expected
 
 
-def test_seeds_are_tested_apart_from_images(draw):
+def test_another_training_is_tested_apart_from_images(draw):
     first = draw("binary", classes=2, decimals=None)
     a = [judge(another(first, i, 0.2)) for i in range(3)]
     b = [judge(another(first, 10 + i, 1.5)) for i in range(2)]
     found = compare_arms({"a": a, "b": b}, resamples=30)
     difference = found["comparisons"][0]["metrics"]["auroc"]
-    apart = difference["over_seeds"]
-    assert apart["value"] == pytest.approx(difference["value"])
-    assert apart["seeds"] == [2, 3]
-    assert apart["p"] != difference["p"]
+    again = difference["another_training"]
+    assert again["p"] > difference["p"]
+    assert again["p_holm"] == again["p"]
     summary = found["arms"]["a"]["metrics"]["auroc"]
     each = [sk.roc_auc_score(first.labels, one.predictions.probs[:, 1]) for one in a]
     assert summary["std"] == pytest.approx(np.std(each, ddof=1))
     assert (summary["min"], summary["max"]) == pytest.approx((min(each), max(each)))
+    again = summary["another_training"]
+    assert again["ci_low"] < summary["ci_low"] < summary["value"] < again["ci_high"]
     alone = compare_arms({"a": a, "b": b[:1]}, resamples=30)["comparisons"][0]
-    assert "over_seeds" not in alone["metrics"]["auroc"]
+    again = alone["metrics"]["auroc"]["another_training"]
+    assert again["p"] is again["p_holm"] is None
+    assert again["reason"] == "one seed only"
+
+
+def test_adjusting_leaves_a_clear_difference_clear(draw):
+    """Of 28 comparisons, with as few resamples as a user may ask for."""
+    first = draw("multiclass", decimals=None)
+    arms = {"first": [judge(first)]}
+    for i in range(7):
+        arms[f"arm {i}"] = [judge(another(first, i, noise=20))]
+    found = compare_arms(arms, all_pairs=True, resamples=100)
+    assert len(found["comparisons"]) == 28
+    assert found["intervals"]["resamples"] == resamples_for(28) > 10_000
+    for comparison in found["comparisons"][:7]:
+        assert comparison["b"] == "first"
+        tested = comparison["metrics"]["mcc"]
+        assert tested["test"] == "bootstrap"
+        assert tested["p_holm"] < 0.05
+    assert resamples_for(10**6) == 20_000
 
 
 def test_one_class_only_is_undefined_with_the_reason(draw):

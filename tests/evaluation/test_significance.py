@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest, chi2, ttest_ind
+from scipy.stats import binomtest, chi2, norm
 
 from jaxmed.evaluation.significance import (
     bootstrap_p,
     holm,
     mcnemar,
-    seeds_difference,
+    wald,
 )
 
 
@@ -81,19 +81,18 @@ def test_holm_rejects_what_the_stepwise_procedure_rejects():
         assert {i for i, q in enumerate(holm(list(p))) if q <= 0.05} == rejected
 
 
-def test_seeds_are_compared_by_welchs_test():
-    a, b = np.array([0.91, 0.93, 0.90]), np.array([0.88, 0.80])
-    found = seeds_difference(a, b)
-    expected = ttest_ind(a, b, equal_var=False)
-    assert found["p"] == pytest.approx(expected.pvalue)
-    ends = expected.confidence_interval(0.95)
-    assert (found["ci_low"], found["ci_high"]) == pytest.approx((ends.low, ends.high))
+@pytest.mark.parametrize("limits", [(0.0, 1.0), (-1.0, 1.0)])
+def test_intervals_stay_within_limits_and_meet_the_normal_ones_in_the_middle(limits):
+    low, high = wald(0.98, 0.03**2, limits)
+    assert limits[0] < low < 0.98 < high <= 1
+    middle = wald(0.5, 0.01**2, limits)
+    expected = 0.5 + norm.ppf([0.025, 0.975]) * 0.01
+    assert middle == pytest.approx(tuple(expected), abs=2e-5)
 
 
-def test_seeds_without_spread_say_so():
-    one = seeds_difference(np.array([0.9]), np.array([0.8, 0.7]))
-    assert one["p"] is None
-    assert one["reason"] == "one seed only"
-    alike = seeds_difference(np.array([0.9, 0.9]), np.array([0.8, 0.7]))
-    assert alike["value"] == pytest.approx(0.15)
-    assert alike["reason"] == "all seeds of an arm have the same value"
+def test_the_interval_of_a_logit_is_by_the_delta_method():
+    value, error = 0.9, 0.04
+    ends = np.array(wald(value, error**2, (0.0, 1.0)))
+    ends = np.log(ends / (1 - ends))
+    assert ends.mean() == pytest.approx(np.log(9))
+    assert np.diff(ends) == pytest.approx(2 * norm.ppf(0.975) * error / 0.09)

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from jaxmed.report.card import model_card
@@ -28,14 +29,21 @@ def test_card_has_metrics_with_intervals_and_limits(arms):
     low, high = auroc["ci_low"], auroc["ci_high"]
     performance = " ".join(card["Performance"])
     assert f"AUROC {auroc['value']:.3f} [{low:.3f}, {high:.3f}]" in performance
-    # Of the threshold's metrics, which have no mean over seeds, one seed's.
-    found = arms[1].first.metrics["test_at_threshold"]["sensitivity"]
-    low, high = found["ci_low"], found["ci_high"]
-    assert "At the threshold chosen on val (seed 0): sensitivity" in performance
-    assert f"sensitivity {found['value']:.3f} [{low:.3f}, {high:.3f}]" in performance
+    again = auroc["another_training"]
+    ends = f"retrained [{again['ci_low']:.3f}, {again['ci_high']:.3f}]"
+    assert f"[{low:.3f}, {high:.3f}] {ends}" in performance
+    # Those of the threshold are means over seeds too.
+    for name in ("accuracy", "sensitivity"):
+        found = [
+            run.metrics["test_at_threshold"][name]["value"] for run in arms[1].runs
+        ]
+        assert f"{name} {np.mean(found):.3f} [" in performance
+    assert "At the threshold chosen on val: accuracy" in performance
+    assert "take images as independent" in performance
     assert "160 test images" in performance
     assert "temperature scaling fitted on val" in card["Calibration"][0]
     limits = " ".join(card["Limits"])
+    assert "same source" not in limits
     assert "Fewer than 100 test images of normal, pneumonia" in limits
     assert "It is one of 2 arms" in limits
     assert "1,000 train, 160 val, 160 test" in " ".join(card["Training data"])
@@ -80,15 +88,15 @@ def test_choices_name_their_split(arms):
     table = chosen_table(arms)
     run = arms[0].first
     found = {(r[0].text, r[1].text): [c.text for c in r[2:]] for r in table.rows}
-    assert found["scratch", "epoch"][0] == "all, epoch 4"
-    assert found["scratch", "epoch"][2] == "val"
+    assert found["scratch (seed 0)", "epoch"][0] == "all, epoch 4"
+    assert found["scratch (seed 0)", "epoch"][2] == "val"
     threshold = run.metrics["threshold"]["value"]
-    assert found["scratch", "threshold"] == [
+    assert found["scratch (seed 0)", "threshold"] == [
         f"{threshold:.3f}",
         "largest Youden's J",
         "val",
     ]
-    assert found["two_phase", "calibration"][1:] == [
+    assert found["two_phase (seed 0)", "calibration"][1:] == [
         "temperature, least log loss",
         "val",
     ]

@@ -17,11 +17,11 @@ from jaxmed.report.contrasts import (
     contrast_rows,
     difference_table,
     explain_contrasts,
-    seeds_table,
-    spell_p,
     spread_table,
     tell_contrasts,
+    training_table,
 )
+from jaxmed.report.tables import spell_p
 
 
 def compare(folder: Path, *, seeds: int | None = None, **options) -> dict:
@@ -75,16 +75,21 @@ def test_a_table_shows_both_values_their_difference_and_the_test(binary):
     assert class_difference_table(binary, one) is None
 
 
-def test_seeds_have_tables_of_their_own(binary, binary_folder):
+def test_another_training_has_a_table_of_its_own(binary, binary_folder):
     (one,) = binary["comparisons"]
-    table = seeds_table(binary, one)
-    assert table.caption == "two_phase − scratch: on seeds (2 and 2)"
-    assert table.rows[0][2].exact == one["metrics"]["auroc"]["over_seeds"]["p"]
+    table = training_table(binary, one)
+    assert table.caption == "two_phase − scratch: another training (seeds: 2 and 2)"
+    again = one["metrics"]["auroc"]["another_training"]
+    assert table.rows[0][2].exact == again["p"]
+    assert table.rows[0][1].range.replace("−", "-") == (
+        f"[{again['ci_low']:+.3f}, {again['ci_high']:+.3f}]"
+    )
+    assert table.rows[0][3].exact == again["df"]
     spread = {(r[0].text, r[1].text): r for r in spread_table(binary).rows}
     assert spread["scratch", "AUROC"][4].exact <= spread["scratch", "AUROC"][2].exact
     alone = compare(binary_folder, seeds=1)
     assert spread_table(alone) is None
-    assert seeds_table(alone, alone["comparisons"][0]) is None
+    assert training_table(alone, alone["comparisons"][0]) is None
     assert "by its seed alone" in " ".join(explain_contrasts(alone))
     assert "by its seed alone" not in " ".join(explain_contrasts(binary))
 
@@ -92,23 +97,30 @@ def test_seeds_have_tables_of_their_own(binary, binary_folder):
 def test_a_sentence_says_how_far_apart_and_how_surely(binary):
     (sentence,) = tell_contrasts(binary)
     auroc = binary["comparisons"][0]["metrics"]["auroc"]
+    again = auroc["another_training"]
     assert sentence.startswith("two_phase has a test AUROC of ")
-    assert f"{auroc['value']:.3f} [{auroc['delong']['ci_low']:.3f}, " in sentence
-    assert sentence.endswith("above scratch; DeLong: p < 0.001.")
+    assert f"{auroc['value']:.3f} [{again['ci_low']:.3f}, " in sentence
+    assert sentence.endswith(
+        f"above scratch; these models, DeLong: p < 0.001; another training: p = "
+        f"{again['p']:.3f}."
+    )
 
 
 def test_what_is_not_clear_is_not_said_to_be(binary):
     found = copy.deepcopy(binary)
     found["comparisons"] *= 2
     auroc = found["comparisons"][0]["metrics"]["auroc"]
-    auroc |= {"p": 0.03, "p_holm": 0.06}
-    assert tell_contrasts(found)[0].endswith(
+    auroc["another_training"] |= {"p": 0.03, "p_holm": 0.06}
+    sentence = tell_contrasts(found)[0]
+    assert "above scratch (p = 0.060, adjusted: no clear difference)" in sentence
+    assert sentence.endswith(
         "p = 0.030, adjusted for 2 comparisons = 0.060, so no longer clear."
     )
-    auroc |= {"p": 0.4, "p_holm": 0.8, "delong": {"ci_low": -0.1, "ci_high": 0.3}}
+    auroc["another_training"] |= {"ci_low": -0.1, "ci_high": 0.3}
     assert "zero in it: no clear difference" in tell_contrasts(found)[0]
     for metric in ("auroc", "accuracy"):
         none = {"value": None, "reason": "one class only", "p": None, "test": None}
+        none["another_training"] = {"p": None, "reason": "one class only"}
         found["comparisons"][0]["metrics"][metric] = none
     assert "neither AUROC nor accuracy is defined" in tell_contrasts(found)[0]
 
@@ -124,7 +136,7 @@ def test_p_values_for_people():
 
 def test_rows_hold_classes_and_seeds(binary, classes):
     on = [row["on"] for row in contrast_rows(binary)]
-    assert on.count("seeds") == on.count("images") == 11
+    assert on.count("images and seeds") == on.count("images") == 11
     of_classes = [row for row in contrast_rows(classes) if row["class"]]
     assert [row["class"] for row in of_classes] == classes["class_names"]
     assert {row["test"] for row in of_classes} == {"delong"}
@@ -143,11 +155,7 @@ def test_page_holds_every_number_and_needs_nothing_else(binary, tmp_path):
     for metric, difference in binary["comparisons"][0]["metrics"].items():
         assert difference["value"] in numbers, metric
         assert difference["p"] in numbers, metric
-        apart = difference["over_seeds"]
-        assert apart["value"] in numbers, metric
-        assert apart["p"] in numbers | {None}, metric
-    # Both seeds of an arm have the same specificity here.
-    assert 'title="all seeds of an arm have the same value"' in page
+        assert difference["another_training"]["p"] in numbers | {None}, metric
     assert page.count("<img ") == 1
     assert set(re.findall(r'src="([^:]*):', page)) == {"data"}
     assert not re.search(r'(?:href|src)="(?!#|data:)', page)

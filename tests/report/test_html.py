@@ -84,9 +84,16 @@ def test_numbers_of_several_seeds_are_their_means(binary_html, binary_folder):
             json.loads((binary_folder / arm / f"seed-{n}" / "metrics.json").read_text())
             for n in (0, 1)
         ]
-        for row, name in (("AUROC", "auroc"), ("accuracy", "accuracy")):
-            values = [one["test"][name]["value"] for one in metrics]
+        of_rows = {
+            "AUROC": ("test", "auroc"),
+            "accuracy": ("test_at_threshold", "accuracy"),
+            "accuracy at 0.5": ("test", "accuracy"),
+            "MCC": ("test_at_threshold", "mcc"),
+        }
+        for row, (part, name) in of_rows.items():
+            values = [one[part][name]["value"] for one in metrics]
             assert exact(table[row, arm]) == pytest.approx(np.mean(values), abs=1e-12)
+            assert "retrained [" in table[row, arm]
 
 
 def test_differences_are_paired(binary_html, binary_folder):
@@ -107,11 +114,17 @@ def test_differences_are_paired(binary_html, binary_folder):
     assert exact(cell) == pytest.approx(expected, abs=1e-12)
     # The resamples and the seed are those of metrics.json.
     found = paired_difference(
-        tests["two_phase"], tests["scratch"], "auroc", resamples=100, seed=0
+        tests["two_phase"], tests["scratch"], "auroc", resamples=400, seed=0
     )
-    assert f"[{found['ci_low']:+.3f}, {found['ci_high']:+.3f}]" in cell
-    assert found["ci_low"] > 0
-    assert f"{expected:.3f} [{found['ci_low']:.3f}, " in binary_html
+    for one in (found["delong"], found["another_training"]):
+        assert f"[{one['ci_low']:+.3f}, {one['ci_high']:+.3f}]" in cell
+    retrained = exact(table["two_phase", "AUROC, p, retrained"])
+    assert retrained == pytest.approx(found["another_training"]["p"])
+    low = found["another_training"]["ci_low"]
+    assert low > 0
+    # The headline rests on another training.
+    assert f"{expected:.3f} [{low:.3f}, " in binary_html
+    assert "Brackets are for another training" in binary_html
     assert "above scratch" in binary_html
 
 
@@ -119,10 +132,12 @@ def test_threshold_table_is_the_lowest_seed(binary_html, binary_folder):
     table = Page(binary_html).table("At the threshold chosen on val")
     path = binary_folder / "scratch" / "seed-0" / "metrics.json"
     metrics = json.loads(path.read_text())
-    assert exact(table["threshold", "scratch"]) == metrics["threshold"]["value"]
+    assert (
+        exact(table["threshold", "scratch (seed 0)"]) == metrics["threshold"]["value"]
+    )
     for name in ("sensitivity", "specificity", "ppv"):
         stated = metrics["test_at_threshold"][name]
-        cell = table[metric_title(name), "scratch"]
+        cell = table[metric_title(name), "scratch (seed 0)"]
         assert exact(cell) == stated["value"]
         assert f"[{stated['ci_low']:.3f}, {stated['ci_high']:.3f}]" in cell
 

@@ -52,8 +52,15 @@ def test_csv_has_value_and_interval(paper):
     table = read_csv(paper / "tables" / "summary.csv")
     assert table[0] == ["", "scratch", "two_phase"]
     rows = {row[0]: row[1] for row in table[1:]}
-    for title, name in (("AUROC", "auroc"), ("log loss", "log_loss"), ("MCC", "mcc")):
-        found = metrics["test"][name]
+    of_rows = {
+        "AUROC": ("test", "auroc"),
+        "log loss": ("test", "log_loss"),
+        "MCC": ("test_at_threshold", "mcc"),
+        "accuracy": ("test_at_threshold", "accuracy"),
+        "accuracy at 0.5": ("test", "accuracy"),
+    }
+    for title, (part, name) in of_rows.items():
+        found = metrics[part][name]
         low, high = f"{found['ci_low']:.3f}", f"{found['ci_high']:.3f}"
         expected = f"{found['value']:.3f} [{low}, {high}]"
         assert rows[title] == expected

@@ -5,6 +5,9 @@ import pytest
 import torch
 from sklearn.metrics import confusion_matrix
 
+from jaxmed.evaluation import decision_curve
+from jaxmed.evaluation.bands import RESAMPLES
+from jaxmed.evaluation.calibration import read_scaling
 from jaxmed.report.records import read_experiment
 from jaxmed.report.usefulness import draw_decision_curves, draw_risk_coverage
 
@@ -34,14 +37,27 @@ def test_net_benefit_and_where_it_is_above_both(arms):
     expected = share - (1 - share) * at / (1 - at)
     assert everyone == pytest.approx(expected, abs=1e-12)
     assert set(none) == {0}
+    # Below zero: a thin strip and its dots, a thick one and its.
     strips = [line for line in axes.get_lines() if np.isnan(line.get_ydata()).any()]
-    for arm, strip in zip(arms, strips[::2], strict=True):
+    for arm, strip, thick in zip(arms, strips[::4], strips[2::4], strict=True):
         (name,) = [name for name in named if name.startswith(f"{arm.name}: above both")]
         model = named[name].get_ydata()
         expected = list(net_benefits(arm.first, at))
         assert model == pytest.approx(expected, abs=1e-12)
         above = model > np.maximum(everyone, 0)
         assert np.isfinite(strip.get_ydata()).tolist() == above.tolist()
+        # Surely above both, by intervals of the differences on the same resamples.
+        test, scaling = arm.first.predictions["test"], arm.first.metrics["calibration"]
+        probs = read_scaling(scaling).apply(test)
+        curve = decision_curve(test, probs=probs, resamples=RESAMPLES)
+        surely = [
+            min(model["ci_low"], over["ci_low"]) > 0
+            for model, over in zip(curve["model"], curve["over_all"], strict=True)
+        ]
+        assert np.isfinite(thick.get_ydata()).tolist() == surely
+        assert 0 < sum(surely) < sum(above)
+        for i, over in enumerate(curve["over_all"]):
+            assert over["value"] == pytest.approx(expected[i] - everyone[i], abs=1e-12)
         places = np.flatnonzero(above)
         assert f"{at[places[0]]:.2f}–" in name
         assert f"–{at[places[-1]]:.2f}" in name
