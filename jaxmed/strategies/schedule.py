@@ -95,6 +95,11 @@ class Schedule:
         """Whether the rate is one number, unless the loop lowers it on a plateau."""
         return self.name in ("constant", "plateau") and not self.warmup_epochs
 
+    @property
+    def depends_on_length(self) -> bool:
+        """Whether the rates of the first epochs depend on how many there will be."""
+        return self.name in ("cosine", "one_cycle")
+
     def factor(self, step: ArrayLike, epochs: int, steps_per_epoch: int) -> jax.Array:
         """Returns the factor on the rate at an optimiser step, float32 ().
 

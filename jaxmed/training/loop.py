@@ -18,6 +18,7 @@ from jaxmed.data.preprocess import Preprocessing
 from jaxmed.interrupts import postponed
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import Arrays, load
+from jaxmed.models.precision import precision_of
 from jaxmed.progress import Advance, progress
 from jaxmed.strategies import Phase, Strategy
 from jaxmed.training.batches import draw_epoch
@@ -31,6 +32,7 @@ from jaxmed.training.divergence import (
 )
 from jaxmed.training.epoch import train_epoch
 from jaxmed.training.feed import Feed, create_feed
+from jaxmed.training.identity import identify
 from jaxmed.training.inputs import Inputs
 from jaxmed.training.interim import Interim, stop_if_asked
 from jaxmed.training.journal import Journal
@@ -88,16 +90,21 @@ class Loop:
         self.journal = Journal(
             strategy=self.strategy,
             select=self.select,
-            order={
-                "seed": self.seed,
-                "sampling": self.sampling,
-                "batch_size": self.batch_size,
-                "accumulate": self.accumulate,
-                "images": len(self.data.train),
-            },
+            identify=self._identify,
             saved=self.saved,
         )
         self._shared: Feed | None = None
+
+    def _identify(self) -> dict[str, Any]:
+        """Describes all that decides the result; what does not is not in it."""
+        names = (
+            "preprocessing", "loss", "augmentation", "mixing", "sampling",
+            "batch_size", "accumulate", "ema", "seed", "select",
+        )  # fmt: skip
+        settings = {name: getattr(self, name) for name in names}
+        settings["cache"] = {"mode": self.cache.mode, "views": self.cache.views}
+        settings["precision"] = precision_of(self.model)
+        return identify(self.model, self.data, self.strategy, settings)
 
     def run(self) -> None:
         """Trains to the end; the model is left with the best epoch's weights."""
@@ -162,6 +169,7 @@ class Loop:
 
     def _run_phase(self, number: int, phase: Phase) -> None:
         """Runs what is left of a phase."""
+        self.journal.phase = number
         started = time.perf_counter()
         inputs = self._inputs(phase)
         feed = self._feed_of(inputs)

@@ -12,7 +12,7 @@ from jaxmed.errors import InputError
 from jaxmed.evaluation.metrics import Decisions, decide
 from jaxmed.evaluation.predictions import Predictions
 from jaxmed.evaluation.ranking import Ranking
-from jaxmed.strategies import Phase, Strategy
+from jaxmed.strategies import Phase
 
 Row = Mapping[str, Any]
 
@@ -139,43 +139,6 @@ def is_over(phase: Phase, rows: Sequence[Row], select: str) -> bool:
     waited = rows[-1]["epoch"] - best_row(rows, select)["epoch"]
     impatient = phase.patience is not None and waited >= phase.patience
     return impatient or len(rows) >= phase.epochs
-
-
-def check_history(strategy: Strategy, rows: Sequence[Row], select: str) -> None:
-    """Checks that a strategy can go on where a history ends.
-
-    Raises:
-        InputError: the history's phases are not the strategy's first ones, each over
-            but the last.
-    """
-    done: dict[str, list[Row]] = {}
-    for row in rows:
-        done.setdefault(row["phase"], []).append(row)
-    phases = strategy.phases[: len(done)]
-    same = [phase.name for phase in phases] == list(done)
-    if not same or not all(is_over(p, done[p.name], select) for p in phases[:-1]):
-        ran = ", ".join(f"{len(own)} in {name!r}" for name, own in done.items())
-        raise InputError(
-            f"The checkpoints are not of the strategy {strategy.name!r}: their epochs "
-            f"are {ran}. Use another folder, or the strategy that they are of."
-        )
-
-
-def check_order(then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Checks that a training sees its images in the order in which it began.
-
-    Args:
-        then, now: what decides the order, by the arguments' names.
-
-    Raises:
-        InputError: something differs.
-    """
-    for name, value in now.items():
-        if then[name] != value:
-            raise InputError(
-                f"The checkpoints are of a training with {name} {then[name]}, not "
-                f"{value}. Use another folder, or {then[name]}."
-            )
 
 
 def check_defined(phase: Phase, row: Row, select: str) -> None:
