@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from jaxmed import hosts
 from jaxmed.errors import InputError
-from jaxmed.experiments.arms import check_arm, check_selection, naming, prepare_arm
+from jaxmed.experiments.arms import check_arm, naming, prepare_arm
 from jaxmed.experiments.config import DataConfig, ExperimentConfig
 from jaxmed.experiments.folders import (
     check_folders,
@@ -151,7 +151,6 @@ def _check_fit(
 ) -> None:
     """Loads an arm's images and builds the arm once, to find what does not fit."""
     add_images(config.data, datasets)
-    check_selection(config, datasets[config.data])
     model = config.model
     earlier = planned.get(out / model.weights.removeprefix(RUN))
     if model.weights.startswith(RUN) and earlier:
@@ -168,8 +167,11 @@ def _check_fit(
                 "the same."
             )
         config = replace(config, model=replace(model, weights="none"))
-    seed = config.train.seeds[0]
-    prepare_arm(config, datasets[config.data], seed=seed, out=out)
+    from jaxmed.training.selection import check_defined
+
+    seed, data = config.train.seeds[0], datasets[config.data]
+    prepared = prepare_arm(config, data, seed=seed, out=out)
+    check_defined(data, prepared.strategy, config.train.select)
 
 
 def add_images(config: DataConfig, datasets: Datasets) -> None:

@@ -46,7 +46,14 @@ def check_weights(weights: str) -> None:
         raise unknown("weights", weights, (*NAMES, f"{FILE}PATH", f"{RUN}FOLDER"))
 
 
-def load_start(model: "Classifier", weights: str, out: Path) -> Start:
+def adapts_stem(weights: str) -> bool:
+    """Tells whether weights are of an RGB network, whatever the model takes."""
+    return weights != "none" and not weights.startswith(RUN)
+
+
+def load_start(
+    model: "Classifier", weights: str, out: Path, *, stem: str = "sum"
+) -> Start:
     """Fills a fresh model's backbone; its head stays as it is.
 
     Args:
@@ -54,6 +61,7 @@ def load_start(model: "Classifier", weights: str, out: Path) -> Start:
             weights want.
         weights: see `ModelConfig.weights`.
         out: the folder where `run:` is looked for first.
+        stem: see `jaxmed_convert.initialize`.
 
     Raises:
         InputError: there are no such weights, or they are of another architecture.
@@ -65,7 +73,7 @@ def load_start(model: "Classifier", weights: str, out: Path) -> Start:
         return _from_run(model, weights, find_run(weights, out))
     import jaxmed_convert
 
-    loaded = jaxmed_convert.initialize(model, weights)
+    loaded = jaxmed_convert.initialize(model, weights, stem=stem)
     return Start(name=weights, fingerprint=loaded.fingerprint, note=loaded.message)
 
 

@@ -15,12 +15,13 @@ from jaxmed.strategies import Strategy, create_strategy
 from jaxmed.training.batches import check_sampling
 from jaxmed.training.cache_plan import CacheSettings
 from jaxmed.training.checkpoint import open_checkpoints
+from jaxmed.training.checks import check_batches, check_shapes
 from jaxmed.training.feed import check_feed
 from jaxmed.training.loop import Loop
 from jaxmed.training.mixing import NO_MIXING, Mixing
-from jaxmed.training.objective import CROSS_ENTROPY, Loss, is_single
+from jaxmed.training.objective import CROSS_ENTROPY, Loss
 from jaxmed.training.preprocessing import preprocessing_of
-from jaxmed.training.selection import SELECTORS, WATCHED
+from jaxmed.training.selection import SELECTORS, WATCHED, check_defined
 from jaxmed.training.sharding import Devices, data_mesh
 
 
@@ -73,7 +74,8 @@ def fit(
         preprocessing: uint8 images to network input; by default resized to
             `data.image_size` as `data.resizing` says, and normalised as
             `preprocessing_of` does.
-        batch_size: images the network sees at once, over all devices; at least 1.
+        batch_size: images the network sees at once, over all devices; at least 1. More
+            than there are count as all of them.
         seed: decides the order and draw of images, augmentation, mixing and dropout.
         select: what the best epoch has: the lowest "val_loss", or the highest of
             another of `jaxmed.training.selection.SELECTORS`. The earliest of equals
@@ -88,7 +90,8 @@ def fit(
             Loss and accuracy on train images are then those of the drawn ones.
         accumulate: batches whose gradients make one optimiser step, at least 1.
         ema: the decay of a moving average of the weights, in [0, 1), which is then
-            what is validated, kept and used; 0 for none. See `StepPlan.ema`.
+            what is validated, kept and used; 0 for none. It grows to this in the
+            first steps of a phase, see `jaxmed.training.state.average_decay`.
         feed: where train images are while they are trained on, which changes no bit:
             "resident", on the devices; "stream", read ahead from the host's memory or
             from disk; "auto", on the devices if they take no more than a part of their
@@ -105,9 +108,11 @@ def fit(
 
     Raises:
         InputError: an argument out of its range, another number of classes than the
-            model's, a strategy that does not fit the model, checkpoints of another
-            training, damaged or that cannot be written, or a loss that became infinite
-            or not a number.
+            model's, a strategy that does not fit the model, images too small for it,
+            a metric to choose by that the validation split does not define, a batch
+            of one value per channel for BatchNorm, checkpoints of another training,
+            damaged or that cannot be written, or a loss that became infinite or not a
+            number.
     """
     if select not in SELECTORS:
         raise unknown("way to choose the best epoch", select, SELECTORS)
@@ -117,20 +122,26 @@ def fit(
         raise InputError(
             f"checkpoint_steps must be at least 0, got {checkpoint_steps}."
         )
-    check_batches(model, data, batch_size, accumulate)
+    batch_size, accumulate = check_batches(model, data, batch_size, accumulate)
     check_sampling(sampling, data.task)
     check_feed(feed)
     mesh = data_mesh(devices)
     set_precision(model, resolve_precision(precision, mesh.devices.flat[0]))
     strategy = as_strategy(strategy, model)
     _check_watched(strategy)
+    check_defined(data, strategy, select)
+    preprocessing = preprocessing or preprocessing_of(
+        model, data.image_size, data.resizing
+    )
+    check_shapes(
+        model, strategy, preprocessing, images=len(data.train), batch_size=batch_size
+    )
     with open_checkpoints(checkpoints) if checkpoints else nullcontext() as saved:
         loop = Loop(
             model=model,
             data=data,
             strategy=strategy,
-            preprocessing=preprocessing
-            or preprocessing_of(model, data.image_size, data.resizing),
+            preprocessing=preprocessing,
             loss=loss,
             augmentation=augmentation,
             mixing=mixing,
@@ -165,26 +176,6 @@ def as_strategy(
         strategy = strategy(model)
     strategy.summary(model)
     return strategy
-
-
-def check_batches(
-    model: Classifier, data: Dataset, batch_size: int, accumulate: int
-) -> None:
-    """Checks that batches of so many images of `data` can be trained on.
-
-    Raises:
-        InputError: a number below 1, or another number of classes than the model's.
-    """
-    for name, number in (("batch_size", batch_size), ("accumulate", accumulate)):
-        if number < 1:
-            raise InputError(f"{name} must be at least 1, got {number}.")
-    logits, classes = model.head.out.out_features, len(data.class_names)
-    if logits != classes and not is_single(logits, data.task):
-        single = ", or with 1 for a single logit" if data.task == "binary" else ""
-        raise InputError(
-            f"{data.source} has {classes} classes, and the model {logits} logits. "
-            f"Build it with num_classes={classes}{single}."
-        )
 
 
 def _check_watched(strategy: Strategy) -> None:

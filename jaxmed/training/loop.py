@@ -2,6 +2,7 @@
 
 import functools
 import math
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -44,11 +45,7 @@ from jaxmed.training.predict import (
     eval_parts,
     evaluation_batch,
 )
-from jaxmed.training.selection import (
-    check_defined,
-    plateau_factor,
-    validation_scores,
-)
+from jaxmed.training.selection import plateau_factor, validation_scores
 from jaxmed.training.sharding import replicate, to_host
 from jaxmed.training.state import (
     Frozen,
@@ -56,6 +53,7 @@ from jaxmed.training.state import (
     TrainState,
     all_weights,
     begin_phase,
+    describe_average,
 )
 
 
@@ -175,6 +173,9 @@ class Loop:
         feed = self._feed_of(inputs)
         spent = time.perf_counter() - started
         plan = self._plan(phase, inputs.entry)
+        steps = phase.epochs * plan.steps_per_epoch
+        if hosts.is_first() and (said := describe_average(self.ema, steps)):
+            print(f"{phase.name}: {said}", file=sys.stderr, flush=True)
         definition, state, frozen = begin_phase(self.model, plan)
         state = self.journal.restore(phase, state)
         state, frozen = replicate(state, self.mesh), replicate(frozen, self.mesh)
@@ -215,7 +216,6 @@ class Loop:
             # Rounding may differ between machines, and what is decided by it must not.
             row = hosts.by_first(lambda row=row: row)
             spent = 0.0
-            check_defined(phase, row, self.select)
             self.journal.enter(row, weights, state)
             stop_if_asked(self.saved)
         if phase.restore_best:

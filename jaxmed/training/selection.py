@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from jaxmed.data.dataset import Dataset
 from jaxmed.errors import InputError
 from jaxmed.evaluation.metrics import Decisions, decide
 from jaxmed.evaluation.predictions import Predictions
 from jaxmed.evaluation.ranking import Ranking
-from jaxmed.strategies import Phase
+from jaxmed.strategies import Phase, Strategy
 
 Row = Mapping[str, Any]
 
@@ -141,19 +142,54 @@ def is_over(phase: Phase, rows: Sequence[Row], select: str) -> bool:
     return impatient or len(rows) >= phase.epochs
 
 
-def check_defined(phase: Phase, row: Row, select: str) -> None:
-    """Checks that an epoch has the metrics that are gone by.
+def check_defined(data: Dataset, strategy: Strategy, select: str) -> None:
+    """Checks that the val split has what chooses epochs and what a plateau watches.
+
+    Whether a metric is defined depends on labels alone, so it is known before anything
+    is trained.
+
+    Args:
+        data: whose val split.
+        strategy: whose plateaus.
+        select: one of `SELECTORS`.
 
     Raises:
-        InputError: the validation split does not define one.
+        InputError: the split does not define one of them.
     """
-    watch = [phase.schedule.watch] if phase.schedule.name == "plateau" else []
-    for column in (select, *watch):
-        if row[column] is None:
-            raise InputError(
-                f"{column} is not defined on the validation split, which lacks images "
-                "of some class or of all others. Go by val_loss in its place."
-            )
+    watched = [p.schedule.watch for p in strategy.phases if p.schedule.is_plateau]
+    shape = (len(data.val), len(data.class_names))
+    predictions = Predictions(
+        split="val",
+        ids=data.val.ids,
+        labels=data.val.labels,
+        probs=np.full(shape, 1 / shape[1]),
+        class_names=data.class_names,
+        task=data.task,
+    )
+    for column in dict.fromkeys((select, *watched)):
+        if validation_scores(predictions, column).get(column, 1.0) is not None:
+            continue
+        user = "select" if column == select else "the schedule of a plateau"
+        raise InputError(
+            f"{column}, which {user} goes by, is not defined on the validation split: "
+            f"{_lacking(predictions)}. Go by val_loss or val_accuracy, or split the "
+            "images otherwise."
+        )
+
+
+def _lacking(predictions: Predictions) -> str:
+    """Says which classes have no image, or no other image, in a split."""
+    truth, known = predictions.truth, predictions.known
+    said = []
+    for words, there in (
+        ("no image of", (truth & known).any(axis=0)),
+        ("no image but of", (~truth & known).any(axis=0)),
+    ):
+        names = [n for n, is_there in zip(predictions.class_names, there, strict=True)
+                 if not is_there]  # fmt: skip
+        if names:
+            said.append(f"{words} {', '.join(names)}")
+    return f"it has {' and '.join(said)}"
 
 
 def plateau_factor(phase: Phase, rows: Sequence[Row]) -> float:

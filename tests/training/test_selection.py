@@ -248,5 +248,5 @@ def test_an_undefined_metric_is_refused_in_a_sentence(
     data = dataclasses.replace(quarters, val=lacking)
     watching = phase(schedule=Schedule(name="plateau", watch=watch))
     strategy = Strategy(name="head", phases=(watching,))
-    with pytest.raises(InputError, match=f"{column} is not defined on the validation"):
+    with pytest.raises(InputError, match=f"{column}, which .* is not defined on the"):
         fit(new_tiny(), data, strategy, batch_size=16, select=select)
