@@ -16,7 +16,13 @@ from jaxmed.experiments.config import (
     TrainConfig,
 )
 from jaxmed.experiments.images import resizing_of
-from jaxmed.experiments.weights import Start, adapts_stem, check_weights, load_start
+from jaxmed.experiments.weights import (
+    RUN,
+    Start,
+    adapts_stem,
+    check_weights,
+    load_start,
+)
 
 if TYPE_CHECKING:
     from jaxmed.data.augment import Augmentation
@@ -68,6 +74,11 @@ def check_arm(config: ExperimentConfig, arm: str) -> None:
         if config.model.backbone not in ARCHITECTURES:
             raise unknown("backbone", config.model.backbone, ARCHITECTURES)
         check_weights(config.model.weights)
+        if config.model.keep_head and not config.model.weights.startswith(RUN):
+            raise InputError(
+                "model.keep_head is for the weights of a run, run:FOLDER, and "
+                f"model.weights is {config.model.weights}."
+            )
         _check_scale(config.model)
         _check_stem(config.model)
         make_augmentation(config.augment)
@@ -110,7 +121,9 @@ def prepare_arm(
         )
     model = create_model(**config.model.arguments(len(data.class_names)), seed=seed)
     stem, why = _choose_stem(config, model)
-    start = load_start(model, config.model.weights, out, stem=stem)
+    names = data.class_names if config.model.keep_head else None
+    weights = config.model.weights
+    start = load_start(model, weights, out, stem=stem, keep_head=names)
     start = replace(start, note=f"{start.note}{why}")
     model.mean = config.model.mean or model.mean
     model.std = config.model.std or model.std

@@ -162,6 +162,11 @@ class ModelConfig:
         "finished run (looked for below --out, then from here)",
         "none",
     )
+    keep_head: bool = setting(
+        "true: with run:FOLDER, the head goes on from that run's too, in place of a "
+        "fresh one; its classes must be the same, in the same order",
+        False,
+    )
     mean: tuple[float, ...] = setting(
         "subtracted from images in [0, 1], a number per channel; empty for what the "
         "weights want: with file:PATH what torchvision's want, for a file does not say",

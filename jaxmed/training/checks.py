@@ -1,9 +1,17 @@
-"""What can be told of a training before anything is computed: sizes and shapes."""
+"""Checks of a training before anything is computed: arguments, sizes and shapes."""
+
+import reprlib
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxmed.annotations import expect
+from jaxmed.data.augment import Augmentation
+from jaxmed.data.augment_presets import create_augmentation
 from jaxmed.data.dataset import Dataset
 from jaxmed.data.preprocess import Preprocessing
 from jaxmed.errors import InputError
@@ -11,7 +19,54 @@ from jaxmed.models.classifier import Classifier
 from jaxmed.models.normalization import OneValuePerChannel, set_training_norms
 from jaxmed.models.parameters import merge, split
 from jaxmed.strategies import Strategy
-from jaxmed.training.objective import is_single
+from jaxmed.training.cache_plan import CacheSettings
+from jaxmed.training.mixing import Mixing
+from jaxmed.training.objective import Loss, is_single
+
+# Of the arguments that `fit` and `find_learning_rates` share: objects, with what makes
+# one of its name; and plain values.
+_OBJECTS: dict[str, tuple[type, Callable[[str], Any] | None]] = {
+    "model": (Classifier, None),
+    "data": (Dataset, None),
+    "preprocessing": (Preprocessing, None),
+    "loss": (Loss, lambda name: Loss(name=name)),
+    "augmentation": (Augmentation, create_augmentation),
+    "mixing": (Mixing, None),
+    "cache": (CacheSettings, lambda name: CacheSettings(mode=name)),
+}
+_VALUES: dict[str, Any] = {
+    **dict.fromkeys(("batch_size", "accumulate", "seed", "checkpoint_steps"), int),
+    **dict.fromkeys(("select", "sampling", "feed", "precision"), str),
+    "ema": float,
+}
+
+
+def take_arguments(**given: Any) -> SimpleNamespace:
+    """Checks the types of arguments, and makes objects of their names.
+
+    Args:
+        **given: some of `fit`'s, by name; a preprocessing may be None.
+
+    Raises:
+        InputError: one is of another type, or there is nothing of that name.
+    """
+    taken = SimpleNamespace(**given)
+    for name, value in given.items():
+        if name in _VALUES:
+            expect(_VALUES[name], value, name)
+            continue
+        kind, make = _OBJECTS[name]
+        if make and isinstance(value, str):
+            setattr(taken, name, make(value))
+        elif not (isinstance(value, kind) or (name, value) == ("preprocessing", None)):
+            named = " or its name" if make else ""
+            raise InputError(
+                f"{name} must be a {kind.__module__}.{kind.__qualname__}{named}, got "
+                f"{reprlib.repr(value)}."
+            )
+    if given.get("seed", 0) < 0:
+        raise InputError(f"seed must be at least 0, got {given['seed']}.")
+    return taken
 
 
 def check_batches(

@@ -15,7 +15,7 @@ from jaxmed.strategies import Strategy, create_strategy
 from jaxmed.training.batches import check_sampling
 from jaxmed.training.cache_plan import CacheSettings
 from jaxmed.training.checkpoint import open_checkpoints
-from jaxmed.training.checks import check_batches, check_shapes
+from jaxmed.training.checks import check_batches, check_shapes, take_arguments
 from jaxmed.training.feed import check_feed
 from jaxmed.training.loop import Loop
 from jaxmed.training.mixing import NO_MIXING, Mixing
@@ -50,16 +50,16 @@ def fit(
     batch_size: int = 32,
     seed: int = 0,
     select: str = "val_auroc",
-    loss: Loss = CROSS_ENTROPY,
-    augmentation: Augmentation = NO_AUGMENTATION,
+    loss: Loss | str = CROSS_ENTROPY,
+    augmentation: Augmentation | str = NO_AUGMENTATION,
     mixing: Mixing = NO_MIXING,
     sampling: str = "shuffle",
     accumulate: int = 1,
     ema: float = 0.0,
     feed: str = "auto",
     precision: str = "auto",
-    cache: CacheSettings = CacheSettings(),  # noqa: B008
-    checkpoints: Path | None = None,
+    cache: CacheSettings | str = CacheSettings(),  # noqa: B008
+    checkpoints: Path | str | None = None,
     checkpoint_steps: int = 1000,
     devices: Devices | None = None,
 ) -> FitResult:
@@ -80,9 +80,10 @@ def fit(
         select: what the best epoch has: the lowest "val_loss", or the highest of
             another of `jaxmed.training.selection.SELECTORS`. The earliest of equals
             is taken.
-        loss: what is minimised; "val_loss" is the same loss.
-        augmentation: what is done to training images, such as
-            `jaxmed.data.create_augmentation("xray")`; validation sees them as they are.
+        loss: what is minimized, or its name; "val_loss" is the same loss.
+        augmentation: what is done to training images, or the name of a preset, such as
+            "xray", see `jaxmed.data.create_augmentation`; validation sees them as they
+            are.
         mixing: mixup and cutmix; the accuracy on train images is then shared between
             the labels as the loss is.
         sampling: "shuffle", every train image once an epoch; or "balanced", as many,
@@ -99,7 +100,8 @@ def fit(
         precision: "float32"; "bfloat16", which layers compute in while parameters,
             statistics and loss are float32, see `jaxmed.models.precision`; or "auto",
             which is bfloat16 where that is fast. The model keeps it.
-        cache: whether frozen stages are computed once in a phase, not in every epoch.
+        cache: whether frozen stages are computed once in a phase, not in every epoch;
+            or its mode, such as "off".
         checkpoints: a folder to save every epoch in. If it holds some of the same
             training, that is gone on with, and ends as if it had not been stopped.
         checkpoint_steps: optimiser steps after which an epoch is saved that is not
@@ -114,6 +116,12 @@ def fit(
             damaged or that cannot be written, or a loss that became infinite or not a
             number.
     """
+    taken = take_arguments(
+        model=model, data=data, preprocessing=preprocessing, batch_size=batch_size,
+        seed=seed, select=select, loss=loss, augmentation=augmentation, mixing=mixing,
+        sampling=sampling, accumulate=accumulate, ema=ema, feed=feed,
+        precision=precision, cache=cache, checkpoint_steps=checkpoint_steps,
+    )  # fmt: skip
     if select not in SELECTORS:
         raise unknown("way to choose the best epoch", select, SELECTORS)
     if not 0 <= ema < 1:
@@ -136,14 +144,14 @@ def fit(
     check_shapes(
         model, strategy, preprocessing, images=len(data.train), batch_size=batch_size
     )
-    with open_checkpoints(checkpoints) if checkpoints else nullcontext() as saved:
+    with open_checkpoints(Path(checkpoints)) if checkpoints else nullcontext() as saved:
         loop = Loop(
             model=model,
             data=data,
             strategy=strategy,
             preprocessing=preprocessing,
-            loss=loss,
-            augmentation=augmentation,
+            loss=taken.loss,
+            augmentation=taken.augmentation,
             mixing=mixing,
             sampling=sampling,
             batch_size=batch_size,
@@ -155,7 +163,7 @@ def fit(
             saved=saved,
             checkpoint_steps=checkpoint_steps,
             mesh=mesh,
-            cache=cache,
+            cache=taken.cache,
         )
         loop.run()
     done = loop.journal
@@ -168,12 +176,20 @@ def as_strategy(
     """Makes a strategy of what `fit` takes, and checks that it fits the model.
 
     Raises:
-        InputError: there is none of that name, or it does not fit.
+        InputError: there is none of that name, it is something else, or it does not
+            fit.
     """
+    given = strategy
     if isinstance(strategy, str):
         strategy = create_strategy(strategy, model)
-    elif not isinstance(strategy, Strategy):
+    elif callable(strategy):
         strategy = strategy(model)
+    if not isinstance(strategy, Strategy):
+        returned = f"which returned {strategy!r}" if strategy is not given else ""
+        raise InputError(
+            "strategy must be a name, a jaxmed.strategies.Strategy or a function of "
+            f"the model that returns one, got {given!r}{returned and ', ' + returned}."
+        )
     strategy.summary(model)
     return strategy
 

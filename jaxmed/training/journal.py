@@ -5,12 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from jaxmed.errors import InputError
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import Arrays, load
 from jaxmed.strategies import Phase, Strategy
 from jaxmed.training.checkpoint import Checkpoints
-from jaxmed.training.identity import check_identity
-from jaxmed.training.recovery import Position
+from jaxmed.training.identity import check_identity, flatten
+from jaxmed.training.recovery import Position, positions_in, read_progress
 from jaxmed.training.selection import best_row, is_over
 from jaxmed.training.sharding import to_host
 from jaxmed.training.state import TrainState, beside_weights, restore
@@ -144,6 +145,24 @@ class Journal:
             return set()
         phase = [r for r in self.history if r["phase"] == self.history[-1]["phase"]]
         return {best_row(rows, self.select)["epoch"] for rows in (self.history, phase)}
+
+
+def check_extension(folder: Path, strategy: Strategy) -> None:
+    """Checks that a finished training can go on with a strategy of more epochs.
+
+    Args:
+        folder: its checkpoints.
+        strategy: what it is to carry out, all else being as it was.
+
+    Raises:
+        InputError: there are no checkpoints, or another strategy's.
+    """
+    positions = positions_in(folder) if folder.is_dir() else []
+    if not positions:
+        raise InputError(f"There is no checkpoint in {folder} to go on from.")
+    found = read_progress(folder, positions[-1])
+    phases = [flatten(phase) for phase in strategy.phases]
+    check_progress(found, found["identity"] | {"phases": phases}, strategy, folder)
 
 
 def check_progress(

@@ -25,7 +25,7 @@ from jaxmed.models.precision import resolve_precision, set_precision
 from jaxmed.progress import progress
 from jaxmed.strategies import Phase, Schedule, Strategy
 from jaxmed.training.batches import check_sampling, draw_epoch
-from jaxmed.training.checks import check_batches, check_shapes
+from jaxmed.training.checks import check_batches, check_shapes, take_arguments
 from jaxmed.training.feed import Feed, check_feed, create_feed
 from jaxmed.training.fit import as_strategy
 from jaxmed.training.mixing import NO_MIXING, Mixing
@@ -81,8 +81,8 @@ def find_learning_rates(
     preprocessing: Preprocessing | None = None,
     batch_size: int = 32,
     seed: int = 0,
-    loss: Loss = CROSS_ENTROPY,
-    augmentation: Augmentation = NO_AUGMENTATION,
+    loss: Loss | str = CROSS_ENTROPY,
+    augmentation: Augmentation | str = NO_AUGMENTATION,
     mixing: Mixing = NO_MIXING,
     sampling: str = "shuffle",
     accumulate: int = 1,
@@ -116,6 +116,11 @@ def find_learning_rates(
         InputError: an argument out of its range, one that `fit` would refuse, a phase
             whose rates are all 0, or a loss that is not finite before the first step.
     """
+    taken = take_arguments(
+        model=model, data=data, preprocessing=preprocessing, batch_size=batch_size,
+        seed=seed, loss=loss, augmentation=augmentation, mixing=mixing,
+        sampling=sampling, accumulate=accumulate, feed=feed, precision=precision,
+    )  # fmt: skip
     if steps < FEWEST_STEPS:
         raise InputError(f"steps must be at least {FEWEST_STEPS}, got {steps}.")
     if not 0 < low < high < math.inf:
@@ -156,8 +161,8 @@ def find_learning_rates(
             phase=_with_rates_of_one(phase),
             preprocessing=preprocessing,
             task=data.task,
-            loss=loss,
-            augmentation=augmentation,
+            loss=taken.loss,
+            augmentation=taken.augmentation,
             mixing=mixing,
             accumulate=accumulate,
         )

@@ -164,7 +164,8 @@ def average_decay(ema: float, step: ArrayLike) -> Any:
         ema: what it grows to.
         step: counted from 0 since the phase began.
     """
-    return jnp.minimum(ema, (1 + step) / (10 + step))
+    done = jnp.asarray(step, float)
+    return jnp.minimum(ema, (1 + done) / (10 + done))
 
 
 def describe_average(ema: float, steps: int) -> str:
@@ -181,7 +182,7 @@ def describe_average(ema: float, steps: int) -> str:
     # The smaller it is, the sooner it is below what a sentence shows.
     start = math.prod(itertools.islice(decays, 20))
     left = f", with {start:.0%} of what it began with" if start >= 0.01 else ""
-    reached = math.ceil((10 * ema - 1) / (1 - ema)) + 1
+    reached = math.ceil((10 * ema - 1) / (1 - ema) - 1e-6) + 1
     return (
         f"The average of the weights warms up: after the {steps:,} steps its decay is "
         f"{last:.3g}, so it is of about the last {1 / (1 - last):,.0f} steps{left}. "
