@@ -8,7 +8,16 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).parents[1]
 FLOORS = (
-    {"cache", "errors", "files", "hosts", "interrupts", "progress", "scale"},
+    {
+        "annotations",
+        "cache",
+        "errors",
+        "files",
+        "hosts",
+        "interrupts",
+        "progress",
+        "scale",
+    },
     {"data", "models", "evaluation"},
     {"strategies", "explain", "jaxmed_convert"},
     {"training", "report"},

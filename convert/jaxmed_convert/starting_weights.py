@@ -23,7 +23,7 @@ from jaxmed_convert.outlines import backbone_targets, outline
 from jaxmed_convert.published import address, check_pool, resolve, scale
 from jaxmed_convert.rules import COUNTER, SWITCHES, head_module
 from jaxmed_convert.selection import select
-from jaxmed_convert.stem import GREY, adapt_stem
+from jaxmed_convert.stem import STEMS, adapt_stem
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ def initialize(
     weights: str,
     *,
     cache: Path | None = None,
-    grey: str = "mean",
+    stem: str = "sum",
 ) -> StartingWeights:
     """Fills the backbone with pretrained weights and leaves the head as it is.
 
@@ -64,15 +64,16 @@ def initialize(
             any shape: it is not used. Of a VGG with `pool="average"` nothing of
             torchvision's "classifier" is.
         cache: see `jaxmed.cache.cache_folder`.
-        grey: "mean" or "sum": what a stem for one channel is of the RGB stem.
+        stem: "sum" or "mean": what a stem for one channel is of the RGB stem. The sum
+            keeps its answer to a gray image, which a frozen stem needs.
 
     Raises:
-        InputError: unknown weights or `grey`, weights without the classifier that the
+        InputError: unknown weights or `stem`, weights without the classifier that the
             model's own pooling needs, a failed download, or a file that cannot be read
             or does not fit.
     """
-    if grey not in GREY:
-        raise unknown("stem for grey images", grey, GREY)
+    if stem not in STEMS:
+        raise unknown("stem for one channel", stem, STEMS)
     own = parameters.split(model)
     own = own.params | own.stats
     prepared = prepare(
@@ -91,8 +92,8 @@ def initialize(
         # The number of input channels is all in which two backbones of one
         # architecture can differ.
         channels = own[path].shape[2]
-        arrays[path] = adapt_stem(arrays[path], channels, grey=grey)
-        how = f"the {grey} over RGB" if channels == 1 else "their mean over RGB, × 3/n"
+        arrays[path] = adapt_stem(arrays[path], channels, stem=stem)
+        how = f"the {stem} over RGB" if channels == 1 else "their mean over RGB, × 3/n"
         sentences.append(f"{path} takes {channels} channels: {how}.")
     for path in SWITCHES.get(model.architecture, ()):
         how = "on, as torchvision has it with" if arrays[path] else "off, as without"
@@ -101,7 +102,7 @@ def initialize(
     if prepared.scale is not None:
         mean, std = prepared.scale.for_channels(model.in_channels)
         if (mean, std) != (model.mean, model.std):
-            sentences.append(f"Images are normalised by mean {mean} and std {std}.")
+            sentences.append(f"Images are normalized by mean {mean} and std {std}.")
         model.mean, model.std = mean, std
     return StartingWeights(
         name=prepared.name,

@@ -43,6 +43,27 @@ class Split:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """SHA-256 (hex) of the "images" and of the "labels".
+
+        Of images that stay in their files it is over the files' sizes and first
+        16 KiB, which are known already.
+        """
+        found = {}
+        images = self.images
+        lazy = isinstance(images, LazyImages)
+        for name, array, shape in (
+            ("images", images.digests if lazy else images, images.shape),
+            ("labels", self.labels, self.labels.shape),
+        ):
+            digest = hashlib.sha256()
+            _add_array(digest, array, shape)
+            found[name] = digest.hexdigest()
+        if lazy:
+            found["images"] = ON_DISK + found["images"]
+        return found
+
     def take(self, rows: np.ndarray) -> "Split":
         """Returns a copy of some images, int (m,), in that order."""
         lazy = isinstance(self.images, LazyImages)
@@ -120,10 +141,8 @@ class Dataset:
             _add_text(digest, name)
         for name in SPLITS:
             split: Split = getattr(self, name)
-            images = split.images
-            lazy = isinstance(images, LazyImages)
-            _add_array(digest, images.digests if lazy else images, images.shape)
-            _add_array(digest, split.labels, split.labels.shape)
+            for part in split.digests.values():
+                _add_text(digest, part)
             for identity in split.ids:
                 _add_text(digest, identity)
         kind = ON_DISK if isinstance(self.train.images, LazyImages) else ""

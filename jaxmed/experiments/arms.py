@@ -2,11 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from jaxmed.errors import InputError, unknown
 from jaxmed.experiments.cams import check_explanation
@@ -18,7 +16,13 @@ from jaxmed.experiments.config import (
     TrainConfig,
 )
 from jaxmed.experiments.images import resizing_of
-from jaxmed.experiments.weights import Start, check_weights, load_start
+from jaxmed.experiments.weights import (
+    RUN,
+    Start,
+    adapts_stem,
+    check_weights,
+    load_start,
+)
 
 if TYPE_CHECKING:
     from jaxmed.data.augment import Augmentation
@@ -70,7 +74,13 @@ def check_arm(config: ExperimentConfig, arm: str) -> None:
         if config.model.backbone not in ARCHITECTURES:
             raise unknown("backbone", config.model.backbone, ARCHITECTURES)
         check_weights(config.model.weights)
+        if config.model.keep_head and not config.model.weights.startswith(RUN):
+            raise InputError(
+                "model.keep_head is for the weights of a run, run:FOLDER, and "
+                f"model.weights is {config.model.weights}."
+            )
         _check_scale(config.model)
+        _check_stem(config.model)
         make_augmentation(config.augment)
         check_views(config.evaluate.tta, resizing_of(config.data))
         check_options(config.train.strategy, config.train.options)
@@ -91,7 +101,8 @@ def prepare_arm(
     Raises:
         InputError: weights that are not there or do not fit, a strategy that does not
             fit the model, a single logit, sampling or evaluation that is not for the
-            task, or a layer to explain that is not there.
+            task, a layer to explain that is not there, images too small for the
+            network, or a batch of which BatchNorm cannot take a variance.
     """
     from jaxmed.evaluation.evaluate import check_options
     from jaxmed.models.precision import resolve_precision, set_precision
@@ -99,6 +110,7 @@ def prepare_arm(
     from jaxmed.strategies import create_strategy
     from jaxmed.training.balance import make_loss
     from jaxmed.training.batches import check_sampling
+    from jaxmed.training.checks import check_batches, check_shapes
     from jaxmed.training.mixing import Mixing
     from jaxmed.training.preprocessing import preprocessing_of
 
@@ -108,7 +120,11 @@ def prepare_arm(
             f"model.single_logit is for binary tasks, and {data.source} is {data.task}."
         )
     model = create_model(**config.model.arguments(len(data.class_names)), seed=seed)
-    start = load_start(model, config.model.weights, out)
+    stem, why = _choose_stem(config, model)
+    names = data.class_names if config.model.keep_head else None
+    weights = config.model.weights
+    start = load_start(model, weights, out, stem=stem, keep_head=names)
+    start = replace(start, note=f"{start.note}{why}")
     model.mean = config.model.mean or model.mean
     model.std = config.model.std or model.std
     check_explanation(model, config.explain, config.data.image_size)
@@ -116,11 +132,16 @@ def prepare_arm(
     set_precision(model, resolve_precision(train.precision))
     check_sampling(train.sampling, data.task)
     strategy = create_strategy(train.strategy, model, **train.options)
+    preprocessing = preprocessing_of(model, data.image_size, data.resizing)
+    batch_size, _ = check_batches(model, data, train.batch_size, train.accumulate)
+    check_shapes(
+        model, strategy, preprocessing, images=len(data.train), batch_size=batch_size
+    )
     return Prepared(
         model=model,
         start=start,
         strategy=strategy,
-        preprocessing=preprocessing_of(model, data.image_size, data.resizing),
+        preprocessing=preprocessing,
         augmentation=make_augmentation(config.augment),
         loss=make_loss(
             train.loss,
@@ -177,32 +198,6 @@ def evaluation_options(config: EvaluateConfig) -> dict[str, Any]:
     }
 
 
-def check_selection(config: ExperimentConfig, data: "Dataset") -> None:
-    """Checks that the metric that chooses the best epoch exists on this val split.
-
-    Raises:
-        InputError: AUROC chooses, and a class has no image in val, or all of them.
-    """
-    if config.train.select not in ("val_auroc", "val_auprc"):
-        return
-    from jaxmed.data.dataset import MISSING
-
-    labels = data.val.labels
-    if labels.ndim == 1:
-        labels = labels[:, None] == np.arange(len(data.class_names))
-    lacking = [
-        name
-        for name, column in zip(data.class_names, labels.T, strict=True)
-        if len(np.unique(column[column != MISSING])) < 2
-    ]
-    if lacking:
-        raise InputError(
-            f"train.select is {config.train.select}, which needs images of every class "
-            "and of others in the validation split; not so for "
-            f"{', '.join(lacking)}. Use val_loss or val_accuracy."
-        )
-
-
 @contextmanager
 def naming(arm: str) -> Iterator[None]:
     """Puts the arm's name before the sentence of an `InputError`."""
@@ -210,6 +205,33 @@ def naming(arm: str) -> Iterator[None]:
         yield
     except InputError as error:
         raise InputError(f"Arm {arm}: {error}") from error
+
+
+def _check_stem(model: ModelConfig) -> None:
+    adapted = model.in_channels == 1 and adapts_stem(model.weights)
+    if model.stem != "auto" and not adapted:
+        raise InputError(
+            f"model.stem is {model.stem}, which is for pretrained RGB weights in a "
+            f"network with one channel; model.weights is {model.weights} and "
+            f"model.in_channels is {model.in_channels}. Leave model.stem out."
+        )
+
+
+def _choose_stem(config: ExperimentConfig, model: "Classifier") -> tuple[str, str]:
+    """Returns what a stem for one channel is of RGB's, and why, for the log."""
+    from jaxmed.strategies import create_strategy
+
+    chosen, adapted = config.model.stem, adapts_stem(config.model.weights)
+    if chosen != "auto" or model.in_channels != 1 or not adapted:
+        return ("sum", "") if chosen == "auto" else (chosen, "")
+    train = config.train
+    phase = create_strategy(train.strategy, model, **train.options).phases[0]
+    if phase.freezes_stem(model):
+        return "sum", (
+            f" The sum, because phase {phase.name!r} leaves the stem, or its "
+            "BatchNorm statistics, as they are for RGB (model.stem)."
+        )
+    return "mean", f" The mean, because phase {phase.name!r} trains it (model.stem)."
 
 
 def _check_loss(train: TrainConfig) -> None:

@@ -125,9 +125,17 @@ class ModelConfig:
 
     backbone: str = setting("architecture, by torchvision's name", "resnet18")
     in_channels: int = setting(
-        "channels the network sees: 3, or 1 with a stem for grey images",
+        "channels the network sees: 3, or 1 with a stem for gray images",
         3,
         choices=(1, 3),
+    )
+    stem: str = setting(
+        "with one channel, what the pretrained RGB stem becomes: sum (over RGB, which "
+        "keeps what the next layers get), mean (a third of it, which a trained "
+        "BatchNorm takes out again) or auto (sum if the stem is frozen in the first "
+        "phase, else mean)",
+        "auto",
+        choices=("auto", "sum", "mean"),
     )
     head: str = setting(
         "linear; dropout (dropout, linear); or hidden (linear, ReLU, dropout, linear)",
@@ -153,6 +161,11 @@ class ModelConfig:
         "average), file:PATH (.pth, .pt, .ckpt, .safetensors), or run:FOLDER of a "
         "finished run (looked for below --out, then from here)",
         "none",
+    )
+    keep_head: bool = setting(
+        "true: with run:FOLDER, the head goes on from that run's too, in place of a "
+        "fresh one; its classes must be the same, in the same order",
+        False,
     )
     mean: tuple[float, ...] = setting(
         "subtracted from images in [0, 1], a number per channel; empty for what the "
@@ -204,7 +217,7 @@ class TrainConfig:
     )
     ema: float = setting(
         "decay of a moving average of the weights, which is then validated and kept; "
-        "0 for none",
+        "it grows to this as (1 + step) / (10 + step); 0 for none",
         0.0,
         low=0,
         below=1,

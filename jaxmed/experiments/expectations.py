@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from jaxmed.annotations import fits
 from jaxmed.errors import InputError, unknown
 from jaxmed.experiments.loader import unknown_key
 
@@ -56,7 +57,7 @@ def _read(entry: Mapping[str, Any], arms: list[str], where: str) -> Expectation:
         raise unknown("arm of an [[expect]]", entry["arm"], arms)
     value = entry["value"]
     numbers = value if isinstance(value, list) else [value]
-    if not all(type(number) in (int, float) for number in numbers):
+    if not all(type(n) in (int, float) and fits(float, n) for n in numbers):
         raise InputError(
             f"{where}: value of an [[expect]] must be a number or a list of numbers, "
             f"got {value!r}."

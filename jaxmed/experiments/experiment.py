@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from jaxmed import hosts
 from jaxmed.errors import InputError
-from jaxmed.experiments.arms import check_arm, check_selection, naming, prepare_arm
+from jaxmed.experiments.arms import check_arm, naming, prepare_arm
 from jaxmed.experiments.config import DataConfig, ExperimentConfig
 from jaxmed.experiments.folders import (
     check_folders,
     experiment_folder,
+    is_extended,
     is_finished,
     run_folder,
 )
@@ -20,7 +21,7 @@ from jaxmed.experiments.recipes import Recipe
 from jaxmed.experiments.report import rebuild_report
 from jaxmed.experiments.runner import train_run
 from jaxmed.experiments.samples import write_samples
-from jaxmed.experiments.weights import RUN
+from jaxmed.experiments.weights import RUN, check_classes
 
 if TYPE_CHECKING:
     from jaxmed.data.dataset import Dataset
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 Datasets = dict[DataConfig, "Dataset"]
 
 
-def run_recipes(recipes: Sequence[Recipe], out: Path) -> Path:
+def run_recipes(recipes: Sequence[Recipe], out: Path, *, extend: bool = False) -> Path:
     """Runs recipes in order.
 
     Everything that can be wrong is checked for all of them before the first is
@@ -37,6 +38,8 @@ def run_recipes(recipes: Sequence[Recipe], out: Path) -> Path:
     Args:
         recipes: each after those it needs.
         out: the folder of all experiments.
+        extend: whether finished runs go on, where the last recipe asks for more epochs
+            than they had.
 
     Returns:
         The path of the last recipe's report.
@@ -45,10 +48,10 @@ def run_recipes(recipes: Sequence[Recipe], out: Path) -> Path:
         InputError: see `check_recipes`.
     """
     datasets: Datasets = {}
-    check_together(recipes, out, datasets)
+    check_together(recipes, out, datasets, extend=extend)
     report = None
     for recipe in recipes:
-        train_recipe(recipe, out, datasets)
+        train_recipe(recipe, out, datasets, extend=extend)
         report = hosts.by_first(
             lambda recipe=recipe: write_report(recipe, out, datasets)
         )
@@ -56,14 +59,16 @@ def run_recipes(recipes: Sequence[Recipe], out: Path) -> Path:
     return Path(report)
 
 
-def check_together(recipes: Sequence[Recipe], out: Path, datasets: Datasets) -> None:
+def check_together(
+    recipes: Sequence[Recipe], out: Path, datasets: Datasets, *, extend: bool = False
+) -> None:
     """Checks recipes as `check_recipes` does, in all processes.
 
     Raises:
         InputError: as there, or the processes see different things.
     """
     with hosts.together():
-        check_recipes(recipes, out, datasets)
+        check_recipes(recipes, out, datasets, extend=extend)
     hosts.check_same(
         _describe(recipes, datasets, out),
         "The processes do not see the same: recipe, images, or finished runs in "
@@ -72,11 +77,14 @@ def check_together(recipes: Sequence[Recipe], out: Path, datasets: Datasets) -> 
     )
 
 
-def train_recipe(recipe: Recipe, out: Path, datasets: Datasets) -> None:
+def train_recipe(
+    recipe: Recipe, out: Path, datasets: Datasets, *, extend: bool = False
+) -> None:
     """Makes the runs of a recipe that was checked, but for finished ones."""
     for arm, seed in recipe.runs:
         folder = run_folder(out, recipe, arm, seed)
-        if is_finished(folder):
+        longer = extend and is_extended(folder, recipe.table(arm, seed))
+        if is_finished(folder) and not longer:
             print(f"Finished already, skipped: {folder}", flush=True)
         else:
             config = recipe.arms[arm].data
@@ -104,42 +112,49 @@ def _describe(recipes: Sequence[Recipe], datasets: Datasets, out: Path) -> str:
     return repr((runs, [data.fingerprint for data in datasets.values()]))
 
 
-def check_settings(recipes: Sequence[Recipe], out: Path) -> None:
+def check_settings(
+    recipes: Sequence[Recipe], out: Path, *, extend: bool = False
+) -> None:
     """Checks what can be checked without images and without weights.
 
     Raises:
         InputError: folders hold something else, or settings do not hold together.
     """
     for recipe in recipes:
-        check_folders(out, recipe)
+        check_folders(out, recipe, extend=extend)
     for recipe in recipes:
         for arm, config in recipe.arms.items():
             check_arm(config, arm)
 
 
-def check_recipes(recipes: Sequence[Recipe], out: Path, datasets: Datasets) -> None:
+def check_recipes(
+    recipes: Sequence[Recipe], out: Path, datasets: Datasets, *, extend: bool = False
+) -> None:
     """Checks folders, settings, images, weights and strategies of all recipes.
 
     Args:
         recipes: each after those it needs.
         out: the folder of all experiments.
         datasets: those that unfinished runs need, and are not there yet, are added.
+        extend: whether finished runs may go on.
 
     Raises:
         InputError: something the recipes name is not there or does not fit.
     """
-    check_settings(recipes, out)
+    check_settings(recipes, out, extend=extend)
     planned: dict[Path, ExperimentConfig] = {}
     for recipe in recipes:
         for arm, config in recipe.arms.items():
-            todo = [
-                seed
-                for seed in config.train.seeds
-                if not is_finished(run_folder(out, recipe, arm, seed))
+            folders = {s: run_folder(out, recipe, arm, s) for s in config.train.seeds}
+            longer = [
+                folder
+                for seed, folder in folders.items()
+                if extend and is_extended(folder, recipe.table(arm, seed))
             ]
-            if todo:
+            todo = [seed for seed, f in folders.items() if not is_finished(f)]
+            if todo or longer:
                 with naming(arm):
-                    _check_fit(config, datasets, planned, out)
+                    _check_fit(config, datasets, planned, out, longer)
             planned |= {run_folder(out, recipe, arm, seed): config for seed in todo}
 
 
@@ -148,10 +163,18 @@ def _check_fit(
     datasets: Datasets,
     planned: dict[Path, ExperimentConfig],
     out: Path,
+    longer: Sequence[Path],
 ) -> None:
-    """Loads an arm's images and builds the arm once, to find what does not fit."""
+    """Loads an arm's images and builds the arm once, to find what does not fit.
+
+    Args:
+        config: of the arm.
+        datasets: its images are added.
+        planned: the configurations of earlier runs that are not there yet.
+        out: the folder of all experiments.
+        longer: folders of finished runs that are to go on.
+    """
     add_images(config.data, datasets)
-    check_selection(config, datasets[config.data])
     model = config.model
     earlier = planned.get(out / model.weights.removeprefix(RUN))
     if model.weights.startswith(RUN) and earlier:
@@ -167,9 +190,36 @@ def _check_fit(
                 f"channels, and model.in_channels is {model.in_channels}; they must be "
                 "the same."
             )
-        config = replace(config, model=replace(model, weights="none"))
-    seed = config.train.seeds[0]
-    prepare_arm(config, datasets[config.data], seed=seed, out=out)
+        if model.keep_head:
+            _check_head(config, earlier, datasets)
+        fresh = replace(model, weights="none", stem="auto", keep_head=False)
+        config = replace(config, model=fresh)
+    from jaxmed.training.journal import check_extension
+    from jaxmed.training.selection import check_defined
+
+    seed, data = config.train.seeds[0], datasets[config.data]
+    prepared = prepare_arm(config, data, seed=seed, out=out)
+    check_defined(data, prepared.strategy, config.train.select)
+    for folder in longer:
+        check_extension(folder / "checkpoints", prepared.strategy)
+
+
+def _check_head(
+    config: ExperimentConfig, earlier: ExperimentConfig, datasets: Datasets
+) -> None:
+    """Checks that an arm can go on with the head that an earlier one will have."""
+    for name in ("head", "hidden_features", "single_logit"):
+        own, theirs = getattr(config.model, name), getattr(earlier.model, name)
+        if own != theirs:
+            raise InputError(
+                f"model.keep_head: {config.model.weights} will have model.{name} "
+                f"{theirs}, and here it is {own}; they must be the same."
+            )
+    check_classes(
+        config.model.weights,
+        datasets[earlier.data].class_names,
+        datasets[config.data].class_names,
+    )
 
 
 def add_images(config: DataConfig, datasets: Datasets) -> None:

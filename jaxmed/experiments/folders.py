@@ -54,8 +54,25 @@ def is_finished(folder: Path) -> bool:
     return all((folder / name).is_file() for name in FILES)
 
 
-def check_folders(out: Path, recipe: Recipe) -> None:
+def is_extended(folder: Path, table: Table) -> bool:
+    """Tells whether a finished run is to go on with other options of its strategy.
+
+    Args:
+        folder: of the run.
+        table: its configuration now, which `check_folders` has let pass.
+    """
+    if not is_finished(folder):
+        return False
+    return first_difference(read_toml(folder / CONFIG), table) is not None
+
+
+def check_folders(out: Path, recipe: Recipe, *, extend: bool = False) -> None:
     """Checks that every run of a recipe can be written, or gone on with, below `out`.
+
+    Args:
+        out: the folder of all experiments.
+        recipe: whose runs.
+        extend: whether finished runs may have had other options of their strategy.
 
     Raises:
         InputError: something else is there: a file, another experiment, or a run with
@@ -65,7 +82,7 @@ def check_folders(out: Path, recipe: Recipe) -> None:
     for arm, config in recipe.arms.items():
         for seed in config.train.seeds:
             folder = run_folder(out, recipe, arm, seed)
-            _check_folder(folder, recipe.table(arm, seed))
+            _check_folder(folder, recipe.table(arm, seed), extend=extend)
 
 
 def check_writable(folder: Path, advice: str) -> None:
@@ -81,7 +98,7 @@ def check_writable(folder: Path, advice: str) -> None:
         raise InputError(f"The folder {nearest} cannot be written to; see --out.")
 
 
-def _check_folder(folder: Path, table: Table) -> None:
+def _check_folder(folder: Path, table: Table, *, extend: bool) -> None:
     advice = "Give another --out, or delete that folder."
     check_writable(folder, "Give another --out.")
     if not folder.exists():
@@ -91,13 +108,22 @@ def _check_folder(folder: Path, table: Table) -> None:
         if any(not path.name.startswith(UNFINISHED) for path in folder.iterdir()):
             raise InputError(f"{folder} holds something else than a run. {advice}")
         return
-    difference = first_difference(read_toml(folder / CONFIG), table)
+    before = read_toml(folder / CONFIG)
+    if extend and is_finished(folder):
+        before, table = _without_options(before), _without_options(table)
+    difference = first_difference(before, table)
     if difference:
         key, old, new = difference
+        if key.startswith("train.options.") and is_finished(folder):
+            advice = "Give another --out, --extend for more epochs, or delete it."
         raise InputError(
             f"{folder} holds another configuration: {key} is {old} there and {new} "
             f"here. {advice}"
         )
+
+
+def _without_options(table: Mapping[str, Any]) -> Table:
+    return {**table, "train": {**table.get("train", {}), "options": {}}}
 
 
 def first_difference(

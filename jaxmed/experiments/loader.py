@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields
 from typing import Any, get_args, get_origin
 
+from jaxmed.annotations import expect
 from jaxmed.errors import InputError
 from jaxmed.experiments.config import ExperimentConfig
 from jaxmed.experiments.setting import is_section
@@ -80,6 +81,8 @@ def _check(declared: Field, value: Any, where: str, key: str) -> Any:
             raise InputError(f"{where}: {key} is empty; give at least one.")
         return tuple(map(item, value))
     _check_type(get_origin(kind) or kind, value, where, key)
+    if isinstance(value, Mapping):
+        _check_plain(value, where, key)
     _check_range(declared, value, where, key)
     return float(value) if kind is float else value
 
@@ -89,6 +92,24 @@ def _check_type(kind: type, value: Any, where: str, key: str) -> None:
     # True is an int to Python, but not to anyone who writes a recipe.
     if isinstance(value, bool) != (kind is bool) or not isinstance(value, accepted):
         raise _ill_typed(where, key, NAMES[kind], value)
+    if kind in (int, float):
+        expect(kind, value, f"{where}: {key}")
+
+
+def _check_plain(value: Any, where: str, key: str) -> None:
+    """Checks what a strategy of one's own may take: it is to be written again."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            _check_plain(inner, where, f"{key}.{name}")
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            _check_plain(inner, where, f"each of {key}")
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        kind = float if isinstance(value, float) else int
+        expect(kind, value, f"{where}: {key}")
+    elif not isinstance(value, str | bool):
+        expected = "a text, a number, true or false, a list or a table"
+        raise _ill_typed(where, key, expected, value)
 
 
 def _check_range(declared: Field, value: Any, where: str, key: str) -> None:

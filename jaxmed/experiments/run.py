@@ -52,6 +52,12 @@ def add_arguments(parser: Any) -> None:
     parser.add_argument(
         "--sets", metavar="A,B", help="only these sets of a recipe of several"
     )
+    parser.add_argument(
+        "--extend",
+        action="store_true",
+        help="train finished runs on to the epochs that are asked for now, as if they "
+        "had been asked for at once",
+    )
     parser.description = DESCRIPTION
     parser.epilog = f"{FIELDS}\n{describe_fields()}"
 
@@ -69,6 +75,11 @@ def execute(arguments: Any) -> int:
     if is_board(path):
         board = load_board(path, arguments.overrides, sets=sets, **chosen)
         recipes = list(board.recipes.values())
+        if arguments.extend:
+            raise InputError(
+                f"--extend: {path} is a recipe of several sets, and one is extended "
+                "at a time. Give the config.toml of a run as the recipe."
+            )
     elif sets:
         raise InputError(f"--sets: {path} is not a recipe of several sets.")
     else:
@@ -80,7 +91,9 @@ def execute(arguments: Any) -> int:
     from jaxmed.experiments.experiment import run_recipes
 
     if board is None:
-        print(f"Report: {run_recipes([*needed.values(), *recipes], arguments.out)}")
+        together = [*needed.values(), *recipes]
+        report = run_recipes(together, arguments.out, extend=arguments.extend)
+        print(f"Report: {report}")
         return 0
     if needed:
         run_recipes(list(needed.values()), arguments.out)

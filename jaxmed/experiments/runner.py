@@ -81,6 +81,8 @@ def train_run(
 
         def begin() -> None:
             _check_unchanged(folder, environment)
+            # Of a finished run that goes on: it is finished when this is there again.
+            (folder / METRICS).unlink(missing_ok=True)
             remove_unfinished(folder)
             write_config(folder, recipe.table(arm, seed))
             _write_inputs(folder, environment, prepared, data, whole)

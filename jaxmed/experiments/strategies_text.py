@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any, get_type_hints
 
+from jaxmed.annotations import spell
 from jaxmed.strategies import Optimizer, Phase, Schedule, Settings, options_of
-from jaxmed.strategies.options import spell
 from jaxmed.strategies.registry import PRESETS, find_strategy, installed_strategies
 
 WIDTH = 88

@@ -21,7 +21,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not a text file in UTF-8.") from error
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:
         raise InputError(f"{path} is not valid TOML: {error}.") from error
 
 

@@ -1,14 +1,21 @@
 """The weights a run starts from."""
 
 import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from jaxmed.errors import InputError, unknown
-from jaxmed.experiments.folders import CONFIG, is_finished, read_preprocessing
+from jaxmed.experiments.folders import (
+    CONFIG,
+    ENVIRONMENT,
+    is_finished,
+    read_preprocessing,
+)
 from jaxmed.experiments.toml import read_toml
 
 if TYPE_CHECKING:
@@ -46,14 +53,41 @@ def check_weights(weights: str) -> None:
         raise unknown("weights", weights, (*NAMES, f"{FILE}PATH", f"{RUN}FOLDER"))
 
 
-def load_start(model: "Classifier", weights: str, out: Path) -> Start:
-    """Fills a fresh model's backbone; its head stays as it is.
+def adapts_stem(weights: str) -> bool:
+    """Tells whether weights are of an RGB network, whatever the model takes."""
+    return weights != "none" and not weights.startswith(RUN)
+
+
+def check_classes(weights: str, theirs: Sequence[str], own: Sequence[str]) -> None:
+    """Checks that a head may be kept: that its logits mean the same classes.
+
+    Raises:
+        InputError: they do not.
+    """
+    if tuple(theirs) != tuple(own):
+        raise InputError(
+            f"model.keep_head: the classes of {weights} are {', '.join(theirs)}, and "
+            f"here they are {', '.join(own)}. They must be the same, in the same order."
+        )
+
+
+def load_start(
+    model: "Classifier",
+    weights: str,
+    out: Path,
+    *,
+    stem: str = "sum",
+    keep_head: Sequence[str] | None = None,
+) -> Start:
+    """Fills a fresh model's backbone; its head stays as it is, unless it is kept.
 
     Args:
         model: changed in place, its `mean` and `std` too, where it is known what the
             weights want.
         weights: see `ModelConfig.weights`.
         out: the folder where `run:` is looked for first.
+        stem: see `jaxmed_convert.initialize`.
+        keep_head: the names of the model's classes, to take a run's head too.
 
     Raises:
         InputError: there are no such weights, or they are of another architecture.
@@ -62,10 +96,10 @@ def load_start(model: "Classifier", weights: str, out: Path) -> Start:
     if weights == "none":
         return Start(name=weights, fingerprint=None, note="All weights are random.")
     if weights.startswith(RUN):
-        return _from_run(model, weights, find_run(weights, out))
+        return _from_run(model, weights, find_run(weights, out), keep_head)
     import jaxmed_convert
 
-    loaded = jaxmed_convert.initialize(model, weights)
+    loaded = jaxmed_convert.initialize(model, weights, stem=stem)
     return Start(name=weights, fingerprint=loaded.fingerprint, note=loaded.message)
 
 
@@ -90,7 +124,9 @@ def find_run(weights: str, out: Path) -> Path:
     return folder
 
 
-def _from_run(model: "Classifier", weights: str, folder: Path) -> Start:
+def _from_run(
+    model: "Classifier", weights: str, folder: Path, keep_head: Sequence[str] | None
+) -> Start:
     from jaxmed.models import parameters
     from jaxmed.training.checkpoint import load_best_weights
 
@@ -115,6 +151,16 @@ def _from_run(model: "Classifier", weights: str, folder: Path) -> Start:
             f"weights {weights!r}: {folder} has another model.pool; they must be the "
             "same."
         )
+    head = "the head is fresh"
+    if keep_head is not None:
+        environment = json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))
+        check_classes(weights, environment["data"]["class_names"], keep_head)
+        if wrong := _unlike(arrays, own):
+            raise InputError(
+                f"model.keep_head: {folder} has another head ({', '.join(wrong)}). Set "
+                "model.head, model.hidden_features and model.single_logit as there."
+            )
+        loaded, head = arrays, "so does its head"
     parameters.load(model, own | loaded)
     # Runs that did not record it had what the model has now: the architecture's.
     if preprocessing := read_preprocessing(folder):
@@ -123,9 +169,17 @@ def _from_run(model: "Classifier", weights: str, folder: Path) -> Start:
     return Start(
         name=weights,
         fingerprint=_fingerprint(loaded),
-        note=f"Backbone {backbone} starts from {folder}, epoch {epoch}; the head is "
-        "fresh.",
+        note=f"Backbone {backbone} starts from {folder}, epoch {epoch}; {head}.",
     )
+
+
+def _unlike(arrays: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
+    """Returns the names of arrays that only one has, or that differ in shape."""
+    return sorted(arrays.keys() ^ own.keys()) + [
+        path
+        for path, array in own.items()
+        if path in arrays and np.shape(array) != np.shape(arrays[path])
+    ]
 
 
 def _fingerprint(arrays: dict) -> str:

@@ -169,7 +169,7 @@ def _check_size(images: jax.Array) -> None:
     if min(height, width) < SMALLEST:
         raise InputError(
             f"A DenseNet needs images of at least {SMALLEST}×{SMALLEST} pixels, "
-            f"got {height}×{width}."
+            f"got {height}×{width}. Set a larger image size."
         )
 
 

@@ -10,6 +10,10 @@ from jax import lax
 from jaxmed.models.parameters import dotted
 
 
+class OneValuePerChannel(ValueError):
+    """A batch in training mode has one value per channel, and so no variance."""
+
+
 class BatchNorm(nnx.Module):
     """Batch normalisation over all axes but the last, as `torch.nn.BatchNorm2d`.
 
@@ -55,6 +59,10 @@ class BatchNorm(nnx.Module):
 
         Returns:
             An array of x's shape and precision.
+
+        Raises:
+            OneValuePerChannel: in training mode, as torch's `ValueError`. Whether all
+                but one image are padding is not known here, and not an error.
         """
         given = x.dtype
         x = x.astype(jnp.promote_types(given, jnp.float32))
@@ -66,6 +74,8 @@ class BatchNorm(nnx.Module):
         return (x * factor + (self.bias[...] - mean * factor)).astype(given)
 
     def _update(self, x, mask):
+        if x.size == x.shape[-1] and self.axis_name is None:
+            raise OneValuePerChannel(f"One value per channel, in shape {x.shape}.")
         axes = tuple(range(x.ndim - 1))
         if mask is None:
             mask = jnp.ones(x.shape[0], x.dtype)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from jaxmed.errors import InputError
 from jaxmed.models.initializers import kaiming_normal, normal
 from jaxmed.models.normalization import BatchNorm
 from jaxmed.models.pooling import max_pool
@@ -21,6 +22,7 @@ from jaxmed.models.sequence import Numbered
 WIDTHS = (64, 128, 256, 512, 512)  # of the five blocks
 GRID = 7  # side of the map that the hidden layers take
 HIDDEN = 4096
+MIN_SIZE = 32  # of images: five poolings halve it
 DROPOUT = 0.5
 
 
@@ -110,8 +112,13 @@ class VGG(nnx.Module):
         """See `Backbone.run_stage`; the last map is 1/32 of the image, rounded down.
 
         The layers of the stage "classifier" are in `pool`.
+
+        Raises:
+            InputError: images smaller than 32 pixels.
         """
         del rngs
+        if stage == "block1":
+            _check_size(x)
         if stage == "classifier":
             return x
         for conv, norm in self.features.blocks[int(stage.removeprefix("block")) - 1]:
@@ -133,6 +140,15 @@ class VGG(nnx.Module):
             x = nnx.relu(layer(x))
             x = self.dropout(x, deterministic=rngs is None, rngs=rngs)
         return x
+
+
+def _check_size(images: jax.Array) -> None:
+    height, width = images.shape[1:3]
+    if min(height, width) < MIN_SIZE:
+        raise InputError(
+            f"A VGG needs images of at least {MIN_SIZE}×{MIN_SIZE} pixels, got "
+            f"{height}×{width}. Set a larger image size."
+        )
 
 
 def _linear(in_features: int, rngs: nnx.Rngs) -> nnx.Linear:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
+from jaxmed.annotations import check_fields
 from jaxmed.errors import InputError, unknown
 
 # A number, or a function of the steps taken so far.
@@ -47,7 +48,8 @@ class Optimizer:
             transformation. `name` is then its label.
 
     Raises:
-        InputError: an unknown name or a number out of its range.
+        InputError: an unknown name, a value of another type, or a number that is out
+            of its range or not finite.
     """
 
     name: str = "adam"
@@ -60,11 +62,17 @@ class Optimizer:
     make: Callable[[Value], optax.GradientTransformation] | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self, "Optimizer")
+        if self.make is not None and not callable(self.make):
+            raise InputError(
+                "Optimizer: make must be a function of the learning rate, got "
+                f"{self.make!r}. A named optimizer is given by its name."
+            )
         if self.make is None and self.name not in _TRANSFORMATIONS:
             raise unknown("optimizer", self.name, _TRANSFORMATIONS)
         for field in ("learning_rate", "weight_decay", "pull_to_start"):
             value = getattr(self, field)
-            if not isinstance(value, (int, float)) or not value >= 0:
+            if value < 0:
                 raise InputError(f"{field} must be at least 0, got {value!r}.")
         if not 0 <= self.momentum < 1:
             raise InputError(f"momentum must be in [0, 1), got {self.momentum}.")

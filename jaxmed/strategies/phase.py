@@ -11,12 +11,13 @@ from functools import partial
 
 import optax
 
+from jaxmed.annotations import check_fields
 from jaxmed.errors import InputError
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.normalization import norm_paths
 from jaxmed.models.parameters import split
 from jaxmed.strategies.optimizer import Optimizer
-from jaxmed.strategies.schedule import Schedule
+from jaxmed.strategies.schedule import Schedule, as_schedule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,15 +26,28 @@ class Group:
 
     Attributes:
         name: what tables and history columns call it.
-        patterns: paths such as "backbone.layer4" or "backbone.*.bn1". A pattern
-            takes the parameter of that path and every parameter below it; `*` stands
-            for any run of characters.
+        patterns: paths such as "backbone.layer4" or "backbone.*.bn1", at least one. A
+            pattern takes the parameter of that path and every parameter below it; `*`
+            stands for any run of characters.
         optimizer: how these parameters are trained.
     """
 
     name: str
     patterns: tuple[str, ...]
     optimizer: Optimizer
+
+    def __post_init__(self) -> None:
+        check_fields(self, f"Group {self.name!r}")
+        if not self.patterns:
+            raise InputError(
+                f"Group {self.name!r} has no patterns, so it trains nothing. Name "
+                'parameters, such as "head", or leave the group out.'
+            )
+        if not isinstance(self.optimizer, Optimizer):
+            raise InputError(
+                f"Group {self.name!r}: optimizer must be an Optimizer, such as "
+                f"Optimizer(learning_rate=1e-3), got {self.optimizer!r}."
+            )
 
     def takes(self, path: str) -> bool:
         """Says whether the parameter at `path` belongs to this group."""
@@ -52,17 +66,19 @@ class Phase:
     Attributes:
         name: what tables and plots call it.
         epochs: passes over the training images, at least 1.
-        groups: what is trained; everything else is frozen, BatchNorm statistics
-            included. A BatchNorm layer uses and updates batch statistics where its
-            own parameters are trained. Dropout and stochastic depth act in the whole
-            backbone as soon as some of it is trained.
+        groups: what is trained, at least one, of different names; everything else is
+            frozen, BatchNorm statistics included. A BatchNorm layer uses and updates
+            batch statistics where its own parameters are trained. Dropout and
+            stochastic depth act in the whole backbone as soon as some of it is
+            trained.
         drifting: patterns of frozen BatchNorm layers that nevertheless use and update
             batch statistics. This is what PyTorch programs do that freeze parameters
             and then call `model.train()`; the frozen features change with it.
         still: patterns of trained BatchNorm layers that nevertheless use their
             running statistics and leave them alone; what PyTorch programs do that
             call `eval()` on these layers.
-        schedule: of every group's learning rate.
+        schedule: of every group's learning rate; a name or a table will do, see
+            `as_schedule`.
         clip_norm: above 0; gradients of the trained parameters together are scaled
             down to this norm, as by torch's `clip_grad_norm_`. None: they are not.
         patience: stop the phase early after so many epochs, at least 1, in which the
@@ -72,7 +88,8 @@ class Phase:
             error if a parameter is neither in a group nor among them, or in both.
 
     Raises:
-        InputError: a number out of its range.
+        InputError: a value of another type, a number out of its range, no groups, or
+            two of one name.
     """
 
     name: str
@@ -87,6 +104,9 @@ class Phase:
     frozen: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "schedule", as_schedule(self.schedule))
+        check_fields(self, f"Phase {self.name!r}")
+        self._check_groups()
         for field, good, expected in (
             ("epochs", self.epochs >= 1, "at least 1"),
             ("clip_norm", self.clip_norm is None or self.clip_norm > 0, "above 0"),
@@ -97,6 +117,25 @@ class Phase:
                     f"Phase {self.name!r}: {field} must be {expected}, "
                     f"got {getattr(self, field)}."
                 )
+
+    def _check_groups(self) -> None:
+        for group in self.groups:
+            if not isinstance(group, Group):
+                raise InputError(
+                    f"Phase {self.name!r}: groups must be a list of Group, got "
+                    f"{group!r}."
+                )
+        if not self.groups:
+            raise InputError(
+                f"Phase {self.name!r} has no groups, so it trains nothing. Give it at "
+                "least one Group, or leave the phase out."
+            )
+        names = [group.name for group in self.groups]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise InputError(
+                f"Phase {self.name!r} has several groups of the name {twice[0]!r}. "
+                "Each needs a name of its own, which its optimizer is known by."
+            )
 
     def assign(self, paths: Iterable[str]) -> dict[str, str]:
         """Finds the group of every trained parameter.
@@ -165,6 +204,22 @@ class Phase:
             return path in live or any(matches(p, path) for p in self.drifting)
 
         return frozenset(path for path in every if uses_batches(path))
+
+    def freezes_stem(self, model: Classifier) -> bool:
+        """Tells whether the first stage keeps its kernels, or its BatchNorm statistics.
+
+        Then the stages after it get what the weights at the start make of an image.
+        """
+        params = split(model).params
+        trained, live = self.assign(params), self.training_norms(model)
+        patterns = next(iter(model.stages.values()))
+
+        def inside(paths: Iterable[str]) -> list[str]:
+            return [p for p in paths if any(matches(own, p) for own in patterns)]
+
+        kernels = [path for path in inside(params) if path.endswith(".kernel")]
+        norms = inside(norm_paths(model))
+        return not trained.keys() >= set(kernels) or not live >= set(norms)
 
     def transformation(
         self, trained: Iterable[str], steps_per_epoch: int = 1

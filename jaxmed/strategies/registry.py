@@ -19,9 +19,10 @@ from dataclasses import replace
 from importlib import metadata
 from typing import Any
 
+from jaxmed.annotations import expect
 from jaxmed.errors import InputError, unknown
 from jaxmed.models.classifier import Classifier
-from jaxmed.strategies.options import fits, read_options, spell
+from jaxmed.strategies.options import read_options
 from jaxmed.strategies.presets import (
     backbone_and_head,
     frozen,
@@ -160,11 +161,7 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
                 raise InputError(f"Strategy {name!r} has no options, got {option!r}.")
             raise unknown(f"option of strategy {name!r}", option, named)
         kind = named[option].annotation
-        if not fits(kind, value):
-            raise InputError(
-                f"Option {option!r} of strategy {name!r} must be {spell(kind)}, "
-                f"got {value!r}."
-            )
+        expect(kind, value, f"Option {option!r} of strategy {name!r}")
     for option, parameter in named.items():
         if parameter.default is parameter.empty and option not in options:
             raise InputError(f"Strategy {name!r} needs the option {option!r}.")

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from jaxmed.annotations import check_fields
 from jaxmed.errors import InputError
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.normalization import norm_paths
@@ -25,6 +26,13 @@ class Strategy:
     phases: tuple[Phase, ...]
 
     def __post_init__(self) -> None:
+        check_fields(self, f"Strategy {self.name!r}")
+        for phase in self.phases:
+            if not isinstance(phase, Phase):
+                raise InputError(
+                    f"Strategy {self.name!r}: phases must be a list of Phase, got "
+                    f"{phase!r}."
+                )
         names = [phase.name for phase in self.phases]
         if not names or len(set(names)) < len(names):
             raise InputError(

@@ -15,12 +15,13 @@ from jaxmed.strategies import Strategy, create_strategy
 from jaxmed.training.batches import check_sampling
 from jaxmed.training.cache_plan import CacheSettings
 from jaxmed.training.checkpoint import open_checkpoints
+from jaxmed.training.checks import check_batches, check_shapes, take_arguments
 from jaxmed.training.feed import check_feed
 from jaxmed.training.loop import Loop
 from jaxmed.training.mixing import NO_MIXING, Mixing
-from jaxmed.training.objective import CROSS_ENTROPY, Loss, is_single
+from jaxmed.training.objective import CROSS_ENTROPY, Loss
 from jaxmed.training.preprocessing import preprocessing_of
-from jaxmed.training.selection import SELECTORS, WATCHED
+from jaxmed.training.selection import SELECTORS, WATCHED, check_defined
 from jaxmed.training.sharding import Devices, data_mesh
 
 
@@ -49,16 +50,16 @@ def fit(
     batch_size: int = 32,
     seed: int = 0,
     select: str = "val_auroc",
-    loss: Loss = CROSS_ENTROPY,
-    augmentation: Augmentation = NO_AUGMENTATION,
+    loss: Loss | str = CROSS_ENTROPY,
+    augmentation: Augmentation | str = NO_AUGMENTATION,
     mixing: Mixing = NO_MIXING,
     sampling: str = "shuffle",
     accumulate: int = 1,
     ema: float = 0.0,
     feed: str = "auto",
     precision: str = "auto",
-    cache: CacheSettings = CacheSettings(),  # noqa: B008
-    checkpoints: Path | None = None,
+    cache: CacheSettings | str = CacheSettings(),  # noqa: B008
+    checkpoints: Path | str | None = None,
     checkpoint_steps: int = 1000,
     devices: Devices | None = None,
 ) -> FitResult:
@@ -73,14 +74,16 @@ def fit(
         preprocessing: uint8 images to network input; by default resized to
             `data.image_size` as `data.resizing` says, and normalised as
             `preprocessing_of` does.
-        batch_size: images the network sees at once, over all devices; at least 1.
+        batch_size: images the network sees at once, over all devices; at least 1. More
+            than there are count as all of them.
         seed: decides the order and draw of images, augmentation, mixing and dropout.
         select: what the best epoch has: the lowest "val_loss", or the highest of
             another of `jaxmed.training.selection.SELECTORS`. The earliest of equals
             is taken.
-        loss: what is minimised; "val_loss" is the same loss.
-        augmentation: what is done to training images, such as
-            `jaxmed.data.create_augmentation("xray")`; validation sees them as they are.
+        loss: what is minimized, or its name; "val_loss" is the same loss.
+        augmentation: what is done to training images, or the name of a preset, such as
+            "xray", see `jaxmed.data.create_augmentation`; validation sees them as they
+            are.
         mixing: mixup and cutmix; the accuracy on train images is then shared between
             the labels as the loss is.
         sampling: "shuffle", every train image once an epoch; or "balanced", as many,
@@ -88,7 +91,8 @@ def fit(
             Loss and accuracy on train images are then those of the drawn ones.
         accumulate: batches whose gradients make one optimiser step, at least 1.
         ema: the decay of a moving average of the weights, in [0, 1), which is then
-            what is validated, kept and used; 0 for none. See `StepPlan.ema`.
+            what is validated, kept and used; 0 for none. It grows to this in the
+            first steps of a phase, see `jaxmed.training.state.average_decay`.
         feed: where train images are while they are trained on, which changes no bit:
             "resident", on the devices; "stream", read ahead from the host's memory or
             from disk; "auto", on the devices if they take no more than a part of their
@@ -96,7 +100,8 @@ def fit(
         precision: "float32"; "bfloat16", which layers compute in while parameters,
             statistics and loss are float32, see `jaxmed.models.precision`; or "auto",
             which is bfloat16 where that is fast. The model keeps it.
-        cache: whether frozen stages are computed once in a phase, not in every epoch.
+        cache: whether frozen stages are computed once in a phase, not in every epoch;
+            or its mode, such as "off".
         checkpoints: a folder to save every epoch in. If it holds some of the same
             training, that is gone on with, and ends as if it had not been stopped.
         checkpoint_steps: optimiser steps after which an epoch is saved that is not
@@ -105,10 +110,18 @@ def fit(
 
     Raises:
         InputError: an argument out of its range, another number of classes than the
-            model's, a strategy that does not fit the model, checkpoints of another
-            training, damaged or that cannot be written, or a loss that became infinite
-            or not a number.
+            model's, a strategy that does not fit the model, images too small for it,
+            a metric to choose by that the validation split does not define, a batch
+            of one value per channel for BatchNorm, checkpoints of another training,
+            damaged or that cannot be written, or a loss that became infinite or not a
+            number.
     """
+    taken = take_arguments(
+        model=model, data=data, preprocessing=preprocessing, batch_size=batch_size,
+        seed=seed, select=select, loss=loss, augmentation=augmentation, mixing=mixing,
+        sampling=sampling, accumulate=accumulate, ema=ema, feed=feed,
+        precision=precision, cache=cache, checkpoint_steps=checkpoint_steps,
+    )  # fmt: skip
     if select not in SELECTORS:
         raise unknown("way to choose the best epoch", select, SELECTORS)
     if not 0 <= ema < 1:
@@ -117,22 +130,28 @@ def fit(
         raise InputError(
             f"checkpoint_steps must be at least 0, got {checkpoint_steps}."
         )
-    check_batches(model, data, batch_size, accumulate)
+    batch_size, accumulate = check_batches(model, data, batch_size, accumulate)
     check_sampling(sampling, data.task)
     check_feed(feed)
     mesh = data_mesh(devices)
     set_precision(model, resolve_precision(precision, mesh.devices.flat[0]))
     strategy = as_strategy(strategy, model)
     _check_watched(strategy)
-    with open_checkpoints(checkpoints) if checkpoints else nullcontext() as saved:
+    check_defined(data, strategy, select)
+    preprocessing = preprocessing or preprocessing_of(
+        model, data.image_size, data.resizing
+    )
+    check_shapes(
+        model, strategy, preprocessing, images=len(data.train), batch_size=batch_size
+    )
+    with open_checkpoints(Path(checkpoints)) if checkpoints else nullcontext() as saved:
         loop = Loop(
             model=model,
             data=data,
             strategy=strategy,
-            preprocessing=preprocessing
-            or preprocessing_of(model, data.image_size, data.resizing),
-            loss=loss,
-            augmentation=augmentation,
+            preprocessing=preprocessing,
+            loss=taken.loss,
+            augmentation=taken.augmentation,
             mixing=mixing,
             sampling=sampling,
             batch_size=batch_size,
@@ -144,7 +163,7 @@ def fit(
             saved=saved,
             checkpoint_steps=checkpoint_steps,
             mesh=mesh,
-            cache=cache,
+            cache=taken.cache,
         )
         loop.run()
     done = loop.journal
@@ -157,34 +176,22 @@ def as_strategy(
     """Makes a strategy of what `fit` takes, and checks that it fits the model.
 
     Raises:
-        InputError: there is none of that name, or it does not fit.
+        InputError: there is none of that name, it is something else, or it does not
+            fit.
     """
+    given = strategy
     if isinstance(strategy, str):
         strategy = create_strategy(strategy, model)
-    elif not isinstance(strategy, Strategy):
+    elif callable(strategy):
         strategy = strategy(model)
+    if not isinstance(strategy, Strategy):
+        returned = f"which returned {strategy!r}" if strategy is not given else ""
+        raise InputError(
+            "strategy must be a name, a jaxmed.strategies.Strategy or a function of "
+            f"the model that returns one, got {given!r}{returned and ', ' + returned}."
+        )
     strategy.summary(model)
     return strategy
-
-
-def check_batches(
-    model: Classifier, data: Dataset, batch_size: int, accumulate: int
-) -> None:
-    """Checks that batches of so many images of `data` can be trained on.
-
-    Raises:
-        InputError: a number below 1, or another number of classes than the model's.
-    """
-    for name, number in (("batch_size", batch_size), ("accumulate", accumulate)):
-        if number < 1:
-            raise InputError(f"{name} must be at least 1, got {number}.")
-    logits, classes = model.head.out.out_features, len(data.class_names)
-    if logits != classes and not is_single(logits, data.task):
-        single = ", or with 1 for a single logit" if data.task == "binary" else ""
-        raise InputError(
-            f"{data.source} has {classes} classes, and the model {logits} logits. "
-            f"Build it with num_classes={classes}{single}."
-        )
 
 
 def _check_watched(strategy: Strategy) -> None:

@@ -1,7 +1,8 @@
 """How far a training is: the finished epochs, the best weights, the checkpoints."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from jaxmed.errors import InputError
@@ -9,8 +10,9 @@ from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import Arrays, load
 from jaxmed.strategies import Phase, Strategy
 from jaxmed.training.checkpoint import Checkpoints
-from jaxmed.training.recovery import Position
-from jaxmed.training.selection import best_row, check_history, check_order, is_over
+from jaxmed.training.identity import check_identity, flatten
+from jaxmed.training.recovery import Position, positions_in, read_progress
+from jaxmed.training.selection import best_row, is_over
 from jaxmed.training.sharding import to_host
 from jaxmed.training.state import TrainState, beside_weights, restore
 
@@ -22,20 +24,23 @@ class Journal:
     Attributes:
         strategy: that is carried out.
         select: the column that chooses the best epoch.
-        order: what decides which images a step sees, by the arguments' names.
+        identify: describes what decides the result, see `jaxmed.training.identity`.
         saved: the checkpoints, None without.
         history: a dict per finished epoch, with the columns of history.csv.
+        phase: the number of the phase at work, from 0.
         done: optimiser steps of the next epoch that a stopped run has done.
         seconds: that they took.
     """
 
     strategy: Strategy
     select: str
-    order: Mapping[str, int | str]
+    identify: Callable[[], dict[str, Any]]
     saved: Checkpoints | None
     history: list[dict] = field(default_factory=list)
+    phase: int = 0
     done: int = 0
     seconds: float = 0.0
+    _identity: dict[str, Any] = field(default_factory=dict)
     # Weights of the best epochs, of all and of the phase, by epoch.
     _kept: dict[int, Arrays] = field(default_factory=dict)
 
@@ -69,24 +74,15 @@ class Journal:
         Raises:
             InputError: the checkpoints are of another training, or all damaged.
         """
-        found = self.saved.load_progress() if self.saved else None
-        if self.saved is None or found is None:
+        if self.saved is None:
             return
-        self.history, chosen_by = found["history"], found["select"]
-        if chosen_by != self.select:
-            raise InputError(
-                f"The checkpoints chose the best epoch by {chosen_by}, not by "
-                f"{self.select}. Use another folder, or {chosen_by}."
-            )
-        check_history(self.strategy, self.history, self.select)
-        try:
-            load(model, self.saved.load_weights())
-        except ValueError as error:
-            raise InputError(
-                f"The checkpoints are not of {model.architecture} with this head. "
-                f"{error}"
-            ) from error
-        check_order(found["order"], self.order)
+        self._identity = self.identify()
+        found = self.saved.load_progress()
+        if found is None:
+            return
+        check_progress(found, self._identity, self.strategy, self.saved.folder)
+        self.history = found["history"]
+        load(model, self.saved.load_weights())
         for epoch in self._best_epochs():
             self._kept[epoch] = self.saved.load_weights(epoch)
         assert self.saved.latest, "there is progress"
@@ -129,9 +125,10 @@ class Journal:
             return
         progress: dict[str, Any] = {
             "history": self.history,
-            "select": self.select,
             "best": self.best if self.history else None,
-            "order": dict(self.order),
+            "identity": self._identity,
+            "phase": self.phase,
+            "within": done > 0,
             "seconds": seconds,
         }
         self.saved.save(
@@ -148,3 +145,48 @@ class Journal:
             return set()
         phase = [r for r in self.history if r["phase"] == self.history[-1]["phase"]]
         return {best_row(rows, self.select)["epoch"] for rows in (self.history, phase)}
+
+
+def check_extension(folder: Path, strategy: Strategy) -> None:
+    """Checks that a finished training can go on with a strategy of more epochs.
+
+    Args:
+        folder: its checkpoints.
+        strategy: what it is to carry out, all else being as it was.
+
+    Raises:
+        InputError: there are no checkpoints, or another strategy's.
+    """
+    positions = positions_in(folder) if folder.is_dir() else []
+    if not positions:
+        raise InputError(f"There is no checkpoint in {folder} to go on from.")
+    found = read_progress(folder, positions[-1])
+    phases = [flatten(phase) for phase in strategy.phases]
+    check_progress(found, found["identity"] | {"phases": phases}, strategy, folder)
+
+
+def check_progress(
+    found: dict[str, Any], identity: dict[str, Any], strategy: Strategy, where: Path
+) -> None:
+    """Checks that a training may go on from what a checkpoint says of its own.
+
+    Args:
+        found: the progress in the checkpoint.
+        identity: of the training that is to go on.
+        strategy: its strategy.
+        where: the checkpoints.
+
+    Raises:
+        InputError: it would come to another state by itself.
+    """
+    then, number = found["identity"], found["phase"]
+    name = then["phases"][number]["name"]
+    rows = [row for row in found["history"] if row["phase"] == name]
+    check_identity(
+        then,
+        identity,
+        strategy,
+        begun=number + 1,
+        epochs=len(rows) + (1 if found["within"] else 0),
+        where=where,
+    )

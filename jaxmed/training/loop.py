@@ -2,6 +2,7 @@
 
 import functools
 import math
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from jaxmed.data.preprocess import Preprocessing
 from jaxmed.interrupts import postponed
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import Arrays, load
+from jaxmed.models.precision import precision_of
 from jaxmed.progress import Advance, progress
 from jaxmed.strategies import Phase, Strategy
 from jaxmed.training.batches import draw_epoch
@@ -31,6 +33,7 @@ from jaxmed.training.divergence import (
 )
 from jaxmed.training.epoch import train_epoch
 from jaxmed.training.feed import Feed, create_feed
+from jaxmed.training.identity import identify
 from jaxmed.training.inputs import Inputs
 from jaxmed.training.interim import Interim, stop_if_asked
 from jaxmed.training.journal import Journal
@@ -42,11 +45,7 @@ from jaxmed.training.predict import (
     eval_parts,
     evaluation_batch,
 )
-from jaxmed.training.selection import (
-    check_defined,
-    plateau_factor,
-    validation_scores,
-)
+from jaxmed.training.selection import plateau_factor, validation_scores
 from jaxmed.training.sharding import replicate, to_host
 from jaxmed.training.state import (
     Frozen,
@@ -54,6 +53,7 @@ from jaxmed.training.state import (
     TrainState,
     all_weights,
     begin_phase,
+    describe_average,
 )
 
 
@@ -88,16 +88,21 @@ class Loop:
         self.journal = Journal(
             strategy=self.strategy,
             select=self.select,
-            order={
-                "seed": self.seed,
-                "sampling": self.sampling,
-                "batch_size": self.batch_size,
-                "accumulate": self.accumulate,
-                "images": len(self.data.train),
-            },
+            identify=self._identify,
             saved=self.saved,
         )
         self._shared: Feed | None = None
+
+    def _identify(self) -> dict[str, Any]:
+        """Describes all that decides the result; what does not is not in it."""
+        names = (
+            "preprocessing", "loss", "augmentation", "mixing", "sampling",
+            "batch_size", "accumulate", "ema", "seed", "select",
+        )  # fmt: skip
+        settings = {name: getattr(self, name) for name in names}
+        settings["cache"] = {"mode": self.cache.mode, "views": self.cache.views}
+        settings["precision"] = precision_of(self.model)
+        return identify(self.model, self.data, self.strategy, settings)
 
     def run(self) -> None:
         """Trains to the end; the model is left with the best epoch's weights."""
@@ -162,11 +167,15 @@ class Loop:
 
     def _run_phase(self, number: int, phase: Phase) -> None:
         """Runs what is left of a phase."""
+        self.journal.phase = number
         started = time.perf_counter()
         inputs = self._inputs(phase)
         feed = self._feed_of(inputs)
         spent = time.perf_counter() - started
         plan = self._plan(phase, inputs.entry)
+        steps = phase.epochs * plan.steps_per_epoch
+        if hosts.is_first() and (said := describe_average(self.ema, steps)):
+            print(f"{phase.name}: {said}", file=sys.stderr, flush=True)
         definition, state, frozen = begin_phase(self.model, plan)
         state = self.journal.restore(phase, state)
         state, frozen = replicate(state, self.mesh), replicate(frozen, self.mesh)
@@ -207,7 +216,6 @@ class Loop:
             # Rounding may differ between machines, and what is decided by it must not.
             row = hosts.by_first(lambda row=row: row)
             spent = 0.0
-            check_defined(phase, row, self.select)
             self.journal.enter(row, weights, state)
             stop_if_asked(self.saved)
         if phase.restore_best:

@@ -25,8 +25,9 @@ from jaxmed.models.precision import resolve_precision, set_precision
 from jaxmed.progress import progress
 from jaxmed.strategies import Phase, Schedule, Strategy
 from jaxmed.training.batches import check_sampling, draw_epoch
+from jaxmed.training.checks import check_batches, check_shapes, take_arguments
 from jaxmed.training.feed import Feed, check_feed, create_feed
-from jaxmed.training.fit import as_strategy, check_batches
+from jaxmed.training.fit import as_strategy
 from jaxmed.training.mixing import NO_MIXING, Mixing
 from jaxmed.training.objective import CROSS_ENTROPY, Loss
 from jaxmed.training.preprocessing import preprocessing_of
@@ -80,8 +81,8 @@ def find_learning_rates(
     preprocessing: Preprocessing | None = None,
     batch_size: int = 32,
     seed: int = 0,
-    loss: Loss = CROSS_ENTROPY,
-    augmentation: Augmentation = NO_AUGMENTATION,
+    loss: Loss | str = CROSS_ENTROPY,
+    augmentation: Augmentation | str = NO_AUGMENTATION,
     mixing: Mixing = NO_MIXING,
     sampling: str = "shuffle",
     accumulate: int = 1,
@@ -115,13 +116,18 @@ def find_learning_rates(
         InputError: an argument out of its range, one that `fit` would refuse, a phase
             whose rates are all 0, or a loss that is not finite before the first step.
     """
+    taken = take_arguments(
+        model=model, data=data, preprocessing=preprocessing, batch_size=batch_size,
+        seed=seed, loss=loss, augmentation=augmentation, mixing=mixing,
+        sampling=sampling, accumulate=accumulate, feed=feed, precision=precision,
+    )  # fmt: skip
     if steps < FEWEST_STEPS:
         raise InputError(f"steps must be at least {FEWEST_STEPS}, got {steps}.")
     if not 0 < low < high < math.inf:
         raise InputError(
             f"The rates must rise from low to high, above 0; got {low:g} and {high:g}."
         )
-    check_batches(model, data, batch_size, accumulate)
+    batch_size, accumulate = check_batches(model, data, batch_size, accumulate)
     check_sampling(sampling, data.task)
     check_feed(feed)
     # A copy, because a phase puts BatchNorm layers in its modes.
@@ -129,6 +135,13 @@ def find_learning_rates(
     mesh, rates = data_mesh(devices), np.geomspace(low, high, steps)
     set_precision(model, resolve_precision(precision, mesh.devices.flat[0]))
     strategy = as_strategy(strategy, model)
+    preprocessing = preprocessing or preprocessing_of(
+        model, data.image_size, data.resizing
+    )
+    # No batch is short: the epochs are cut as one.
+    check_shapes(
+        model, strategy, preprocessing, images=batch_size, batch_size=batch_size
+    )
     sweeps = [_sweeps(phase) for phase in strategy.phases]
     source = create_feed(
         feed,
@@ -146,11 +159,10 @@ def find_learning_rates(
     for number, phase in enumerate(strategy.phases):
         plan = StepPlan(
             phase=_with_rates_of_one(phase),
-            preprocessing=preprocessing
-            or preprocessing_of(model, data.image_size, data.resizing),
+            preprocessing=preprocessing,
             task=data.task,
-            loss=loss,
-            augmentation=augmentation,
+            loss=taken.loss,
+            augmentation=taken.augmentation,
             mixing=mixing,
             accumulate=accumulate,
         )

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxmed.data.dataset import Dataset
 from jaxmed.errors import InputError
 from jaxmed.evaluation.metrics import Decisions, decide
 from jaxmed.evaluation.predictions import Predictions
@@ -141,56 +142,54 @@ def is_over(phase: Phase, rows: Sequence[Row], select: str) -> bool:
     return impatient or len(rows) >= phase.epochs
 
 
-def check_history(strategy: Strategy, rows: Sequence[Row], select: str) -> None:
-    """Checks that a strategy can go on where a history ends.
+def check_defined(data: Dataset, strategy: Strategy, select: str) -> None:
+    """Checks that the val split has what chooses epochs and what a plateau watches.
+
+    Whether a metric is defined depends on labels alone, so it is known before anything
+    is trained.
+
+    Args:
+        data: whose val split.
+        strategy: whose plateaus.
+        select: one of `SELECTORS`.
 
     Raises:
-        InputError: the history's phases are not the strategy's first ones, each over
-            but the last.
+        InputError: the split does not define one of them.
     """
-    done: dict[str, list[Row]] = {}
-    for row in rows:
-        done.setdefault(row["phase"], []).append(row)
-    phases = strategy.phases[: len(done)]
-    same = [phase.name for phase in phases] == list(done)
-    if not same or not all(is_over(p, done[p.name], select) for p in phases[:-1]):
-        ran = ", ".join(f"{len(own)} in {name!r}" for name, own in done.items())
+    watched = [p.schedule.watch for p in strategy.phases if p.schedule.is_plateau]
+    shape = (len(data.val), len(data.class_names))
+    predictions = Predictions(
+        split="val",
+        ids=data.val.ids,
+        labels=data.val.labels,
+        probs=np.full(shape, 1 / shape[1]),
+        class_names=data.class_names,
+        task=data.task,
+    )
+    for column in dict.fromkeys((select, *watched)):
+        if validation_scores(predictions, column).get(column, 1.0) is not None:
+            continue
+        user = "select" if column == select else "the schedule of a plateau"
         raise InputError(
-            f"The checkpoints are not of the strategy {strategy.name!r}: their epochs "
-            f"are {ran}. Use another folder, or the strategy that they are of."
+            f"{column}, which {user} goes by, is not defined on the validation split: "
+            f"{_lacking(predictions)}. Go by val_loss or val_accuracy, or split the "
+            "images otherwise."
         )
 
 
-def check_order(then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Checks that a training sees its images in the order in which it began.
-
-    Args:
-        then, now: what decides the order, by the arguments' names.
-
-    Raises:
-        InputError: something differs.
-    """
-    for name, value in now.items():
-        if then[name] != value:
-            raise InputError(
-                f"The checkpoints are of a training with {name} {then[name]}, not "
-                f"{value}. Use another folder, or {then[name]}."
-            )
-
-
-def check_defined(phase: Phase, row: Row, select: str) -> None:
-    """Checks that an epoch has the metrics that are gone by.
-
-    Raises:
-        InputError: the validation split does not define one.
-    """
-    watch = [phase.schedule.watch] if phase.schedule.name == "plateau" else []
-    for column in (select, *watch):
-        if row[column] is None:
-            raise InputError(
-                f"{column} is not defined on the validation split, which lacks images "
-                "of some class or of all others. Go by val_loss in its place."
-            )
+def _lacking(predictions: Predictions) -> str:
+    """Says which classes have no image, or no other image, in a split."""
+    truth, known = predictions.truth, predictions.known
+    said = []
+    for words, there in (
+        ("no image of", (truth & known).any(axis=0)),
+        ("no image but of", (~truth & known).any(axis=0)),
+    ):
+        names = [n for n, is_there in zip(predictions.class_names, there, strict=True)
+                 if not is_there]  # fmt: skip
+        if names:
+            said.append(f"{words} {', '.join(names)}")
+    return f"it has {' and '.join(said)}"
 
 
 def plateau_factor(phase: Phase, rows: Sequence[Row]) -> float:

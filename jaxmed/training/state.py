@@ -1,5 +1,7 @@
 """What a training step works on: its plan and state, frozen weights and images."""
 
+import itertools
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -34,7 +36,8 @@ class StepPlan:
             them one by one.
         ema: the decay of an exponential moving average of the weights, in [0, 1); 0
             means none. With d it is d times itself plus 1 - d times the weights after
-            every step, statistics included, as timm's ModelEmaV2.
+            every step, statistics included, as timm's ModelEmaV2, and d grows to
+            `ema`, see `average_decay`.
         steps_per_epoch: optimiser steps, which schedules count by.
         entry: the stage that the step begins with, if what enters it is given in the
             images' place; see `jaxmed.training.inputs`. Preprocessing, augmentation
@@ -147,6 +150,44 @@ def begin_phase(model: Classifier, plan: StepPlan) -> tuple[Any, TrainState, Fro
         {path: array for path, array in stats.items() if path not in live_stats},
     )
     return definition, state, frozen
+
+
+def average_decay(ema: float, step: ArrayLike) -> Any:
+    """Returns the decay of the average of the weights at an optimizer step.
+
+    min(ema, (1 + step) / (10 + step)), the warm-up of TensorFlow's
+    `ExponentialMovingAverage`, which EfficientNet was trained with. Without it the
+    average of a short training is the weights it began with: after 100 steps of
+    0.9998, for 98 %.
+
+    Args:
+        ema: what it grows to.
+        step: counted from 0 since the phase began.
+    """
+    done = jnp.asarray(step, float)
+    return jnp.minimum(ema, (1 + done) / (10 + done))
+
+
+def describe_average(ema: float, steps: int) -> str:
+    """Says what a phase too short for its average ends with; nothing if it is not.
+
+    Args:
+        ema: see `StepPlan`.
+        steps: optimizer steps of the phase.
+    """
+    last = min(ema, steps / (9 + steps))
+    if last == ema:
+        return ""
+    decays = (min(ema, (1 + step) / (10 + step)) for step in range(steps))
+    # The smaller it is, the sooner it is below what a sentence shows.
+    start = math.prod(itertools.islice(decays, 20))
+    left = f", with {start:.0%} of what it began with" if start >= 0.01 else ""
+    reached = math.ceil((10 * ema - 1) / (1 - ema) - 1e-6) + 1
+    return (
+        f"The average of the weights warms up: after the {steps:,} steps its decay is "
+        f"{last:.3g}, so it is of about the last {1 / (1 - last):,.0f} steps{left}. "
+        f"ema {ema:g} is reached after {reached:,}."
+    )
 
 
 def all_weights(state: TrainState, frozen: Frozen) -> Arrays:

@@ -14,7 +14,7 @@ from jaxmed.data.augment import augment_stored
 from jaxmed.models.parameters import Arrays, merge, stats_of
 from jaxmed.training.objective import image_hits
 from jaxmed.training.sharding import over_rows, replicated
-from jaxmed.training.state import Batch, StepPlan, TrainState
+from jaxmed.training.state import Batch, StepPlan, TrainState, average_decay
 
 TrainStep = Callable[..., TrainState]
 
@@ -56,6 +56,7 @@ def make_train_step(definition: Any, plan: StepPlan) -> TrainStep:
             scale,
             updates,
         )
+        decay = average_decay(plan.ema, state.step)
         params = cast(Arrays, optax.apply_updates(state.params, updates))
         return TrainState(
             params=params,
@@ -64,7 +65,7 @@ def make_train_step(definition: Any, plan: StepPlan) -> TrainStep:
             step=state.step + 1,
             totals=_add_totals(state, summed, (params, stats)),
             average={
-                path: plan.ema * average + (1 - plan.ema) * (params | stats)[path]
+                path: decay * average + (1 - decay) * (params | stats)[path]
                 for path, average in state.average.items()
             },
         )

@@ -188,7 +188,7 @@ def test_bad_input_is_a_sentence_and_leaves_nothing(weights, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("channels", "grey", "sentence"),
+    ("channels", "stem", "sentence"),
     [
         (1, "mean", "takes 1 channels: the mean over RGB."),
         (1, "sum", "takes 1 channels: the sum over RGB."),
@@ -196,16 +196,16 @@ def test_bad_input_is_a_sentence_and_leaves_nothing(weights, tmp_path):
     ],
 )
 def test_the_stem_is_adapted_and_nothing_else(
-    weights, tmp_path, channels, grey, sentence
+    weights, tmp_path, channels, stem, sentence
 ):
     path, state_dict = weights
     model = create_model("resnet18", num_classes=2, in_channels=channels)
-    started = initialize(model, f"file:{path}", cache=tmp_path, grey=grey)
+    started = initialize(model, f"file:{path}", cache=tmp_path, stem=stem)
     ours = to_torch(model)["conv1.weight"]
-    stem = state_dict["conv1.weight"]
-    expected = stem.mean(1, keepdim=True) * 3 / channels
-    if (channels, grey) == (1, "mean"):
-        expected = stem.mean(1, keepdim=True)
+    rgb = state_dict["conv1.weight"]
+    expected = rgb.mean(1, keepdim=True) * 3 / channels
+    if (channels, stem) == (1, "mean"):
+        expected = rgb.mean(1, keepdim=True)
     assert ours.shape == (64, channels, 7, 7)
     assert torch.allclose(ours, expected.expand_as(ours), rtol=1e-5, atol=1e-7)
     rest = {n: t for n, t in state_dict.items() if n != "conv1.weight"}
@@ -217,10 +217,10 @@ def test_the_stem_is_adapted_and_nothing_else(
     assert _backbone_is(rgb, state_dict)
 
 
-def test_an_unknown_grey_stem_is_a_sentence(tmp_path):
+def test_an_unknown_stem_is_a_sentence(tmp_path):
     model = create_model("resnet18", num_classes=2)
-    with pytest.raises(InputError, match="Unknown stem for grey images 'men'"):
-        initialize(model, "imagenet", cache=tmp_path, grey="men")
+    with pytest.raises(InputError, match="Unknown stem for one channel 'men'"):
+        initialize(model, "imagenet", cache=tmp_path, stem="men")
 
 
 def test_a_vgg_with_average_pooling_leaves_torchvisions_classifier_out(

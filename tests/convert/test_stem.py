@@ -13,9 +13,9 @@ from jaxmed_convert.stem import adapt_stem
 
 RNG = np.random.default_rng(0)
 KERNEL = RNG.standard_normal((3, 3, 3, 8), np.float32)
-GREY = torch.from_numpy(RNG.standard_normal((2, 1, 9, 9), np.float32))
-# What the RGB network makes of a grey image.
-RGB = conv2d(GREY.expand(-1, 3, -1, -1), torch.from_numpy(KERNEL).permute(3, 2, 0, 1))
+GRAY = torch.from_numpy(RNG.standard_normal((2, 1, 9, 9), np.float32))
+# What the RGB network makes of a gray image.
+RGB = conv2d(GRAY.expand(-1, 3, -1, -1), torch.from_numpy(KERNEL).permute(3, 2, 0, 1))
 
 
 def _response(channels: int, **options) -> torch.Tensor:
@@ -23,24 +23,25 @@ def _response(channels: int, **options) -> torch.Tensor:
     assert kernel.dtype == np.float32
     assert kernel.shape == (3, 3, channels, 8)
     weight = torch.from_numpy(kernel).permute(3, 2, 0, 1)
-    return conv2d(GREY.expand(-1, channels, -1, -1), weight)
+    return conv2d(GRAY.expand(-1, channels, -1, -1), weight)
 
 
 def test_the_mean_is_torchs_and_gives_a_third():
     expected = torch.from_numpy(KERNEL).permute(3, 2, 0, 1).mean(1, keepdim=True)
-    ours = torch.from_numpy(adapt_stem(KERNEL, 1)).permute(3, 2, 0, 1)
+    ours = torch.from_numpy(adapt_stem(KERNEL, 1, stem="mean")).permute(3, 2, 0, 1)
     torch.testing.assert_close(ours, expected)
-    torch.testing.assert_close(_response(1), RGB / 3)
+    torch.testing.assert_close(_response(1, stem="mean"), RGB / 3)
 
 
-def test_the_sum_keeps_the_answer_to_a_grey_image():
-    torch.testing.assert_close(_response(1, grey="sum"), RGB)
+def test_the_sum_which_is_the_default_keeps_the_answer_to_a_gray_image():
+    torch.testing.assert_close(_response(1, stem="sum"), RGB)
+    torch.testing.assert_close(_response(1), RGB)
 
 
 @pytest.mark.parametrize("channels", [2, 3, 4, 7])
-@pytest.mark.parametrize("grey", ["mean", "sum"])
-def test_other_numbers_of_channels_keep_it_too(channels, grey):
-    torch.testing.assert_close(_response(channels, grey=grey), RGB)
+@pytest.mark.parametrize("stem", ["mean", "sum"])
+def test_other_numbers_of_channels_keep_it_too(channels, stem):
+    torch.testing.assert_close(_response(channels, stem=stem), RGB)
 
 
 def test_rgb_is_left_alone():

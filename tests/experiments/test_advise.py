@@ -10,8 +10,11 @@ from safetensors.torch import save_file
 from jaxmed.errors import InputError
 from jaxmed.experiments.__main__ import main
 from jaxmed.experiments.advise import weigh_classes
-from jaxmed.experiments.arms import check_arm, check_selection
+from jaxmed.experiments.arms import check_arm, prepare_arm
 from jaxmed.experiments.recipes import load_recipe
+from jaxmed.models.zoo import create_model
+from jaxmed.strategies import create_strategy
+from jaxmed.training.selection import check_defined
 
 RECIPE = """
 [data]
@@ -192,12 +195,13 @@ def test_auroc_needs_known_labels_of_both_kinds_to_choose(tmp_path, recipe, know
         labels[:, 1] = np.where(labels[:, 1] == known, known, -1)
     draw(tmp_path, labels)
     data = load_dataset(f"npz:{tmp_path / 'data.npz'}")
-    config = load_recipe(recipe).arms["scratch"]
+    strategy = create_strategy("frozen", create_model("resnet18", num_classes=2))
     if known is None:
-        check_selection(config, data)
+        check_defined(data, strategy, "val_auroc")
     else:
-        with pytest.raises(InputError, match=r"not so for 1\. Use val_loss"):
-            check_selection(config, data)
+        which = "but of 1" if known else "of 1"
+        with pytest.raises(InputError, match=rf"has no image {which}\. Go by val_loss"):
+            check_defined(data, strategy, "val_auroc")
 
 
 def test_the_balance_of_a_set_with_several_labels(tmp_path):
@@ -227,4 +231,6 @@ def test_a_class_that_validation_lacks_does_not_choose_by_auroc(advised, tmp_pat
     from jaxmed.data import load_dataset
 
     config = load_recipe(path).arms["advised"]
-    check_selection(config, load_dataset(config.data.source))
+    data = load_dataset(config.data.source, image_size=config.data.image_size)
+    prepared = prepare_arm(config, data, seed=0, out=tmp_path)
+    check_defined(data, prepared.strategy, config.train.select)

@@ -164,7 +164,7 @@ def test_a_rate_of_zero_moves_nothing(draw, train, name, schedule):
     ("options", "message"),
     [
         ({"name": "adamm"}, "Unknown optimizer 'adamm'. Did you mean 'adam'"),
-        ({"learning_rate": "fast"}, "learning_rate must be at least 0, got 'fast'"),
+        ({"learning_rate": "fast"}, "learning_rate must be a number, got 'fast'"),
         ({"pull_to_start": -1}, "pull_to_start must be at least 0, got -1"),
         ({"name": "sgd", "momentum": 1}, r"momentum must be in \[0, 1\), got 1"),
         ({"name": "sgd", "nesterov": True}, "nesterov needs a momentum above 0"),

@@ -7,7 +7,8 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from jaxmed.strategies.options import fits, read_options, spell
+from jaxmed.annotations import fits, spell
+from jaxmed.strategies.options import read_options
 
 YES = [
     (bool, True),

@@ -1,8 +1,10 @@
 """Groups, phases and presets."""
 
+import dataclasses
 import inspect
 import sys
 
+import numpy as np
 import pytest
 
 from jaxmed.errors import InputError
@@ -13,6 +15,7 @@ from jaxmed.strategies import (
     Group,
     Optimizer,
     Phase,
+    Schedule,
     Strategy,
     create_strategy,
     options_of,
@@ -83,7 +86,7 @@ def test_options_reach_the_optimizer(model):
         ("full", {"epochs": 0}, "epochs must be at least 1, got 0"),
         ("full", {"optimizer": "adamm"}, "Did you mean"),
         ("full", {"learning_rate": -1.0}, "learning_rate must be at least 0"),
-        ("full", {"weight_decay": float("nan")}, "weight_decay must be at least 0"),
+        ("full", {"weight_decay": float("nan")}, "must be a finite number"),
         ("no_such_module:f", {}, "No module named 'no_such_module'"),
         ("jaxmed.errors:f", {}, "has no function 'f'"),
     ],
@@ -97,7 +100,51 @@ def test_phases_have_different_names():
     with pytest.raises(InputError, match="different names"):
         Strategy(name="s", phases=())
     with pytest.raises(InputError, match="different names"):
-        Strategy(name="s", phases=(phase(), phase()))
+        Strategy(name="s", phases=(phase(group("a", "head")),) * 2)
+
+
+def test_lists_are_taken_for_tuples(model):
+    head = Group(name="h", patterns=["head"], optimizer=Optimizer(learning_rate=1e-3))
+    listed = Phase(name="p", epochs=np.int64(2), groups=[head], drifting=["backbone"])
+    strategy = Strategy(name="s", phases=[listed])
+    assert hash(strategy) == hash(dataclasses.replace(strategy))
+    assert (listed.groups, listed.drifting) == ((head,), ("backbone",))
+    assert type(listed.epochs) is int
+    assert strategy.summary(model)[0]["epochs"] == 2
+    assert Phase(name="p", epochs=1, groups=(head,), schedule="cosine").schedule == (
+        Schedule(name="cosine")
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda h: Phase(name="p", epochs=1, groups=()), "'p' has no groups"),
+        (lambda h: dataclasses.replace(h, patterns=()), "'h' has no patterns"),
+        (lambda h: dataclasses.replace(h, patterns="head"), "patterns must be a list"),
+        (lambda h: dataclasses.replace(h, patterns=(1,)), "each a text, got"),
+        (lambda h: dataclasses.replace(h, optimizer="adam"), "must be an Optimizer"),
+        (lambda h: Phase(name="p", epochs=1, groups=(h, h)), "groups of the name 'h'"),
+        (lambda h: Phase(name="p", epochs=1, groups=h), "groups must be a list"),
+        (lambda h: Phase(name="p", epochs=1, groups=("head",)), "a list of Group, got"),
+        (lambda h: Phase(name="p", epochs="2", groups=(h,)), "must be a whole number"),
+        (lambda h: Phase(name="p", epochs=1.5, groups=(h,)), "must be a whole number"),
+        (lambda h: Phase(name="p", epochs=10**30, groups=(h,)), "at most 2,147,"),
+        (lambda h: Phase(name="p", epochs=1, groups=(h,), clip_norm=np.inf), "finite"),
+        (lambda h: Phase(name=3, epochs=1, groups=(h,)), "name must be a text, got 3"),
+        (lambda h: Strategy(name="s", phases=(h,)), "a list of Phase, got Group"),
+        (lambda h: Strategy(name="s", phases=h), "phases must be a list, got Group"),
+        (lambda h: Optimizer(learning_rate=np.inf), "a finite number, got inf"),
+        (lambda h: Optimizer(learning_rate=10**400), "learning_rate must be a number"),
+        (lambda h: Optimizer(learning_rate=0.1, weight_decay=np.nan), "finite number"),
+        (lambda h: Optimizer(learning_rate=0.1, make="adam"), "must be a function"),
+        (lambda h: Optimizer(learning_rate=0.1, nesterov=1), "must be true or false"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_ones_own_strategy_is_a_sentence(make, message):
+    head = Group(name="h", patterns=("head",), optimizer=Optimizer(learning_rate=1e-3))
+    with pytest.raises(InputError, match=message):
+        make(head)
 
 
 def test_a_strategy_of_ones_own(model, tmp_path, monkeypatch):

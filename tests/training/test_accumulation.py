@@ -181,18 +181,20 @@ def test_accumulated_steps_are_torchs(wide, new_tiny, twin_of, data, loss, torch
     assert training.step._cache_size() == 1
 
 
-def test_an_average_is_its_recursion(wide, new_tiny, data):
-    """timm's ModelEmaV2: the average begins as the weights, statistics included."""
-    training = Training(widen(new_tiny()), data, ema=0.7)
+@pytest.mark.parametrize("ema", [0.7, 0.25])
+def test_an_average_is_its_recursion(wide, new_tiny, data, ema):
+    """timm's ModelEmaV2, whose decay warms up; 0.25 is reached after two steps."""
+    training = Training(widen(new_tiny()), data, ema=ema)
     plain = Training(widen(new_tiny()), data)
     expected = training.raw
     order = np.arange(40, dtype=np.int32)
-    for window in windows(order, BATCH):
+    for step, window in enumerate(windows(order, BATCH)):
         training.run([window])
         plain.run([window])
+        decay = min(ema, (1 + step) / (10 + step))
         for path, array in training.raw.items():
             np.testing.assert_array_equal(array, plain.raw[path])
-            expected[path] = 0.7 * expected[path] + 0.3 * array
+            expected[path] = decay * expected[path] + (1 - decay) * array
     assert training.state.step == 5
     validated = jax.device_get(all_weights(training.state, training.frozen))
     assert validated.keys() == expected.keys()

@@ -13,6 +13,7 @@ from jaxmed.training.batches import shuffled
 from jaxmed.training.checkpoint import load_best_weights, open_checkpoints
 from jaxmed.training.fit import fit
 from jaxmed.training.objective import Loss
+from jaxmed.training.state import average_decay, describe_average
 
 BATCH, RATE = 8, 0.3
 WEIGHTS = (0.3, 2.0, 1.1)
@@ -240,6 +241,44 @@ def test_a_phase_stops_after_its_patience_and_the_next_begins(
         assert 1 <= len(values) < phase.epochs
         # The best one is as far from the end as the patience, and not farther.
         assert values.index(choose(values)) == len(values) - 1 - phase.patience
+
+
+def test_an_average_of_few_steps_is_not_the_start_and_is_told(
+    new_tiny, quarters, capsys
+):
+    """With a decay of 0.9998 alone, 20 steps would leave 99.6 % of the start."""
+    strategy = Strategy(name="one", phases=(head_phase(5, rate=0.1),))
+    start, plain, model = snapshot(new_tiny()), new_tiny(), new_tiny()
+    fit(plain, quarters, strategy, batch_size=BATCH)
+    assert "average" not in capsys.readouterr().err
+    fit(model, quarters, strategy, batch_size=BATCH, ema=0.9998, select="val_loss")
+    said = capsys.readouterr().err
+    assert "head: The average of the weights warms up: after the 20 steps its" in said
+    assert "decay is 0.69, so it is of about the last 3 steps. ema 0.9998" in said
+    moved, whole = (
+        np.abs(snapshot(one)["head.out.kernel"] - start["head.out.kernel"]).mean()
+        for one in (model, plain)
+    )
+    assert moved > 0.5 * whole
+    fit(model, quarters, strategy, batch_size=BATCH, ema=0.5)
+    assert "average" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("ema", [0.1, 0.5, 0.9, 0.9998])
+@pytest.mark.parametrize("steps", [1, 2, 5, 80, 100])
+def test_what_is_told_of_an_average_is_what_it_is(ema, steps):
+    count = np.arange(steps + 100_000)
+    decays = np.minimum(ema, (1 + count) / (10 + count))
+    np.testing.assert_allclose(average_decay(ema, count), decays, rtol=1e-6)
+    said = describe_average(ema, steps)
+    assert bool(said) == (decays[steps - 1] < ema)
+    if said:
+        reached = int(said.split("reached after ")[1].rstrip(".").replace(",", ""))
+        assert decays[reached - 1] == pytest.approx(ema, rel=1e-12)
+        assert decays[reached - 2] < ema * (1 - 1e-9)
+        start = np.prod(decays[:steps])
+        assert ("of what it began" in said) == (start >= 0.01)
+        assert f"decay is {decays[steps - 1]:.3g}," in said
 
 
 def test_an_average_is_validated_and_kept_while_the_raw_weights_train(

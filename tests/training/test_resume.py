@@ -1,12 +1,13 @@
 """A training that was killed goes on, and ends as if it had not been."""
 
 import dataclasses
+import functools
 import os
-import shutil
 import signal
 
 import jax
 import numpy as np
+import optax
 import pytest
 
 from jaxmed.data import create_augmentation
@@ -14,6 +15,7 @@ from jaxmed.errors import InputError
 from jaxmed.interrupts import Interrupted, ask
 from jaxmed.models.parameters import split
 from jaxmed.strategies import Group, Optimizer, Phase, Schedule, Strategy
+from jaxmed.training.cache_plan import CacheSettings
 from jaxmed.training.checkpoint import Checkpoints
 from jaxmed.training.fit import fit
 from jaxmed.training.interim import Interim
@@ -203,34 +205,182 @@ def test_a_signal_saves_at_the_next_step_and_ends_the_training(
         np.testing.assert_array_equal(array, expected[path], err_msg=path)
 
 
+def turned(data, **changes):
+    """The data set with something of its train or val split changed."""
+    splits = {
+        name: dataclasses.replace(getattr(data, name), **change)
+        for name, change in changes.items()
+    }
+    return dataclasses.replace(data, **splits)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"ema": 0.0}, "other optimisers, or another ema"),
-        ({"select": "val_f1"}, "chose the best epoch by val_loss, not by val_f1"),
-        ({"batch_size": 5}, "of a training with batch_size 4, not 5. Use another"),
-        ({"seed": 4}, "of a training with seed 3, not 4"),
+        ({"ema": 0.0}, "ema was 0.6, and now is 0.0. Use another folder"),
+        ({"select": "val_f1"}, "select was 'val_loss', and now is 'val_f1'"),
+        ({"batch_size": 5}, "batch_size was 4, and now is 5"),
+        ({"accumulate": 1}, "accumulate was 2, and now is 1"),
+        ({"seed": 4}, "seed was 3, and now is 4"),
+        ({"sampling": "balanced"}, "sampling was 'shuffle'"),
+        (
+            {"loss": Loss(name="focal")},
+            r"loss.name was 'cross_entropy'.*loss.class_weights was",
+        ),
+        ({"mixing": Mixing(cutmix=0.4)}, "mixing.mixup was 0.4"),
+        ({"augmentation": create_augmentation("xray")}, "augmentation.crop"),
+        ({"precision": "bfloat16"}, "precision was 'float32'"),
+        ({"cache": CacheSettings(views=3)}, "cache.views was 0, and now is 3"),
     ],
 )
 def test_checkpoints_of_other_settings_are_refused(
-    new_tiny, quarters, uninterrupted, tmp_path, settings, message
+    new_tiny, quarters, uninterrupted, settings, message
 ):
-    folder = tmp_path / "checkpoints"
-    shutil.copytree(uninterrupted[2], folder)
-    longer = eventful()
-    phases = (longer.phases[0], dataclasses.replace(longer.phases[1], epochs=9))
-    strategy = dataclasses.replace(longer, phases=phases)
+    before = names(uninterrupted[2])
+    with pytest.raises(InputError, match=message):
+        fit(
+            new_tiny(head="dropout"), quarters, eventful(),
+            checkpoints=uninterrupted[2], **EVERYTHING | settings,
+        )  # fmt: skip
+    assert names(uninterrupted[2]) == before
+
+
+def test_checkpoints_of_other_images_labels_or_weights_are_refused(
+    new_tiny, quarters, uninterrupted
+):
+    images, labels = quarters.train.images.copy(), quarters.train.labels
+    images[-1, -1, -1, -1] ^= 1
+    val = quarters.val
+    other = new_tiny(head="dropout")
+    other.backbone.conv1.kernel[...] *= 1.001
+    hidden = new_tiny(head="hidden")
+    fewer = dataclasses.replace(quarters, train=quarters.train.take(np.arange(29)))
+    renamed = dataclasses.replace(quarters, class_names=("a", "b", "c"))
+    train = {"images": images}, {"labels": labels[::-1]}
+    vals = {"images": 255 - val.images}, {"labels": val.labels[::-1]}
+    for message, model, data in (
+        ("the training images are others", None, turned(quarters, train=train[0])),
+        ("the labels of the training", None, turned(quarters, train=train[1])),
+        ("the validation images", None, turned(quarters, val=vals[0])),
+        ("labels of the validation", None, turned(quarters, val=vals[1])),
+        ("train.number of images was 30", None, fewer),
+        ("class_names was", None, renamed),
+        ("starts from other weights", other, quarters),
+        ("model.head was 'dropout', and now is 'hidden'", hidden, quarters),
+    ):
+        with pytest.raises(InputError, match=message):
+            fit(
+                model or new_tiny(head="dropout"), data, eventful(),
+                checkpoints=uninterrupted[2], **EVERYTHING,
+            )  # fmt: skip
+    # The test split decides nothing, nor what its images are called.
+    test = dataclasses.replace(quarters.test, images=255 - quarters.test.images)
+    ids = tuple(f"renamed/{i}" for i in range(30))
+    same = dataclasses.replace(turned(quarters, train={"ids": ids}), test=test)
+    read = fit(
+        new_tiny(head="dropout"), same, eventful(),
+        checkpoints=uninterrupted[2], **EVERYTHING,
+    )  # fmt: skip
+    assert read.history == uninterrupted[1].history
+
+
+def changed(*, phase=1, groups=None, **settings):
+    """The eventful strategy with something of a phase changed."""
+    phases = list(eventful().phases)
+    if groups:
+        optimizer = dataclasses.replace(phases[phase].groups[0].optimizer, **groups)
+        first = dataclasses.replace(phases[phase].groups[0], optimizer=optimizer)
+        settings["groups"] = (first, *phases[phase].groups[1:])
+    phases[phase] = dataclasses.replace(phases[phase], **settings)
+    return Strategy(name="eventful", phases=tuple(phases))
+
+
+@pytest.mark.parametrize(
+    ("strategy", "message"),
+    [
+        ("frozen", r"in phase 'head' epochs was 9, and now is 5; .* and \d more"),
+        (
+            Strategy(name="eventful", phases=eventful().phases[:1]),
+            "the phases were 'head', 'all', and now there are fewer",
+        ),
+        (changed(groups={"learning_rate": 0.1}), r"low.optimizer.learning_rate"),
+        (changed(phase=0, groups={"weight_decay": 0.1}), "groups.head.opt"),
+        (changed(groups={"name": "lion"}), "optimizer.name was 'adam'"),
+        (changed(clip_norm=None), "clip_norm was 1.0, and now is not there"),
+        (changed(still=("backbone",)), "still was"),
+        (changed(patience=3), "patience was"),
+        (changed(restore_best=False), "restore_best was True, and now is False"),
+        (changed(schedule=Schedule(name="cosine")), "schedule.warmup_epochs was 1"),
+        (changed(epochs=9), "had 4 epochs, and now 9, and the rates of its cosine"),
+        (changed(phase=0, epochs=2), "in phase 'head' epochs was 9, and now is 2"),
+    ],
+)  # fmt: skip
+def test_checkpoints_of_another_strategy_are_refused(
+    new_tiny, quarters, uninterrupted, strategy, message
+):
     with pytest.raises(InputError, match=message):
         fit(
             new_tiny(head="dropout"), quarters, strategy,
-            checkpoints=folder, **EVERYTHING | settings,
+            checkpoints=uninterrupted[2], **EVERYTHING,
         )  # fmt: skip
 
 
-def test_checkpoints_of_another_strategy_are_refused(new_tiny, quarters, uninterrupted):
-    folder = uninterrupted[2]
-    with pytest.raises(InputError, match=r"not of the strategy 'frozen'.*4 in 'all'"):
+def one_phase(epochs, *, optimizer=None, **settings):
+    optimizer = optimizer or Optimizer(learning_rate=0.1)
+    groups = (Group(name="head", patterns=("head",), optimizer=optimizer),)
+    return Strategy(
+        name="one",
+        phases=(Phase(name="all", epochs=epochs, groups=groups, **settings),),
+    )
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [Schedule(), Schedule(name="step", every=2), Schedule(warmup_epochs=3)],
+    ids=["constant", "step", "warmup"],
+)
+def test_a_finished_training_is_trained_on_as_if_it_had_been_asked_for_at_once(
+    new_tiny, quarters, tmp_path, schedule
+):
+    options = {"batch_size": 8, "ema": 0.9, "select": "val_loss"}
+    whole, longer = new_tiny(), new_tiny()
+    expected = fit(whole, quarters, one_phase(5, schedule=schedule), **options)
+    fit(
+        new_tiny(), quarters, one_phase(2, schedule=schedule),
+        checkpoints=tmp_path, **options,
+    )  # fmt: skip
+    found = fit(
+        longer, quarters, one_phase(5, schedule=schedule),
+        checkpoints=tmp_path, **options,
+    )  # fmt: skip
+    assert without_timings(found.history) == without_timings(expected.history)
+    for path, array in snapshot(longer).items():
+        np.testing.assert_array_equal(array, snapshot(whole)[path], err_msg=path)
+    with pytest.raises(InputError, match="had 5 epochs, and now 4, of which 5 have"):
         fit(
-            new_tiny(head="dropout"), quarters, "frozen",
-            checkpoints=folder, **EVERYTHING,
+            new_tiny(), quarters, one_phase(4, schedule=schedule),
+            checkpoints=tmp_path, **options,
         )  # fmt: skip
+
+
+def own(momentum):
+    return lambda rate: optax.sgd(rate, momentum=momentum)
+
+
+def test_an_optimizer_of_ones_own_is_known_by_its_code(new_tiny, quarters, tmp_path):
+    def strategy(make):
+        return one_phase(
+            1, optimizer=Optimizer(name="own", learning_rate=0.1, make=make)
+        )
+
+    options = {"checkpoints": tmp_path, "batch_size": 8}
+    first = fit(new_tiny(), quarters, strategy(own(0.9)), **options)
+    same = fit(new_tiny(), quarters, strategy(own(0.9)), **options)
+    assert same.history == first.history
+    for other in (
+        own(0.5),
+        functools.partial(optax.sgd, momentum=0.9),
+        lambda rate: optax.sgd(rate, momentum=0.9, nesterov=True),
+    ):
+        with pytest.raises(InputError, match=r"optimizer.make was"):
+            fit(new_tiny(), quarters, strategy(other), **options)
