@@ -8,7 +8,7 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).parents[1]
 FLOORS = (
-    {"cache", "errors", "files", "hosts", "interrupts", "progress", "scale"},
+    {"cache", "errors", "files", "hosts", "interrupts", "locks", "progress", "scale"},
     {"data", "models", "evaluation"},
     {"strategies", "explain", "jaxmed_convert"},
     {"training", "report"},

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,14 +11,18 @@ from jaxmed.errors import InputError
 from jaxmed.experiments.arms import check_arm, check_selection, naming, prepare_arm
 from jaxmed.experiments.config import DataConfig, ExperimentConfig
 from jaxmed.experiments.folders import (
+    Work,
     check_folders,
+    describe_change,
     experiment_folder,
     is_finished,
     run_folder,
+    work_left,
 )
 from jaxmed.experiments.images import load_images, without_subset
 from jaxmed.experiments.recipes import Recipe
 from jaxmed.experiments.report import rebuild_report
+from jaxmed.experiments.results import reevaluate
 from jaxmed.experiments.runner import train_run
 from jaxmed.experiments.samples import write_samples
 from jaxmed.experiments.weights import RUN
@@ -73,15 +78,37 @@ def check_together(recipes: Sequence[Recipe], out: Path, datasets: Datasets) -> 
 
 
 def train_recipe(recipe: Recipe, out: Path, datasets: Datasets) -> None:
-    """Makes the runs of a recipe that was checked, but for finished ones."""
+    """Makes the runs of a recipe that was checked, but for finished ones.
+
+    Of a finished run whose [evaluate] or [explain] is another one now, that alone is
+    done again.
+    """
     for arm, seed in recipe.runs:
-        folder = run_folder(out, recipe, arm, seed)
-        if is_finished(folder):
-            print(f"Finished already, skipped: {folder}", flush=True)
-        else:
+        cell = recipe.only(arm, seed)
+        work, said = hosts.by_first(partial(_plan, cell, out))
+        print(said, end="", flush=True)
+        if work == "evaluation":
+            folder = run_folder(out, recipe, arm, seed)
+            hosts.by_first(partial(reevaluate, folder, cell))
+        elif work == "images":
             config = recipe.arms[arm].data
             data, whole = datasets[config], datasets[without_subset(config)]
             train_run(recipe, arm, seed, data, whole=whole, out=out)
+
+
+def _plan(recipe: Recipe, out: Path) -> tuple[Work, str]:
+    """Returns what the only run of a recipe needs, and the lines to say first."""
+    ((arm, seed),) = recipe.runs
+    folder, table = run_folder(out, recipe, arm, seed), recipe.table(arm, seed)
+    work = work_left(folder, table)
+    if work == "none":
+        return work, f"Finished already, skipped: {folder}\n"
+    if not is_finished(folder):
+        return work, ""
+    change = describe_change(folder, table)
+    if work == "evaluation":
+        return work, f"Trained already, only evaluated again: {folder}; {change}\n"
+    return work, f"Trained already, not trained again: {folder}; {change}\n"
 
 
 def write_report(recipe: Recipe, out: Path, datasets: Datasets) -> str:
@@ -97,9 +124,10 @@ def _describe(recipes: Sequence[Recipe], datasets: Datasets, out: Path) -> str:
     if not hosts.are_several():
         return ""
     runs = [
-        (recipe.table(arm, seed), is_finished(run_folder(out, recipe, arm, seed)))
+        (table, work_left(run_folder(out, recipe, arm, seed), table))
         for recipe in recipes
         for arm, seed in recipe.runs
+        for table in (recipe.table(arm, seed),)
     ]
     return repr((runs, [data.fingerprint for data in datasets.values()]))
 
@@ -123,7 +151,7 @@ def check_recipes(recipes: Sequence[Recipe], out: Path, datasets: Datasets) -> N
     Args:
         recipes: each after those it needs.
         out: the folder of all experiments.
-        datasets: those that unfinished runs need, and are not there yet, are added.
+        datasets: those that runs need, and are not there yet, are added.
 
     Raises:
         InputError: something the recipes name is not there or does not fit.
@@ -135,12 +163,17 @@ def check_recipes(recipes: Sequence[Recipe], out: Path, datasets: Datasets) -> N
             todo = [
                 seed
                 for seed in config.train.seeds
-                if not is_finished(run_folder(out, recipe, arm, seed))
+                if _needs_images(recipe, arm, seed, out)
             ]
             if todo:
                 with naming(arm):
                     _check_fit(config, datasets, planned, out)
             planned |= {run_folder(out, recipe, arm, seed): config for seed in todo}
+
+
+def _needs_images(recipe: Recipe, arm: str, seed: int, out: Path) -> bool:
+    folder = run_folder(out, recipe, arm, seed)
+    return work_left(folder, recipe.table(arm, seed)) == "images"
 
 
 def _check_fit(
