@@ -15,6 +15,7 @@ FLOORS = (
         "files",
         "hosts",
         "interrupts",
+        "locks",
         "progress",
         "scale",
     },

@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     fetch.set_defaults(command=_torchvision)
 
     file = commands.add_parser(
-        "file", help="convert a .pth, .pt, .ckpt or .safetensors file"
+        "file", help="convert a file of torch.save or of safetensors"
     )
     file.add_argument("name", metavar="arch", help="its architecture")
     file.add_argument("path", help="the file")

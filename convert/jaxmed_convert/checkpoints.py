@@ -1,31 +1,38 @@
 """Reading the files that PyTorch users keep weights in."""
 
-import argparse
 import hashlib
 import importlib.util
 import os
 import pickle
 import re
-import struct
 import warnings
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 from jaxmed.errors import InputError
+from jaxmed_convert.harmless import harmless_globals, rebuilt
 from jaxmed_convert.spellings import renamed
+from jaxmed_convert.unwrapping import unwrap
 
-SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
-# What training scripts keep a state dict under, the likeliest first.
-WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network")
-# How averages of weights over the steps of a training are called.
-AVERAGED = re.compile(r"(^|[._])(ema|avg|averaged?|swa)([._]|$)")
-# The first bytes of what torch.save writes: a zip archive, or before 1.6 a pickle.
-STARTS = (b"PK", b"\x80\x02")
-
-# Everything that torch.load was seen to raise on truncated and altered files.
-_DAMAGE = (RuntimeError, OSError, EOFError, LookupError, ValueError, struct.error)
+# How files begin: what torch.save writes, a zip archive, or before version 1.6 a pickle
+# of a number of its own.
+ZIP, LEGACY = b"PK", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+# What is none of torch's, and what to do.
+OTHERS = (
+    (b"\x89HDF", "is an HDF5 file, as Keras writes"),
+    (b"\x80", "is a pickle that torch.save did not write"),
+    (b"version https://git-lfs", "is a Git LFS pointer and not the file it stands for"),
+    (b"<", "is a page of HTML or XML, as a failed download leaves"),
+    (b"\x93NUMPY", "is an array of NumPy"),
+    (b"\x1f\x8b", "is compressed by gzip"),
+)
+SAVE = "Save the weights alone with torch.save(model.state_dict(), path)."
+# What torch says of an object that it will not build.
+REFUSED = re.compile(r"GLOBAL (\S+)|but got <(?:class|function) '?([\w.]+)|"
+                     r"unrecognized function (.+)")  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,22 +67,19 @@ def hash_file(path: Path) -> str:
 
 
 def check_file(path: Path) -> None:
-    """Raises an `InputError` if the file cannot be read or has another suffix."""
+    """Raises an `InputError` if there is no such file or it may not be read."""
     if not path.is_file():
         raise InputError(f"There is no weights file {path}.")
     if not os.access(path, os.R_OK):
         raise InputError(f"The weights file {path} may not be read by this user.")
-    if path.suffix not in SUFFIXES:
-        raise InputError(
-            f"The weights file {path} must end in one of {', '.join(SUFFIXES)}."
-        )
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
     """Reads a state dict, out of its wrapper and without old spellings.
 
-    All but a safetensors file is read without running code that may be in it. Prefixes
-    stay, and so do tensors of other modules: see `jaxmed_convert.selection`.
+    What a file is, its content tells and not its name. No code that may be in it is
+    run. Prefixes stay, and so do tensors of other modules: see
+    `jaxmed_convert.selection`.
 
     Args:
         path: a file that `torch.save` wrote, or a safetensors file.
@@ -84,8 +88,15 @@ def read_checkpoint(path: Path) -> Checkpoint:
         InputError: the file is missing, truncated, holds code, or is not a checkpoint.
     """
     check_file(path)
-    read = _read_safetensors if path.suffix == ".safetensors" else _read_torch
-    tensors, notes = _unwrap(path, read(path))
+    with path.open("rb") as file:
+        start = file.read(64)
+    if start[8:9] == b"{" or path.suffix.lower() == ".safetensors":
+        content = _read_safetensors(path)
+    elif start.startswith((ZIP, LEGACY)):
+        content = _read_torch(path)
+    else:
+        raise _other(path, start)
+    tensors, notes = unwrap(path, rebuilt(content))
     return Checkpoint(
         tensors=renamed(tensors), sha256=hash_file(path), notes=tuple(notes)
     )
@@ -106,81 +117,72 @@ def _read_torch(path: Path) -> Any:
     require_torch()
     import torch
 
-    with path.open("rb") as file:
-        start = file.read(2)
-    if start not in STARTS:
-        raise _damaged(path, "PyTorch checkpoint", "it does not start like one")
     try:
         with (
             warnings.catch_warnings(action="ignore"),
-            torch.serialization.safe_globals(_harmless()),
+            torch.serialization.safe_globals(harmless_globals()),
         ):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        code = re.search(r"GLOBAL (\S+)", str(error))
-        if code is None:
-            raise _damaged(path, "PyTorch checkpoint", "it cannot be read") from error
-        raise InputError(
-            f"The file {path} is refused because it holds code ({code[1]}) and not "
-            "only weights. Save the weights alone with "
-            "torch.save(model.state_dict(), path)."
-        ) from error
-    except _DAMAGE as error:
-        raise _damaged(path, "PyTorch checkpoint", error) from error
+    except Exception as error:
+        # Altered files make torch raise nearly anything.
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    """Returns the error for a file of torch's: one that is whole is not called cut."""
+    refused = REFUSED.search(str(error))
+    if isinstance(error, pickle.UnpicklingError) and refused:
+        what = next(filter(None, refused.groups()))
+        return InputError(
+            f"The file {path} is refused because it holds code ({what}) and not only "
+            f"weights. {SAVE}"
+        )
+    members = _members(path)
+    if members is None:
+        return _damaged(path, "PyTorch checkpoint", error)
+    if any(name.endswith("constants.pkl") for name in members):
+        return InputError(
+            f"The file {path} is a TorchScript program. Open it by torch.jit.load, and "
+            f"save its weights alone with torch.save(program.state_dict(), path)."
+        )
+    if not any(name.endswith("data.pkl") for name in members):
+        return InputError(
+            f"The file {path} is a zip archive that torch.save did not write, with "
+            f"{', '.join(members[:3])}. If the weights are in it, unpack it. {SAVE}"
+        )
+    return InputError(
+        f"The file {path} is whole, and torch cannot read it as weights alone: "
+        f"{_first_line(error)}. {SAVE}"
+    )
+
+
+def _members(path: Path) -> list[str] | None:
+    """Returns the names in a zip archive, None if it is none or damaged."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return None if archive.testzip() else archive.namelist()
+    except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError):
+        return None
+
+
+def _other(path: Path, start: bytes) -> InputError:
+    for begin, what in OTHERS:
+        # The start of a torch file of the old format that ends within it.
+        if start.startswith(begin) and not LEGACY.startswith(start):
+            return InputError(
+                f"The file {path} {what}. Expected a file of torch.save or of "
+                f"safetensors. {SAVE}"
+            )
+    return _damaged(path, "PyTorch checkpoint", "it does not start like one")
 
 
 def _damaged(path: Path, kind: str, reason: object) -> InputError:
-    lines = str(reason).splitlines() or ["it ends early"]
     return InputError(
         f"The file {path} is truncated, damaged or not a {kind}: "
-        f"{lines[0].rstrip('.')[:160]}. Fetch or save it again."
+        f"{_first_line(reason)}. Fetch or save it again."
     )
 
 
-def _harmless() -> list[Any]:
-    """Returns what training scripts save beside weights and cannot do any harm.
-
-    They are plain values: command lines, paths and NumPy's numbers. Each comes with
-    the name it has in a file.
-    """
-    import numpy as np
-
-    scalar, numbers = np.float64(0).__reduce__()[0], (np.float64, np.float32, np.int64)
-    return [
-        (argparse.Namespace, "argparse.Namespace"),
-        (PurePosixPath, "pathlib.PosixPath"),
-        (PureWindowsPath, "pathlib.WindowsPath"),
-        (scalar, "numpy.core.multiarray.scalar"),
-        (scalar, "numpy._core.multiarray.scalar"),
-        (np.dtype, "numpy.dtype"),
-        *(type(np.dtype(number)) for number in numbers),
-    ]
-
-
-def _unwrap(path: Path, content: Any) -> tuple[Mapping[str, Any], list[str]]:
-    notes: list[str] = []
-    while isinstance(content, Mapping):
-        inner = [key for key in WRAPPERS if isinstance(content.get(key), Mapping)]
-        if not inner:
-            break
-        notes += [
-            f"The file also holds an averaged copy ({key}), which is ignored."
-            for key, value in content.items()
-            if AVERAGED.search(str(key)) and _has_tensors(value)
-        ]
-        content = content[inner[0]]
-    strange = f"got {type(content).__name__}"
-    if isinstance(content, Mapping) and content:
-        others = [n for n, value in content.items() if not hasattr(value, "shape")]
-        if not others:
-            return {str(name): tensor for name, tensor in content.items()}, notes
-        strange = f"got {type(content[others[0]]).__name__} under {others[0]!r}"
-    raise InputError(
-        f"The file {path} does not hold a state dict: expected tensors by name, "
-        f"{strange}."
-    )
-
-
-def _has_tensors(value: Any) -> bool:
-    inside = value.values() if isinstance(value, Mapping) else ()
-    return any(hasattr(item, "shape") or _has_tensors(item) for item in inside)
+def _first_line(reason: object) -> str:
+    lines = str(reason).splitlines() or ["it ends early"]
+    return lines[0].rstrip(".")[:160]

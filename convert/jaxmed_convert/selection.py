@@ -8,14 +8,15 @@ tensors are the network's.
 """
 
 import re
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jaxmed.models.zoo import FAMILIES
-from jaxmed_convert.checkpoints import AVERAGED
 from jaxmed_convert.outlines import backbone_targets, outline
+from jaxmed_convert.positions import named
+from jaxmed_convert.prefixes import best, count_prefixes
 from jaxmed_convert.rules import LEFT_OUT, head_module
+from jaxmed_convert.unwrapping import AVERAGED
 
 # What wrappers put into names, at the start or where a part of a network is wrapped.
 # No module of torchvision is called so.
@@ -54,10 +55,11 @@ def select(
     """
     tensors = _unwrapped(tensors)
     wanted = set(backbone_targets(outline(architecture, pool)))
-    counts = _prefixes(tensors, wanted)
-    prefix, hits = _best(counts)
+    renamed, hits, note = named(tensors, architecture, wanted)
     if hits < ENOUGH * len(wanted):
-        return Selection(_under(_likely_prefix(tensors), tensors) or dict(tensors))
+        return Selection(_of_any_family(tensors))
+    tensors, counts = renamed, count_prefixes(renamed, wanted)
+    prefix, _ = best(counts)
     copies = [p for p in counts if p != prefix and counts[p] >= ENOUGH * len(wanted)]
     rest = {n: t for n, t in tensors.items() if not n.startswith(tuple(copies))}
     tops = {_top(name) for name in [*wanted, head_module(architecture, pool)]}
@@ -69,7 +71,8 @@ def select(
             found[inside] = tensor
         else:
             others.append(f"{name} {tuple(tensor.shape)}")
-    notes = [_copy(p, prefix, len(_under(p, tensors))) for p in copies]
+    notes = [note] if note else []
+    notes += [_copy(p, prefix, len(_under(p, tensors))) for p in copies]
     if others:
         notes.append(f"Left out, being no part of {architecture}: {_some(others)}.")
     return Selection(found, tuple(notes))
@@ -85,35 +88,16 @@ def _unwrapped(tensors: Mapping[str, Any]) -> Mapping[str, Any]:
     return bare if len(bare) == len(tensors) else tensors
 
 
-def _prefixes(tensors: Iterable[str], wanted: set[str]) -> Counter[str]:
-    """Counts how many of the wanted names there are behind each prefix."""
-    counts: Counter[str] = Counter()
-    for name in tensors:
-        starts = [0, *(match.end() for match in re.finditer(r"\.", name))]
-        start = next((s for s in starts if name[s:] in wanted), None)
-        if start is not None:
-            counts[name[:start]] += 1
-    return counts
-
-
-def _best(counts: Counter[str]) -> tuple[str, int]:
-    """Returns the prefix with the most names; not an average's, and a short one."""
-
-    def merit(prefix: str) -> tuple[int, bool, int]:
-        return counts[prefix], AVERAGED.search(prefix) is None, -len(prefix)
-
-    best = max(counts, key=merit, default="")
-    return best, counts[best]
-
-
-def _likely_prefix(tensors: Mapping[str, Any]) -> str:
-    """Returns the prefix of a network of any family; "" if there is none."""
-    best = ("", 0.0)
+def _of_any_family(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what is likely a network, by torchvision's names without a prefix."""
+    likely, share = dict(tensors), 0.0
     for family in FAMILIES:
         wanted = set(backbone_targets(outline(family[0])))
-        prefix, hits = _best(_prefixes(tensors, wanted))
-        best = max(best, (prefix, hits / len(wanted)), key=lambda pair: pair[1])
-    return best[0]
+        renamed, hits, _ = named(tensors, family[0], wanted)
+        if hits > share * len(wanted):
+            prefix, _ = best(count_prefixes(renamed, wanted))
+            likely, share = _under(prefix, renamed), hits / len(wanted)
+    return likely
 
 
 def _under(prefix: str, tensors: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """A finished run as a bundle: all that it takes to use its model on new images."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +11,11 @@ from jaxmed.experiments.folders import (
     CONFIG,
     ENVIRONMENT,
     METRICS,
-    is_finished,
+    read_json,
     read_preprocessing,
 )
 from jaxmed.experiments.recipes import load_recipe
+from jaxmed.locks import holder_of
 
 if TYPE_CHECKING:
     from jaxmed.data.preprocess import Preprocessing
@@ -72,7 +72,8 @@ def load_bundle(folder: Path) -> Bundle:
     """
     folder = Path(folder)
     _check(folder)
-    metrics, environment = _read(folder / METRICS), _read(folder / ENVIRONMENT)
+    metrics = read_json(folder / METRICS)
+    environment = read_json(folder / ENVIRONMENT)
     preprocessing = read_preprocessing(folder)
     if preprocessing is None:
         raise InputError(
@@ -121,23 +122,32 @@ def _check(folder: Path) -> None:
         below = sorted(path.parent for path in folder.glob(f"**/seed-*/{CONFIG}"))
         hint = f" Did you mean {below[0]}?" if below else ""
         raise InputError(f"{folder} is no run: there is no {CONFIG} in it.{hint}")
-    if not is_finished(folder):
+    check_trained(folder)
+
+
+def check_trained(folder: Path) -> None:
+    """Checks that a run got as far as its model can be used.
+
+    Of what `run` writes, this takes what can be shared: no file that names images.
+
+    Raises:
+        InputError: it did not, or a file is missing that is always there then.
+    """
+    if not (folder / METRICS).is_file():
+        if holder := holder_of(folder):
+            raise InputError(
+                f"The run {folder} is not finished: {holder} works on it. Wait for it."
+            )
         raise InputError(
-            f"The run {folder} is not finished. `run {folder / CONFIG}`, with the same "
-            "--out, goes on with it."
+            f"The run {folder} is not finished: it has no {METRICS}. `run "
+            f"{folder / CONFIG}`, with the same --out, goes on with it."
         )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
-    except ValueError as error:
-        raise InputError(f"{path} is not valid JSON: {error}.") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path} is not as a run writes it. Restore it.")
-    return content
+    for name in (CONFIG, ENVIRONMENT, "checkpoints"):
+        if not (folder / name).exists():
+            raise InputError(
+                f"The run {folder} lacks {name}, which using its model takes. Copy it "
+                "too, or run again."
+            )
 
 
 def _load_model(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+import jaxmed
 from jaxmed import hosts
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from jaxmed.experiments.arms import Prepared
 
 SPLITS = ("train", "val", "test")
-PACKAGES = ("jaxmed", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 def describe_environment(data: "Dataset", prepared: "Prepared") -> dict[str, Any]:
@@ -36,12 +37,12 @@ def describe_environment(data: "Dataset", prepared: "Prepared") -> dict[str, Any
     model, start = prepared.model, prepared.start
     total = sum(array.size for array in split(model).params.values())
     return {
+        **describe_program(),
         **{name: metadata.version(name) for name in PACKAGES},
         "python": platform.python_version(),
         "platform": platform.platform(),
         "devices": [device.device_kind for device in jax.devices()],
         "processes": hosts.count(),
-        "git_revision": git_revision(),
         "data": describe_data(data),
         "weights": {"name": start.name, "fingerprint": start.fingerprint},
         "precision": precision_of(model),
@@ -50,6 +51,11 @@ def describe_environment(data: "Dataset", prepared: "Prepared") -> dict[str, Any
         "loss": asdict(prepared.loss),
         "parameters": {"total": total, "phases": prepared.strategy.summary(model)},
     }
+
+
+def describe_program() -> dict[str, str | None]:
+    """Returns which jaxmed this is: its version, and a checkout's commit."""
+    return {"jaxmed": jaxmed.__version__, "git_revision": git_revision()}
 
 
 def describe_data(data: "Dataset") -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,15 +11,19 @@ from jaxmed.errors import InputError
 from jaxmed.experiments.arms import check_arm, naming, prepare_arm
 from jaxmed.experiments.config import DataConfig, ExperimentConfig
 from jaxmed.experiments.folders import (
+    Work,
     check_folders,
+    describe_change,
     experiment_folder,
     is_extended,
     is_finished,
     run_folder,
+    work_left,
 )
 from jaxmed.experiments.images import load_images, without_subset
 from jaxmed.experiments.recipes import Recipe
 from jaxmed.experiments.report import rebuild_report
+from jaxmed.experiments.results import reevaluate
 from jaxmed.experiments.runner import train_run
 from jaxmed.experiments.samples import write_samples
 from jaxmed.experiments.weights import RUN, check_classes
@@ -77,19 +82,43 @@ def check_together(
     )
 
 
-def train_recipe(
-    recipe: Recipe, out: Path, datasets: Datasets, *, extend: bool = False
-) -> None:
-    """Makes the runs of a recipe that was checked, but for finished ones."""
+def train_recipe(recipe: Recipe, out: Path, datasets: Datasets) -> None:
+    """Makes the runs of a recipe that was checked, but for finished ones.
+
+    Of a finished run whose [evaluate] or [explain] is another one now, that alone is
+    done again. One whose strategy has other options, which the check let pass only to
+    be extended, is trained on.
+    """
     for arm, seed in recipe.runs:
-        folder = run_folder(out, recipe, arm, seed)
-        longer = extend and is_extended(folder, recipe.table(arm, seed))
-        if is_finished(folder) and not longer:
-            print(f"Finished already, skipped: {folder}", flush=True)
-        else:
+        cell = recipe.only(arm, seed)
+        work, said = hosts.by_first(partial(_plan, cell, out))
+        print(said, end="", flush=True)
+        if work == "evaluation":
+            folder = run_folder(out, recipe, arm, seed)
+            hosts.by_first(partial(reevaluate, folder, cell))
+        elif work == "images":
             config = recipe.arms[arm].data
             data, whole = datasets[config], datasets[without_subset(config)]
             train_run(recipe, arm, seed, data, whole=whole, out=out)
+
+
+def _plan(recipe: Recipe, out: Path) -> tuple[Work, str]:
+    """Returns what the only run of a recipe needs, and the lines to say first."""
+    ((arm, seed),) = recipe.runs
+    folder, table = run_folder(out, recipe, arm, seed), recipe.table(arm, seed)
+    work = work_left(folder, table)
+    if work == "none":
+        return work, f"Finished already, skipped: {folder}\n"
+    if not is_finished(folder):
+        return work, ""
+    change = describe_change(folder, table)
+    if work == "evaluation":
+        said = "only evaluated again"
+    elif is_extended(folder, table):
+        said = "now extended"
+    else:
+        said = "not trained again"
+    return work, f"Trained already, {said}: {folder}; {change}\n"
 
 
 def write_report(recipe: Recipe, out: Path, datasets: Datasets) -> str:
@@ -105,9 +134,10 @@ def _describe(recipes: Sequence[Recipe], datasets: Datasets, out: Path) -> str:
     if not hosts.are_several():
         return ""
     runs = [
-        (recipe.table(arm, seed), is_finished(run_folder(out, recipe, arm, seed)))
+        (table, work_left(run_folder(out, recipe, arm, seed), table))
         for recipe in recipes
         for arm, seed in recipe.runs
+        for table in (recipe.table(arm, seed),)
     ]
     return repr((runs, [data.fingerprint for data in datasets.values()]))
 
@@ -135,7 +165,7 @@ def check_recipes(
     Args:
         recipes: each after those it needs.
         out: the folder of all experiments.
-        datasets: those that unfinished runs need, and are not there yet, are added.
+        datasets: those that runs need, and are not there yet, are added.
         extend: whether finished runs may go on.
 
     Raises:
@@ -145,17 +175,26 @@ def check_recipes(
     planned: dict[Path, ExperimentConfig] = {}
     for recipe in recipes:
         for arm, config in recipe.arms.items():
-            folders = {s: run_folder(out, recipe, arm, s) for s in config.train.seeds}
+            todo = [
+                seed
+                for seed in config.train.seeds
+                if _needs_images(recipe, arm, seed, out)
+            ]
             longer = [
                 folder
-                for seed, folder in folders.items()
-                if extend and is_extended(folder, recipe.table(arm, seed))
+                for seed in todo
+                for folder in (run_folder(out, recipe, arm, seed),)
+                if is_extended(folder, recipe.table(arm, seed))
             ]
-            todo = [seed for seed, f in folders.items() if not is_finished(f)]
-            if todo or longer:
+            if todo:
                 with naming(arm):
                     _check_fit(config, datasets, planned, out, longer)
             planned |= {run_folder(out, recipe, arm, seed): config for seed in todo}
+
+
+def _needs_images(recipe: Recipe, arm: str, seed: int, out: Path) -> bool:
+    folder = run_folder(out, recipe, arm, seed)
+    return work_left(folder, recipe.table(arm, seed)) == "images"
 
 
 def _check_fit(

@@ -4,14 +4,16 @@ import csv
 import io
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from jaxmed import hosts
 from jaxmed.errors import InputError
 from jaxmed.experiments.recipes import Recipe, Table
 from jaxmed.experiments.toml import format_toml, read_toml
 from jaxmed.files import UNFINISHED, write_text
+from jaxmed.locks import HOLDER, LOCK, locked
 
 if TYPE_CHECKING:
     from jaxmed.data.preprocess import Preprocessing
@@ -23,7 +25,8 @@ SKIPPED = "skipped.csv"
 METRICS = "metrics.json"
 LIKENESS = "likeness.npz"
 MODEL_CARD = "MODEL_CARD.md"
-# A run is finished when all of these are there.
+# A run is finished when all of these are there. Its model can be used with fewer: see
+# `jaxmed.experiments.bundle`.
 FILES = (
     CONFIG,
     ENVIRONMENT,
@@ -37,6 +40,12 @@ DECISIVE = ("name", "data", "augment", "model", "train", "evaluate", "explain")
 # What is among that and does not: how often a run is saved, and where its images wait,
 # whose data set's fingerprint tells.
 HARMLESS = ("data.memory", "train.checkpoint_steps", "train.feed")
+# What is done with a model that is trained: another setting of it takes no training.
+AFTER_TRAINING = ("evaluate.", "explain.")
+# What a finished training that is extended may have otherwise.
+OPTIONS = "train.options."
+# What a run still needs: nothing; its stored predictions evaluated; or its images.
+Work = Literal["none", "evaluation", "images"]
 
 
 def experiment_folder(out: Path, name: str) -> Path:
@@ -54,16 +63,41 @@ def is_finished(folder: Path) -> bool:
     return all((folder / name).is_file() for name in FILES)
 
 
-def is_extended(folder: Path, table: Table) -> bool:
-    """Tells whether a finished run is to go on with other options of its strategy.
+def work_left(folder: Path, table: Table) -> Work:
+    """Tells what a run still needs to be as its table says.
 
     Args:
-        folder: of the run.
-        table: its configuration now, which `check_folders` has let pass.
+        folder: of the run; `check_folders` found nothing wrong with it.
+        table: its configuration, as `Recipe.table` gives it.
+    """
+    if not is_finished(folder):
+        return "images"
+    changed = [key for key, *_ in differences(read_toml(folder / CONFIG), table)]
+    if not changed:
+        return "none"
+    stored = all(k.startswith("evaluate.") and k != "evaluate.tta" for k in changed)
+    return "evaluation" if stored else "images"
+
+
+def is_extended(folder: Path, table: Table) -> bool:
+    """Tells whether a finished run is to be trained on, with its strategy's options.
+
+    Args:
+        folder: of the run; `check_folders` found nothing wrong with it.
+        table: its configuration, as `Recipe.table` gives it.
     """
     if not is_finished(folder):
         return False
-    return first_difference(read_toml(folder / CONFIG), table) is not None
+    changed = differences(read_toml(folder / CONFIG), table)
+    return any(key.startswith(OPTIONS) for key, *_ in changed)
+
+
+def describe_change(folder: Path, table: Table) -> str:
+    """Returns what a run's table changes in its folder: "evaluate.cost is 2.0 ..."."""
+    return ", ".join(
+        f"{key} is {new} (was {old})"
+        for key, old, new in differences(read_toml(folder / CONFIG), table)
+    )
 
 
 def check_folders(out: Path, recipe: Recipe, *, extend: bool = False) -> None:
@@ -75,8 +109,8 @@ def check_folders(out: Path, recipe: Recipe, *, extend: bool = False) -> None:
         extend: whether finished runs may have had other options of their strategy.
 
     Raises:
-        InputError: something else is there: a file, another experiment, or a run with
-            another configuration.
+        InputError: something else is there: a file, another experiment, or a run that
+            was trained otherwise or that another process works on.
     """
     check_writable(out, "--out must be a folder.")
     for arm, config in recipe.arms.items():
@@ -105,42 +139,42 @@ def _check_folder(folder: Path, table: Table, *, extend: bool) -> None:
         return
     if not (folder / CONFIG).is_file():
         # A run killed at its very start leaves an empty folder.
-        if any(not path.name.startswith(UNFINISHED) for path in folder.iterdir()):
+        started = (UNFINISHED, LOCK, HOLDER)
+        if any(not path.name.startswith(started) for path in folder.iterdir()):
             raise InputError(f"{folder} holds something else than a run. {advice}")
         return
-    before = read_toml(folder / CONFIG)
-    if extend and is_finished(folder):
-        before, table = _without_options(before), _without_options(table)
-    difference = first_difference(before, table)
-    if difference:
-        key, old, new = difference
-        if key.startswith("train.options.") and is_finished(folder):
+    extendable = is_finished(folder)
+    for key, old, new in differences(read_toml(folder / CONFIG), table):
+        if key.startswith(AFTER_TRAINING) or (
+            extend and extendable and key.startswith(OPTIONS)
+        ):
+            continue
+        if extendable and key.startswith(OPTIONS):
             advice = "Give another --out, --extend for more epochs, or delete it."
         raise InputError(
             f"{folder} holds another configuration: {key} is {old} there and {new} "
             f"here. {advice}"
         )
+    # Now and not when all images are loaded.
+    if hosts.is_first() and work_left(folder, table) != "none":
+        with locked(folder):
+            pass
 
 
-def _without_options(table: Mapping[str, Any]) -> Table:
-    return {**table, "train": {**table.get("train", {}), "options": {}}}
-
-
-def first_difference(
+def differences(
     old: Mapping[str, Any], new: Mapping[str, Any]
-) -> tuple[str, str, str] | None:
+) -> Iterator[tuple[str, str, str]]:
     """Compares what decides the numbers of two runs.
 
-    Returns:
-        The first key that differs with both its values, spelled out, or None.
+    Yields:
+        A key that differs, with both its values, spelled out.
     """
     flat_old = _flatten({key: old.get(key, {}) for key in DECISIVE})
     flat_new = _flatten({key: new.get(key, {}) for key in DECISIVE})
-    for key in [*flat_new, *flat_old]:
+    for key in dict.fromkeys([*flat_new, *flat_old]):
         there, here = flat_old.get(key), flat_new.get(key)
         if there != here and key not in HARMLESS:
-            return key, _spell(there), _spell(here)
-    return None
+            yield key, _spell(there), _spell(here)
 
 
 def _spell(value: Any) -> str:
@@ -161,6 +195,23 @@ def write_json(path: Path, content: Any) -> None:
     """Writes JSON that every reader accepts: no NaN."""
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
     write_text(path, text + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a file that `write_json` wrote.
+
+    Raises:
+        InputError: it cannot be read, or holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise InputError(f"{path} is not valid JSON: {error}.") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} is not as a run writes it. Restore it.")
+    return content
 
 
 def read_preprocessing(folder: Path) -> "Preprocessing | None":

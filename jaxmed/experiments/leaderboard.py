@@ -18,8 +18,8 @@ from jaxmed.experiments.experiment import (
 from jaxmed.experiments.folders import (
     METRICS,
     experiment_folder,
-    is_finished,
     run_folder,
+    work_left,
 )
 from jaxmed.experiments.recipes import Recipe
 from jaxmed.experiments.toml import read_toml
@@ -61,7 +61,8 @@ def _run_set(recipe: Recipe, out: Path) -> Failures:
     for arm, seed in recipe.runs:
         cell = recipe.only(arm, seed)
         try:
-            if not is_finished(run_folder(out, recipe, arm, seed)):
+            folder = run_folder(out, recipe, arm, seed)
+            if work_left(folder, recipe.table(arm, seed)) == "images":
                 _load(cell.base.data, datasets, broken)
             check_together([cell], out, datasets)
             train_recipe(cell, out, datasets)

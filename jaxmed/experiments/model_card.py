@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from jaxmed.experiments.config import ExperimentConfig
-from jaxmed.experiments.folders import MODEL_CARD
-from jaxmed.files import write_text
 
 # Of metrics.json's "test", in this order, as far as the task has them.
 OVERALL = {
@@ -38,13 +36,13 @@ LIMITS = """\
 - A map of what spoke for a decision explains the model, not the disease."""
 
 
-def write_card(
+def describe_run(
     folder: Path,
     config: ExperimentConfig,
     environment: Mapping[str, Any],
     metrics: Mapping[str, Any],
-) -> None:
-    """Writes the card of a run.
+) -> str:
+    """Returns the text of a run's MODEL_CARD.md.
 
     Args:
         folder: of the run.
@@ -52,8 +50,7 @@ def write_card(
         environment: the content of environment.json.
         metrics: the content of metrics.json.
     """
-    lines = list(_lines(folder, config, environment, metrics))
-    write_text(folder / MODEL_CARD, "\n".join(lines) + "\n")
+    return "\n".join(_lines(folder, config, environment, metrics)) + "\n"
 
 
 def _lines(

@@ -2,8 +2,9 @@
 
 import json
 from dataclasses import asdict
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
+
+import jaxmed
 
 if TYPE_CHECKING:
     from jaxmed.experiments.bundle import Bundle
@@ -28,7 +29,7 @@ def describe(bundle: "Bundle") -> dict[str, Any]:
     labels = ["batch", len(bundle.class_names)]
     scaling = bundle.scaling
     return {
-        "jaxmed": metadata.version("jaxmed"),
+        "jaxmed": jaxmed.__version__,
         "task": bundle.task,
         "class_names": list(bundle.class_names),
         "model": bundle.config.model.arguments(len(bundle.class_names)),

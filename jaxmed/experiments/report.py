@@ -1,6 +1,7 @@
 """`report`: the page, and figures and tables for a paper, from what is stored."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,13 @@ from typing import Any
 from jaxmed.errors import InputError, unknown
 from jaxmed.experiments.board import BOARD
 from jaxmed.experiments.flags import split_list
-from jaxmed.experiments.folders import CONFIG
+from jaxmed.experiments.folders import CONFIG, METRICS
 from jaxmed.experiments.toml import read_toml
 
 HELP = "rebuild figures and report.html from stored files, or export them for a paper"
 FORMATS = ("html", "pdf", "csv", "latex")
+# A run's folder in that of its arm.
+RUN = re.compile(r"seed-\d+")
 
 
 def add_arguments(parser: Any) -> None:
@@ -30,6 +33,12 @@ def add_arguments(parser: Any) -> None:
         help="html (report.html, the default), pdf (every figure, to figures/), csv or "
         "latex (every table, to tables/), or several of them with commas",
     )
+    parser.add_argument(
+        "--reevaluate",
+        action="store_true",
+        help="first make the numbers of every finished run anew from its "
+        "predictions.csv, by this version of jaxmed and the run's own config.toml",
+    )
 
 
 def execute(arguments: Any) -> None:
@@ -38,8 +47,10 @@ def execute(arguments: Any) -> None:
     folder: Path = arguments.folder
     if not folder.is_dir():
         raise InputError(f"There is no folder {folder}.")
+    if arguments.reevaluate:
+        reevaluate_all(folder)
     if (folder / CONFIG).is_file():
-        folder = folder.resolve().parents[1]
+        folder = _experiment_of(folder)
     for_paper = [name for name in formats if name != "html"]
     if (folder / BOARD).is_file():
         _report_board(folder, for_paper)
@@ -49,6 +60,38 @@ def execute(arguments: Any) -> None:
             print(f"Written: {written}")
     if "html" in formats:
         print(f"Report: {rebuild_report(folder)}")
+
+
+def reevaluate_all(folder: Path) -> None:
+    """Makes the numbers anew of the finished runs that are in a folder.
+
+    Args:
+        folder: of a run, an experiment, or a leaderboard.
+
+    Raises:
+        InputError: there is none, or see `jaxmed.experiments.results.reevaluate`.
+    """
+    from jaxmed.experiments.results import reevaluate
+
+    depths = ("", "*/seed-*/", "*/*/seed-*/")
+    found = [p.parent for depth in depths for p in folder.glob(f"{depth}{METRICS}")]
+    if not found:
+        raise InputError(f"{folder} has no finished run, with {METRICS}.")
+    for one in sorted(found):
+        reevaluate(one)
+        print(f"Evaluated again: {one}", flush=True)
+
+
+def _experiment_of(run: Path) -> Path:
+    """Returns the folder of the experiment that a run is of."""
+    run = run.resolve()
+    if not RUN.fullmatch(run.name):
+        raise InputError(
+            f"{run} is a run outside of an experiment's folder, and a report is of an "
+            "experiment: put it at NAME/ARM/seed-N, and give NAME. `compare` and "
+            "`predict` take it as it is."
+        )
+    return run.parents[1]
 
 
 def _report_board(folder: Path, for_paper: Sequence[str]) -> None:

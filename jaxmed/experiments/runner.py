@@ -1,7 +1,8 @@
 """One run: an arm trained with one seed, and every file of its folder."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,6 @@ from jaxmed.data.dataset import ON_DISK
 from jaxmed.errors import InputError
 from jaxmed.experiments.arms import (
     Prepared,
-    evaluation_options,
     naming,
     prepare_arm,
     training_settings,
@@ -30,9 +30,10 @@ from jaxmed.experiments.folders import (
     write_json,
 )
 from jaxmed.experiments.likeness import record_likeness
-from jaxmed.experiments.model_card import write_card
 from jaxmed.experiments.recipes import Recipe
+from jaxmed.experiments.results import write_results
 from jaxmed.files import remove_unfinished
+from jaxmed.locks import locked
 
 if TYPE_CHECKING:
     from jaxmed.data.dataset import Dataset
@@ -63,8 +64,30 @@ def train_run(
 
     Raises:
         InputError: the images or the starting weights changed since the run began,
-            or something in the configuration does not fit them.
+            something in the configuration does not fit them, or another process works
+            on the run.
     """
+    with _alone(run_folder(out, recipe, arm, seed)):
+        _train_run(recipe, arm, seed, data, whole=whole, out=out)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Locks a run's folder; of several processes the first does."""
+    with ExitStack() as held:
+        hosts.by_first(lambda: held.enter_context(locked(folder)))
+        yield
+
+
+def _train_run(
+    recipe: Recipe,
+    arm: str,
+    seed: int,
+    data: "Dataset",
+    *,
+    whole: "Dataset",
+    out: Path,
+) -> None:
     from jaxmed.training.fit import fit
     from jaxmed.training.predict import predict_split
 
@@ -81,9 +104,9 @@ def train_run(
 
         def begin() -> None:
             _check_unchanged(folder, environment)
-            # Of a finished run that goes on: it is finished when this is there again.
-            (folder / METRICS).unlink(missing_ok=True)
             remove_unfinished(folder)
+            # Of a finished run that is extended, explained otherwise, or lost a file.
+            (folder / METRICS).unlink(missing_ok=True)
             write_config(folder, recipe.table(arm, seed))
             _write_inputs(folder, environment, prepared, data, whole)
 
@@ -115,7 +138,6 @@ def train_run(
 
     def end() -> None:
         write_history(folder / "history.csv", result.history)
-        write_json(folder / ENVIRONMENT, environment)
         _write_results(folder, config, prepared, data, predictions, environment)
 
     hosts.by_first(end)
@@ -164,7 +186,6 @@ def _write_results(
     environment: dict[str, Any],
 ) -> None:
     """Explains and evaluates predictions, by split."""
-    from jaxmed.evaluation.evaluate import evaluate
     from jaxmed.evaluation.storage import write_predictions
 
     write_predictions(folder / "predictions.csv", list(predictions.values()))
@@ -177,16 +198,7 @@ def _write_results(
         explain=config.explain,
     )
     record_likeness(folder, prepared.model, data, prepared.preprocessing)
-    metrics = evaluate(
-        predictions["val"],
-        predictions["test"],
-        resamples=config.evaluate.resamples,
-        seed=config.evaluate.seed,
-        **evaluation_options(config.evaluate),
-    )
-    metrics = {"tta": config.evaluate.tta} | metrics
-    write_card(folder, config, environment, metrics)
-    write_json(folder / METRICS, metrics)
+    write_results(folder, config, predictions, environment)
 
 
 def _check_unchanged(folder: Path, environment: dict[str, Any]) -> None:

@@ -10,12 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxmed.errors import InputError, unknown
-from jaxmed.experiments.folders import (
-    CONFIG,
-    ENVIRONMENT,
-    is_finished,
-    read_preprocessing,
-)
+from jaxmed.experiments.bundle import check_trained
+from jaxmed.experiments.folders import CONFIG, ENVIRONMENT, read_preprocessing
 from jaxmed.experiments.toml import read_toml
 
 if TYPE_CHECKING:
@@ -117,10 +113,10 @@ def find_run(weights: str, out: Path) -> Path:
         raise InputError(
             f"weights {weights!r}: there is no run there; looked at {tried}."
         )
-    if not is_finished(folder):
-        raise InputError(
-            f"weights {weights!r}: the run {folder} is not finished; run it first."
-        )
+    try:
+        check_trained(folder)
+    except InputError as error:
+        raise InputError(f"weights {weights!r}: {error}") from error
     return folder
 
 

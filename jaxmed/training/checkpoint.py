@@ -11,7 +11,7 @@ read what it chooses.
 import tempfile
 from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ import orbax.checkpoint as ocp
 from jaxmed import hosts
 from jaxmed.errors import InputError
 from jaxmed.files import UNFINISHED, new_folder, remove_folder, remove_unfinished
+from jaxmed.locks import locked
 from jaxmed.models.parameters import Arrays
 from jaxmed.training.disk import check_room, find_reason, quiet
 from jaxmed.training.manifest import find_damage, write_manifest
@@ -184,24 +185,27 @@ class Checkpoints:
 def open_checkpoints(folder: Path) -> Iterator[Checkpoints]:
     """Opens a run's checkpoints folder to write to it; it is made if need be.
 
-    At the end it waits until all is written.
+    At the end it waits until all is written. Until then the folder is locked.
 
     Raises:
-        InputError: the folder cannot be written to, or what was saved last.
+        InputError: the folder cannot be written to, or what was saved last; or another
+            process trains with it.
     """
     folder = Path(folder).absolute()
-    hosts.by_first(lambda: _prepare(folder))
-    checkpoints = Checkpoints(folder)
-    try:
-        yield checkpoints
-    finally:
-        checkpoints._writer.shutdown()
-    hosts.by_first(checkpoints.wait)
+    with ExitStack() as held:
+        hosts.by_first(lambda: _prepare(folder, held))
+        checkpoints = Checkpoints(folder)
+        try:
+            yield checkpoints
+        finally:
+            checkpoints._writer.shutdown()
+        hosts.by_first(checkpoints.wait)
 
 
-def _prepare(folder: Path) -> None:
+def _prepare(folder: Path, held: ExitStack) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        held.enter_context(locked(folder))
         # What a killed run was writing or removing.
         remove_unfinished(folder)
         tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=folder).cleanup()

@@ -1,11 +1,14 @@
 """Files of torch and safetensors, good and bad."""
 
 import argparse
+import datetime
+import gzip
 import os
 import pickle
 import subprocess
 import sys
-from collections import OrderedDict
+import types
+from collections import Counter, OrderedDict, defaultdict, deque
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +17,7 @@ import torch
 from safetensors.torch import save_file
 
 from jaxmed.errors import InputError
-from jaxmed_convert.checkpoints import hash_file, read_checkpoint
+from jaxmed_convert.checkpoints import Checkpoint, hash_file, read_checkpoint
 
 TENSORS = {"conv.weight": torch.arange(6.0).reshape(2, 3), "bn.bias": torch.ones(300)}
 
@@ -164,9 +167,183 @@ def test_other_files_are_explained(tmp_path, content):
 def test_missing_files_and_other_suffixes(tmp_path):
     assert "There is no weights file" in _message(tmp_path / "none.pth")
     assert "There is no weights file" in _message(tmp_path)
-    path = tmp_path / "weights.h5"
-    path.write_bytes(b"x")
-    assert "must end in one of .pth, .pt, .ckpt, .safetensors" in _message(path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["w.pth.tar", "w.bin", "w.pkl", "w.ckpt", "W.PTH", "w.model", "w", "w.safetensor"],
+)
+@pytest.mark.parametrize("save", [torch.save, save_file])
+def test_the_content_tells_what_a_file_is_and_not_its_ending(tmp_path, name, save):
+    save(TENSORS, tmp_path / name)
+    assert _same(read_checkpoint(tmp_path / name).tensors)
+
+
+NUMBERS = [np.dtype(code).type(1) for code in np.typecodes["AllInteger"] + "efdFD?"]
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize(
+    "value",
+    [
+        *NUMBERS,
+        np.str_("text"),
+        np.datetime64("2026-01-01"),
+        np.ones((2, 3), np.int16),
+        np.asfortranarray(np.ones((2, 3))),
+        np.array(["a", "bc"]),
+        np.array([None, {}], object),
+        np.dtype("float16"),
+        defaultdict(list, {"a": [1]}),
+        defaultdict(dict),
+        Counter("abc"),
+        deque([1, 2], 5),
+        {1, 2},
+        frozenset("ab"),
+        types.SimpleNamespace(lr=0.1, sizes=np.arange(3)),
+        datetime.datetime(2026, 1, 1),
+        datetime.timedelta(1),
+        torch.Size([2]),
+        torch.float16,
+    ],
+    ids=repr,
+)
+def test_values_beside_the_weights_do_no_harm(tmp_path, value, zipped):
+    path = tmp_path / "weights.pth"
+    content = {"state_dict": TENSORS, "best": value, "all": {"n": [value]}}
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    checkpoint = read_checkpoint(path)
+    assert _same(checkpoint.tensors)
+    assert checkpoint.notes == ()
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("kind", ["<f4", ">f4", "<f8", "<f2", "<i8"])
+def test_arrays_as_weights_keep_every_number(tmp_path, kind, order):
+    path = tmp_path / "weights.pth"
+    array = np.arange(24).reshape(2, 3, 4).astype(kind, order=order)
+    torch.save({"a.weight": array, "a.step": np.int32(7)}, path)
+    found = read_checkpoint(path).tensors
+    np.testing.assert_array_equal(found["a.weight"], array)
+    assert found["a.weight"].dtype == array.dtype
+    assert found["a.step"] == 7
+
+
+def test_no_bytes_of_a_file_become_objects(tmp_path):
+    """NumPy's own code would take them for addresses."""
+
+    class Forged:
+        def __reduce__(self):
+            record = (3, "|", None, ("f",), {"f": (np.dtype("O"), 0)}, 8, 1, 0)
+            array = np.ones(1).__reduce__()
+            return array[0], array[1], (1, (1,), _Described("V8", record), False, b"x")
+
+    class _Described:
+        def __init__(self, code, state):
+            self.code, self.state = code, state
+
+        def __reduce__(self):
+            return np.dtype, (self.code, False, True), self.state
+
+    class Object:
+        def __reduce__(self):
+            return np.float64(0).__reduce__()[0], (np.dtype("O"), b"12345678")
+
+    for value in (Forged(), Object()):
+        path = tmp_path / "weights.pth"
+        torch.save({"a": value}, path)
+        assert "The file" in _message(path)
+
+
+def _archive(path):
+    with path.open("wb") as file:
+        np.savez(file, a=1)
+
+
+def _script(path):
+    torch.jit.script(torch.nn.Linear(2, 2)).save(path)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize(
+    ("write", "said"),
+    [
+        (_script, "is a TorchScript program"),
+        (_archive, "did not write, with a.npy"),
+        (
+            lambda path: path.write_bytes(pickle.dumps({"a": [1] * 99}, 4)),
+            "is a pickle that torch.save did not write",
+        ),
+        (
+            lambda path: path.write_bytes(pickle.dumps({"a": [1] * 99}, 2)),
+            "is a pickle that torch.save did not write",
+        ),
+        (lambda path: path.write_bytes(gzip.compress(b"x")), "is compressed by gzip"),
+        (lambda path: path.write_bytes(b"\x89HDF\r\n"), "is an HDF5 file"),
+        (lambda path: path.write_text("<html>not found"), "is a page of HTML"),
+        (
+            lambda path: path.write_text("version https://git-lfs.github.com/spec/v1"),
+            "is a Git LFS pointer",
+        ),
+    ],
+)
+def test_an_intact_file_is_not_called_damaged(tmp_path, write, said):
+    path = tmp_path / "weights.pth"
+    write(path)
+    message = _message(path)
+    assert said in message
+    assert "damaged" not in message
+
+
+def test_a_class_of_the_users_is_named_and_the_file_not_called_damaged(tmp_path):
+    path = tmp_path / "weights.pth"
+    torch.save(
+        {"state_dict": TENSORS, "config": Checkpoint(tensors={}, sha256="")}, path
+    )
+    message = _message(path)
+    assert "holds code (jaxmed_convert.checkpoints.Checkpoint)" in message
+    assert "damaged" not in message
+
+
+def test_altered_files_are_called_damaged(tmp_path):
+    whole, path = tmp_path / "whole.pth", tmp_path / "weights.pth"
+    torch.save(TENSORS, whole)
+    content = bytearray(whole.read_bytes())
+    at = content.index(b"conv.weight")
+    content[at - 20 : at + 20] = b"\xff" * 40
+    path.write_bytes(content)
+    assert "truncated, damaged" in _message(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"net": TENSORS},
+        {"state": {"network": TENSORS}, "step": torch.ones(1)},
+        {"backbone": TENSORS, "opt_state": {"a.exp_avg": torch.ones(3)}},
+        {"model_ema": TENSORS},
+        {"teacher": TENSORS, "optimizer": {"state": {0: {"exp_avg": torch.ones(3)}}}},
+        {"epoch": 3, "module": {"state_dict": TENSORS}},
+        {**TENSORS, "epoch": 3},
+    ],
+)
+def test_a_state_dict_is_found_under_any_key(tmp_path, content):
+    path = tmp_path / "weights.pth"
+    torch.save(content, path)
+    assert _same(read_checkpoint(path).tensors)
+
+
+def test_of_several_networks_the_others_are_said(tmp_path):
+    path = tmp_path / "weights.pth"
+    more = TENSORS | {"more.weight": torch.ones(1)}
+    torch.save({"student": TENSORS, "teacher": more}, path)
+    checkpoint = read_checkpoint(path)
+    assert "more.weight" in checkpoint.tensors
+    assert checkpoint.notes == (
+        "The tensors under teacher are taken.",
+        "The file also holds 2 tensors under student, which are ignored.",
+    )
 
 
 def test_a_missing_torch_is_explained(tmp_path):

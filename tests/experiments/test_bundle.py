@@ -1,10 +1,13 @@
 """A finished run, put together again, and folders that are none."""
 
 import json
+import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from jaxmed.errors import InputError
 from jaxmed.evaluation.storage import read_predictions
@@ -96,7 +99,10 @@ def lose(name):
     ("damage", "message"),
     [
         (lose("config.toml"), "is no run: there is no config.toml"),
-        (lose("metrics.json"), "is not finished. `run .*config.toml`"),
+        (
+            lose("metrics.json"),
+            "it has no metrics.json. `run .*config.toml`",
+        ),
         (
             lambda folder: (folder / "metrics.json").write_text("{"),
             "metrics.json is not valid JSON",
@@ -115,7 +121,7 @@ def lose(name):
         ),
         (
             lambda folder: shutil.rmtree(folder / "checkpoints"),
-            "There are no checkpoints",
+            "lacks checkpoints, which using",
         ),
     ],
 )
@@ -132,3 +138,76 @@ def test_the_folder_of_an_experiment_leads_to_a_run_of_it(run, tmp_path):
         load_bundle(run.parents[1])
     with pytest.raises(InputError, match="There is no run folder"):
         load_bundle(tmp_path / "nothing")
+
+
+# What docs/using_a_model.md lists.
+SHARED = ("config.toml", "environment.json", "metrics.json", "likeness.npz",
+          "MODEL_CARD.md")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """The run of images that are named after patients, and the part to be shared."""
+    folder = tmp_path_factory.mktemp("shared")
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 16), ("val", 8), ("test", 8)):
+        for number in range(count):
+            name = f"images/{split}/{('sick', 'well')[number % 2]}"
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            pixels = rng.integers(0, 255, (32, 32), dtype=np.uint8)
+            path = folder / name / f"Mustermann_Erika-{split}-{number}.png"
+            Image.fromarray(pixels).save(path)
+    recipe = folder / "named.toml"
+    text = RECIPE.format(data="").replace("npz:", f"folder:{folder / 'images'}")
+    text = text.replace('calibration = "vector"', "").replace("= 0\n", "= 2\n")
+    recipe.write_text(text)
+    assert main(["run", str(recipe), "--out", str(folder)]) == 0
+    run, copy = folder / "named" / "main" / "seed-0", folder / "copy"
+    copy.mkdir()
+    for name in SHARED:
+        shutil.copy(run / name, copy)
+    shutil.copytree(run / "checkpoints", copy / "checkpoints")
+    return run, copy
+
+
+def test_the_page_lists_what_is_shared():
+    page = (Path(__file__).parents[2] / "docs" / "using_a_model.md").read_text()
+    listed = re.findall(r"^\| `([^`]+)` \|", page.split("## predict")[0], re.MULTILINE)
+    assert sorted(listed) == sorted([*SHARED, "checkpoints/"])
+
+
+def test_the_shared_part_of_a_run_is_enough(shared, tmp_path):
+    run, copy = shared
+    image = str(next(run.parents[2].glob("images/test/*/*.png")))
+    said = []
+    for number, folder in enumerate((run, copy)):
+        out = tmp_path / f"{number}.csv"
+        words = ["predict", str(folder), image, "--out", str(out), "--cam"]
+        assert main(words) == 0
+        said.append(out.read_text().replace(f"{number}_cams", ""))
+    assert said[0] == said[1]
+    export = ["export", str(copy), "--format", "safetensors", "--out"]
+    assert main([*export, str(tmp_path / "export")]) == 0
+    recipe = tmp_path / "more.toml"
+    text = (run.parents[2] / "named.toml").read_text()
+    recipe.write_text(text.replace("[model]", f'[model]\nweights = "run:{copy}"'))
+    flags = ["--train.options.epochs", "1", "--explain.images", "0"]
+    assert main(["run", str(recipe), "--out", str(tmp_path), *flags]) == 0
+
+
+def test_the_shared_part_of_a_run_names_no_image(shared):
+    run, copy = shared
+    for path in copy.rglob("*"):
+        if path.is_file():
+            assert b"Mustermann" not in path.read_bytes(), path
+    # Which other files do.
+    assert b"Mustermann" in (run / "predictions.csv").read_bytes()
+
+
+@pytest.mark.parametrize("name", [*SHARED[:3], "checkpoints"])
+def test_what_the_shared_part_lacks_is_named(shared, tmp_path, name):
+    copy = tmp_path / "copy"
+    shutil.copytree(shared[1], copy)
+    shutil.move(copy / name, tmp_path / "away")
+    with pytest.raises(InputError, match=re.escape(name)):
+        load_bundle(copy)

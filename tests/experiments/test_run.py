@@ -14,8 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxmed.errors import InputError
 from jaxmed.experiments.__main__ import main
 from jaxmed.experiments.toml import read_toml
+from jaxmed.locks import locked
+from jaxmed.training.checkpoint import open_checkpoints
 
 RECIPE = """
 description = "Which channel is bright?"
@@ -348,3 +351,43 @@ def test_changed_images_are_noticed_before_a_run_goes_on(finished, tmp_path, cap
     assert run(tmp_path) == 2
     assert "The images changed since the run" in capsys.readouterr().err
     assert contents(tmp_path / "out") == before
+
+
+def test_a_second_run_in_the_folder_leaves_the_first_alone(finished, tmp_path, capsys):
+    """It used to remove the checkpoint that the first was writing."""
+    recipe, out = str(finished / "channels.toml"), tmp_path / "out"
+    command = ["run", recipe, "--out", str(out), "--arms", "full"]
+    command += ["--train.options.epochs", "300"]
+    first = subprocess.Popen([sys.executable, "-m", "jaxmed.experiments", *command])
+    folder = out / "channels" / "full" / "seed-0"
+    try:
+        while first.poll() is None and not list(folder.glob("checkpoints/1")):
+            time.sleep(0.05)
+        capsys.readouterr()
+        assert main(command) == 2
+        said = capsys.readouterr().err
+        assert f"{folder} is in use by process {first.pid} on " in said
+        assert main(["predict", str(folder), str(tmp_path)]) == 2
+        said = capsys.readouterr().err
+        assert f"is not finished: process {first.pid} on " in said
+        assert main(["report", str(folder)]) == 2
+        assert "no finished run" in capsys.readouterr().err
+        assert first.poll() is None
+        first.send_signal(signal.SIGTERM)
+        assert first.wait(timeout=120) == 143
+    finally:
+        first.kill()
+        first.wait()
+    # Its checkpoints are whole, and whoever comes next goes on from them.
+    assert not list(folder.rglob("damaged-*"))
+    with locked(folder):
+        pass
+
+
+def test_two_trainings_with_the_same_checkpoints_are_refused(tmp_path):
+    with (
+        open_checkpoints(tmp_path),
+        pytest.raises(InputError, match="in use by process"),
+        open_checkpoints(tmp_path),
+    ):
+        pass

@@ -1,0 +1,86 @@
+"""Names that say where a module stands and not what torchvision calls it.
+
+`nn.Sequential(*network.children())` is how many scripts take the head off: those of
+RadImageNet's own files, Lightly and fastai. Its modules are called "0", "1" and so on.
+Others save `network.features` alone, whose tensors lack that part of their names.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from jaxmed_convert.prefixes import best, count_prefixes
+
+# The children of torchvision's networks in their order, by architecture. Where there is
+# more than one line, an argument of the network decides.
+_RESNET = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4",
+           "avgpool", "fc")  # fmt: skip
+_FEATURES = ("features", "avgpool", "classifier")
+_INCEPTION = ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "maxpool1",
+              "Conv2d_3b_1x1", "Conv2d_4a_3x3", "maxpool2", "Mixed_5b", "Mixed_5c",
+              "Mixed_5d", "Mixed_6a", "Mixed_6b", "Mixed_6c", "Mixed_6d", "Mixed_6e",
+              "AuxLogits", "Mixed_7a", "Mixed_7b", "Mixed_7c", "avgpool", "dropout",
+              "fc")  # fmt: skip
+CHILDREN = (
+    (r"(wide_)?res(net|next)\d+.*", _RESNET),
+    (r"vgg\d+(_bn)?|efficientnet_.*|convnext_.*", _FEATURES),
+    (r"mobilenet_v2|densenet\d+", ("features", "classifier")),
+    (r"inception_v3", _INCEPTION),
+    (r"inception_v3", tuple(name for name in _INCEPTION if name != "AuxLogits")),
+)
+NOTE = "Its names are positions, as nn.Sequential(*network.children()) gives them."
+BARE = "Its names lack their first part, as those of network.features do."
+
+
+def children(architecture: str) -> list[tuple[str, ...]]:
+    """Returns the possible orders of a network's children."""
+    return [order for name, order in CHILDREN if re.fullmatch(name, architecture)]
+
+
+def named(
+    tensors: Mapping[str, Any], architecture: str, wanted: set[str]
+) -> tuple[Mapping[str, Any], int, str]:
+    """Gives tensors torchvision's names where theirs are positions or cut short.
+
+    Args:
+        tensors: by the names in a checkpoint, with any prefix.
+        architecture: what the network should be.
+        wanted: torchvision's names of its backbone's tensors.
+
+    Returns:
+        The tensors; how many of the wanted names there are then, behind the prefix
+        that has the most; and a sentence, empty if the names were torchvision's.
+    """
+    _, hits = best(count_prefixes(tensors, wanted))
+    found, note = tensors, ""
+    for tops, sentence in _tops(architecture, wanted):
+        names = {new: old for old, new in tops.items()}
+        aliases = {_replaced(name, names) for name in wanted} - wanted
+        prefix, more = best(count_prefixes(tensors, aliases))
+        if more > hits:
+            hits, note = more, sentence
+            found = {
+                prefix + _replaced(name.removeprefix(prefix), tops)
+                if name.startswith(prefix)
+                else name: tensor
+                for name, tensor in tensors.items()
+            }
+    return found, hits, note
+
+
+def _tops(architecture: str, wanted: set[str]) -> Iterator[tuple[dict[str, str], str]]:
+    """Yields what names may begin with instead, and what that stands for."""
+    for order in children(architecture):
+        yield {str(place): child for place, child in enumerate(order)}, NOTE
+    inside = (n.split(".")[1] for n in wanted if n.startswith("features."))
+    if features := {top: f"features.{top}" for top in inside}:
+        yield features, BARE
+
+
+def _replaced(name: str, starts: Mapping[str, str]) -> str:
+    """Returns a name with its start, of whole parts, replaced if that is known."""
+    for parts in (1, 2):
+        start = ".".join(name.split(".")[:parts])
+        if start in starts:
+            return starts[start] + name.removeprefix(start)
+    return name

@@ -1,0 +1,120 @@
+"""A run's numbers, metrics.json and its card, from its predictions on val and test."""
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jaxmed.errors import InputError
+from jaxmed.experiments.arms import evaluation_options
+from jaxmed.experiments.config import ExperimentConfig
+from jaxmed.experiments.environment import describe_program
+from jaxmed.experiments.folders import (
+    CONFIG,
+    ENVIRONMENT,
+    METRICS,
+    MODEL_CARD,
+    read_json,
+    write_json,
+)
+from jaxmed.experiments.model_card import describe_run
+from jaxmed.experiments.recipes import Recipe, load_recipe
+from jaxmed.experiments.toml import format_toml
+from jaxmed.files import replacing, write_text
+from jaxmed.locks import locked
+
+if TYPE_CHECKING:
+    from jaxmed.evaluation.predictions import Predictions
+
+
+def write_results(
+    folder: Path,
+    config: ExperimentConfig,
+    predictions: "Mapping[str, Predictions]",
+    environment: Mapping[str, Any],
+    *,
+    texts: Mapping[str, str] | None = None,
+) -> None:
+    """Evaluates predictions, and writes what a run's folder says of them.
+
+    Nothing is replaced until all is written. metrics.json, with which a run is
+    finished, is away while the others are replaced, and gets its name last.
+
+    Args:
+        folder: of the run.
+        config: of its arm.
+        predictions: by split, "val" and "test".
+        environment: the content of environment.json, which is written too.
+        texts: of other files to replace with these, by name.
+    """
+    from jaxmed.evaluation.evaluate import evaluate
+
+    metrics = {"tta": config.evaluate.tta} | evaluate(
+        predictions["val"],
+        predictions["test"],
+        resamples=config.evaluate.resamples,
+        seed=config.evaluate.seed,
+        **evaluation_options(config.evaluate),
+    )
+    card = describe_run(folder, config, environment, metrics)
+    # The first is renamed last.
+    with ExitStack() as files:
+        write_json(files.enter_context(replacing(folder / METRICS)), metrics)
+        write_json(files.enter_context(replacing(folder / ENVIRONMENT)), environment)
+        for name, text in {MODEL_CARD: card, **(texts or {})}.items():
+            write_text(files.enter_context(replacing(folder / name)), text)
+        files.callback((folder / METRICS).unlink, missing_ok=True)
+
+
+def reevaluate(folder: Path, recipe: Recipe | None = None) -> None:
+    """Makes a trained run's numbers anew from its stored predictions.
+
+    Neither images nor the model are needed.
+
+    Args:
+        folder: of the run.
+        recipe: the run's, if its [evaluate] is another one than when it was trained;
+            config.toml then says so. All else must be the same.
+
+    Raises:
+        InputError: a file is missing or damaged, predictions.csv is not what
+            metrics.json was computed from, or another process works on the run.
+    """
+    from jaxmed.evaluation.fingerprint import check_fingerprint
+    from jaxmed.evaluation.storage import read_predictions
+
+    with locked(folder):
+        own = recipe or load_recipe(folder / CONFIG)
+        ((arm, seed),) = own.runs
+        environment = read_json(folder / ENVIRONMENT)
+        metrics = folder / METRICS
+        before = read_json(metrics) if metrics.is_file() else {}
+        path = folder / "predictions.csv"
+        try:
+            data = environment["data"]
+            names, task = tuple(data["class_names"]), data["task"]
+            # Until an epoch was chosen, predictions are of an earlier training.
+            trained = environment["best"] is not None
+        except (KeyError, TypeError) as error:
+            raise InputError(
+                f"{folder / ENVIRONMENT} is not as a run writes it ({error!r}). "
+                "Restore it, or run again."
+            ) from error
+        if not path.is_file() or not trained:
+            raise InputError(
+                f"The run {folder} has no predictions yet: it is not trained to its "
+                f"end. `run {folder / CONFIG}`, with the same --out, goes on with it."
+            )
+        predictions = read_predictions(path, class_names=names, task=task)
+        for split in ("val", "test"):
+            if split not in predictions:
+                raise InputError(f"{path} has no predictions on {split}. Restore it.")
+        if "fingerprint" in before:
+            check_fingerprint(predictions.values(), before["fingerprint"], str(path))
+        write_results(
+            folder,
+            own.arms[arm],
+            predictions,
+            environment | {"evaluated_by": describe_program()},
+            texts=recipe and {CONFIG: format_toml(recipe.table(arm, seed))},
+        )
