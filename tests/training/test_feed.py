@@ -8,7 +8,6 @@ import pytest
 
 from jaxmed.data.augment import Augmentation
 from jaxmed.data.augment_geometry import HorizontalFlip, QuarterTurns
-from jaxmed.data.kinds import PICTURES
 from jaxmed.data.lazy import LazyImages, count_processors
 from jaxmed.data.preprocess import Preprocessing
 from jaxmed.data.resizing import SQUASH
@@ -215,7 +214,6 @@ def test_processes_share_the_processors(quarters, tmp_path):
     images = LazyImages(
         root=tmp_path,
         files=("a.png", "b.png"),
-        kind=PICTURES,
         image_size=12,
         resizing=SQUASH,
         channels=3,
