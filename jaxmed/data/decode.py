@@ -180,6 +180,8 @@ def read_header(file: BinaryIO) -> FileHeader:
     with explained():
         try:
             image = _open(file)
+        except UnusableImage:
+            raise
         except Exception:
             file.seek(0)
             image = _open(io.BytesIO(_without_metadata(file.read())))
@@ -223,8 +225,8 @@ def explained() -> Iterator[None]:
         raise too_large() from error
     except UnidentifiedImageError as error:
         raise UnusableImage(
-            f"not one of {', '.join(FORMATS)}, of a kind that Pillow does not read, or "
-            "damaged"
+            f"not one of {', '.join(FORMATS)}, or damaged, or a kind that Pillow does "
+            "not read"
         ) from error
     except Exception as error:
         # On damaged bytes Pillow raises whatever its parsers stumble over.

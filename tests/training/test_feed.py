@@ -218,6 +218,7 @@ def test_processes_share_the_processors(quarters, tmp_path):
         resizing=SQUASH,
         channels=3,
         digests=np.zeros(2, np.uint64),
+        scales=np.zeros(2, np.int8),
         source="folder:scans",
     )
     source = Source(images=images, labels=np.zeros(2, np.int32), windows=())
