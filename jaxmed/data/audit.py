@@ -24,6 +24,7 @@ from jaxmed.data.headers import Headers, read_headers
 from jaxmed.data.lazy import ImageArray
 from jaxmed.data.overlap import Overlap, find_overlap
 from jaxmed.data.survey import survey
+from jaxmed.data.window import STORED_BITS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,9 @@ class Audit:
         duplicates: images that occur twice, and blank ones.
         patients: groups on both sides; None where groups are not known.
         skipped: the reasons, by name, why files were left out.
+        window: what becomes black and white of more than 8 bits, in a phrase; "" if
+            that is what each file names, or its stored bits.
+        few_levels: ids of images of fewer gray levels than `FEW_LEVELS`.
         means: by class, the mean training image, uint8 (h, w, c); see `Survey`.
     """
 
@@ -62,6 +66,8 @@ class Audit:
     duplicates: Duplicates
     patients: Overlap | None
     skipped: dict[str, str]
+    window: str
+    few_levels: tuple[str, ...]
     means: dict[str, np.ndarray] = field(repr=False)
 
     @property
@@ -129,6 +135,8 @@ def audit(data: Dataset, *, group_pattern: str = "", root: Path | None = None) -
         duplicates=find_duplicates(data, seen.prints),
         patients=overlap,
         skipped=dict(data.skipped),
+        window="" if data.window == STORED_BITS else data.window.describe(),
+        few_levels=seen.few_levels,
         means=seen.means,
     )
 

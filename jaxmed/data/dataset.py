@@ -11,6 +11,7 @@ from jaxmed.data.labels import MISSING as MISSING
 from jaxmed.data.labels import Task, check_classes, check_labels
 from jaxmed.data.lazy import ImageArray, LazyImages
 from jaxmed.data.resizing import SQUASH, Resizing
+from jaxmed.data.window import STORED_BITS, Window
 from jaxmed.errors import InputError
 
 SPLITS = ("train", "val", "test")
@@ -94,6 +95,7 @@ class Dataset:
             their own size and resized on the device (`Preprocessing`).
         resizing: how they become squares of it.
         skipped: the reason, by name, why an image of the source is in no split.
+        window: which gray values of images of more than 8 bits became black and white.
 
     Raises:
         InputError: a split is empty, or has images, labels or ids that do not fit
@@ -110,6 +112,7 @@ class Dataset:
     image_size: int
     resizing: Resizing = SQUASH
     skipped: Mapping[str, str] = field(default_factory=dict)
+    window: Window = STORED_BITS
 
     def __post_init__(self) -> None:
         check_classes(self.class_names, self.task, self.source)
@@ -133,7 +136,8 @@ class Dataset:
 
         It depends on nothing else: not on the file's name or format. Of images that
         stay in their files, of which not every byte is read for it, it begins with
-        "files-" and is taken over the files' sizes and first 16 KiB, and the shape;
+        "files-" and is taken over the files' sizes and first 16 KiB, the shape, and
+        the window's limits;
         where the files lie, and when they were written, does not matter.
         """
         digest = hashlib.sha256()
@@ -146,6 +150,8 @@ class Dataset:
             for identity in split.ids:
                 _add_text(digest, identity)
         kind = ON_DISK if isinstance(self.train.images, LazyImages) else ""
+        if kind and self.window != STORED_BITS:
+            _add_text(digest, repr(self.window))
         return kind + digest.hexdigest()
 
 

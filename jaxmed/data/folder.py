@@ -6,8 +6,9 @@
 
 or, to be split by jaxmed, PATH/NORMAL/..., PATH/PNEUMONIA/...
 
-"valid" and "validation" are other names for "val". Hidden files and files that are no
-images by their ending are ignored; folders in a class's folder are searched too.
+"valid" and "validation" are other names for "val". Folders in a class's folder are
+searched too. Files that are no images, by their ending or else by their content, and
+masks are left out, and listed in `Dataset.skipped`; hidden files are ignored.
 """
 
 from collections.abc import Mapping
@@ -19,9 +20,9 @@ import numpy as np
 from jaxmed.data.assembly import ALL, assemble
 from jaxmed.data.dataset import Dataset, Split, Unsplit
 from jaxmed.data.files import READING, Reading, open_images
-from jaxmed.data.kinds import PICTURES, FileKind
+from jaxmed.data.kinds import DICOM, IMAGES, FileKind
 from jaxmed.data.read import cannot_use
-from jaxmed.data.search import search, visible
+from jaxmed.data.search import Search, visible
 from jaxmed.errors import InputError
 
 FOLDERS = {
@@ -54,7 +55,32 @@ def load_folder(
         InputError: a split, a class or all images of one are missing, or files cannot
             be used; the sentence names them.
     """
-    return read_folder(rest, image_size, PICTURES, cache=cache, reading=reading)
+    return read_folder(rest, image_size, IMAGES, cache=cache, reading=reading)
+
+
+def load_dicom(
+    rest: str,
+    cache: Path | None = None,
+    image_size: int | None = None,
+    reading: Reading = READING,
+) -> Dataset | Unsplit:
+    """Loads `dicom:PATH`, as `load_folder` loads `folder:PATH`: DICOM files alone.
+
+    Args:
+        rest: the path of the folder.
+        cache, image_size, reading: as for `load_folder`.
+
+    Raises:
+        InputError: as `load_folder`; or pydicom is not installed.
+    """
+    try:
+        import pydicom  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise InputError(
+            "For DICOM files the package pydicom is needed, which is not installed: "
+            "pip install 'jaxmed[dicom]'."
+        ) from error
+    return read_folder(rest, image_size, DICOM, cache=cache, reading=reading)
 
 
 def read_folder(
@@ -74,9 +100,10 @@ def read_folder(
     root = Path(rest).expanduser()
     folders = _find_splits(root, scheme)
     class_names = _find_classes(root, folders)
-    bad: dict[str, str] = {}
+    looked = Search(refuse=kind.refuse)
+    bad = looked.bad
     labels = {
-        split: _find_images(root, folder, class_names, kind.endings, bad)
+        split: _find_images(root, folder, class_names, looked)
         for split, folder in folders.items()
     }
     where = f"{scheme}:{rest}"
@@ -90,7 +117,6 @@ def read_folder(
         files,
         where=where,
         image_size=image_size,
-        kind=kind,
         reading=reading,
         cache=cache,
     )
@@ -107,7 +133,7 @@ def read_folder(
         name=root.resolve().name,
         source=where,
         class_names=class_names,
-        skipped=bad | opened.skipped,
+        skipped=looked.left_out | bad | opened.skipped,
     )
 
 
@@ -181,16 +207,18 @@ def _find_images(
     root: Path,
     folder: Path,
     class_names: tuple[str, ...],
-    endings: tuple[str, ...],
-    bad: dict[str, str],
+    looked: Search,
 ) -> dict[str, int]:
     """Returns the label of every image of a split by the image's id."""
     base = folder.relative_to(root).as_posix()
     prefix = "" if base == "." else f"{base}/"
+    for path in visible(folder):
+        if path.is_file() and not looked.refuse(path):
+            looked.left_out[f"{prefix}{path.name}"] = "in the folder of no class"
     return {
         name: label
         for label, own in enumerate(class_names)
-        for name in search(folder / own, f"{prefix}{own}", endings, bad)
+        for name in looked.below(folder / own, f"{prefix}{own}")
     }
 
 

@@ -132,7 +132,7 @@ def prepare_arm(
     set_precision(model, resolve_precision(train.precision))
     check_sampling(train.sampling, data.task)
     strategy = create_strategy(train.strategy, model, **train.options)
-    preprocessing = preprocessing_of(model, data.image_size, data.resizing)
+    preprocessing = preprocessing_of(model, data.image_size, data.resizing, data.window)
     batch_size, _ = check_batches(model, data, train.batch_size, train.accumulate)
     check_shapes(
         model, strategy, preprocessing, images=len(data.train), batch_size=batch_size
