@@ -10,6 +10,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from jaxmed.data import decode as module
+from jaxmed.data import opening
 from jaxmed.data.decode import UnusableImage, decode
 
 
@@ -186,7 +187,7 @@ def test_frames_pixels_and_ranges_that_cannot_be_used_are_named(save, monkeypatc
     for dtype in (np.int32, np.float32):
         with pytest.raises(UnusableImage, match="whose range is not known"):
             decode(save(np.zeros((4, 4), dtype), "image.tiff"))
-    monkeypatch.setattr(module, "MOST_PIXELS", 63)
+    monkeypatch.setattr(opening, "MOST_PIXELS", 63)
     with pytest.raises(UnusableImage, match=r"^more than 63 pixels$"):
         decode(save(frame))
 
@@ -352,7 +353,7 @@ def test_a_palette_of_8_bits_in_a_tiff_is_read_as_libtiff_reads_it(save):
 @pytest.mark.parametrize("first", [True, False])
 def test_a_tiff_with_a_thumbnail_or_a_mask_is_one_image(tmp_path, kind, first):
     image, small = Image.fromarray(noise(20, 30, 3)), Image.fromarray(noise(5, 6, 3))
-    image.encoderinfo, small.encoderinfo = {}, {"tiffinfo": {module.SUBFILE: kind}}
+    image.encoderinfo, small.encoderinfo = {}, {"tiffinfo": {opening.SUBFILE: kind}}
     pages = [image, small] if first else [small, image]
     path = tmp_path / "image.tiff"
     tags = pages[0].encoderinfo.get("tiffinfo", {})
