@@ -22,6 +22,10 @@ TASKS_OF = {
 # better. The bounds keep what is stored finite.
 TEMPERATURES = (0.05, 20.0)
 BIASES = (-20.0, 20.0)
+AT_AN_END = (
+    "at the end of the search, not at the least log loss: on val, {} extreme "
+    "probabilities are always better"
+)
 # The smallest normal float32, and half a step below one: softmax in float32 gives 0
 # and 1 beyond them.
 LOWEST = float(np.finfo(np.float32).tiny)
@@ -71,27 +75,22 @@ class Scaling:
         return np.exp(log_softmax(self.scale * logits + self.bias, axis=1))
 
     def describe(self) -> dict[str, Any]:
-        """Returns its numbers for metrics.json.
+        """Returns its numbers for metrics.json, with a "note" at the end of a search.
 
-        A temperature at an end of `TEMPERATURES` has a "note": there the log loss is
-        not the least, but the least within these ends.
+        There the log loss is not the least, but the least within these ends.
         """
         if self.temperature is not None:
             found = {"method": self.method, "temperature": self.temperature}
-            return found | self._note(self.temperature)
-        numbers = {"scale": self.scale.tolist(), "bias": self.bias.tolist()}
-        return {"method": self.method} | numbers
-
-    @staticmethod
-    def _note(temperature: float) -> dict[str, str]:
-        coldest, hottest = TEMPERATURES
-        if np.isclose(temperature, coldest, rtol=1e-6):
-            why = "the model is right about so many of val that colder is always better"
-        elif np.isclose(temperature, hottest, rtol=1e-6):
-            why = "the model tells so little about val that hotter is always better"
         else:
-            return {}
-        return {"note": f"at the end of the search, not the least log loss: {why}"}
+            numbers = {"scale": self.scale.tolist(), "bias": self.bias.tolist()}
+            found = {"method": self.method} | numbers
+        if self.method == "platt":
+            return found
+        ends = [1 / temperature for temperature in TEMPERATURES]
+        at = [bool(np.isclose(self.scale, end, rtol=1e-6).any()) for end in ends]
+        if any(at):
+            found["note"] = AT_AN_END.format("more" if at[0] else "less")
+        return found
 
 
 def read_scaling(described: Mapping[str, Any]) -> Scaling | None:

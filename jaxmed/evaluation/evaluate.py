@@ -27,7 +27,12 @@ from jaxmed.evaluation.reliability import reliability
 from jaxmed.evaluation.resampling import Bootstrap, method_of, units_of
 from jaxmed.evaluation.splits import estimate_split, overall
 from jaxmed.evaluation.subgroups import evaluate_subgroups
-from jaxmed.evaluation.thresholds import ThresholdChoice, ThresholdRule
+from jaxmed.evaluation.thresholds import NO_ONE, ThresholdChoice, ThresholdRule
+
+NOTHING = (
+    "a threshold above 1 decides that nothing is positive, which on val costs no more "
+    "than any other"
+)
 
 
 def evaluate(
@@ -226,6 +231,8 @@ def _threshold(
         for name, threshold in thresholds.items()
         if isinstance(threshold, Undefined)
     }
+    if NO_ONE in thresholds.values():
+        result["note"] = NOTHING
     if reasons:
         result["reason"] = next(iter(reasons.values())) if binary else reasons
     return result

@@ -74,5 +74,5 @@ def _calibration(run: RunRecord) -> tuple[Cell, ...]:
         cell = replace(cell, words=True)
     else:
         cell = word("scale and bias, in metrics.json")
-    rule = str(scaling.get("warning") or "least log loss")
-    return cell, word(f"{name}, {rule}"), word(scaling.get("chosen_on", "?"))
+    how = scaling.get("note", "least log loss")
+    return cell, word(f"{name}, {how}"), word(scaling.get("chosen_on", "?"))

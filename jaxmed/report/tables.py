@@ -28,6 +28,10 @@ TITLES = {
     "npv_at_prevalence": "NPV at the given prevalence",
     "kappa": "Cohen's kappa",
     "quadratic_kappa": "quadratic kappa",
+    "intercept": "calibration intercept",
+    "intercept_calibrated": "calibration intercept, after scaling",
+    "slope": "calibration slope",
+    "slope_calibrated": "calibration slope, after scaling",
 }
 """What a metric is called where replacing "_" by a space is not enough."""
 SCALINGS = {"vector": "vector scaling", "platt": "Platt scaling"}

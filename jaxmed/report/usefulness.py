@@ -49,8 +49,9 @@ def draw_decision_curves(arms: Sequence[Arm]) -> Figure:
         axes.plot(at, model["value"], **shown, label=_name(arm, found))
         ends = model["ci_low"], model["ci_high"]
         axes.fill_between(at, *ends, color=color(index), alpha=0.13, linewidth=0)
-        # Of too few positives there is no interval.
-        highest = max(highest, float(np.nanmax([model["value"], ends[1]])))
+        # Of few patients, and of a model that acts on no one, there is no interval.
+        tops = np.fmax(model["value"], model["ci_high"])
+        highest = max(highest, float(np.nanmax(tops)))
         height = 0.025 + 0.03 * index
         place: dict[str, Any] = {"transform": axes.get_xaxis_transform()}
         place["color"] = color(index)
