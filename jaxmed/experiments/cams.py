@@ -13,6 +13,7 @@ from jaxmed.files import replacing
 if TYPE_CHECKING:
     from jaxmed.data.dataset import Split
     from jaxmed.evaluation.predictions import Predictions
+    from jaxmed.explain.explain import Explanation
     from jaxmed.models.classifier import Classifier
 
 INDEX = "cams.json"
@@ -80,8 +81,8 @@ def write_cams(
         classes = predictions.probs[chosen].argmax(axis=1)
         classes += predictions.probs.shape[1] == 1
         images = split.images[chosen]
-        maps = _explain(model, preprocessing(images), classes, explain)
-        _draw(folder, entries, as_seen(images, preprocessing), maps, explain)
+        found = _explain(model, preprocessing(images), classes, explain)
+        _draw(folder, entries, as_seen(images, preprocessing), found, explain)
     write_json(target / INDEX, entries)
 
 
@@ -105,11 +106,11 @@ def _entry(
 
 def _explain(
     model: "Classifier", images: Any, classes: np.ndarray, explain: ExplainConfig
-) -> np.ndarray:
-    from jaxmed.explain.explain import explain as make_maps
+) -> "Explanation":
+    from jaxmed.explain.explain import explanation
 
     layer = explain.layer or None
-    return make_maps(model, images, classes, method=explain.method, layer=layer)
+    return explanation(model, images, classes, method=explain.method, layer=layer)
 
 
 def as_seen(images: np.ndarray, preprocessing: Any) -> np.ndarray:
@@ -126,7 +127,7 @@ def _draw(
     folder: Path,
     entries: list[dict[str, Any]],
     images: np.ndarray,
-    maps: np.ndarray,
+    found: "Explanation",
     explain: ExplainConfig,
 ) -> None:
     """Writes one picture for each map, and in the entries how the map was made.
@@ -139,9 +140,14 @@ def _draw(
     from jaxmed.explain.overlay import overlay
 
     made = {"method": explain.method, "layer": explain.layer or None}
-    degenerate = is_degenerate(maps)
-    for i, (entry, image, cam) in enumerate(zip(entries, images, maps, strict=True)):
+    degenerate, gaps = is_degenerate(found.maps), found.completeness_gap
+    pairs = zip(entries, images, found.maps, strict=True)
+    for i, (entry, image, cam) in enumerate(pairs):
         entry |= made | {"degenerate": bool(degenerate[i])}
         entry["note"] = "no evidence" if degenerate[i] else ""
+        if gaps is not None:
+            # Without a difference between the logits there is no share of it.
+            gap = float(gaps[i])
+            entry["completeness_gap"] = gap if np.isfinite(gap) else None
         with replacing(folder / entry["file"]) as part:
             Image.fromarray(overlay(image, cam)).save(part)

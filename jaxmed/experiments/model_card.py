@@ -11,7 +11,8 @@ from typing import Any
 from jaxmed.data.window import read_window
 from jaxmed.experiments.config import ExperimentConfig
 
-# Of metrics.json's "test", in this order, as far as the task has them.
+# Of metrics.json's "test", in this order, as far as the task has them. In binary tasks
+# decisions are those at the threshold, as far as they are recorded.
 OVERALL = {
     "auroc": "AUROC",
     "auprc": "AUPRC",
@@ -20,17 +21,23 @@ OVERALL = {
     "f1": "F1",
     "mcc": "MCC",
 }
+DECIDED = ("accuracy", "f1", "mcc")
 AT_THRESHOLD = {
     "sensitivity": "sensitivity",
     "specificity": "specificity",
     "ppv": "PPV",
     "npv": "NPV",
 }
+CALIBRATION = {
+    "ece": "calibration error (ECE)",
+    "intercept": "calibration intercept",
+    "slope": "calibration slope",
+}
 LIMITS = """\
 - **Not for clinical use.** Nothing here was reviewed by a regulator or tried on
   patients; no diagnosis or treatment may rest on it.
-- The intervals tell what chance did to these test images, not what another hospital,
-  device, population or time would do; test on images of your own first.
+- The intervals tell what chance did to these test images, not what another training,
+  hospital, device, population or time would do; test on images of your own first.
 - Predictive values are those of the test images' share of positives.
 - Where `predict` flags an image as unlike the training images, do not rely on what it
   says of it; that an image is not flagged does not mean that the model is right.
@@ -95,6 +102,7 @@ def _lines(
         yield f"- {data['skipped']:,} files or rows were left out."
     yield "\n## Results on test, with 95 % intervals\n"
     yield from _results(metrics)
+    yield f"\n{_independent(data)}"
     yield "\n## Decisions\n"
     yield from _decisions(metrics)
     yield "\n## Limits\n"
@@ -103,10 +111,16 @@ def _lines(
 
 def _results(metrics: Mapping[str, Any]) -> Iterator[str]:
     yield "| metric | value |\n|---|---|"
+    binary = metrics["task"] == "binary"
     for key, title in OVERALL.items():
+        if binary and key in DECIDED:
+            found = metrics["test_at_threshold"][key]
+            yield f"| {title} at the threshold | {_spell(found)} |"
+            title += " at 0.5"
+        elif metrics["task"] == "multilabel" and key == "accuracy":
+            title += " at 0.5, of all labels"
         if key in metrics["test"]:
             yield f"| {title} | {_spell(metrics['test'][key])} |"
-    binary = metrics["task"] == "binary"
     decided = metrics["test_at_threshold"]
     for name, found in ({"": decided} if binary else decided).items():
         for key, title in AT_THRESHOLD.items():
@@ -114,8 +128,20 @@ def _results(metrics: Mapping[str, Any]) -> Iterator[str]:
                 of = f", {name} against the rest" if name else ""
                 yield f"| {title} at the threshold{of} | {_spell(found[key])} |"
     found = metrics["calibration"]["test"]
-    for key, when in (("ece", "before"), ("ece_calibrated", "after")):
-        yield f"| calibration error (ECE) {when} calibration | {_spell(found[key])} |"
+    for key, title in CALIBRATION.items():
+        for name, when in ((key, "before"), (f"{key}_calibrated", "after")):
+            if name in found:
+                yield f"| {title} {when} calibration | {_spell(found[name])} |"
+
+
+def _independent(data: Mapping[str, Any]) -> str:
+    """Says what the intervals take as drawn."""
+    if "groups" in data:
+        return "The intervals are of whole patients or groups of images."
+    return (
+        "Which images are of one patient was not told: the intervals take images as "
+        "independent, and are too narrow if patients have several."
+    )
 
 
 def _decisions(metrics: Mapping[str, Any]) -> Iterator[str]:

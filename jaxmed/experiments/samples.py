@@ -11,12 +11,15 @@ if TYPE_CHECKING:
     from jaxmed.data.dataset import Dataset
 
 COLUMNS = 10
+# Of more classes than these, so many are shown: a JPEG is at most 65,535 pixels high, and
+# nobody looks at more.
+ROWS = 60
 TILE = 96
 GAP = 4
 
 
 def write_samples(folder: Path, data: "Dataset") -> None:
-    """Draws some training images of every class, unless that was done before.
+    """Draws some training images of the classes, unless that was done before.
 
     Args:
         folder: of the experiment; gets samples.png.
@@ -29,7 +32,7 @@ def write_samples(folder: Path, data: "Dataset") -> None:
         return
     grid = sample_grid(data)
     height, width = grid.shape[:2]
-    names = [_shorten(name) for name in data.class_names]
+    names = [_shorten(data.class_names[number]) for number in shown_classes(data)]
     figure = Figure(figsize=(width / 120 + 2, height / 120 + 0.2))
     axes = figure.subplots()
     axes.imshow(grid)
@@ -44,18 +47,28 @@ def write_samples(folder: Path, data: "Dataset") -> None:
 def sample_grid(data: "Dataset") -> np.ndarray:
     """Puts training images side by side, a row per class, the same ones every time.
 
+    Of more than `ROWS` classes, that many are shown, evenly spread over their order.
+
     Returns:
         uint8 (rows, columns, 3); white where a class has fewer than `COLUMNS` images.
     """
     side = TILE + GAP
-    grid = np.full((len(data.class_names) * side, COLUMNS * side, 3), 255, np.uint8)
-    for row in range(len(data.class_names)):
-        chosen = members_of(data, row)[:COLUMNS]
+    numbers = shown_classes(data)
+    grid = np.full((len(numbers) * side, COLUMNS * side, 3), 255, np.uint8)
+    for row, number in enumerate(numbers):
+        chosen = members_of(data, number)[:COLUMNS]
         for column, index in enumerate(chosen):
             top, left = row * side, column * side
             shown = tile(data.train.images[index])
             grid[top : top + TILE, left : left + TILE] = shown
     return grid
+
+
+def shown_classes(data: "Dataset") -> list[int]:
+    """Returns the numbers of the classes that have a row."""
+    count = len(data.class_names)
+    spread = np.linspace(0, count - 1, min(count, ROWS))
+    return spread.round().astype(int).tolist()
 
 
 def members_of(data: "Dataset", number: int) -> np.ndarray:

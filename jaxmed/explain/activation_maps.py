@@ -1,8 +1,9 @@
 """Class-activation maps: formulas of a layer's map A and the score's gradient G by it.
 
 All as in pytorch-grad-cam, whose small constants keep 0/0 away. A and G are float32
-(n, h, w, c), and the result is (n, h, w), not yet cut off at zero or scaled. The
-"eigen" methods give (n, h, w, c) instead, for `principal_maps`.
+(n, h, w, c), and so is the result: what each channel contributes. Contributions are
+summed over the channels, or those of the "eigen" methods projected by `principal_maps`,
+and not yet cut off at zero or scaled.
 """
 
 import jax
@@ -18,7 +19,7 @@ def grad_cam(activations: jax.Array, gradients: jax.Array) -> jax.Array:
     Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via
     Gradient-based Localization", ICCV 2017, eq. 1 and 2.
     """
-    return _weighted(activations, gradients.mean(axis=_SPACE, keepdims=True))
+    return activations * gradients.mean(axis=_SPACE, keepdims=True)
 
 
 def grad_cam_plus_plus(activations: jax.Array, gradients: jax.Array) -> jax.Array:
@@ -32,7 +33,7 @@ def grad_cam_plus_plus(activations: jax.Array, gradients: jax.Array) -> jax.Arra
     alphas = squares / (2 * squares + sums * squares * gradients + 1e-6)
     alphas = jnp.where(gradients != 0, alphas, 0)
     weights = (jax.nn.relu(gradients) * alphas).sum(axis=_SPACE, keepdims=True)
-    return _weighted(activations, weights)
+    return activations * weights
 
 
 def hires_cam(activations: jax.Array, gradients: jax.Array) -> jax.Array:
@@ -42,7 +43,7 @@ def hires_cam(activations: jax.Array, gradients: jax.Array) -> jax.Array:
     convolutional neural networks", arXiv 2011.08891, eq. 2. For a linear layer behind
     an average, the map's sum is the logit without its bias.
     """
-    return (gradients * activations).sum(axis=3)
+    return gradients * activations
 
 
 def xgrad_cam(activations: jax.Array, gradients: jax.Array) -> jax.Array:
@@ -53,7 +54,7 @@ def xgrad_cam(activations: jax.Array, gradients: jax.Array) -> jax.Array:
     """
     sums = activations.sum(axis=_SPACE, keepdims=True)
     weights = (gradients * activations / (sums + 1e-7)).sum(axis=_SPACE, keepdims=True)
-    return _weighted(activations, weights)
+    return activations * weights
 
 
 def layer_cam(activations: jax.Array, gradients: jax.Array) -> jax.Array:
@@ -62,7 +63,7 @@ def layer_cam(activations: jax.Array, gradients: jax.Array) -> jax.Array:
     Jiang et al., "LayerCAM: Exploring Hierarchical Class Activation Maps for
     Localization", IEEE TIP 2021, eq. 5 and 6.
     """
-    return (jax.nn.relu(gradients) * activations).sum(axis=3)
+    return jax.nn.relu(gradients) * activations
 
 
 def eigen_cam(activations: jax.Array, gradients: jax.Array) -> jax.Array:
@@ -94,7 +95,3 @@ def principal_maps(maps: np.ndarray) -> np.ndarray:
         components = np.linalg.svd(pixels, full_matrices=True)[2]
         projections.append((pixels @ components[0]).reshape(image.shape[:2]))
     return np.stack(projections).astype(np.float32)
-
-
-def _weighted(activations: jax.Array, weights: jax.Array) -> jax.Array:
-    return (weights * activations).sum(axis=3)

@@ -2,30 +2,31 @@
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from typing import Any
 
 import jax
 import numpy as np
-from jax.typing import ArrayLike
 
 from jaxmed.progress import progress
 
 
 def in_batches(
-    compute: Callable[..., ArrayLike],
+    compute: Callable[..., Any],
     *arrays: np.ndarray | jax.Array,
     batch_size: int,
     description: str,
-) -> np.ndarray:
+) -> Any:
     """Computes something of every image, all batches being of one size.
 
     Args:
-        compute: of rows of the arrays, something with a row for each.
+        compute: of rows of the arrays, an array with a row for each, or a tuple of such
+            arrays; None in it stays None.
         arrays: of the same length, at least 1.
         batch_size: images at a time.
         description: shown with the progress; "" shows none.
 
     Returns:
-        What `compute` gives, for all rows.
+        What `compute` gives, for all rows, in NumPy's arrays.
     """
     count = len(arrays[0])
     size = min(batch_size, count)
@@ -37,6 +38,8 @@ def in_batches(
             rows = np.minimum(np.arange(start, start + size), count - 1)
             done = compute(*(array[rows] for array in arrays))
             kept = min(size, count - start)
-            results.append(np.asarray(done)[:kept])
+            results.append(
+                jax.tree.map(lambda rows, kept=kept: np.asarray(rows)[:kept], done)
+            )
             advance(kept)
-    return np.concatenate(results)
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *results)

@@ -1,20 +1,40 @@
 """Maps of what in an image speaks for a class, by any method and at any layer."""
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
 from jaxmed.explain.activation_maps import principal_maps
 from jaxmed.explain.batches import in_batches
 from jaxmed.explain.layers import activations_and_gradients, check_layer
-from jaxmed.explain.methods import METHODS, find_method
+from jaxmed.explain.methods import METHODS, Method, find_method
 from jaxmed.explain.network import predicted_classes
+from jaxmed.explain.pixel_maps import RawMaps
 from jaxmed.explain.scores import checked_classes, checked_images
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import Arrays, Parts, split
+from jaxmed.models.precision import precision_of
+
+
+class Explanation(NamedTuple):
+    """Maps, and what is known of their soundness.
+
+    Attributes:
+        maps: float32 (n, h, w) in [0, 1], see `explain`; `is_degenerate` tells which
+            are no evidence.
+        completeness_gap: of integrated gradients, float32 (n,): how far the sum of a
+            raw map is from the difference between the class's logit and that of the
+            baseline, as a share of it (Sundararajan et al., ICML 2017, section 5, ask
+            for at most 0.05). None for other methods.
+    """
+
+    maps: np.ndarray
+    completeness_gap: np.ndarray | None
+
 
 # Keeps a map that is zero everywhere from becoming 0/0; as in pytorch-grad-cam.
 EPSILON = 1e-7
@@ -69,16 +89,46 @@ def explain(
         >>> explain(model, images[rows], labels).shape
         (3, 64, 64)
     """
+    return explanation(
+        model,
+        images,
+        classes,
+        method=method,
+        layer=layer,
+        batch_size=batch_size,
+        description=description,
+        **options,
+    ).maps
+
+
+def explanation(
+    model: Classifier,
+    images: ArrayLike,
+    classes: ArrayLike | None = None,
+    *,
+    method: str = "grad_cam",
+    layer: str | None = None,
+    batch_size: int = 32,
+    description: str | None = None,
+    **options: Any,
+) -> Explanation:
+    """Computes maps and what is known of their soundness.
+
+    Args and Raises: see `explain`.
+    """
     compute, arrays = _prepared(
         model, images, classes, method, layer, batch_size, options
     )
     shape = arrays[0].shape[1:3]
+    least = _least_evidence(model, METHODS[method])
 
-    def finished(*batch: ArrayLike) -> jax.Array:
-        return finish(compute(*batch), shape)
+    def finished(*batch: ArrayLike) -> tuple[jax.Array, jax.Array | None]:
+        raw = compute(*batch)
+        return finish(evidence(raw, **least), shape), raw.gap
 
     title = METHODS[method].title if description is None else description
-    return in_batches(finished, *arrays, batch_size=batch_size, description=title)
+    found = in_batches(finished, *arrays, batch_size=batch_size, description=title)
+    return Explanation(*found)
 
 
 def raw_maps(
@@ -104,16 +154,56 @@ def raw_maps(
         model, images, classes, method, layer, batch_size, options
     )
     description = description or METHODS[method].title
-    return in_batches(compute, *arrays, batch_size=batch_size, description=description)
+    return in_batches(
+        lambda *batch: compute(*batch).maps,
+        *arrays,
+        batch_size=batch_size,
+        description=description,
+    )
 
 
 def is_degenerate(maps: np.ndarray) -> np.ndarray:
     """Tells which maps (n, h, w) of `explain` are zero everywhere: bool (n,).
 
     Such a map is no evidence. Nothing spoke for the class, or everything alike, as on a
-    layer's map of a single pixel.
+    layer's map of a single pixel; or what did is no more than rounding, see `evidence`.
     """
     return (np.asarray(maps) == 0).all(axis=(1, 2))
+
+
+def evidence(raw: RawMaps, *, cancelled: float, rounding: float) -> jax.Array:
+    """Takes out the maps that are only the rounding of what they were computed from.
+
+    Before a LayerNorm the gradient is at a right angle to the activations at every
+    pixel, so that the products of HiResCAM sum to zero there: what is left is rounding
+    and the LayerNorm's epsilon. Scaled to [0, 1], it would look like any other map.
+
+    Args:
+        raw: of n images.
+        cancelled: a map whose largest number is at most this share of the scale is
+            left over from a sum that is zero.
+        rounding: a map that varies by at most this share of the scale is the same
+            everywhere.
+
+    Returns:
+        float32 (n, h, w), the raw maps, zero where they are no evidence.
+    """
+    maps = raw.maps
+    highest, lowest = maps.max(axis=(1, 2)), maps.min(axis=(1, 2))
+    largest = jnp.maximum(jnp.abs(highest), jnp.abs(lowest))
+    sound = largest > cancelled * raw.scale
+    sound &= highest - lowest > rounding * raw.scale
+    return jnp.where(sound[:, None, None], maps, 0)
+
+
+def _least_evidence(model: Classifier, method: Method) -> dict[str, float]:
+    """The shares of `evidence`: how much the network's numbers are worth."""
+    coarse = precision_of(model) == "bfloat16"
+    sums = method.of_layer and not method.principal
+    return {
+        "cancelled": (1e-2 if coarse else 1e-3) if sums else 0.0,
+        "rounding": 1e-2 if coarse else 1e-5,
+    }
 
 
 @partial(jax.jit, static_argnames="shape")
@@ -141,11 +231,13 @@ def _prepared(model, images, classes, method, layer, batch_size, options):
     check_layer(model, layer, min(images.shape[1:3]))
     parts, way = split(model), METHODS[method]
 
-    def compute(images, classes, places):
+    def compute(images, classes, places) -> RawMaps:
         if not way.of_layer:
             return way.compute(parts, images, classes, places, **options)
-        maps = _combined(*_found(*parts, images, classes, layer), method)
-        return principal_maps(np.asarray(maps)) if maps.ndim == 4 else maps
+        shares, sums, scale = _combined(*_found(*parts, images, classes, layer), method)
+        if way.principal:
+            sums = jnp.asarray(principal_maps(np.asarray(shares)))
+        return RawMaps(sums, scale)
 
     return compute, (images, chosen, np.arange(len(images)))
 
@@ -165,5 +257,10 @@ def _found(
 
 
 @partial(jax.jit, static_argnames="method")
-def _combined(activations: jax.Array, gradients: jax.Array, method: str) -> jax.Array:
-    return METHODS[method].compute(activations, gradients)
+def _combined(
+    activations: jax.Array, gradients: jax.Array, method: str
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Contributions by channel, their sums, and the largest sum of their sizes."""
+    shares = METHODS[method].compute(activations, gradients)
+    scale = jnp.abs(shares).sum(axis=3).max(axis=(1, 2))
+    return shares, shares.sum(axis=3), scale

@@ -17,11 +17,14 @@ class Method(NamedTuple):
         title: as papers call it.
         compute: a function of `activation_maps` if `of_layer`, or of `pixel_maps`.
         of_layer: whether it explains by a layer's map, and not by the image's pixels.
+        principal: whether channels are projected on their first principal component,
+            and not summed.
     """
 
     title: str
     compute: Callable[..., jax.Array]
     of_layer: bool = True
+    principal: bool = False
 
     @property
     def options(self) -> dict[str, Any]:
@@ -36,8 +39,10 @@ METHODS: dict[str, Method] = {
     "hires_cam": Method("HiResCAM", activation_maps.hires_cam),
     "xgrad_cam": Method("XGradCAM", activation_maps.xgrad_cam),
     "layer_cam": Method("LayerCAM", activation_maps.layer_cam),
-    "eigen_cam": Method("Eigen-CAM", activation_maps.eigen_cam),
-    "eigen_grad_cam": Method("Eigen-Grad-CAM", activation_maps.eigen_grad_cam),
+    "eigen_cam": Method("Eigen-CAM", activation_maps.eigen_cam, principal=True),
+    "eigen_grad_cam": Method(
+        "Eigen-Grad-CAM", activation_maps.eigen_grad_cam, principal=True
+    ),
     "integrated_gradients": Method(
         "Integrated gradients", pixel_maps.integrated_gradients, of_layer=False
     ),

@@ -11,6 +11,9 @@ from jaxmed.report.pictures import Shot, cam_shot
 from jaxmed.report.records import Arm, Cam, RunRecord
 from jaxmed.report.style import spell
 
+COMPLETE = 0.05
+"""The largest completeness gap of sound integrated gradients (Sundararajan et al., ICML
+2017, section 5)."""
 EMBEDDED = 4_000_000
 """Characters of pictures in a page at most, so that it stays below 10 MB; one of 224
 pixels takes 10,000 to 40,000."""
@@ -53,6 +56,7 @@ class Item:
             else "right" or "wrong".
         right: the decision is right.
         probability: in words, "P(pneumonia) = 0.931".
+        gap: how complete integrated gradients are, in words; else empty.
     """
 
     shot: Shot
@@ -62,6 +66,7 @@ class Item:
     outcome: str
     right: bool
     probability: str
+    gap: str
 
     @property
     def filters(self) -> dict[str, str]:
@@ -148,7 +153,15 @@ def _item(run: RunRecord, cam: Cam, row: int | None) -> Item:
         outcome=outcome,
         right=right,
         probability=f"P({name}) = {spell(probability)}",
+        gap=_tell_gap(cam),
     )
+
+
+def _tell_gap(cam: Cam) -> str:
+    if cam.gap is None:
+        return ""
+    much = " (much: take more steps)" if cam.gap > COMPLETE else ""
+    return f"completeness gap {cam.gap:.1%}{much}"
 
 
 def describe_gallery(arms: Sequence[Arm]) -> str:
@@ -163,6 +176,14 @@ def describe_gallery(arms: Sequence[Arm]) -> str:
         f"below it{f' ({methods})' if methods else ''}; click, tap or press Space to "
         "keep the map. A map shows where the evidence came from, not why it counts."
     )
+    gaps = [c.gap for arm in arms for c in arm.first.cams if c.gap is not None]
+    if gaps:
+        text += (
+            " The completeness gap of integrated gradients is how far the sum of a map "
+            "is from the difference between the logits of image and baseline, which it "
+            f"should equal; it should be within {COMPLETE:.0%}, and is at most "
+            f"{max(gaps):.1%} here."
+        )
     if run.task == "binary":
         text += " Outcomes are those at the threshold chosen on val."
     elif run.task == "multilabel":

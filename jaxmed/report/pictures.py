@@ -17,6 +17,8 @@ CAM_WIDTH = 448
 """Of an image and its map side by side."""
 SAMPLES_WIDTH = 1600
 ARRAY_WIDTH = 224
+# What a JPEG can be: its sides have 16 bits.
+LARGEST_JPEG = 65_535
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +114,10 @@ def _shrink(
         size = width, max(1, round(image.height * width / image.width))
         image = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
+    if image.height > LARGEST_JPEG:
+        image = image.resize(
+            (max(1, image.width * LARGEST_JPEG // image.height), LARGEST_JPEG)
+        )
     if photo or image.width * image.height > 500_000:
         image.convert("RGB").save(buffer, "JPEG", quality=86, optimize=True)
         return buffer.getvalue(), "jpeg", image.size

@@ -45,6 +45,8 @@ class Cam:
         kinds: why the image was chosen; empty in older runs.
         degenerate: the map is empty, and no evidence.
         method: how the map was made; empty in older runs.
+        gap: of integrated gradients, how far the map is from being complete, as a share
+            of what it should explain; else None.
     """
 
     path: Path
@@ -56,6 +58,7 @@ class Cam:
     kinds: tuple[str, ...] = ()
     degenerate: bool = False
     method: str = ""
+    gap: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -288,6 +291,7 @@ def _read_cams(folder: Path) -> tuple[Cam, ...]:
                 kinds=tuple(map(str, entry.get("kinds", ()))),
                 degenerate=bool(entry.get("degenerate")),
                 method=str(entry.get("method", "")),
+                gap=entry.get("completeness_gap"),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(

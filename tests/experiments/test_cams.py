@@ -12,7 +12,7 @@ from jaxmed.errors import InputError
 from jaxmed.evaluation.predictions import Predictions
 from jaxmed.experiments.cams import check_explanation, write_cams
 from jaxmed.experiments.config import ExplainConfig
-from jaxmed.explain.explain import explain
+from jaxmed.explain.explain import explain, explanation
 from jaxmed.explain.methods import METHODS
 from jaxmed.explain.overlay import overlay
 from jaxmed.models.zoo import create_model
@@ -75,6 +75,21 @@ def test_the_method_and_the_layer_asked_for_are_used(tmp_path):
         (cam,) = explain(model, prepare(image[None]), shown, **settings)
         picture = np.asarray(Image.open(tmp_path / entry["file"]))
         assert np.abs(picture.astype(int) - overlay(image, cam)).max() <= 1
+
+
+def test_integrated_gradients_have_their_completeness_gap_in_the_index(tmp_path):
+    model = create_model("resnet10_narrow", num_classes=2)
+    entries, prepare = write(tmp_path, model, method="integrated_gradients")
+    for entry in entries:
+        image = IMAGES[IDS.index(entry["id"])]
+        shown = np.array([["round", "square"].index(entry["predicted"])])
+        found = explanation(
+            model, prepare(image[None]), shown, method="integrated_gradients"
+        )
+        gap = float(found.completeness_gap[0])
+        assert entry["completeness_gap"] == pytest.approx(gap, abs=1e-4)
+    entries, _ = write(tmp_path, model)
+    assert all("completeness_gap" not in entry for entry in entries)
 
 
 def test_the_index_says_why_an_image_is_shown(tmp_path):

@@ -16,9 +16,17 @@ from pytorch_grad_cam.utils.model_targets import (
 import jaxmed
 from jaxmed.errors import InputError
 from jaxmed.explain import explain as module
-from jaxmed.explain.explain import explain, is_degenerate
+from jaxmed.explain.explain import (
+    evidence,
+    explain,
+    explanation,
+    is_degenerate,
+    raw_maps,
+)
+from jaxmed.explain.pixel_maps import RawMaps
 from jaxmed.models.normalization import norm_paths, set_training_norms
 from jaxmed.models.parameters import split
+from jaxmed.models.precision import set_precision
 from jaxmed.models.zoo import create_model
 from jaxmed_convert import from_torch
 from jaxmed_convert.references import random_reference
@@ -207,3 +215,69 @@ def test_the_usual_method_has_a_name_of_its_own(draw_images):
     maps = jaxmed.grad_cam(small_model(), images, [0, 1], layer="layer3")
     expected = explain(small_model(), images, [0, 1], method="grad_cam", layer="layer3")
     assert (maps == expected).all()
+
+
+@pytest.fixture(scope="module")
+def convnext():
+    return create_model("convnext_tiny", num_classes=3)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_what_is_left_of_a_sum_of_zero_is_no_evidence(convnext, precision):
+    """Behind features.5 is a LayerNorm, which no scaling of its input gets through."""
+    set_precision(convnext, precision)
+    images = np.random.default_rng(0).normal(size=(2, 64, 64, 3)).astype(np.float32)
+    settings = {"layer": "features.5", "description": ""}
+    raw = raw_maps(convnext, images, [0, 1], method="hires_cam", **settings)
+    assert (raw != 0).any(axis=(1, 2)).all()
+    maps = explain(convnext, images, [0, 1], method="hires_cam", **settings)
+    assert is_degenerate(maps).all()
+    # Where the sum is not zero, there is evidence.
+    for method, layer in (("grad_cam", "features.5"), ("hires_cam", "features.7")):
+        settings["layer"] = layer
+        maps = explain(convnext, images, [0, 1], method=method, **settings)
+        assert not is_degenerate(maps).any()
+
+
+def test_evidence_is_more_than_the_rounding_of_its_parts():
+    random = np.random.default_rng(0)
+    noise = 1e-7 * random.normal(size=(4, 8, 8))
+    signal = np.zeros((8, 8))
+    signal[2, 3] = 0.02
+    maps = np.stack([noise[0], 5 + noise[1], signal + noise[2], signal + 5])
+    raw = RawMaps(jnp.asarray(maps, jnp.float32), jnp.full(4, 5.0))
+    found = np.asarray(evidence(raw, cancelled=1e-3, rounding=1e-5))
+    # Left over from a sum of zero; the same everywhere; and two with evidence.
+    assert (found == 0).all(axis=(1, 2)).tolist() == [True, True, False, False]
+    assert (found[2:] == raw.maps[2:]).all()
+
+
+def test_a_logit_that_depends_on_nothing_is_not_explained_by_its_rounding(draw_images):
+    """A constant of 1,000 in the head hides what the pixels add to the logit."""
+    _, images = draw_images(2, 64)
+    model = small_model()
+    model.head.out.kernel[...] *= 1e-3
+    model.head.out.bias[...] += 1000
+    maps = explain(model, images, [0, 1], method="occlusion")
+    raw = raw_maps(model, images, [0, 1], method="occlusion")
+    assert np.abs(raw).max() > 0
+    assert is_degenerate(maps).all()
+
+
+def test_integrated_gradients_state_how_complete_they_are(narrow, draw_images):
+    _, model = narrow
+    _, images = draw_images(3, 64)
+    classes = np.array([0, 1, 4])
+    settings = {"method": "integrated_gradients", "steps": 2, "baseline": 0.5}
+    found = explanation(model, images, classes, batch_size=2, **settings)
+    raw = raw_maps(model, images, classes, **settings)
+    rows = np.arange(3)
+    logits = [np.asarray(model(x))[rows, classes] for x in (images, 0 * images + 0.5)]
+    whole = logits[0] - logits[1]
+    expected = np.abs(raw.sum(axis=(1, 2)) - whole) / np.abs(whole)
+    assert found.completeness_gap == pytest.approx(expected, rel=1e-2, abs=1e-5)
+    settings["steps"] = 64
+    closer = explanation(model, images, classes, **settings)
+    assert closer.completeness_gap.max() < found.completeness_gap.max() / 2
+    assert (closer.maps == explain(model, images, classes, **settings)).all()
+    assert explanation(model, images, classes).completeness_gap is None
