@@ -40,10 +40,10 @@ def fits(kind: Any, value: Any) -> bool:
         return value in inner
     if kind in (int, float):
         # True is an int to Python, but not to anyone who writes a recipe.
-        number = Integral if kind is int else Real
+        number: type = Integral if kind is int else Real
         if not isinstance(value, number) or isinstance(value, bool):
             return False
-        return -LARGEST <= value <= LARGEST if kind is int else _is_finite(value)
+        return abs(int(value)) <= LARGEST if kind is int else _is_finite(value)
     if kind in _WORDS:
         return isinstance(value, kind)
     if _is(kind, Mapping):

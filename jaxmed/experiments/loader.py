@@ -81,7 +81,7 @@ def _check(declared: Field, value: Any, where: str, key: str) -> Any:
             raise InputError(f"{where}: {key} is empty; give at least one.")
         return tuple(map(item, value))
     _check_type(get_origin(kind) or kind, value, where, key)
-    if isinstance(value, Mapping):
+    if get_origin(kind) is dict:
         _check_plain(value, where, key)
     _check_range(declared, value, where, key)
     return float(value) if kind is float else value

@@ -130,18 +130,18 @@ def _phase_differences(
     then: Flat, now: Flat, phase: Phase, epochs: int | None
 ) -> list[str]:
     """Says how a phase differs; `epochs` of it have begun, None if it is over."""
-    name = f"phase {phase.name!r}"
+    name, said = f"phase {phase.name!r}", []
     if epochs is not None and then["epochs"] != now["epochs"]:
         lengths = f"{name} had {then['epochs']} epochs, and now {now['epochs']}"
         if phase.schedule.depends_on_length:
-            return [
+            said.append(
                 f"{lengths}, and the rates of its {phase.schedule.name} schedule "
                 "depend on how many there are"
-            ]
-        if phase.epochs < epochs:
-            return [f"{lengths}, of which {epochs} have begun"]
+            )
+        elif phase.epochs < epochs:
+            said.append(f"{lengths}, of which {epochs} have begun")
         now = now | {"epochs": then["epochs"]}
-    return [f"in {name} {sentence}" for sentence in _differences(then, now)]
+    return said + [f"in {name} {sentence}" for sentence in _differences(then, now)]
 
 
 def _differences(then: Flat, now: Flat) -> list[str]:

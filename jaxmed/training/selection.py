@@ -185,8 +185,8 @@ def _lacking(predictions: Predictions) -> str:
         ("no image of", (truth & known).any(axis=0)),
         ("no image but of", (~truth & known).any(axis=0)),
     ):
-        names = [n for n, is_there in zip(predictions.class_names, there, strict=True)
-                 if not is_there]  # fmt: skip
+        found = zip(predictions.class_names, np.atleast_1d(there), strict=True)
+        names = [name for name, is_there in found if not is_there]
         if names:
             said.append(f"{words} {', '.join(names)}")
     return f"it has {' and '.join(said)}"

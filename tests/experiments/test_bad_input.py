@@ -113,11 +113,66 @@ def refused(tmp_path, capsys, monkeypatch):
         (("--evaluate.calibration", "platt"), "not for a multiclass one. Use temper"),
         (("--evaluate.prevalence", "0.1"), "A prevalence is for binary tasks"),
         (("--train.bach-size", "1"), "Did you mean --train.batch-size?"),
+        # What TOML can write, and no setting can be.
+        (("--train.options.learning-rate", "inf"), "must be a finite number, got inf"),
+        (("--train.options.learning-rate", "-inf"), "a finite number, got -inf"),
+        (("--train.options.learning-rate", "nan"), "must be a finite number, got nan"),
+        (("--train.options.learning-rate", "1" + 400 * "0"), "learning_rate' of str"),
+        (("--train.options.epochs", "1" + 30 * "0"), "at most 2,147,483,647, got 1000"),
+        (("--train.options.epochs", "2020-01-31"), "got datetime.date(2020, 1, 31)"),
+        (
+            ("--train.options.schedule", "{ gamma = nan }"),
+            "schedule.gamma must be a fi",
+        ),
+        (
+            ("--train.options.schedule", "12:30:00"),
+            "a list or a table, got datetime.ti",
+        ),
+        (("--train.ema", "nan"), "train.ema must be a finite number, got nan"),
+        (("--train.mixup", "inf"), "train.mixup must be a finite number, got inf"),
+        (("--train.cache-memory", "inf"), "cache_memory must be a finite number"),
+        (
+            ("--train.batch-size", "1" + 30 * "0"),
+            "batch_size must be a whole number of",
+        ),
+        (("--train.seeds", "0,nan"), "each of train.seeds must be a whole number"),
+        (("--data.memory", "inf"), "data.memory must be a finite number, got inf"),
+        (("--evaluate.cost", "inf"), "evaluate.cost must be a finite number, got inf"),
+        (("--model.std", "nan,1,1"), "each of model.std must be a finite number"),
+        # What the shapes of the second arm tell.
+        (
+            ("--arms.frozen.model.backbone", "vgg11", "--data.image-size", "28"),
+            "Arm frozen: A VGG needs images of at least 32×32 pixels, got 28×28.",
+        ),
+        (("--train.batch-size", "5"), "Arm full: Phase 'all' trains BatchNorm layers."),
+        (("--model.keep-head", "true"), "model.keep_head is for the weights of a run"),
+        (("--model.stem", "sum"), "model.stem is sum, which is for pretrained RGB"),
         (("--nonsense",), "Unrecognized arguments: --nonsense"),
     ],
 )
 def test_bad_flags(recipe, refused, flags, expected):
     assert expected in refused(recipe, *flags)
+
+
+@pytest.mark.parametrize(
+    "select", ["val_auroc", "val_auprc", "val_balanced_accuracy", "val_mcc"]
+)
+def test_a_metric_that_validation_cannot_have(recipe, refused, select):
+    np.savez(
+        recipe.parent / "data.npz", **arrays() | {"val_labels": np.zeros((6, 1), int)}
+    )
+    said = refused(recipe, "--arms.frozen.train.select", select)
+    which = "select goes by, is not defined on the validation split: it has no image of"
+    assert f"Arm frozen: {select}, which {which} 1, 2 and no image but of 0." in said
+    watch = f'{{ name = "plateau", watch = "{select}" }}'
+    flags = (
+        "--train.select",
+        "val_loss",
+        "--arms.frozen.train.options.schedule",
+        watch,
+    )
+    if select == "val_auroc":
+        assert "the schedule of a plateau goes by" in refused(recipe, *flags)
 
 
 def test_weights_without_the_classifier_that_the_model_needs(

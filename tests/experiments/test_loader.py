@@ -87,7 +87,7 @@ def test_ill_typed_values_say_key_expected_and_got(tables, expected):
     [
         ({"train": {"batch_size": 0}}, "train.batch_size must be at least 1, got 0."),
         ({"model": {"dropout": 1.0}}, "model.dropout must be below 1, got 1.0."),
-        ({"model": {"dropout": float("nan")}}, "must be at least 0, got nan."),
+        ({"model": {"dropout": float("nan")}}, "must be a finite number, got nan."),
         ({"train": {"seeds": [-1]}}, "each of train.seeds must be at least 0, got -1."),
         ({"train": {"seeds": []}}, "train.seeds is empty"),
         ({"train": {"seeds": [1, 1]}}, "train.seeds names something twice"),

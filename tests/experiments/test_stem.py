@@ -1,5 +1,6 @@
 """The stem of a network with one channel, by what the strategy does to it."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
@@ -97,11 +98,11 @@ def test_a_recipe_can_choose(folder, strategy, stem):
 
 def test_the_sum_keeps_what_a_frozen_network_makes_of_gray_images(folder):
     """Where all channels are normalized alike, up to rounding."""
-    scale = {"mean": [0.5], "std": [0.5]}
-    gray = prepared(folder, config_of(folder, **scale))
-    three = {"in_channels": 3, "mean": [0.5] * 3, "std": [0.5] * 3}
-    rgb = prepared(folder, config_of(folder, **three))
-    images = load_dataset(f"npz:{folder}/gray.npz", image_size=32).test.images
+    gray = prepared(folder, config_of(folder, mean=[0.5], std=[0.5]))
+    three = config_of(folder, in_channels=3, mean=[0.5] * 3, std=[0.5] * 3)
+    rgb = prepared(folder, three)
+    data = load_dataset(f"npz:{folder}/gray.npz", image_size=32)
+    images = jnp.asarray(data.test.images)
     ours = gray.model.features(gray.preprocessing(images))
     theirs = rgb.model.features(rgb.preprocessing(images))
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
