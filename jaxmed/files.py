@@ -1,6 +1,5 @@
 """Files that are either complete or not there."""
 
-import errno
 import os
 import secrets
 import shutil
@@ -9,14 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from jaxmed.errors import InputError
+from jaxmed.errors import InputError, no_room
 
 # How the names of unfinished files begin: what a killed program leaves behind.
 UNFINISHED = ".unfinished-"
 # How often a folder is tried to be removed, with a fifth of a second between.
 TRIES = 10
-# What only writing fails by: no room, a quota, a limit on files, a read-only disk.
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 @contextmanager
@@ -43,12 +40,18 @@ def replacing(path: Path) -> Iterator[Path]:
         raise cannot_write(path, error) from error
     try:
         yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        if error.errno in NO_ROOM:
+        try:
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except OSError as error:
             raise cannot_write(path, error) from error
+    except InputError:
+        raise
+    except Exception as error:
+        # Not every library that writes a file says so by an OSError.
+        if reason := no_room(error):
+            raise cannot_write(path, reason) from error
         raise
     finally:
         temporary.unlink(missing_ok=True)
@@ -93,10 +96,11 @@ def _temporary(path: Path) -> Path:
     return path.with_name(f"{UNFINISHED}{secrets.token_hex(4)}-{path.name}")
 
 
-def cannot_write(path: Path, error: OSError) -> InputError:
+def cannot_write(path: Path, why: OSError | str) -> InputError:
     """Returns the error, to be raised by the caller, for a file that is refused."""
+    reason = why if isinstance(why, str) else why.strerror
     return InputError(
-        f"Cannot write {path}: {error.strerror}. Results go to --out, downloads "
+        f"Cannot write {path}: {reason}. Results go to --out, downloads "
         "and converted weights to --cache or JAXMED_CACHE; choose another folder."
     )
 
@@ -114,3 +118,24 @@ def remove_unfinished(folder: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
+
+
+def check_readable(folder: Path, depth: int = 0) -> None:
+    """Looks into a folder, and those below it, where `glob` would find nothing.
+
+    Args:
+        folder: exists.
+        depth: how many levels below it are looked into too.
+
+    Raises:
+        InputError: this user may not.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            inner = [Path(entry.path) for entry in entries if entry.is_dir()]
+    except OSError as error:
+        raise InputError(
+            f"The folder {folder} cannot be looked into: {error.strerror}."
+        ) from error
+    for one in inner if depth else ():
+        check_readable(one, depth - 1)

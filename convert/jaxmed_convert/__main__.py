@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jaxmed.errors import InputError
+from jaxmed.errors import UNREAD, InputError, explain, silence
 from jaxmed.progress import progress
 from jaxmed_convert.checkpoints import read_checkpoint, require_torch
 from jaxmed_convert.published import PUBLISHED, pool_of, published, resolve
@@ -25,11 +25,22 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns the exit code: 2 for input that cannot be used."""
-    options = _parser().parse_args(arguments)
     try:
-        return options.command(options)
-    except InputError as error:
-        print(f"jaxmed_convert: {error}", file=sys.stderr)
+        options = _parser().parse_args(arguments)
+        code = options.command(options)
+        sys.stdout.flush()
+        return code
+    except SystemExit:  # of --help
+        silence()
+        raise
+    except BrokenPipeError:
+        silence()
+        return UNREAD
+    except Exception as error:
+        sentence = str(error) if isinstance(error, InputError) else explain(error)
+        if sentence is None:
+            raise
+        print(f"jaxmed_convert: {sentence}", file=sys.stderr)
         return 2
 
 

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from jaxmed import hosts
 from jaxmed.cache import keep_compiled_programs
-from jaxmed.errors import InputError
+from jaxmed.errors import UNREAD, InputError, explain, silence
 from jaxmed.experiments.flags import take_overrides
 from jaxmed.interrupts import Interrupted, ask
 
@@ -23,8 +23,9 @@ COMMANDS = (
 )
 # Commands that take the fields of the configuration as flags.
 CONFIGURABLE = ("run", "advise", "find-lr", "inspect")
-# What asks the program to stop: a user, the system or a batch system before its limit.
-SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1")
+# What asks the program to stop: a user, the system, a batch system before its limit, or
+# a terminal that is closed.
+SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
 # A shell reports a program that a signal ended by this and the signal's number.
 BY_SIGNAL = 128
 # Seconds that an interrupted program gets to tidy up.
@@ -69,8 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0; 1 if `inspect` found leakage; 2 for something the user can
         put right, said in a sentence on the error stream; 3 if `predict` could not use
         some of the files, or `run` could not make some of a leaderboard's runs; if
-        interrupted 128 more than the signal: 130 for SIGINT, 143
-        for SIGTERM, 138 for SIGUSR1.
+        interrupted 128 more than the signal: 130 for SIGINT, 143 for SIGTERM, 138 for
+        SIGUSR1, 129 for SIGHUP, and 141 where nobody reads what is printed.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     try:
@@ -79,15 +80,26 @@ def main(argv: Sequence[str] | None = None) -> int:
             words, overrides = take_overrides(words)
         arguments = build_parser().parse_args(words)
         arguments.overrides = overrides
-        return arguments.execute(arguments) or 0
-    except InputError as error:
-        which = "" if hosts.is_first() else f" in process {hosts.number()}"
-        print(f"Error{which}: {error}", file=sys.stderr)
-        return 2
+        code = arguments.execute(arguments) or 0
+        sys.stdout.flush()
+        return code
+    except SystemExit:  # of --help
+        silence()
+        raise
+    except BrokenPipeError:
+        silence()
+        return UNREAD
     except KeyboardInterrupt as interrupt:
         number = getattr(interrupt, "number", signal.SIGINT)
         _say_interrupted(words, number)
         return BY_SIGNAL + number
+    except Exception as error:
+        sentence = str(error) if isinstance(error, InputError) else explain(error)
+        if sentence is None:
+            raise
+        which = "" if hosts.is_first() else f" in process {hosts.number()}"
+        print(f"Error{which}: {sentence}", file=sys.stderr)
+        return 2
 
 
 def _say_interrupted(words: Sequence[str], number: int) -> None:
@@ -122,8 +134,10 @@ def _interrupt(number: int, _: Any) -> None:
 
 if __name__ == "__main__":
     for name in SIGNALS:
-        if hasattr(signal, name):  # SIGUSR1 is not everywhere.
-            signal.signal(getattr(signal, name), _interrupt)
+        # SIGUSR1 is not everywhere. What nohup has the program ignore stays ignored.
+        number = getattr(signal, name, None)
+        if number and signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _interrupt)
     keep_compiled_programs()
     code = main()
     # At once: checkpoints are complete, and Orbax's threads, which an interrupt may

@@ -1,7 +1,9 @@
 """What a run depended on, for environment.json."""
 
+import os
 import platform
 import subprocess
+from collections import Counter
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from jaxmed.data.dataset import Dataset
     from jaxmed.experiments.arms import Prepared
 
+# Linux has it where there is a GPU of NVIDIA's with its driver.
+NVIDIA = Path("/dev/nvidia0")
 SPLITS = ("train", "val", "test")
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
@@ -42,6 +46,7 @@ def describe_environment(data: "Dataset", prepared: "Prepared") -> dict[str, Any
         "python": platform.python_version(),
         "platform": platform.platform(),
         "devices": [device.device_kind for device in jax.devices()],
+        "device": describe_device(),
         "processes": hosts.count(),
         "data": describe_data(data),
         "weights": {"name": start.name, "fingerprint": start.fingerprint},
@@ -51,6 +56,25 @@ def describe_environment(data: "Dataset", prepared: "Prepared") -> dict[str, Any
         "loss": asdict(prepared.loss),
         "parameters": {"total": total, "phases": prepared.strategy.summary(model)},
     }
+
+
+def describe_device() -> str:
+    """Returns what JAX computes on, in words, and why it is the CPU where it is."""
+    import jax
+
+    kinds = Counter(device.device_kind for device in jax.devices())
+    named = ", ".join(f"{count} × {kind}" for kind, count in kinds.items())
+    if jax.default_backend() != "cpu":
+        return named
+    if os.environ.get("JAX_PLATFORMS") == "cpu":
+        return f"{named}, as JAX_PLATFORMS asks for"
+    without = f"{named}; JAX found no GPU and no TPU"
+    if NVIDIA.exists():
+        return (
+            f"{without}, and there is an NVIDIA GPU: this JAX is made for CPUs, or its "
+            "CUDA does not work (pip install -U 'jax[cuda12]')"
+        )
+    return without
 
 
 def describe_program() -> dict[str, str | None]:

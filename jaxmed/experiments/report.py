@@ -11,6 +11,7 @@ from jaxmed.experiments.board import BOARD
 from jaxmed.experiments.flags import split_list
 from jaxmed.experiments.folders import CONFIG, METRICS
 from jaxmed.experiments.toml import read_toml
+from jaxmed.files import check_readable
 
 HELP = "rebuild figures and report.html from stored files, or export them for a paper"
 FORMATS = ("html", "pdf", "csv", "latex")
@@ -47,6 +48,7 @@ def execute(arguments: Any) -> None:
     folder: Path = arguments.folder
     if not folder.is_dir():
         raise InputError(f"There is no folder {folder}.")
+    check_readable(folder, 2)
     if arguments.reevaluate:
         reevaluate_all(folder)
     if (folder / CONFIG).is_file():

@@ -22,8 +22,10 @@ DESCRIPTION = """\
 Trains every arm and seed of a recipe, evaluates and explains them, and writes
 OUT/NAME/report.html. Run again, it goes on where it stopped: finished runs are
 skipped, an interrupted one resumes after its last checkpoint, and ends as if it had
-not been interrupted. Ctrl-C (exit code 130), SIGTERM (143) and SIGUSR1 (138; SLURM's
---signal=USR1@120) save after the step at work and stop.
+not been interrupted. Ctrl-C (exit code 130), SIGTERM (143), SIGHUP (129, of a closed
+terminal) and SIGUSR1 (138; SLURM's --signal=USR1@120) save after the step at work and
+stop. With other settings of evaluate or explain, finished runs are not trained again:
+that alone is done anew.
 Of a recipe of several sets of images, such as medmnist_leaderboard, every set is an
 experiment OUT/NAME/SET, and OUT/NAME/leaderboard.html and .csv have all of them. A run
 that fails, such as one whose images cannot be downloaded, does not stop the others, and

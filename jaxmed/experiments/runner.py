@@ -100,7 +100,8 @@ def _train_run(
         environment = describe_environment(data, prepared)
         environment |= {"tta": config.evaluate.tta, "arms": list(recipe.order)}
         print(prepared.start.note)
-        print(prepared.strategy.describe(prepared.model), flush=True)
+        print(prepared.strategy.describe(prepared.model))
+        print(f"Computed on {environment['device']}.", flush=True)
 
         def begin() -> None:
             _check_unchanged(folder, environment)
