@@ -26,6 +26,7 @@ from jaxmed.data.files import READING, Reading
 from jaxmed.data.folder import read_folder
 from jaxmed.data.kinds import FileKind
 from jaxmed.data.resizing import SQUASH, Resizing
+from jaxmed.data.split import Splitting
 from jaxmed.errors import InputError
 
 if TYPE_CHECKING:
@@ -40,12 +41,13 @@ def load_dicom(
     cache: Path | None = None,
     image_size: int | None = None,
     reading: Reading = READING,
+    splitting: Splitting | None = None,
 ) -> Dataset | Unsplit:
     """Loads `dicom:PATH`, as `load_folder` loads `folder:PATH`.
 
     Args:
         rest: the path of the folder.
-        cache, image_size, reading: as for `load_folder`.
+        cache, image_size, reading, splitting: as for `load_folder`.
 
     Raises:
         InputError: as `load_folder`; or pydicom is not installed.
@@ -57,7 +59,9 @@ def load_dicom(
             "For DICOM files the package pydicom is needed, which is not installed: "
             "pip install 'jaxmed[dicom]'."
         ) from error
-    return read_folder(rest, image_size, FILES, cache=cache, reading=reading)
+    return read_folder(
+        rest, image_size, FILES, cache=cache, reading=reading, splitting=splitting
+    )
 
 
 def decode_dicom(

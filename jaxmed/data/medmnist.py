@@ -61,8 +61,7 @@ def load_medmnist(
         _verify(path, download)
     else:
         fetch(download, path)
-    classes = (entry.task, entry.class_names)
-    return read_npz(path, source=f"medmnist:{stem}", classes=classes)
+    return read_npz(path, source=f"medmnist:{stem}", entry=entry, is_certain=True)
 
 
 def _find(stem: str, catalog: Mapping[str, CatalogEntry]) -> CatalogEntry:
