@@ -61,7 +61,8 @@ def load_medmnist(
         _verify(path, download)
     else:
         fetch(download, path)
-    return read_npz(path, source=f"medmnist:{stem}", entry=entry, is_certain=True)
+    classes = (entry.task, entry.class_names)
+    return read_npz(path, source=f"medmnist:{stem}", classes=classes)
 
 
 def _find(stem: str, catalog: Mapping[str, CatalogEntry]) -> CatalogEntry:

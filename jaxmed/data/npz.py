@@ -79,8 +79,8 @@ def read_npz(
     path: Path,
     *,
     source: str,
+    classes: tuple[Task, tuple[str, ...]] | None = None,
     entry: CatalogEntry | None = None,
-    is_certain: bool = False,
     naming: Naming = NAMING,
 ) -> Dataset:
     """Reads a file in MedMNIST's layout.
@@ -88,9 +88,9 @@ def read_npz(
     Args:
         path: the file.
         source: the data set's `source`.
-        entry: the data set of MedMNIST that it may be; None infers task and classes
-            from the labels, and so do labels that are not of its kind.
-        is_certain: whether it is that data set.
+        classes: the task and the class names; None infers them from the labels.
+        entry: the data set of MedMNIST that it may be, whose classes it gets if the
+            labels are of its kind.
         naming: whether the user says another task.
 
     Raises:
@@ -102,8 +102,10 @@ def read_npz(
         for split in SPLITS
     }
     notes: tuple[str, ...] = ()
-    if entry is not None and (is_certain or _is_of(entry, labels)):
-        task, class_names = entry.task, entry.class_names
+    if classes is None and entry is not None and _is_of(entry, labels):
+        classes = entry.task, entry.class_names
+    if classes is not None:
+        task, class_names = classes
     else:
         task, class_names, labels, notes = _infer_classes(labels, path, naming)
         if entry is not None:

@@ -5,7 +5,7 @@ import re
 NAMES = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validation", "validate", "dev", "development", "tuning"),
-    "test": ("test", "testing", "holdout", "heldout"),
+    "test": ("test", "testing"),
 }
 ROLES = {name: split for split, names in NAMES.items() for name in names}
 

@@ -104,13 +104,17 @@ def load_table(
     bad: dict[int, str] = {}
     ids = resolver.resolve(rows.columns[columns.path], bad)
     origin = named or _read_splits(rows, columns, bad, splitting)
-    if splitting is not None:
-        check_given(where, {*origin} - {""}, splitting)
     reader.check(bad)
+    if columns.patient is not None:
+        for i, patient in enumerate(rows.columns[columns.patient]):
+            if is_empty(patient):
+                bad.setdefault(i, f"no {columns.patient}")
     repeats = _find_repeats(ids, rows, columns, origin, bad)
     if bad and not (reading.skips and len(bad) < len(rows.places)):
         reasons = [f"{rows.places[i]} ({bad[i]})" for i in sorted(bad)]
         raise cannot_use(where, reasons, len(rows.places), "rows")
+    if splitting is not None:
+        check_given(where, {*origin} - {""}, splitting)
     skipped = {rows.places[i]: bad[i] for i in sorted(bad)}
     left = [i for i in range(len(ids)) if i not in bad and i not in repeats]
     ids, origin = [ids[i] for i in left], [origin[i] for i in left]
@@ -137,7 +141,7 @@ def load_table(
             images=opened.images[split],
             labels=found.labels[chosen],
             ids=tuple(ids[i] for i in chosen),
-            groups=groups and tuple(groups[left[i]] for i in chosen),
+            groups=tuple(groups[left[i]] for i in chosen) if groups else None,
             columns=_carry(rows, columns.others, [left[i] for i in chosen]),
         )
     return assemble(

@@ -169,12 +169,9 @@ def stack_flags(
         blank: what an empty cell becomes, in the same way.
     """
     becomes = {"ignore": MISSING, "zeros": 0, "ones": 1}
-    values = {float(UNCERTAIN): becomes.get(policy, MISSING), 0.0: 0, 1.0: 1}
-    empty = becomes[blank]
-    flags = [
-        [empty if is_empty(cell) else values[_flag(cell)] for cell in column]
-        for column in columns
-    ]
+    values = {UNCERTAIN: becomes.get(policy, MISSING), 0: 0, 1: 1, None: becomes[blank]}
+    # `check_flags` has passed what is neither a number nor empty.
+    flags = [[values[_flag(cell)] for cell in column] for column in columns]
     return np.array(flags, np.int32).T
 
 

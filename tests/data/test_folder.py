@@ -182,16 +182,17 @@ def empty(*parts):
 @pytest.mark.parametrize(
     ("edit", "sentence"),
     [
-        (remove("test"), "has no folder 'test'; its folders are train, val. Expected "),
-        (remove("val"), "has no folder 'val' or 'valid' or 'validation'; its folders"),
+        (
+            remove("train"),
+            "has no folder 'train'; its folders are test, val. Expected ",
+        ),
+        (remove("test"), r"scans has train and val, and no test\. Set split to"),
+        (remove("val"), r"has train and test, and no val\. .* keep_test to true"),
         (
             lambda root: shutil.copytree(root / "val", root / "valid"),
             "has the folders 'val' and 'valid', which mean the same",
         ),
-        (
-            remove("test", "PNEUMONIA"),
-            "each of the classes NORMAL, PNEUMONIA; missing: .*scans/test/PNEUMONIA",
-        ),
+        (remove("train", "PNEUMONIA"), "scans/train has no images of PNEUMONIA"),
         (empty("val"), "scans/val has no images in its class folders .*ending in .jpg"),
         (empty("train", "NORMAL"), "scans/train has no images of NORMAL"),
         (
