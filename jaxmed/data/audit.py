@@ -44,6 +44,7 @@ class Audit:
         duplicates: images that occur twice, and blank ones.
         patients: groups on both sides; None where groups are not known.
         skipped: the reasons, by name, why files were left out.
+        notes: sentences on what the loader decided, see `Dataset`.
         means: by class, the mean training image, uint8 (h, w, c); see `Survey`.
     """
 
@@ -62,6 +63,7 @@ class Audit:
     duplicates: Duplicates
     patients: Overlap | None
     skipped: dict[str, str]
+    notes: tuple[str, ...]
     means: dict[str, np.ndarray] = field(repr=False)
 
     @property
@@ -129,6 +131,7 @@ def audit(data: Dataset, *, group_pattern: str = "", root: Path | None = None) -
         duplicates=find_duplicates(data, seen.prints),
         patients=overlap,
         skipped=dict(data.skipped),
+        notes=data.notes,
         means=seen.means,
     )
 

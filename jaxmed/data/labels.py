@@ -87,11 +87,15 @@ def check_trainable(
 ) -> None:
     """Raises InputError if a class has no image to be learned from.
 
+    In a multilabel task the other labels can be learned without it, so it is left to
+    notes and measures to tell of it.
+
     Args:
         labels, task, class_names: of the training images, see `Dataset`.
         where: the start of the sentence.
     """
-    if lacking := lacking_classes(labels, task, class_names):
+    lacking = lacking_classes(labels, task, class_names)
+    if lacking and task != "multilabel":
         raise InputError(
             f"{where} has no image of {', '.join(lacking)}, so it cannot be learned. "
             "Leave it out of the classes, or take another split."

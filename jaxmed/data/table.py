@@ -287,7 +287,8 @@ def _check_members(
                     f"{where}: no row of {there} has a value of {name!r}, so it cannot "
                     f"be learned. Name the labels to take, as in '{where}?label=A,B'."
                 )
-    if lacking := lacking_classes(labels, found.task, found.class_names):
+    lacking = lacking_classes(labels, found.task, found.class_names)
+    if lacking and found.task != "multilabel":
         raise InputError(
             f"{where}: {there} has no {', '.join(lacking)}. Leave such classes out, or "
             "name the columns to take, as in '?label=A,B'."

@@ -67,7 +67,8 @@ def execute(arguments: Any) -> int:
 
     data = load_part(config)
     scheme, _, rest = config.source.partition(":")
-    root = Path(rest).expanduser() if scheme == "folder" else None
+    path = rest.partition("?")[0]
+    root = Path(path).expanduser() if scheme == "folder" else None
     found = audit(data, group_pattern=arguments.group_pattern, root=root)
     page = write_sheet(arguments.out, name or data.name, data, found)
     table = found.table()
