@@ -24,6 +24,7 @@ from jaxmed.data.headers import Headers, read_headers
 from jaxmed.data.lazy import ImageArray
 from jaxmed.data.overlap import Overlap, find_overlap
 from jaxmed.data.survey import survey
+from jaxmed.data.window import STORED_BITS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +46,9 @@ class Audit:
         patients: groups on both sides; None where groups are not known.
         skipped: the reasons, by name, why files were left out.
         notes: sentences on what the loader decided, see `Dataset`.
+        window: what becomes black and white of more than 8 bits, in a phrase; "" if
+            that is what each file names, or its stored bits.
+        few_levels: ids of images of fewer gray levels than `FEW_LEVELS`.
         means: by class, the mean training image, uint8 (h, w, c); see `Survey`.
     """
 
@@ -64,6 +68,8 @@ class Audit:
     patients: Overlap | None
     skipped: dict[str, str]
     notes: tuple[str, ...]
+    window: str
+    few_levels: tuple[str, ...]
     means: dict[str, np.ndarray] = field(repr=False)
 
     @property
@@ -132,6 +138,8 @@ def audit(data: Dataset, *, group_pattern: str = "", root: Path | None = None) -
         patients=overlap,
         skipped=dict(data.skipped),
         notes=data.notes,
+        window="" if data.window == STORED_BITS else data.window.describe(),
+        few_levels=seen.few_levels,
         means=seen.means,
     )
 

@@ -11,6 +11,7 @@ from jaxmed.data.labels import MISSING as MISSING
 from jaxmed.data.labels import Task, check_classes, check_labels
 from jaxmed.data.lazy import ImageArray, LazyImages
 from jaxmed.data.resizing import SQUASH, Resizing
+from jaxmed.data.window import STORED_BITS, Window
 from jaxmed.errors import InputError
 
 SPLITS = ("train", "val", "test")
@@ -74,6 +75,7 @@ class Dataset:
         resizing: how they become squares of it.
         skipped: the reason, by name, why an image of the source is in no split.
         notes: sentences on what the source left open and the loader decided.
+        window: which gray values of images of more than 8 bits became black and white.
 
     Raises:
         InputError: a split is empty, or has images, labels or ids that do not fit
@@ -91,6 +93,7 @@ class Dataset:
     resizing: Resizing = SQUASH
     skipped: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    window: Window = STORED_BITS
 
     def __post_init__(self) -> None:
         check_classes(self.class_names, self.task, self.source)
@@ -114,7 +117,8 @@ class Dataset:
 
         It depends on nothing else: not on the file's name or format. Of images that
         stay in their files, of which not every byte is read for it, it begins with
-        "files-" and is taken over the files' sizes and first 16 KiB, and the shape;
+        "files-" and is taken over the files' sizes and first 16 KiB, the shape, and
+        the window's limits;
         where the files lie, and when they were written, does not matter.
         """
         digest = hashlib.sha256()
@@ -129,6 +133,8 @@ class Dataset:
             for identity in split.ids:
                 _add_text(digest, identity)
         kind = ON_DISK if isinstance(self.train.images, LazyImages) else ""
+        if kind and self.window != STORED_BITS:
+            _add_text(digest, repr(self.window))
         return kind + digest.hexdigest()
 
 

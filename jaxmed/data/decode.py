@@ -1,48 +1,89 @@
-"""One image file to a uint8 array: JPEG, PNG, TIFF, BMP or WebP."""
+"""One picture file to a uint8 array: whatever of `FORMATS` Pillow reads."""
 
 import io
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImagePalette, UnidentifiedImageError
 
 from jaxmed.data.resizing import SQUASH, Resizing, make_square
+from jaxmed.data.window import STORED_BITS, Gray, RangeNeeded, Window
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
-FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")
+ENDINGS = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".bmp", ".webp"),
+    *(".gif", ".jp2", ".j2k", ".pgm", ".ppm", ".pbm", ".pnm"),
+)
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF", "JPEG2000", "PPM")
 # Pixels above which a file counts as a decompression bomb: a few kilobytes can claim
 # to be an image of many gigabytes.
 MOST_PIXELS = 100_000_000
-BITS_PER_SAMPLE, PHOTOMETRIC = 258, 262
+# Tags of TIFF and EXIF.
+SUBFILE, BITS_PER_SAMPLE, PHOTOMETRIC, ORIENTATION, COLOR_MAP = 254, 258, 262, 274, 320
+# Of SUBFILE: a smaller copy of another page, or its mask.
+COPY_OR_MASK = 0b101
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+UNKNOWN_RANGE = (
+    "signed, 32-bit or floating-point pixels, whose range is not known; save them with "
+    "8 or 16 bits, or set data.window to percentile:LOW,HIGH or CENTER,WIDTH"
+)
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+# Chunks of a PNG that decide its pixels.
+PNG_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"acTL", b"eXIf", b"IDAT", b"IEND")
 
 
 class UnusableImage(Exception):
     """A file holds no image that can be used; the message says why."""
 
 
-class FileHeader(NamedTuple):
-    """What a file says of its image: pixels as stored, and 1 channel if it is grey.
+# How a file's gray values become levels, by what `data.window` does to them: pictures
+# of 8 bits and colors are left alone; a gray scale may be given by the file, or not, or
+# not even the range of the stored values.
+PLAIN, OWN_SCALE, STORED_SCALE, NO_SCALE = range(4)
 
-    A file with colours has 3, even if they are all grey when looked at.
+
+class FileHeader(NamedTuple):
+    """What a file says of its image.
+
+    Attributes:
+        width, height: pixels as stored.
+        channels: 1 if it is gray; a file with colors has 3, even if they are all gray
+            when looked at.
+        mode: Pillow's, such as L (gray), RGB, P (palette) or I;16; or how DICOM calls
+            the colors.
+        scale: `PLAIN`, `OWN_SCALE`, `STORED_SCALE` or `NO_SCALE`.
     """
 
     width: int
     height: int
     channels: int
+    mode: str
+    scale: int = PLAIN
 
 
 def decode(
-    path: Path, image_size: int | None = None, resizing: Resizing = SQUASH
+    path: Path,
+    image_size: int | None = None,
+    resizing: Resizing = SQUASH,
+    window: Window = STORED_BITS,
 ) -> np.ndarray:
     """Decodes one file.
 
-    The orientation in EXIF is applied. 16 bits are scaled to 8 by their range, never
-    by an image's own extremes, so that brightness stays comparable between images.
-    Transparency is dropped, as torchvision's loader does; palettes, CMYK and the like
-    become RGB.
+    The orientation in EXIF is applied. More than 8 bits become 8 as the window says,
+    never by an image's own extremes, so that brightness stays comparable between
+    images. Transparency is dropped, as torchvision's loader does; palettes, CMYK and
+    the like become RGB.
 
     Args:
         path: the file; its content decides the format, not its ending.
@@ -50,61 +91,82 @@ def decode(
             than what is kept for it becomes a square, as by torchvision's transforms
             of Pillow images. None keeps all as they are.
         resizing: how, and what is kept.
+        window: of images of more than 8 bits.
 
     Returns:
-        uint8 (h, w, 1) if all channels are equal, also in a file with colours; else
+        uint8 (h, w, 1) if all channels are equal, also in a file with colors; else
         (h, w, 3), RGB.
 
     Raises:
         UnusableImage: the file cannot be read, is damaged, holds no image or several,
             or more pixels than `MOST_PIXELS`.
+        RangeNeeded: the window is pending, and the image has more than 8 bits.
     """
-    return decode_content(_read(path), image_size, resizing)
+    return decode_content(read_content(path), image_size, resizing, window)
 
 
 def decode_content(
-    content: bytes, image_size: int | None = None, resizing: Resizing = SQUASH
+    content: bytes,
+    image_size: int | None = None,
+    resizing: Resizing = SQUASH,
+    window: Window = STORED_BITS,
 ) -> np.ndarray:
     """Decodes what a file holds, as `decode` does."""
-    with _opened(content) as image:
+    with explained():
+        image = _decode(content, window)
         if image_size is not None:
             image = _shrink(image, image_size, resizing)
         return join_equal_channels(np.asarray(image))
 
 
-def decode_square(
-    path: Path, image_size: int, resizing: Resizing, channels: int
+def decode_content_square(
+    content: bytes,
+    image_size: int,
+    resizing: Resizing,
+    channels: int,
+    window: Window = STORED_BITS,
 ) -> np.ndarray:
-    """Decodes one file to a shape that is known before: smaller ones are enlarged.
+    """Decodes to a shape that is known before: smaller images are enlarged.
 
     Args:
-        path: the file.
-        image_size, resizing: as for `decode`.
+        content: of the file.
+        image_size, resizing, window: as for `decode`.
         channels: 3, or 1 if the file's `FileHeader` has 1.
 
     Returns:
         uint8 (side, side, channels), by `resizing.stored_side`.
 
     Raises:
-        UnusableImage: as `decode`; or there are colours where there were none.
+        UnusableImage: as `decode`; or there are colors where there were none.
     """
-    with _opened(_read(path)) as image:
+    with explained():
+        image = _decode(content, window)
         side = resizing.stored_side(image_size)
         if image.size != (side, side):
             image = make_square(image, image_size, resizing)
         if channels == 3:
             return np.asarray(image.convert("RGB"))
-        return check_grey(np.asarray(image).reshape(side, side, -1))
+        return check_gray(np.asarray(image).reshape(side, side, -1))
 
 
-def check_grey(pixels: np.ndarray) -> np.ndarray:
+def decode_gray(content: bytes) -> Gray | None:
+    """Returns the gray values of a picture of more than 8 bits; None of another.
+
+    Raises:
+        UnusableImage: as `decode`.
+    """
+    with explained():
+        return _gray_values(_load_sound(content))
+
+
+def check_gray(pixels: np.ndarray) -> np.ndarray:
     """Returns uint8 (h, w, 1) as it is.
 
     Raises:
         UnusableImage: there are three channels.
     """
     if pixels.shape[2] != 1:
-        raise UnusableImage("it has colours, and had none when the data set was loaded")
+        raise UnusableImage("it has colors, and had none when the data set was loaded")
     return pixels
 
 
@@ -115,10 +177,18 @@ def read_header(file: BinaryIO) -> FileHeader:
         UnusableImage: nothing that `decode` would decode; a file that is damaged
             further on may pass.
     """
-    with explained(), Image.open(file, formats=FORMATS) as image:
-        _check_header(image)
-        grey = image.mode in ("L", "1", "LA", "La") or image.mode.startswith("I;16")
-        return FileHeader(image.width, image.height, 1 if grey else 3)
+    with explained():
+        try:
+            image = _open(file)
+        except UnusableImage:
+            raise
+        except Exception:
+            file.seek(0)
+            image = _open(io.BytesIO(_without_metadata(file.read())))
+        with image:
+            channels = 1 if _is_gray(image) else 3
+            scale = _find_scale(image)
+            return FileHeader(*image.size, channels, image.mode, scale)
 
 
 def fit_square(pixels: np.ndarray, image_size: int, resizing: Resizing) -> np.ndarray:
@@ -149,74 +219,186 @@ def explained() -> Iterator[None]:
     """Turns what Pillow raises into `UnusableImage`."""
     try:
         yield
-    except UnusableImage:
+    except (UnusableImage, RangeNeeded):
         raise
     except Image.DecompressionBombError as error:
         raise too_large() from error
     except UnidentifiedImageError as error:
-        raise UnusableImage(f"not one of {', '.join(FORMATS)}, or damaged") from error
+        raise UnusableImage(
+            f"not one of {', '.join(FORMATS)}, or damaged, or a kind that Pillow does "
+            "not read"
+        ) from error
     except Exception as error:
         # On damaged bytes Pillow raises whatever its parsers stumble over.
         raise UnusableImage(f"damaged or cut off: {error}") from error
 
 
-def _read(path: Path) -> bytes:
+def read_content(path: Path) -> bytes:
+    """Reads a file that is not empty.
+
+    Raises:
+        UnusableImage: it cannot be read, or is empty.
+    """
     try:
-        return path.read_bytes()
+        content = path.read_bytes()
     except OSError as error:
         raise UnusableImage(str(error.strerror)) from error
-
-
-@contextmanager
-def _opened(content: bytes) -> Iterator[Image.Image]:
-    """Gives the image upright, of mode L or RGB."""
     if not content:
         raise UnusableImage("the file is empty")
-    with explained(), Image.open(io.BytesIO(content), formats=FORMATS) as image:
-        _check_header(image)
-        ImageOps.exif_transpose(image, in_place=True)
-        yield _reduce(image)
+    return content
 
 
-def _check_header(image: Image.Image) -> None:
-    """Refuses, before pixels are decoded, what cannot be used."""
+def _decode(content: bytes, window: Window) -> Image.Image:
+    """Returns an upright image of mode L or RGB."""
+    image = _load_sound(content)
+    turn = TURNS.get(_read_orientation(image))
+    image = _reduce(image, window)
+    return image if turn is None else image.transpose(turn)
+
+
+def _load_sound(content: bytes) -> Image.Image:
+    """Decodes an image of any mode, if need be without its metadata."""
+    try:
+        return _load(content)
+    except UnusableImage:
+        raise
+    except Exception:
+        reduced = _without_metadata(content)
+        if reduced == content:
+            raise
+        return _load(reduced)
+
+
+def _load(content: bytes) -> Image.Image:
+    image = _open(io.BytesIO(content))
+    image.load()
+    return image
+
+
+def _open(file: BinaryIO) -> Image.Image:
+    """Opens an image, and refuses before pixels are decoded what cannot be used."""
+    image = Image.open(file, formats=FORMATS)
     if image.width * image.height > MOST_PIXELS:
         raise too_large()
-    frames = getattr(image, "n_frames", 1)
-    # The further frames of an MPO, a camera's JPEG, are previews of the first.
-    if frames > 1 and image.format != "MPO":
-        raise UnusableImage(f"{frames} frames, and an image is one")
-    if image.mode in ("I", "F"):
+    frames = _find_frames(image)
+    if len(frames) > 1:
         raise UnusableImage(
-            "signed, 32-bit or floating-point pixels, whose range is not known; save "
-            "them with 8 or 16 bits"
+            f"{len(frames)} frames, and an image is one; save the frame to use as a "
+            "file of its own"
         )
+    return image
 
 
-def _reduce(image: Image.Image) -> Image.Image:
+def _find_frames(image: Image.Image) -> list[int]:
+    """Returns the numbers of the frames that are images of their own.
+
+    The further ones of an MPO, a camera's JPEG, are previews of the first, and so can
+    pages of a TIFF be. The image is left at its one frame.
+    """
+    count = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+    frames = list(range(count))
+    if count > 1 and image.format == "TIFF":
+        frames = []
+        for number in range(count):
+            image.seek(number)
+            if not image.tag_v2.get(SUBFILE, 0) & COPY_OR_MASK:  # pyright: ignore[reportAttributeAccessIssue]
+                frames.append(number)
+        if len(frames) == 1:
+            image.seek(frames[0])
+    return frames or [0]
+
+
+def _read_orientation(image: Image.Image) -> int:
+    """Returns EXIF's tag; 1, upright, where there is none that can be read."""
+    try:
+        return int(image.getexif().get(ORIENTATION, 1))
+    except Exception:
+        # Whatever is wrong with the other tags, the pixels are sound.
+        return 1
+
+
+def _without_metadata(content: bytes) -> bytes:
+    """Returns a PNG without texts, color profiles and the like, which may be broken.
+
+    Pillow refuses a PNG for any of its chunks, such as a text that is too long. Other
+    files are returned as they are.
+    """
+    if not content.startswith(PNG_SIGNATURE):
+        return content
+    kept, start = [PNG_SIGNATURE], len(PNG_SIGNATURE)
+    while start + 8 <= len(content):
+        length, name = struct.unpack(">I4s", content[start : start + 8])
+        end = start + length + 12
+        if name in PNG_CHUNKS:
+            kept.append(content[start:end])
+        start = end
+    return b"".join(kept)
+
+
+def _is_gray(image: Image.Image) -> bool:
+    return image.mode in ("L", "1", "LA", "La") or _find_scale(image) != PLAIN
+
+
+def _find_scale(image: Image.Image) -> int:
+    """Returns how the gray values become levels, see `FileHeader`."""
+    # Pillow scales deep PGM files to 16 bits, and holds these in 32.
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
+        return STORED_SCALE
+    return NO_SCALE if image.mode in ("I", "F") else PLAIN
+
+
+def _gray_values(image: Image.Image) -> Gray | None:
+    """Returns the values of an image of more than 8 bits.
+
+    A TIFF may hold 12 bits in 16, and may count from white to black; Pillow gives
+    those numbers as they are.
+    """
+    scale = _find_scale(image)
+    if scale == PLAIN:
+        return None
+    tags = getattr(image, "tag_v2", {})
+    values, full = np.asarray(image), None
+    padding = np.isnan(values) if values.dtype.kind == "f" else None
+    if scale == STORED_SCALE:
+        full = 0, 2.0 ** (12 if tags.get(BITS_PER_SAMPLE) == (12,) else 16) - 1
+    return Gray(values, full, tags.get(PHOTOMETRIC) == 0, padding)
+
+
+def _reduce(image: Image.Image, window: Window) -> Image.Image:
     """Returns an image of mode L or RGB."""
     if image.mode in ("L", "RGB"):
         return image
-    if image.mode.startswith("I;16"):
-        return Image.fromarray(_scale_16_bit(image))
+    if gray := _gray_values(image):
+        return Image.fromarray(_show(gray, window))
     if image.mode in ("1", "LA", "La"):
         return image.convert("L")
     if image.mode in ("P", "PA"):
+        _mend_palette(image)
         # Straight to RGB, Pillow warns of transparent palettes.
         image = image.convert("RGBA")
     return image.convert("RGB")
 
 
-def _scale_16_bit(image: Image.Image) -> np.ndarray:
-    """Keeps the upper 8 bits, as torchvision's `to_dtype` does.
+def _show(gray: Gray, window: Window) -> np.ndarray:
+    if gray.full is None and not window.has_range:
+        raise UnusableImage(UNKNOWN_RANGE)
+    if gray.full is None or window.limits is not None:
+        return window.show(gray)
+    # The upper 8 bits, as torchvision's `to_dtype`.
+    shift = int(gray.full[1] + 1).bit_length() - 9
+    levels = (gray.values >> shift).astype(np.uint8)
+    return 255 - levels if gray.inverted else levels
 
-    A TIFF may hold 12 bits in 16, and may count from white to black; Pillow gives
-    those numbers as they are.
+
+def _mend_palette(image: Image.Image) -> None:
+    """Reads a palette of a TIFF that has 8 bits where the format has 16.
+
+    As libtiff does it: Pillow would make all of them black.
     """
-    tags = getattr(image, "tag_v2", {})
-    bits = 12 if tags.get(BITS_PER_SAMPLE) == (12,) else 16
-    pixels = (np.asarray(image) >> (bits - 8)).astype(np.uint8)
-    return 255 - pixels if tags.get(PHOTOMETRIC) == 0 else pixels
+    entries = getattr(image, "tag_v2", {}).get(COLOR_MAP)
+    if entries and 0 < max(entries) < 256:
+        image.palette = ImagePalette.raw("RGB;L", bytes(entries))
+        image.putpalette(image.palette.getdata()[1], "RGB;L")
 
 
 def _shrink(image: Image.Image, image_size: int, resizing: Resizing) -> Image.Image:

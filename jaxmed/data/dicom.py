@@ -1,143 +1,170 @@
-"""`dicom:PATH`: DICOM files (.dcm) in the layout of `folder:PATH`.
+"""One DICOM file to a uint8 array, as a viewer shows it.
 
 Of a file's tags only those are read that say how its pixels are shown; nothing that
 tells of the patient is kept, written or quoted. Ids are the paths, as everywhere: what
 they tell is what whoever named the files put there.
 """
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from jaxmed.data.dataset import Dataset, Unsplit
 from jaxmed.data.decode import (
     MOST_PIXELS,
+    OWN_SCALE,
+    PLAIN,
+    STORED_SCALE,
     FileHeader,
     UnusableImage,
-    check_grey,
+    check_gray,
     fit_square,
     join_equal_channels,
+    read_content,
     too_large,
 )
-from jaxmed.data.files import READING, Reading
-from jaxmed.data.folder import read_folder
-from jaxmed.data.kinds import FileKind
+from jaxmed.data.dicom_tags import Tags
 from jaxmed.data.resizing import SQUASH, Resizing
-from jaxmed.data.split import Splitting
-from jaxmed.errors import InputError
+from jaxmed.data.window import AUTO, STORED_BITS, Gray, RangeNeeded, Window
 
 if TYPE_CHECKING:
     from pydicom import Dataset as Header
 
 ENDINGS = (".dcm", ".dicom")
+# PS3.10, 7.1: what stands behind the first 128 bytes of a file.
+PREAMBLE, MAGIC = 128, b"DICM"
+# How much of a file's beginning tells whether it is DICOM.
+HEAD = PREAMBLE + len(MAGIC)
 PLUGINS = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
+MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
+# Without these there is no image; PS3.3 C.7.6.3 requires more, which follow from them.
+REQUIRED = ("Rows", "Columns", "BitsAllocated", "PhotometricInterpretation")
+# PS3.5, 7.1.1: the length of what is made of items, as compressed pixels are.
+UNDEFINED = 0xFFFFFFFF
+SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"II*\0", b"MM\0*", b"GIF8")
 
 
-def load_dicom(
-    rest: str,
-    cache: Path | None = None,
-    image_size: int | None = None,
-    reading: Reading = READING,
-    splitting: Splitting | None = None,
-) -> Dataset | Unsplit:
-    """Loads `dicom:PATH`, as `load_folder` loads `folder:PATH`.
+def is_dicom(head: bytes, name: str) -> bool:
+    """Tells whether a file is DICOM, by its first `HEAD` bytes, else by its ending.
 
-    Args:
-        rest: the path of the folder.
-        cache, image_size, reading, splitting: as for `load_folder`.
-
-    Raises:
-        InputError: as `load_folder`; or pydicom is not installed.
+    Files without a preamble are known by their first tag, of group 2 or 8.
     """
-    try:
-        import pydicom  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise InputError(
-            "For DICOM files the package pydicom is needed, which is not installed: "
-            "pip install 'jaxmed[dicom]'."
-        ) from error
-    return read_folder(
-        rest, image_size, FILES, cache=cache, reading=reading, splitting=splitting
+    return (
+        head[PREAMBLE:] == MAGIC
+        or _begins_with_a_tag(head)
+        or (name.lower().endswith(ENDINGS) and not head.startswith(SIGNATURES))
     )
 
 
 def decode_dicom(
-    path: Path, image_size: int | None = None, resizing: Resizing = SQUASH
+    path: Path,
+    image_size: int | None = None,
+    resizing: Resizing = SQUASH,
+    window: Window = STORED_BITS,
 ) -> np.ndarray:
-    """Decodes one file as a viewer shows it.
-
-    Grey values are rescaled (PS3.3 C.11.1) and then windowed by the first window of
-    the file, else by its first VOI lookup table (C.11.2); without either, the range
-    of the stored bits becomes 0 to 255, never that of an image's own extremes.
-    MONOCHROME1, in which high is black, is inverted.
+    """Decodes one file as a viewer shows it, see `decode_dicom_content`.
 
     Args:
         path: the file.
-        image_size, resizing: as in `jaxmed.data.decode.decode`.
+        image_size, resizing, window: as in `jaxmed.data.decode.decode`.
+    """
+    return decode_dicom_content(read_content(path), image_size, resizing, window)
+
+
+def decode_dicom_content(
+    content: bytes,
+    image_size: int | None = None,
+    resizing: Resizing = SQUASH,
+    window: Window = STORED_BITS,
+) -> np.ndarray:
+    """Decodes what a file holds, as a viewer shows it.
+
+    Gray values are rescaled (PS3.3 C.11.1). With the window "auto", the file's first
+    VOI lookup table is applied, else its first window (C.11.2); both may be of the
+    image or, in an enhanced file, of its one frame. What has neither, and all files
+    with another window, are shown as that says. MONOCHROME1, in which high is dark,
+    is inverted; padding (PixelPaddingValue) becomes black.
+
+    Args:
+        content: of the file, with or without a preamble.
+        image_size, resizing, window: as in `jaxmed.data.decode.decode`.
 
     Returns:
-        uint8 (h, w, 1), or (h, w, 3), RGB, as `decode` does.
+        uint8 (h, w, 1), or (h, w, 3), RGB, as `jaxmed.data.decode.decode` does.
 
     Raises:
-        UnusableImage: the file cannot be read, is damaged, holds no image or several,
-            is compressed in a way that needs another package, or of unknown colours.
+        UnusableImage: the file is damaged, holds no image or several, is compressed in
+            a way that needs another package, or of unknown colors.
+        RangeNeeded: the window is pending, and the file does not say how it is shown.
     """
-    from pydicom import dcmread
-
     with _explained():
-        header = dcmread(path)
-        _check_header(header)
-        pixels = join_equal_channels(_read_pixels(header))
+        header = _read(io.BytesIO(content))
+        pixels = join_equal_channels(_show(header, window))
     if image_size is None or max(pixels.shape[:2]) <= resizing.stored_side(image_size):
         return pixels
     return fit_square(pixels, image_size, resizing)
 
 
 def decode_dicom_square(
-    path: Path, image_size: int, resizing: Resizing, channels: int
+    content: bytes,
+    image_size: int,
+    resizing: Resizing,
+    channels: int,
+    window: Window = STORED_BITS,
 ) -> np.ndarray:
-    """Decodes one file to a given shape, as `jaxmed.data.decode.decode_square`."""
-    pixels = decode_dicom(path, image_size, resizing)
+    """Decodes to a given shape, as `jaxmed.data.decode.decode_content_square`."""
+    pixels = decode_dicom_content(content, image_size, resizing, window)
     side = resizing.stored_side(image_size)
     if pixels.shape[:2] != (side, side):
         pixels = fit_square(pixels, image_size, resizing)
     if channels == 1:
-        return check_grey(pixels)
+        return check_gray(pixels)
     return np.broadcast_to(pixels, (side, side, 3))
+
+
+def decode_dicom_gray(content: bytes, window: Window) -> Gray | None:
+    """Returns the gray values of a file that the window's limits are for, else None.
+
+    Raises:
+        UnusableImage: as `decode_dicom_content`.
+    """
+    with _explained():
+        header = _read(io.BytesIO(content))
+        scale = _find_scale(header)
+        if scale == PLAIN or (scale == OWN_SCALE and window.setting == AUTO):
+            return None
+        return _gray_values(header)
 
 
 def read_dicom_header(file: BinaryIO) -> FileHeader:
     """Reads what a file says of its image, as `jaxmed.data.decode.read_header`."""
-    from pydicom import dcmread
-
     with _explained():
         # The pixels stay where they are.
-        header = dcmread(file, defer_size=1024)
-        _check_header(header)
-        grey = header.PhotometricInterpretation in ("MONOCHROME1", "MONOCHROME2")
-        return FileHeader(int(header.Columns), int(header.Rows), 1 if grey else 3)
-
-
-FILES = FileKind(
-    scheme="dicom",
-    endings=ENDINGS,
-    header=read_dicom_header,
-    decoder=decode_dicom,
-    square=decode_dicom_square,
-)
+        header = _read(file, defer_size=1024)
+        scale = _find_scale(header)
+        gray = header.PhotometricInterpretation in MONOCHROME
+        columns, rows = int(header.Columns), int(header.Rows)
+        mode = f"{header.PhotometricInterpretation}, {header.BitsStored} bits"
+        return FileHeader(columns, rows, 1 if gray else 3, mode, scale)
 
 
 @contextmanager
 def _explained() -> Iterator[None]:
     """Turns what pydicom raises into `UnusableImage`."""
-    from pydicom.errors import InvalidDicomError
-
+    try:
+        from pydicom.errors import InvalidDicomError
+    except ModuleNotFoundError as error:
+        raise UnusableImage(
+            "DICOM, for which the package pydicom is needed: pip install "
+            "'jaxmed[dicom]'"
+        ) from error
     try:
         yield
-    except UnusableImage:
+    except (UnusableImage, RangeNeeded):
         raise
     except InvalidDicomError as error:
         raise UnusableImage("not DICOM, or damaged") from error
@@ -148,17 +175,83 @@ def _explained() -> Iterator[None]:
         raise UnusableImage("damaged or cut off") from error
 
 
-def _check_header(header: "Header") -> None:
-    """Refuses, before pixels are decoded, what cannot be used."""
-    from pydicom.pixels.decoders.base import get_decoder
+def _begins_with_a_tag(head: bytes) -> bool:
+    """Tells whether a file begins as a data set does: a tag, and its VR or length."""
+    if len(head) < 8 or head[:2] not in (b"\x02\0", b"\x08\0", b"\0\x08"):
+        return False
+    explicit = head[4:6].isalpha() and head[4:6].isupper()
+    return explicit or int.from_bytes(head[4:8], "little") < PREAMBLE
 
+
+def _read(file: BinaryIO, **options: Any) -> "Header":
+    """Reads a file's tags, completed, and refuses what cannot be used."""
+    from pydicom import dcmread
+
+    start = file.tell()
+    bare = file.read(HEAD)[PREAMBLE:] != MAGIC
+    file.seek(start)
+    # Without a preamble anything can be read, and what comes out may be nothing.
+    header = dcmread(file, force=bare, **options)
+    if bare and not any(name in header for name in ("SOPClassUID", *REQUIRED)):
+        raise UnusableImage("not DICOM, or damaged")
     if "PixelData" not in header:
         raise UnusableImage("it holds no image, or one of floating-point pixels")
+    _complete(header)
     frames = int(header.get("NumberOfFrames") or 1)
     if frames > 1:
-        raise UnusableImage(f"{frames} frames, and an image is one")
+        raise UnusableImage(
+            f"{frames} frames, and an image is one; save the frame to use as a file of "
+            "its own"
+        )
     if header.Rows * header.Columns > MOST_PIXELS:
         raise too_large()
+    _check_syntax(header)
+    return header
+
+
+def _complete(header: "Header") -> None:
+    """Sets what is lacking, or empty, and follows from the other tags."""
+    for name in REQUIRED:
+        if header.get(name) in (None, ""):
+            raise UnusableImage(f"it lacks the tag {name}")
+    color = header.PhotometricInterpretation not in (*MONOCHROME, "PALETTE COLOR")
+    bits = header.get("BitsStored") or header.BitsAllocated
+    for name, value in {
+        "SamplesPerPixel": 3 if color else 1,
+        "BitsStored": bits,
+        "HighBit": bits - 1,
+        "PixelRepresentation": 0,
+        "PlanarConfiguration": 0,
+    }.items():
+        if header.get(name) is None:
+            setattr(header, name, value)
+    if "NumberOfFrames" in header and not header.NumberOfFrames:
+        header.NumberOfFrames = 1
+
+
+def _check_syntax(header: "Header") -> None:
+    """Refuses compressed pixels that cannot be decoded here."""
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.pixels.decoders.base import get_decoder
+    from pydicom.uid import (
+        ExplicitVRBigEndian,
+        ExplicitVRLittleEndian,
+        ImplicitVRLittleEndian,
+    )
+
+    if not hasattr(header, "file_meta"):
+        header.file_meta = FileMetaDataset()
+    if not header.file_meta.get("TransferSyntaxUID"):
+        # pydicom has found out how the tags are written.
+        implicit, little = header.original_encoding
+        plain = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+        header.file_meta.TransferSyntaxUID = plain if little else ExplicitVRBigEndian
+        # Not read yet, and so as it is written.
+        if header.get_item("PixelData").length == UNDEFINED:  # pyright: ignore[reportOptionalMemberAccess, reportAttributeAccessIssue]
+            raise UnusableImage(
+                "its pixels are compressed, and the tag TransferSyntaxUID, which says "
+                "how, is missing"
+            )
     syntax = header.file_meta.TransferSyntaxUID
     try:
         available = get_decoder(syntax).is_available
@@ -172,55 +265,114 @@ def _check_header(header: "Header") -> None:
 
 
 def _read_pixels(header: "Header") -> np.ndarray:
-    """Returns uint8 (h, w) or (h, w, 3)."""
-    from pydicom.pixels.processing import apply_color_lut
-    from pydicom.pixels.utils import pixel_array
+    """Returns the stored values, (h, w) or (h, w, 3); YBR becomes RGB."""
+    from pydicom.pixels.utils import get_expected_length, pixel_array
 
-    colours = header.PhotometricInterpretation
-    # YBR becomes RGB here.
-    pixels = pixel_array(header)
-    if colours in ("MONOCHROME1", "MONOCHROME2"):
-        shares = np.clip(_show(pixels, header), 0, 1)
-        shown = np.rint(255 * shares).astype(np.uint8)
-        return 255 - shown if colours == "MONOCHROME1" else shown
-    if colours == "PALETTE COLOR":
-        pixels = apply_color_lut(pixels, header)
-        return (pixels >> (8 * pixels.itemsize - 8)).astype(np.uint8)
+    syntax = header.file_meta.TransferSyntaxUID
+    if not syntax.is_compressed:
+        there, needed = len(header.PixelData), get_expected_length(header)
+        if there < needed:
+            raise UnusableImage(
+                f"damaged or cut off: {there:,} bytes of pixels, and {needed:,} are "
+                "needed"
+            )
+    try:
+        return pixel_array(header)
+    except Exception as error:
+        if not syntax.is_compressed:
+            raise
+        raise UnusableImage(
+            f"its pixels, compressed as {syntax.name}, cannot be decoded: damaged or "
+            f"cut off, or in need of further packages ({PLUGINS})"
+        ) from error
+
+
+def _show(header: "Header", window: Window) -> np.ndarray:
+    """Returns uint8 (h, w) or (h, w, 3)."""
+    colors = header.PhotometricInterpretation
+    if colors in MONOCHROME:
+        gray = _gray_values(header)
+        if window.setting != AUTO or _find_scale(header) == STORED_SCALE:
+            return window.show(gray)
+        shares = _apply_own_window(gray.values, header)
+        if shares is not None:
+            return gray.paint(shares)
+        assert gray.full, "stored bits have a range"
+        return gray.scale(gray.full)
+    pixels = _read_pixels(header)
+    if colors == "PALETTE COLOR":
+        return _apply_palette(pixels, header)
     if pixels.ndim == 3 and header.BitsAllocated == 8:
         return pixels
-    raise UnusableImage(f"{header.BitsAllocated}-bit pixels of the kind {colours}")
+    raise UnusableImage(f"{header.BitsAllocated}-bit pixels of the kind {colors}")
 
 
-def _show(pixels: np.ndarray, header: "Header") -> np.ndarray:
-    """Returns brightness, from 0 to 1 but for what a window cuts off; float (h, w)."""
-    from pydicom.pixels.processing import apply_modality_lut, apply_voi
+def _apply_palette(pixels: np.ndarray, header: "Header") -> np.ndarray:
+    from pydicom.pixels.processing import apply_color_lut
 
-    values = apply_modality_lut(pixels, header)
-    if header.get("WindowCenter") is not None and header.get("WindowWidth") is not None:
-        center, width = _first(header.WindowCenter), _first(header.WindowWidth)
-        function = header.get("VOILUTFunction") or "LINEAR"
-        return _window(values, center, width, function)
-    if header.get("VOILUTSequence"):
-        bits = int(header.VOILUTSequence[0].LUTDescriptor[2])
-        whole = np.rint(values).astype(np.int64)
-        return apply_voi(whole, header, index=0) / (2**bits - 1)
-    if header.get("ModalityLUTSequence"):
-        bits = int(header.ModalityLUTSequence[0].LUTDescriptor[2])
-        return values / (2**bits - 1)
+    colors = apply_color_lut(pixels, header)
+    # Some palettes have 16 bits by their descriptor, and 8 in their entries.
+    if colors.dtype == np.uint8 or colors.max() < 256:
+        return colors.astype(np.uint8)
+    return (colors >> 8).astype(np.uint8)
+
+
+def _find_scale(header: "Header") -> int:
+    """Returns how the gray values become levels, see `FileHeader`."""
+    if header.PhotometricInterpretation not in MONOCHROME:
+        return PLAIN
+    tags = Tags.of(header)
+    known = tags.has_window or tags.find("VOILUTSequence")
+    if known or tags.find("ModalityLUTSequence") or header.BitsStored <= 8:
+        return OWN_SCALE
+    return STORED_SCALE
+
+
+def _gray_values(header: "Header") -> Gray:
+    """Returns the rescaled values, and what the stored bits could hold of them."""
+    tags, stored = Tags.of(header), _read_pixels(header)
     signed = header.PixelRepresentation == 1
-    low = -(2 ** (header.BitsStored - 1)) if signed else 0
-    # A rescaling leaves shares of the range alone, unless it turns it round.
-    shares = (pixels - float(low)) / (2**header.BitsStored - 1)
-    return shares if float(header.get("RescaleSlope") or 1) > 0 else 1 - shares
+    low = -(2.0 ** (header.BitsStored - 1)) if signed else 0.0
+    high = low + 2.0**header.BitsStored - 1
+    if table := tags.find("ModalityLUTSequence"):
+        table = LookupTable.read(table[0], header)
+        values, full = table(stored), (0.0, table.highest)
+    else:
+        slope = tags.number("RescaleSlope", 1.0)
+        intercept = tags.number("RescaleIntercept", 0.0)
+        values = stored.astype(np.float64) * slope + intercept
+        ends = sorted((low * slope + intercept, high * slope + intercept))
+        full = ends[0], ends[1]
+    inverted = header.PhotometricInterpretation == "MONOCHROME1"
+    return Gray(values, full, inverted, _find_padding(stored, tags))
 
 
-def _window(
-    values: np.ndarray, center: float, width: float, function: str
-) -> np.ndarray:
-    """Returns PS3.3 C.11.2.1.2 and C.11.2.1.3, from 0 to 1."""
+def _find_padding(stored: np.ndarray, tags: Tags) -> np.ndarray | None:
+    """Returns which pixels lie outside the picture (PS3.3 C.7.5.1.1.2), bool (h, w)."""
+    first = tags.number("PixelPaddingValue", None)
+    if first is None:
+        return None
+    last = tags.number("PixelPaddingRangeLimit", first)
+    return (stored >= min(first, last)) & (stored <= max(first, last))
+
+
+def _apply_own_window(values: np.ndarray, header: "Header") -> np.ndarray | None:
+    """Returns shares of the gray scale as the file says, or None if it does not."""
+    tags = Tags.of(header)
+    if tables := tags.find("VOILUTSequence"):
+        table = LookupTable.read(tables[0], header)
+        return table(np.rint(values).astype(np.int64)) / table.highest
+    if not tags.has_window:
+        return None
+    center = tags.number("WindowCenter", 0.0)
+    width = tags.number("WindowWidth", 0.0)
+    function = str(tags.find("VOILUTFunction") or "LINEAR").strip().upper()
     narrowest = {"LINEAR": 1, "LINEAR_EXACT": 1e-9, "SIGMOID": 1e-9}
     if function not in narrowest or width < narrowest[function]:
-        raise UnusableImage("its window has no width, or an unknown form")
+        raise UnusableImage(
+            "its window has no width, or an unknown form (tags WindowWidth and "
+            "VOILUTFunction); data.window can replace it"
+        )
     if function == "SIGMOID":
         from scipy.special import expit
 
@@ -233,8 +385,37 @@ def _window(
     return (values - center) / width + 0.5
 
 
-def _first(value: Any) -> float:
-    """Returns a tag's value, or the first of several."""
-    from pydicom.multival import MultiValue
+@dataclass(frozen=True)
+class LookupTable:
+    """A modality or VOI lookup table (PS3.3 C.11.1.1.1, C.11.2.1.1).
 
-    return float(value[0] if isinstance(value, MultiValue) else value)
+    Attributes:
+        entries: numbers (n,).
+        first: the value that the first entry is for; lower ones get it too.
+        highest: what an entry can be at most.
+    """
+
+    entries: np.ndarray
+    first: int
+    highest: float
+
+    @classmethod
+    def read(cls, item: "Header", header: "Header") -> "LookupTable":
+        """Reads an item of a sequence of tables."""
+        for name in ("LUTDescriptor", "LUTData"):
+            if name not in item:
+                raise UnusableImage(f"a lookup table of it lacks the tag {name}")
+        count, first, bits = (int(number) for number in item.LUTDescriptor)
+        entries = item.LUTData
+        if isinstance(entries, bytes):
+            _, little = header.original_encoding
+            entries = np.frombuffer(entries, "<u2" if little else ">u2")
+        table = np.asarray(entries, np.int64)[: count or 2**16]
+        if first > 2**15 and header.PixelRepresentation == 1:
+            first -= 2**16
+        return cls(table, first, 2.0**bits - 1)
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        """Looks whole numbers up, of any shape."""
+        places = np.clip(values - np.int64(self.first), 0, len(self.entries) - 1)
+        return self.entries[places]

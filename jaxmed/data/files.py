@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxmed.data.decode import NO_SCALE, UNKNOWN_RANGE
 from jaxmed.data.index import Index, read_index
-from jaxmed.data.kinds import PICTURES, FileKind
 from jaxmed.data.lazy import ImageArray, LazyImages
 from jaxmed.data.read import cannot_use, read_images
 from jaxmed.data.resizing import SQUASH, Resizing
+from jaxmed.data.window import AUTO, RangeNeeded, parse_window
 from jaxmed.errors import InputError, unknown
 
 ON_ERROR = ("stop", "skip")
@@ -29,6 +30,7 @@ class Reading:
             larger sets stay in their files, see `LazyImages`. 0 means all sets, None
             a quarter of this machine's memory.
         on_error: "stop" refuses files that cannot be used; "skip" leaves them out.
+        window: which gray values become black and white, see `Window.setting`.
 
     Raises:
         InputError: a negative number, or another word.
@@ -37,8 +39,10 @@ class Reading:
     resizing: Resizing = SQUASH
     memory: float | None = None
     on_error: str = "stop"
+    window: str = AUTO
 
     def __post_init__(self) -> None:
+        parse_window(self.window)
         if self.memory is not None and not self.memory >= 0:
             raise InputError(
                 f"The memory budget must be at least 0 gigabytes, got {self.memory}."
@@ -80,7 +84,6 @@ def open_images(
     *,
     where: str,
     image_size: int | None,
-    kind: FileKind = PICTURES,
     reading: Reading = READING,
     cache: Path | None = None,
 ) -> Opened:
@@ -91,12 +94,12 @@ def open_images(
         files: paths below `root`, with forward slashes, by split. None is empty.
         where: the start of a sentence, such as "folder:scans".
         image_size: side in pixels that the network gets.
-        kind: of the files.
         reading: how.
         cache: the folder for the index of files that stay on disk, see `read_index`.
 
     Returns:
-        Arrays as `read_images` gives them, or `LazyImages`.
+        Arrays as `read_images` gives them, or `LazyImages`: of a set too large for
+        memory, or one whose window waits for what is trained on, see `settle_window`.
 
     Raises:
         InputError: files that cannot be used, all in one sentence, unless they are
@@ -104,32 +107,48 @@ def open_images(
     """
     names = [name for group in files.values() for name in group]
     skipped: dict[str, str] = {}
-    index = _index_if_large(root, names, where, image_size, kind, reading, cache)
+    index = _index_if_large(root, names, where, image_size, reading, cache)
+    window = parse_window(reading.window)
     if index is None:
-        images = read_images(
-            root,
-            files,
-            where=where,
-            image_size=image_size,
-            resizing=reading.resizing,
-            decoder=kind.decoder,
-            skipped=skipped if reading.skips else None,
-        )
-        return Opened(images=images, rows=_rows(files, skipped), skipped=skipped)
-    assert image_size is not None, "or there is no index"
-    skipped = {names[place]: reason for place, reason in index.bad.items()}
+        try:
+            images = read_images(
+                root,
+                files,
+                where=where,
+                image_size=image_size,
+                resizing=reading.resizing,
+                window=window,
+                skipped=skipped if reading.skips else None,
+            )
+            return Opened(images=images, rows=_rows(files, skipped), skipped=skipped)
+        except RangeNeeded:
+            # Until it is known which images are to be trained on.
+            index = read_index(
+                root,
+                names,
+                where=where,
+                window=window,
+                verify=reading.skips,
+                cache=cache,
+            )
+    bad = dict(index.bad)
+    if not window.has_range:
+        unknown = np.flatnonzero(index.entries["scale"] == NO_SCALE).tolist()
+        bad |= dict.fromkeys(unknown, UNKNOWN_RANGE)
+    skipped = {names[place]: bad[place] for place in sorted(bad)}
     if len(skipped) == len(names) or (skipped and not reading.skips):
-        bad = [f"{name} ({reason})" for name, reason in skipped.items()]
-        raise cannot_use(where, bad, len(names))
-    usable = np.delete(index.entries, list(index.bad))
+        reasons = [f"{name} ({reason})" for name, reason in skipped.items()]
+        raise cannot_use(where, reasons, len(names))
+    usable = np.delete(index.entries, list(bad))
     every = LazyImages(
         root=root.resolve(),
         files=tuple(names),
-        kind=kind,
-        image_size=image_size,
+        image_size=image_size or _one_side(usable, where),
         resizing=reading.resizing,
         channels=int(usable["channels"].max()),
         digests=index.entries["digest"],
+        scales=index.entries["scale"],
+        window=window,
         source=where,
     )
     lazy, rows, start = {}, _rows(files, skipped), 0
@@ -159,7 +178,6 @@ def _index_if_large(
     names: Sequence[str],
     where: str,
     image_size: int | None,
-    kind: FileKind,
     reading: Reading,
     cache: Path | None,
 ) -> Index | None:
@@ -176,8 +194,9 @@ def _index_if_large(
     side = reading.resizing.stored_side(image_size)
     if len(names) * side**2 * 3 <= budget:
         return None
+    window = parse_window(reading.window)
     index = read_index(
-        root, names, kind, where=where, verify=reading.skips, cache=cache
+        root, names, where=where, window=window, verify=reading.skips, cache=cache
     )
     usable = np.delete(index.entries, list(index.bad))
     if len(usable) == 0:
@@ -188,6 +207,18 @@ def _index_if_large(
         height = width = side
     needed = len(names) * height * width * int(usable["channels"].max())
     return index if needed > budget else None
+
+
+def _one_side(entries: np.ndarray, where: str) -> int:
+    """Returns the longer side of images that all have one size."""
+    sizes = np.unique(entries[["width", "height"]]).tolist()
+    if len(sizes) > 1:
+        shown = " and ".join(f"{width} x {height}" for width, height in sizes[:2])
+        raise InputError(
+            f"{where}: the images have different sizes, such as {shown} pixels. Give "
+            "image_size, the side of the square to bring them to."
+        )
+    return max(sizes[0])
 
 
 def _rows(

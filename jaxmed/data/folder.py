@@ -8,8 +8,9 @@ or, to be split by jaxmed, PATH/NORMAL/..., PATH/PNEUMONIA/...
 
 "Training", "valid", "TEST SET" and the like are other names for them
 (`jaxmed.data.split_names`). Of splits that are not all there the images are to be
-split, as they are if no folder names one. Hidden files and files that are no images by
-their ending are ignored; folders in a class's folder are searched too.
+split, as they are if no folder names one. Folders in a class's folder are searched too.
+Files that are no images, by their ending or else by their content, and masks are left
+out, and listed in `Dataset.skipped`; hidden files are ignored.
 """
 
 from collections.abc import Mapping
@@ -22,9 +23,9 @@ import numpy as np
 from jaxmed.data.assembly import ALL, are_whole, assemble
 from jaxmed.data.dataset import SPLITS, Dataset, Split, Unsplit
 from jaxmed.data.files import READING, Reading, open_images
-from jaxmed.data.kinds import PICTURES, FileKind
+from jaxmed.data.kinds import DICOM, IMAGES, FileKind
 from jaxmed.data.read import cannot_use
-from jaxmed.data.search import search, visible
+from jaxmed.data.search import Search, visible
 from jaxmed.data.split import Splitting, check_given
 from jaxmed.data.split_names import find_role
 from jaxmed.errors import InputError
@@ -59,7 +60,35 @@ def load_folder(
             be used; the sentence names them.
     """
     return read_folder(
-        rest, image_size, PICTURES, cache=cache, reading=reading, splitting=splitting
+        rest, image_size, IMAGES, cache=cache, reading=reading, splitting=splitting
+    )
+
+
+def load_dicom(
+    rest: str,
+    cache: Path | None = None,
+    image_size: int | None = None,
+    reading: Reading = READING,
+    splitting: Splitting | None = None,
+) -> Dataset | Unsplit:
+    """Loads `dicom:PATH`, as `load_folder` loads `folder:PATH`: DICOM files alone.
+
+    Args:
+        rest: the path of the folder.
+        cache, image_size, reading, splitting: as for `load_folder`.
+
+    Raises:
+        InputError: as `load_folder`; or pydicom is not installed.
+    """
+    try:
+        import pydicom  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise InputError(
+            "For DICOM files the package pydicom is needed, which is not installed: "
+            "pip install 'jaxmed[dicom]'."
+        ) from error
+    return read_folder(
+        rest, image_size, DICOM, cache=cache, reading=reading, splitting=splitting
     )
 
 
@@ -86,10 +115,11 @@ def read_folder(
     if splitting is not None:
         check_given(where, folders.keys() - {ALL}, splitting)
     class_names = tuple(classes)
-    bad: dict[str, str] = {}
+    looked = Search(refuse=kind.refuse)
+    bad = looked.bad
     labels = {
-        split: _find_images(root, split, classes, kind.endings, bad)
-        for split in folders
+        split: _find_images(root, folder, split, classes, looked)
+        for split, folder in folders.items()
     }
     if bad and not reading.skips:
         shown = [f"{name} ({reason})" for name, reason in bad.items()]
@@ -107,7 +137,6 @@ def read_folder(
         files,
         where=where,
         image_size=image_size,
-        kind=kind,
         reading=reading,
         cache=cache,
     )
@@ -124,7 +153,7 @@ def read_folder(
         name=root.resolve().name,
         source=where,
         class_names=class_names,
-        skipped=bad | opened.skipped,
+        skipped=looked.left_out | bad | opened.skipped,
         notes=notes,
         origin=origin and [origin[i] for i in opened.rows[ALL]],
     )
@@ -216,19 +245,22 @@ def _suggest(root: Path) -> str:
 
 def _find_images(
     root: Path,
+    folder: Path,
     split: str,
     classes: Mapping[str, Mapping[str, Path]],
-    endings: tuple[str, ...],
-    bad: dict[str, str],
+    looked: Search,
 ) -> dict[str, int]:
     """Returns the label of every image of a split by the image's id."""
+    base = folder.relative_to(root).as_posix()
+    prefix = "" if base == "." else f"{base}/"
+    for path in visible(folder):
+        if path.is_file() and not looked.refuse(path):
+            looked.left_out[f"{prefix}{path.name}"] = "in the folder of no class"
     return {
         name: label
         for label, own in enumerate(classes.values())
         if split in own
-        for name in search(
-            own[split], own[split].relative_to(root).as_posix(), endings, bad
-        )
+        for name in looked.below(own[split], f"{prefix}{own[split].name}")
     }
 
 

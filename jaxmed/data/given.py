@@ -14,16 +14,12 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxmed.data.decode import UnusableImage, fit_square
-from jaxmed.data.dicom import ENDINGS as DICOM_ENDINGS
-from jaxmed.data.dicom import FILES as DICOM
-from jaxmed.data.kinds import PICTURES, FileKind
+from jaxmed.data.kinds import decode_file, why_no_image
 from jaxmed.data.lazy import count_processors
 from jaxmed.data.resizing import SQUASH, Resizing
-from jaxmed.data.search import search
+from jaxmed.data.search import Search, is_rubbish
+from jaxmed.data.window import STORED_BITS, Window
 
-ENDINGS = (*PICTURES.endings, *DICOM_ENDINGS)
-# PS3.10, 7.1: what stands behind the first 128 bytes of a DICOM file.
-PREAMBLE, MAGIC = 128, b"DICM"
 # Batches that are being decoded while one is predicted.
 AHEAD = 2
 
@@ -49,12 +45,14 @@ class Decoding:
     Attributes:
         image_size: side in pixels that the network gets.
         resizing: how images become squares of it.
+        window: which gray values of more than 8 bits are black and white.
         image_shape: height and width that images had in memory, before they were
             resized on the device; None if not known: squares.
     """
 
     image_size: int
     resizing: Resizing = SQUASH
+    window: Window = STORED_BITS
     image_shape: tuple[int, int] | None = None
 
     def __call__(self, path: Path) -> np.ndarray:
@@ -69,7 +67,7 @@ class Decoding:
         Raises:
             UnusableImage: see `jaxmed.data.decode.decode`.
         """
-        return self.fit(_decode(path))
+        return self.fit(decode_file(path, window=self.window))
 
     def fit(self, pixels: np.ndarray) -> np.ndarray:
         """Resizes what `jaxmed.data.decode.decode` gave, where training had it so."""
@@ -79,13 +77,14 @@ class Decoding:
         return fit_square(pixels, self.image_size, self.resizing)
 
 
-def find_given(words: Sequence[str]) -> list[Given]:
+def find_given(words: Sequence[str], left_out: dict[str, str]) -> list[Given]:
     """Finds the image files that words name, in the words' order.
 
     Args:
-        words: files, folders (with all below them, in sorted order; hidden files are
-            ignored, and those that are no images by their ending, or, without one, no
-            DICOM by their beginning) and patterns with *, ** and ? for both.
+        words: files, folders (with all below them, in sorted order, as for training)
+            and patterns with *, ** and ? for both.
+        left_out: gets the reason, by name, why a file in a folder, or one that a
+            pattern matches, is no image.
 
     Returns:
         Names; those of which it is known already that they are not to be used, such as
@@ -94,16 +93,16 @@ def find_given(words: Sequence[str]) -> list[Given]:
     found: list[Given] = []
     for word in words:
         if os.path.exists(word) or not glob.has_magic(word):
-            found += _below(word) if os.path.isdir(word) else [Given(word)]
+            found += _below(word, left_out) if os.path.isdir(word) else [Given(word)]
             continue
         matches = sorted(glob.glob(word, recursive=True))
         images = [
             one
             for match in matches
             for one in (
-                _below(match, required=False)
+                _below(match, left_out, required=False)
                 if os.path.isdir(match)
-                else [Given(match)] * _is_image(match)
+                else _matched(match, left_out)
             )
         ]
         # With **, a folder matches and so do the files in it.
@@ -153,46 +152,24 @@ def decode_ahead(
         pool.shutdown(cancel_futures=True)
 
 
-def _below(folder: str, *, required: bool = True) -> list[Given]:
-    bad: dict[str, str] = {}
+def _below(
+    folder: str, left_out: dict[str, str], *, required: bool = True
+) -> list[Given]:
+    looked = Search()
     base = folder.rstrip("/") or folder
-    names = search(Path(folder), base, (*ENDINGS, ""), bad)
-    found = [Given(name) for name in names if _is_image(name)]
-    found += [Given(name, None, reason) for name, reason in bad.items()]
+    found = [Given(name) for name in looked.below(Path(folder), base)]
+    found += [Given(name, None, reason) for name, reason in looked.bad.items()]
+    left_out |= looked.left_out
     if not found and required:
         return [Given(folder, None, "no image files in the folder")]
     return found
 
 
-def _decode(path: Path) -> np.ndarray:
-    kind = _kind_of(path)
-    try:
-        return kind.decoder(path, None, SQUASH)
-    except ModuleNotFoundError as error:
-        raise UnusableImage(
-            "DICOM, for which the package pydicom is needed: pip install "
-            "'jaxmed[dicom]'"
-        ) from error
-
-
-def _kind_of(path: Path) -> FileKind:
-    """Tells by the ending; DICOM files often have none, and then by their beginning."""
-    name = path.name.lower()
-    if name.endswith(ENDINGS):
-        return DICOM if name.endswith(DICOM_ENDINGS) else PICTURES
-    return DICOM if _begins_as_dicom(path) else PICTURES
-
-
-def _is_image(name: str) -> bool:
-    """Tells whether a file that was not named itself is to be looked at."""
-    ending = os.path.splitext(name)[1].lower()
-    return ending in ENDINGS or (not ending and _begins_as_dicom(Path(name)))
-
-
-def _begins_as_dicom(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(PREAMBLE + len(MAGIC))[PREAMBLE:] == MAGIC
-    except OSError:
-        # Whoever decodes it says why it cannot be read.
-        return False
+def _matched(name: str, left_out: dict[str, str]) -> list[Given]:
+    """Returns a file that a pattern matches, if it is an image."""
+    if is_rubbish(os.path.basename(name)):
+        return []
+    if reason := why_no_image(Path(name)):
+        left_out[name] = reason
+        return []
+    return [Given(name)]

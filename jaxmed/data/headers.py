@@ -1,17 +1,16 @@
 """What image files are like before they are loaded: their sizes and modes.
 
-Loading brings files to one size and to grey or RGB. What differed between classes
-before, such as colour in one of them only, a network may still learn from its traces.
+Loading brings files to one size and to gray or RGB. What differed between classes
+before, such as color in one of them only, a network may still learn from its traces.
 """
 
 import warnings
 from collections import Counter
 from pathlib import Path
 
-from PIL import Image
-
 from jaxmed.data.dataset import SPLITS, Dataset
 from jaxmed.data.duplicates import name_labels
+from jaxmed.data.kinds import read_file_header
 from jaxmed.progress import progress
 
 Headers = dict[str, dict[str, dict[str, dict[str, int]]]]
@@ -21,7 +20,8 @@ Headers = dict[str, dict[str, dict[str, dict[str, int]]]]
 def read_headers(data: Dataset, root: Path) -> Headers:
     """Counts sizes, width x height in pixels, and modes of the files of a data set.
 
-    Modes are Pillow's: L (grey), RGB, RGBA, P (palette), CMYK, I;16 and so on.
+    Modes are those of `FileHeader`: Pillow's L (gray), RGB, RGBA, P (palette), CMYK,
+    I;16 and so on, and DICOM's with the bits stored.
 
     Args:
         data: its ids are paths below `root`.
@@ -44,9 +44,10 @@ def read_headers(data: Dataset, root: Path) -> Headers:
             labels = name_labels(data, images.labels)
             for name, label in zip(images.ids, labels, strict=True):
                 sizes, modes = found.setdefault(label, (Counter(), Counter()))
-                with Image.open(root / name) as image:
-                    sizes[f"{image.width} x {image.height}"] += 1
-                    modes[image.mode] += 1
+                with open(root / name, "rb") as file:
+                    header = read_file_header(file, root / name)
+                sizes[f"{header.width} x {header.height}"] += 1
+                modes[header.mode] += 1
                 advance(1)
             headers[split] = {
                 label: {

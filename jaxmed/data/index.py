@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 
@@ -18,9 +18,9 @@ import numpy as np
 
 from jaxmed.cache import cache_folder
 from jaxmed.data.decode import UnusableImage
-from jaxmed.data.kinds import FileKind
+from jaxmed.data.kinds import decode_file, read_file_header
 from jaxmed.data.lazy import count_processors
-from jaxmed.data.resizing import SQUASH
+from jaxmed.data.window import STORED_BITS, Window
 from jaxmed.errors import InputError
 from jaxmed.files import replacing
 from jaxmed.progress import progress
@@ -36,6 +36,7 @@ ENTRY = np.dtype(
         ("width", np.int32),
         ("height", np.int32),
         ("channels", np.int8),
+        ("scale", np.int8),
         ("state", np.int8),
     ]
 )
@@ -58,9 +59,9 @@ class Index:
 def read_index(
     root: Path,
     files: Sequence[str],
-    kind: FileKind,
     *,
     where: str,
+    window: Window = STORED_BITS,
     verify: bool = False,
     cache: Path | None = None,
 ) -> Index:
@@ -69,8 +70,8 @@ def read_index(
     Args:
         root: the folder that paths start from.
         files: paths below `root`.
-        kind: of the files.
         where: said with the progress, such as "folder:scans".
+        window: of images of more than 8 bits; its limits do not matter.
         verify: decode each file once, to find those that are damaged further on.
         cache: the folder for the index; None means $JAXMED_CACHE or ~/.cache/jaxmed.
 
@@ -80,14 +81,13 @@ def read_index(
     bad: dict[int, str] = {}
     entries = np.zeros(len(files), ENTRY)
     entries["key"] = _keys(root, files, bad)
-    path = _index_path(root, kind, cache)
+    path = _index_path(root, cache, window)
     before = _fill(entries, _load(path))
     again = entries["state"] == FAILED
     there = entries["key"] != 0
     _look(
         root,
         files,
-        kind,
         np.flatnonzero(there & (entries["state"] < LOOKED_AT)),
         entries,
         bad,
@@ -97,10 +97,10 @@ def read_index(
     _decode(
         root,
         files,
-        kind,
         np.flatnonzero(doubtful),
         entries,
         bad,
+        window,
         f"Verifying {where}",
     )
     entries["state"][[place for place in bad if there[place]]] = FAILED
@@ -130,8 +130,10 @@ def _digest(content: bytes) -> int:
     return int.from_bytes(blake2b(content, digest_size=8).digest(), "little")
 
 
-def _index_path(root: Path, kind: FileKind, cache: Path | None) -> Path:
-    place = os.fsencode(f"{kind.scheme} {root.resolve()}")
+def _index_path(root: Path, cache: Path | None, window: Window) -> Path:
+    # What a window can show may differ with its kind.
+    kind = "range" if window.has_range else window.setting
+    place = os.fsencode(f"{kind} {root.resolve()}")
     name = blake2b(place, digest_size=12).hexdigest()
     return cache_folder(cache) / "indexes" / f"{name}.npy"
 
@@ -161,7 +163,6 @@ def _fill(entries: np.ndarray, known: np.ndarray) -> np.ndarray:
 def _look(
     root: Path,
     files: Sequence[str],
-    kind: FileKind,
     places: np.ndarray,
     entries: np.ndarray,
     bad: dict[int, str],
@@ -175,11 +176,10 @@ def _look(
             size = os.fstat(file.fileno()).st_size
             file.seek(0)
             entries["digest"][place] = _digest(head + str(size).encode())
-            if not head:
-                raise UnusableImage("the file is empty")
-            header = kind.header(file)
+            header = read_file_header(file, root / files[place])
         entries["width"][place], entries["height"][place] = header.width, header.height
         entries["channels"][place] = header.channels
+        entries["scale"][place] = header.scale
         entries["state"][place] = LOOKED_AT
 
     _attempt(look, places, bad, title, READERS)
@@ -188,16 +188,17 @@ def _look(
 def _decode(
     root: Path,
     files: Sequence[str],
-    kind: FileKind,
     places: np.ndarray,
     entries: np.ndarray,
     bad: dict[int, str],
+    window: Window,
     title: str,
 ) -> None:
     """Decodes some files."""
+    shown = replace(window, limits=(0.0, 1.0)) if window.pending else window
 
     def decode(place: int) -> None:
-        kind.decoder(root / files[place], None, SQUASH)
+        decode_file(root / files[place], window=shown)
         entries["state"][place] = DECODED
 
     _attempt(decode, places, bad, title, count_processors())

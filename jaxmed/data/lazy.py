@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from jaxmed.data.decode import UnusableImage
-from jaxmed.data.kinds import FileKind
+from jaxmed.data.kinds import decode_file_square
 from jaxmed.data.resizing import Resizing
+from jaxmed.data.window import STORED_BITS, Window
 from jaxmed.errors import InputError
 
 SKIPPING = "Replace or remove them; --data.on-error skip leaves such files out."
@@ -24,29 +25,32 @@ class LazyImages:
 
     `images[rows]`, with a slice, a mask or int (m,), is a NumPy array of those
     images, decoded there and then by several threads; `images[i]` is one image. All
-    are squares of one size, small ones enlarged, and RGB unless all files are grey.
+    are squares of one size, small ones enlarged, and RGB unless all files are gray.
     It can be pickled, at some 100 bytes for an image.
 
     Attributes:
         root: the folder of the files.
         files: paths below it, with forward slashes.
-        kind: of the files.
         image_size: side in pixels that the network gets.
         resizing: how images become squares, and of which size for it.
         channels: 1 or 3.
         digests: uint64 (n,), of the files' sizes and beginnings.
+        scales: int8 (n,), of the files' `FileHeader`.
+        window: of images of more than 8 bits; none of them can be decoded as long as
+            it is pending.
         source: the start of a sentence, such as "folder:scans".
         threads: that decode at a time; by default one for each processor.
     """
 
     root: Path
     files: tuple[str, ...]
-    kind: FileKind
     image_size: int
     resizing: Resizing
     channels: int
     digests: np.ndarray
+    scales: np.ndarray
     source: str
+    window: Window = STORED_BITS
     threads: int | None = None
 
     @property
@@ -85,7 +89,9 @@ class LazyImages:
     def take(self, rows: np.ndarray) -> "LazyImages":
         """Returns some images, int (m,), in that order; nothing is decoded."""
         files = tuple(self.files[i] for i in rows)
-        return replace(self, files=files, digests=self.digests[rows])
+        return replace(
+            self, files=files, digests=self.digests[rows], scales=self.scales[rows]
+        )
 
     def _decode(self, rows: np.ndarray) -> np.ndarray:
         images = np.empty((len(rows), *self.shape[1:]), np.uint8)
@@ -94,8 +100,9 @@ class LazyImages:
         todo = iter(enumerate(rows.tolist()))
 
         def square(path: Path) -> np.ndarray:
-            size, resizing = self.image_size, self.resizing
-            return self.kind.square(path, size, resizing, self.channels)
+            return decode_file_square(
+                path, self.image_size, self.resizing, self.channels, self.window
+            )
 
         def work(todo: Iterator[tuple[int, int]]) -> None:
             for place, row in todo:
@@ -135,6 +142,7 @@ def join_images(parts: Sequence[ImageArray]) -> ImageArray:
         first,
         files=tuple(name for part in lazy for name in part.files),
         digests=np.concatenate([part.digests for part in lazy]),
+        scales=np.concatenate([part.scales for part in lazy]),
     )
 
 

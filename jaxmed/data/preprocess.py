@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxmed.data.resizing import SQUASH, Resizing, find_start
+from jaxmed.data.window import STORED_BITS, Window
 from jaxmed.errors import InputError
 from jaxmed.scale import IMAGENET
 
@@ -25,6 +26,8 @@ class Preprocessing:
         channels: 1 or 3.
         mean, std: per channel, of images scaled to [0, 1].
         resizing: how they become it; "squash" does not keep the aspect ratio.
+        window: which gray values became black and white when files of more than 8 bits
+            were decoded.
 
     Raises:
         InputError: a number out of its range, or a mean or std per channel missing.
@@ -35,6 +38,7 @@ class Preprocessing:
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     resizing: Resizing = SQUASH
+    window: Window = STORED_BITS
 
     def __post_init__(self) -> None:
         if self.image_size < 1:

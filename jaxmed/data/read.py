@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxmed.data.decode import UnusableImage, decode, fit_square
+from jaxmed.data.decode import UnusableImage, fit_square
+from jaxmed.data.kinds import decode_file
 from jaxmed.data.resizing import SQUASH, Resizing
+from jaxmed.data.window import STORED_BITS, Window
 from jaxmed.errors import InputError
 from jaxmed.progress import progress
 
-Decoder = Callable[[Path, int | None, Resizing], np.ndarray]
 # How many bad files one sentence names.
 SHOWN = 10
 
@@ -25,7 +26,7 @@ def read_images(
     where: str,
     image_size: int | None = None,
     resizing: Resizing = SQUASH,
-    decoder: Decoder = decode,
+    window: Window = STORED_BITS,
     skipped: dict[str, str] | None = None,
 ) -> dict[str, np.ndarray]:
     """Decodes many files in parallel and brings them to one shape.
@@ -39,7 +40,7 @@ def read_images(
         where: the start of a sentence, such as "folder:scans".
         image_size: side in pixels that the network gets.
         resizing: how images are made squares, and of which size for it.
-        decoder: how one file is decoded, as `jaxmed.data.decode.decode` does it.
+        window: of images of more than 8 bits.
         skipped: as for `load_images`.
 
     Returns:
@@ -47,10 +48,11 @@ def read_images(
 
     Raises:
         InputError: as `load_images`.
+        RangeNeeded: the window is pending, and an image needs its limits.
     """
 
     def load(name: str) -> np.ndarray:
-        return decoder(root / name, image_size, resizing)
+        return decode_file(root / name, image_size, resizing, window)
 
     return load_images(
         files,
@@ -82,7 +84,7 @@ def load_images(
             left out then; None refuses them.
 
     Returns:
-        By split, uint8 (n, h, w, c): c is 1 if all images of all splits are grey,
+        By split, uint8 (n, h, w, c): c is 1 if all images of all splits are gray,
         else 3.
 
     Raises:

@@ -9,9 +9,9 @@ from typing import Any
 
 from jaxmed.data.cells import load_cells
 from jaxmed.data.dataset import Dataset, Unsplit
-from jaxmed.data.dicom import load_dicom
 from jaxmed.data.files import Reading
-from jaxmed.data.folder import load_folder
+from jaxmed.data.folder import load_dicom, load_folder
+from jaxmed.data.gray_range import settle_window
 from jaxmed.data.labels import check_trainable
 from jaxmed.data.medmnist import load_medmnist
 from jaxmed.data.naming import apply_naming, take_naming
@@ -21,6 +21,7 @@ from jaxmed.data.split import Splitting, make_split
 from jaxmed.data.subset import draw_subset
 from jaxmed.data.table import load_table
 from jaxmed.data.tfds import load_tfds
+from jaxmed.data.window import AUTO
 from jaxmed.errors import InputError, unknown
 
 # A source is one file with a loader, and one line here. A loader gets what follows
@@ -54,6 +55,7 @@ def load_dataset(
     splitting: Splitting = GIVEN,
     memory_budget: float | None = None,
     on_error: str = "stop",
+    window: str = AUTO,
     cache: Path | None = None,
 ) -> Dataset:
     """Loads a data set.
@@ -81,6 +83,9 @@ def load_dataset(
             None means a quarter of this machine's memory.
         on_error: "stop" refuses files and rows that cannot be used; "skip" leaves
             them out, and `Dataset.skipped` tells which.
+        window: which gray values of images of more than 8 bits become black and white,
+            see `jaxmed.data.window.Window.setting`. What it needs to know of the
+            images it takes from the training split, and `Dataset.window` tells it.
         cache: the folder for downloads, drawn images and indexes of files; None means
             $JAXMED_CACHE or ~/.cache/jaxmed.
 
@@ -98,8 +103,15 @@ def load_dataset(
     loader = find_loader(scheme)
     if image_size is not None and image_size < 1:
         raise InputError(f"image_size must be at least 1, got {image_size}.")
-    reading = Reading(resizing=resizing, memory=memory_budget, on_error=on_error)
+    reading = Reading(
+        resizing=resizing, memory=memory_budget, on_error=on_error, window=window
+    )
     takes = signature(loader).parameters
+    if window != AUTO and "reading" not in takes:
+        raise InputError(
+            f"data.window is {window!r}, and {source} gives images of 8 bits, which "
+            "need none. Leave it out."
+        )
     offered: dict[str, Any] = {
         "resizing": resizing,
         "reading": reading,
@@ -116,6 +128,7 @@ def load_dataset(
     dataset = make_split(apply_naming(found, naming, source), splitting)
     where = f"{source}: the train split"
     check_trainable(dataset.train.labels, dataset.task, dataset.class_names, where)
+    dataset = settle_window(dataset, reading)
     dataset = replace(
         dataset, image_size=image_size or dataset.image_size, resizing=resizing
     )

@@ -12,6 +12,7 @@ from jaxmed.data.fingerprints import (
     part_length,
     take_fingerprints,
 )
+from jaxmed.data.window import has_few_levels
 from jaxmed.progress import progress
 
 
@@ -22,12 +23,14 @@ class Survey:
     Attributes:
         prints: the fingerprints of all images, those of train first, then val, test.
         grey: by split, the share of images whose channels are all equal.
+        few_levels: ids of images of few gray levels, see `has_few_levels`.
         means: by class, the mean training image, uint8 (h, w, c); a class without
             images has none.
     """
 
     prints: Fingerprints
     grey: dict[str, float]
+    few_levels: tuple[str, ...]
     means: dict[str, np.ndarray]
 
 
@@ -36,13 +39,18 @@ def survey(data: Dataset) -> Survey:
     splits: dict[str, Split] = {name: getattr(data, name) for name in SPLITS}
     members = _members(data)
     totals = np.zeros((len(members), *data.train.images.shape[1:]), np.int64)
-    prints, grey = [], {}
+    prints, grey, few = [], {}, []
     images = sum(map(len, splits.values()))
     with progress("Fingerprints of images", images, unit="images") as advance:
         for name, split in splits.items():
             equal = 0
             for start, part in _parts(split):
                 prints.append(take_fingerprints(part))
+                few += [
+                    split.ids[start + i]
+                    for i, image in enumerate(part)
+                    if has_few_levels(image)
+                ]
                 equal += int((part == part[..., :1]).all(axis=(1, 2, 3)).sum())
                 if name == "train":
                     for total, chosen in zip(totals, members, strict=True):
@@ -55,7 +63,12 @@ def survey(data: Dataset) -> Survey:
         for name, total, chosen in zip(data.class_names, totals, members, strict=True)
         if chosen.any()
     }
-    return Survey(prints=join_fingerprints(prints), grey=grey, means=means)
+    return Survey(
+        prints=join_fingerprints(prints),
+        grey=grey,
+        few_levels=tuple(few),
+        means=means,
+    )
 
 
 def _members(data: Dataset) -> np.ndarray:

@@ -16,11 +16,10 @@ from functools import cached_property
 from pathlib import Path, PureWindowsPath
 from unicodedata import normalize
 
-from jaxmed.data.given import ENDINGS
+from jaxmed.data.kinds import ENDINGS
+from jaxmed.data.search import MASK_FOLDER, is_rubbish
 from jaxmed.errors import InputError
 
-# Folders in which a file of an image's name is not that image.
-NOT_IMAGES = ("masks", "mask", "__macosx")
 # Cells that decide whether folders that all rows share are left out, and how many
 # files a sentence names.
 SAMPLE, SHOWN = 64, 3
@@ -197,16 +196,20 @@ class Resolver:
 
     def _walk(self, root: Path) -> Iterator[str]:
         for folder, folders, files in os.walk(root, followlinks=False):
+            beside = [name for name in (*folders, *files) if not is_rubbish(name)]
+            # A mask has the name of its image, and is not that.
             folders[:] = [
                 name
                 for name in folders
-                if name[0] != "." and name.casefold() not in NOT_IMAGES
+                if not is_rubbish(name)
+                and not (MASK_FOLDER.fullmatch(name) and len(beside) > 1)
             ]
             base = os.path.relpath(folder, self.top)
             prefix = "" if base == "." else f"{base.replace(os.sep, '/')}/"
             for name in files:
                 ending = os.path.splitext(name)[1].lower()
-                if name[0] != "." and (ending in ENDINGS or ending == self.ending):
+                known = ending in ENDINGS or ending == self.ending
+                if known and not is_rubbish(name):
                     yield prefix + name
 
 

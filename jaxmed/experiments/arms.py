@@ -120,7 +120,9 @@ def prepare_arm(
         model=model,
         start=start,
         strategy=strategy,
-        preprocessing=preprocessing_of(model, data.image_size, data.resizing),
+        preprocessing=preprocessing_of(
+            model, data.image_size, data.resizing, data.window
+        ),
         augmentation=make_augmentation(config.augment),
         loss=make_loss(
             train.loss,

@@ -96,6 +96,14 @@ class DataConfig:
         -1.0,
         low=-1,
     )
+    window: str = setting(
+        "gray values of more than 8 bits, and of DICOM, that become black and white: "
+        "auto (the window that a DICOM file names, else the range of the stored bits "
+        "where training images use half of it, else a range that they use), full (the "
+        "range of the stored bits), percentile:LOW,HIGH (of the training images' "
+        "pixels, such as percentile:1,99) or CENTER,WIDTH (such as 40,400)",
+        "auto",
+    )
     on_error: str = setting(
         "what becomes of files and rows that cannot be used: stop (with their names) "
         "or skip (leave them out; the run's skipped.csv tells which)",

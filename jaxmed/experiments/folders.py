@@ -151,16 +151,18 @@ def read_preprocessing(folder: Path) -> "Preprocessing | None":
     """
     from jaxmed.data.preprocess import Preprocessing
     from jaxmed.data.resizing import Resizing
+    from jaxmed.data.window import read_window
 
     path = folder / ENVIRONMENT
     try:
         found = json.loads(path.read_text(encoding="utf-8")).get("preprocessing")
         if found is None:
             return None
-        # Before there was another way, all images were squashed.
-        resizing = Resizing(**found.get("resizing", {}))
+        resizing = Resizing(**found["resizing"])
         scale = {name: tuple(found[name]) for name in ("mean", "std")}
-        return Preprocessing(**found | scale | {"resizing": resizing})
+        window = read_window(found["window"])
+        rebuilt = {"resizing": resizing, "window": window}
+        return Preprocessing(**found | scale | rebuilt)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:

@@ -29,6 +29,9 @@ NEGATIVE = (
     "notumor",
     "uninfected",
 )
+# Reasons for which files are left out that are told, and training images that are
+# looked at for their gray levels.
+REASONS, LOOKED_AT = 5, 32
 X_RAYS = r"person(\d+)_|IM-(\d+)-"
 
 
@@ -48,6 +51,7 @@ def load_images(config: DataConfig) -> "Dataset":
         splitting=splitting,
         memory_budget=None if config.memory < 0 else config.memory,
         on_error=config.on_error,
+        window=config.window,
     )
     for note in [
         *notes_on_files(data),
@@ -97,17 +101,28 @@ def splitting_of(config: DataConfig) -> "Splitting":
 
 
 def notes_on_files(data: "Dataset") -> list[str]:
-    """Returns sentences on files that were skipped, and on those not in memory."""
+    """Returns sentences on files left out, on gray values, and on files not read."""
     from jaxmed.data.dataset import SPLITS
     from jaxmed.data.lazy import LazyImages
+    from jaxmed.data.window import STORED_BITS
 
     notes = []
-    if data.skipped:
-        name, reason = next(iter(data.skipped.items()))
+    reasons: dict[str, list[str]] = {}
+    for name, reason in data.skipped.items():
+        reasons.setdefault(reason, []).append(name)
+    for reason, names in [*reasons.items()][:REASONS]:
         notes.append(
-            f"{data.source}: {len(data.skipped):,} skipped that cannot be used, such "
-            f"as {name} ({reason})"
+            f"{data.source}: {len(names):,} left out, such as {names[0]} ({reason})"
         )
+    if len(reasons) > REASONS:
+        more = sum(map(len, [*reasons.values()][REASONS:]))
+        notes.append(f"{data.source}: {more:,} more left out for other reasons")
+    if data.window != STORED_BITS:
+        notes.append(
+            f"{data.source}: of gray values, black to white is "
+            f"{data.window.describe()}; see --data.window"
+        )
+    notes += notes_on_levels(data)
     if isinstance(data.train.images, LazyImages):
         size = sum(getattr(data, name).images.nbytes for name in SPLITS)
         notes.append(
@@ -137,6 +152,28 @@ def notes_on_labels(data: "Dataset") -> list[str]:
 def is_negative(name: str) -> bool:
     """Tells whether a class is, by its name, the absence of what is looked for."""
     return re.sub(r"[\W_]", "", name.casefold()) in NEGATIVE
+
+
+def notes_on_levels(data: "Dataset") -> list[str]:
+    """Returns a sentence if training images have lost their gray levels.
+
+    A few of them are looked at, spread over the split.
+    """
+    import numpy as np
+
+    from jaxmed.data.window import count_levels, has_few_levels
+
+    rows = np.linspace(0, len(data.train) - 1, min(LOOKED_AT, len(data.train)))
+    images = data.train.images[np.unique(rows.astype(int))]
+    few = [image for image in images if has_few_levels(image)]
+    if 2 * len(few) <= len(images):
+        return []
+    levels = np.median([count_levels(image) for image in few])
+    return [
+        f"{data.source}: training images have few gray levels, {levels:.0f} of 256. If "
+        "their files have more than 8 bits, --data.window says which of their values "
+        "become black and white, as in percentile:1,99"
+    ]
 
 
 def notes_on_split(data: "Dataset", splitting: "Splitting") -> list[str]:

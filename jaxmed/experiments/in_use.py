@@ -78,7 +78,9 @@ def make_predictor(
                 f"{own}. Give the report of this model on these images."
             )
     if preprocessing is None:
-        preprocessing = preprocessing_of(model, data.image_size, data.resizing)
+        preprocessing = preprocessing_of(
+            model, data.image_size, data.resizing, data.window
+        )
     height, width = data.train.images.shape[1:3]
     return Predictor(
         model=model,

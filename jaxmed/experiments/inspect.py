@@ -67,8 +67,8 @@ def execute(arguments: Any) -> int:
 
     data = load_part(config)
     scheme, _, rest = config.source.partition(":")
-    path = rest.partition("?")[0]
-    root = Path(path).expanduser() if scheme == "folder" else None
+    files = scheme in ("folder", "dicom")
+    root = Path(rest.partition("?")[0]).expanduser() if files else None
     found = audit(data, group_pattern=arguments.group_pattern, root=root)
     page = write_sheet(arguments.out, name or data.name, data, found)
     table = found.table()

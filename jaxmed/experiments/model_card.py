@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from jaxmed.data.window import read_window
 from jaxmed.experiments.config import ExperimentConfig
 from jaxmed.experiments.folders import MODEL_CARD
 from jaxmed.files import write_text
@@ -84,6 +85,8 @@ def _lines(
         f"- Input: {side} x {side} pixels ({resize}), {model.in_channels} channels; "
         f"test-time augmentation: {config.evaluate.tta}."
     )
+    window = read_window(environment["preprocessing"]["window"])
+    yield (f"- Gray values of more than 8 bits: black to white is {window.describe()}.")
     yield f"- jaxmed {environment['jaxmed']}, jax {environment['jax']}.\n"
     yield "## Data\n"
     yield (
@@ -92,7 +95,7 @@ def _lines(
     )
     yield f"- Fingerprint {data['fingerprint'][:16]}; split: {config.data.split}."
     if data["skipped"]:
-        yield f"- {data['skipped']:,} files or rows could not be used."
+        yield f"- {data['skipped']:,} files or rows were left out."
     yield "\n## Results on test, with 95 % intervals\n"
     yield from _results(metrics)
     yield "\n## Decisions\n"

@@ -92,14 +92,18 @@ def execute(arguments: Any) -> int:
     cams = None if arguments.cam is None else _cams_folder(arguments.cam, out)
     _check_places(out, cams)
     run = load_run(arguments.run)
-    given = find_given(arguments.images)
+    left_out: dict[str, str] = {}
+    given = find_given(arguments.images, left_out)
+    if left_out:
+        name, reason = next(iter(left_out.items()))
+        _say(f"{len(left_out):,} left out, such as {name} ({reason}).")
     if run.likeness is None:
         _say(
             "The run has no record of what its training images were like, as early "
             "versions did not keep one: `unlike` stays empty."
         )
     found = run.stream(given, cams=cams is not None, batch_size=arguments.batch_size)
-    tally = Tally(total=len(given))
+    tally = Tally(total=len(given), window=run.preprocessing.window.describe())
     try:
         with (
             open_rows(out, run, cams is not None) as write,
@@ -128,19 +132,24 @@ class Tally:
 
     Attributes:
         total: images, usable or not.
+        window: what becomes black and white of more than 8 bits, in a phrase.
         flagged: those unlike the training images.
+        few_levels: those of few gray levels.
         unusable: those that cannot be used.
         first: of these the first, no more than are shown.
     """
 
     total: int
+    window: str
     flagged: int = 0
+    few_levels: int = 0
     unusable: int = 0
     first: list["Prediction"] = field(default_factory=list)
 
     def count(self, one: "Prediction") -> None:
         """Adds one."""
         self.flagged += one.flagged
+        self.few_levels += one.few_levels
         if one.error is None:
             return
         self.unusable += 1
@@ -160,6 +169,12 @@ class Tally:
             yield (
                 f"{self.flagged:,} of {self.total:,} images are less like the training "
                 "images than 99 % of validation: do not rely on what is said of them."
+            )
+        if self.few_levels:
+            yield (
+                f"{self.few_levels:,} of {self.total:,} images have few gray levels "
+                f"once they are decoded as in training, where black to white is "
+                f"{self.window}: their values may be on another scale."
             )
         if self.unusable:
             yield (

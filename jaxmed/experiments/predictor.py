@@ -1,7 +1,7 @@
 """A trained model in use: what it says of new images."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxmed.data.given import Decoding, Given, decode_ahead, find_given
 from jaxmed.data.preprocess import Preprocessing
+from jaxmed.data.window import has_few_levels
 from jaxmed.errors import InputError
 from jaxmed.evaluation.calibration import Scaling
 from jaxmed.evaluation.likeness import FLAGGED, Likeness
@@ -37,6 +38,8 @@ class Prediction:
         image: uint8 (h, w, 1 or 3), as the network saw it, where there is a map of it.
         cam: float32 (h, w) in [0, 1], what spoke for the decision, if that was asked
             for; of several labels for the most probable one.
+        few_levels: whether few of the 256 gray levels are left of the file's values,
+            see `jaxmed.data.window.has_few_levels`.
         error: why the file cannot be used; all else is then empty.
     """
 
@@ -47,6 +50,7 @@ class Prediction:
     unlike: float | None = None
     image: np.ndarray | None = field(default=None, repr=False, compare=False)
     cam: np.ndarray | None = field(default=None, repr=False, compare=False)
+    few_levels: bool = False
     error: str | None = None
 
     @property
@@ -114,7 +118,7 @@ class Predictor:
         if not images:
             raise InputError("There are no images to predict.")
         if all(isinstance(one, str | Path) for one in images):
-            given = find_given(list(map(str, images)))
+            given = find_given(list(map(str, images)), {})
             return [*self.stream(given, cams=cams, batch_size=batch_size)]
         fit = self._decoding.fit
         given = [Given(str(i), fit(_checked(one))) for i, one in enumerate(images)]
@@ -139,6 +143,7 @@ class Predictor:
         return Decoding(
             image_size=self.preprocessing.image_size,
             resizing=self.preprocessing.resizing,
+            window=self.preprocessing.window,
             image_shape=self.image_shape,
         )
 
@@ -156,7 +161,8 @@ class Predictor:
                 if cams:
                     shown = self._explain(images, probs, rows)
                 told = self._tell(ids, probs, features, shown)
-                found |= zip(places, told, strict=True)
+                for place, row, one in zip(places, images, told, strict=True):
+                    found[place] = replace(one, few_levels=has_few_levels(row))
             for place, one in enumerate(batch):
                 yield found.get(place) or Prediction(id=one.name, error=one.reason)
 

@@ -67,7 +67,14 @@ def tell(found: Findings) -> list[str]:
     sentences += [f"{note[0].upper()}{note[1:]}." for note in found["notes"]]
     if skipped := found["skipped"]:
         reasons = [f"{name} ({reason})" for name, reason in skipped.items()]
-        sentences.append(f"Files left out, which cannot be used: {_few(reasons)}.")
+        sentences.append(f"Files left out: {_few(reasons)}.")
+    if found["window"]:
+        sentences.append(f"Of gray values, black to white is {found['window']}.")
+    if ids := found["few_levels"]:
+        sentences.append(
+            f"Images of few gray levels: {_few(ids)}. If their files have more than 8 "
+            "bits, set --data.window."
+        )
     return sentences
 
 

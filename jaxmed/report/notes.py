@@ -200,6 +200,9 @@ def _seen(run: RunRecord) -> str:
     if mode == "crop" and resizing.get("factor"):
         how = f"the middle, 1 / {resizing['factor']:.3g} of the shorter side"
     text = f"{side} × {side} pixels, {how}"
+    window = preprocessing.get("window") or {}
+    if limits := window.get("limits"):
+        text += f"; gray values {limits[0]:g} to {limits[1]:g}"
     views = run.metrics.get("tta", "none")
     return text if views == "none" else f"{text}; mean of views: {views}"
 

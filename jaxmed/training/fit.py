@@ -130,7 +130,7 @@ def fit(
             data=data,
             strategy=strategy,
             preprocessing=preprocessing
-            or preprocessing_of(model, data.image_size, data.resizing),
+            or preprocessing_of(model, data.image_size, data.resizing, data.window),
             loss=loss,
             augmentation=augmentation,
             mixing=mixing,

@@ -147,7 +147,7 @@ def find_learning_rates(
         plan = StepPlan(
             phase=_with_rates_of_one(phase),
             preprocessing=preprocessing
-            or preprocessing_of(model, data.image_size, data.resizing),
+            or preprocessing_of(model, data.image_size, data.resizing, data.window),
             task=data.task,
             loss=loss,
             augmentation=augmentation,

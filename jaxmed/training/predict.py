@@ -228,7 +228,9 @@ def predict_split(
         devices, views: see `predict`.
     """
     if preprocessing is None:
-        preprocessing = preprocessing_of(model, data.image_size, data.resizing)
+        preprocessing = preprocessing_of(
+            model, data.image_size, data.resizing, data.window
+        )
     probs = predict(
         model,
         getattr(data, split).images,

@@ -2,12 +2,16 @@
 
 from jaxmed.data.preprocess import Preprocessing
 from jaxmed.data.resizing import SQUASH, Resizing
+from jaxmed.data.window import STORED_BITS, Window
 from jaxmed.errors import InputError
 from jaxmed.models.classifier import Classifier
 
 
 def preprocessing_of(
-    model: Classifier, image_size: int, resizing: Resizing = SQUASH
+    model: Classifier,
+    image_size: int,
+    resizing: Resizing = SQUASH,
+    window: Window = STORED_BITS,
 ) -> Preprocessing:
     """Returns what `fit` and `predict_split` do with images unless told otherwise.
 
@@ -15,6 +19,7 @@ def preprocessing_of(
         model: decides the channels, and normalises by its `mean` and `std`.
         image_size: pixels of a side.
         resizing: how images become squares of it.
+        window: which gray values of files of more than 8 bits are black and white.
 
     Raises:
         InputError: the model has another number of channels than 1 or 3.
@@ -31,4 +36,5 @@ def preprocessing_of(
         mean=model.mean,
         std=model.std,
         resizing=resizing,
+        window=window,
     )

@@ -211,7 +211,10 @@ def with_tag(name, value):
     [
         (with_tag("NumberOfFrames", 30), "30 frames, and an image is one"),
         (without("PixelData"), "it holds no image"),
-        (without("PhotometricInterpretation"), "damaged or cut off"),
+        (
+            without("PhotometricInterpretation"),
+            "lacks the tag PhotometricInterpretation",
+        ),
         (with_tag("PixelData", b"\0" * 10), "damaged or cut off"),
         (with_tag("PhotometricInterpretation", "HSV"), "16-bit pixels of the kind HSV"),
         (
@@ -248,7 +251,7 @@ def test_what_cannot_be_used_is_explained_without_the_patient(save, edit, senten
 def test_truncated_files_are_explained(save, keep):
     path = save(make(noise()))
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(UnusableImage, match=r"damaged|cut off|no image"):
+    with pytest.raises(UnusableImage, match=r"damaged|cut off|no image|empty"):
         decode_dicom(path)
 
 

@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxmed.data import lazy as module
 from jaxmed.data.audit import audit
-from jaxmed.data.dataset import SPLITS
 from jaxmed.data.files import Reading, find_memory
-from jaxmed.data.kinds import PICTURES
 from jaxmed.data.lazy import LazyImages
 from jaxmed.data.sources import load_dataset
 from jaxmed.data.split import Splitting
@@ -138,18 +137,14 @@ def test_the_sheet_of_a_lazy_set_is_that_of_its_arrays(root):
         np.testing.assert_array_equal(mean, audits[1].means[name])
 
 
-def test_the_sheet_of_a_lazy_set_decodes_every_image_once(root):
+def test_the_sheet_of_a_lazy_set_decodes_every_image_once(root, monkeypatch):
     data, decoded = load(root, memory_budget=0), []
+    square = module.decode_file_square
 
-    def square(path, *options):
+    def spy(path, *options):
         decoded.append(path)
-        return PICTURES.square(path, *options)
+        return square(path, *options)
 
-    kind = replace(PICTURES, square=square)
-    splits = {
-        name: replace(split, images=replace(split.images, kind=kind))
-        for name in SPLITS
-        for split in [getattr(data, name)]
-    }
-    audit(replace(data, **splits))
+    monkeypatch.setattr(module, "decode_file_square", spy)
+    audit(data)
     assert sorted(decoded) == sorted(root.rglob("*.png"))

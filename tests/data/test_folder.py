@@ -83,12 +83,16 @@ def test_other_names_of_val(root, name):
 
 def test_hidden_and_other_files_are_ignored(root):
     before = load(root).fingerprint
-    for name in (".DS_Store", "notes.txt", ".hidden.png", "Thumbs.db", "scan.dcm"):
+    for name in (".DS_Store", "notes.txt", ".hidden.png", "Thumbs.db", "._x.png"):
         for folder in (root, root / "train", root / "train" / "NORMAL"):
             (folder / name).write_bytes(b"\0")
     for folder in (root, root / "train", root / "train" / "NORMAL"):
         draw(folder / ".cache" / "x.png")
-    assert load(root).fingerprint == before
+        draw(folder / "__MACOSX" / "x.png")
+    data = load(root)
+    assert data.fingerprint == before
+    # Of what is in a class's folder, what nobody put there is not told.
+    assert data.skipped == {"train/NORMAL/notes.txt": "no image by its name or content"}
 
 
 def test_names_in_other_alphabets(root):

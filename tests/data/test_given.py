@@ -34,7 +34,7 @@ def scans(tmp_path, monkeypatch):
 
 
 def names(*words):
-    return [one.name for one in find_given(words)]
+    return [one.name for one in find_given(words, {})]
 
 
 def test_files_and_folders_are_found_in_the_order_given(scans):
@@ -56,7 +56,7 @@ def test_patterns_are_carried_out_where_the_shell_has_not(scans):
 
 @pytest.mark.parametrize("word", ["scans/*.bmp", "scans/empty"])
 def test_what_names_no_image_is_said_in_its_place(scans, word):
-    before, found, after = find_given(["scans/b.png", word, "scans/a/2.PNG"])
+    before, found, after = find_given(["scans/b.png", word, "scans/a/2.PNG"], {})
     assert (before.name, after.name) == ("scans/b.png", "scans/a/2.PNG")
     assert found.name == word
     assert "no image file" in found.reason
@@ -114,7 +114,9 @@ def test_dicom_is_known_by_its_content_too(tmp_path):
 def test_batches_come_in_order_and_bad_files_do_not_stop_them(tmp_path):
     good = [str(save(tmp_path / f"{i}.png", (9, 9))) for i in range(5)]
     (tmp_path / "bad.png").write_bytes(b"no image")
-    given = find_given([*good[:3], str(tmp_path / "bad.png"), *good[3:], "gone.png"])
+    given = find_given(
+        [*good[:3], str(tmp_path / "bad.png"), *good[3:], "gone.png"], {}
+    )
     batches = [*decode_ahead(given, Decoding(image_size=8), 3)]
     assert [len(batch) for batch in batches] == [3, 3, 1]
     found = [one for batch in batches for one in batch]

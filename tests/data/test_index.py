@@ -1,14 +1,14 @@
 """The index of files: what it saves, and when it must not be believed."""
 
 import os
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from jaxmed.data import index as module
 from jaxmed.data.index import HEAD, read_index
-from jaxmed.data.kinds import PICTURES
+from jaxmed.data.kinds import decode_file, read_file_header
 
 
 def noise(*shape, seed=0):
@@ -29,22 +29,23 @@ def files(tmp_path):
 
 
 @pytest.fixture
-def look(files, tmp_path):
+def look(files, tmp_path, monkeypatch):
     """Reads the index; returns it with the headers and the pixels that were read."""
 
     def look(verify=False, names=("a.png", "b.jpg", "c.png"), cache=tmp_path / "cache"):
         read: list[str] = []
 
-        def header(file):
+        def header(file, path):
             read.append(os.path.basename(file.name))
-            return PICTURES.header(file)
+            return read_file_header(file, path)
 
-        def decoder(path, *options):
+        def decoder(path, **options):
             read.append(f"pixels of {path.name}")
-            return PICTURES.decoder(path, *options)
+            return decode_file(path, **options)
 
-        kind = replace(PICTURES, header=header, decoder=decoder)
-        found = read_index(files, names, kind, where="x", verify=verify, cache=cache)
+        monkeypatch.setattr(module, "read_file_header", header)
+        monkeypatch.setattr(module, "decode_file", decoder)
+        found = read_index(files, names, where="x", verify=verify, cache=cache)
         return found, sorted(read)
 
     return look

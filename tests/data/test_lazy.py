@@ -11,7 +11,6 @@ from PIL import Image
 from torchvision.datasets.folder import default_loader
 from torchvision.transforms import v2
 
-from jaxmed.data.kinds import PICTURES
 from jaxmed.data.lazy import LazyImages, join_images
 from jaxmed.data.resizing import SQUASH, Resizing
 from jaxmed.errors import InputError
@@ -28,11 +27,11 @@ def open_lazily(root: Path, channels: int = 3, **changes) -> LazyImages:
     images = LazyImages(
         root=root,
         files=names,
-        kind=PICTURES,
         image_size=SIZE,
         resizing=SQUASH,
         channels=channels,
         digests=np.arange(len(names), dtype=np.uint64),
+        scales=np.zeros(len(names), np.int8),
         source="folder:scans",
     )
     return replace(images, **changes)
@@ -118,7 +117,7 @@ def test_files_that_are_all_grey_have_one_channel(tmp_path):
     assert images[:].shape == (3, SIZE, SIZE, 1)
     np.testing.assert_array_equal(images[:].repeat(3, axis=3), expected(images))
     Image.fromarray(noise(20, 20, 3)).save(tmp_path / "1.png")
-    with pytest.raises(InputError, match=r"1\.png \(it has colours, and had none"):
+    with pytest.raises(InputError, match=r"1\.png \(it has colors, and had none"):
         images[:]
 
 

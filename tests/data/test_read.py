@@ -87,7 +87,8 @@ def test_all_bad_files_are_in_one_sentence(save, tmp_path):
     sentence = str(raised.value)
     assert sentence.startswith(
         "here: 12 of 13 images cannot be used: bad00.png (the file is empty), "
-        "bad01.png (not one of JPEG, PNG, TIFF, BMP, WEBP, or damaged), "
+        "bad01.png (not one of JPEG, PNG, TIFF, BMP, WEBP, GIF, JPEG2000, PPM, or "
+        "damaged, or a kind that Pillow does not read), "
         "bad02.png (No such file or directory), "
     )
     assert sentence.endswith(

@@ -8,7 +8,6 @@ import pytest
 
 from jaxmed.data.augment import Augmentation
 from jaxmed.data.augment_geometry import HorizontalFlip, QuarterTurns
-from jaxmed.data.kinds import PICTURES
 from jaxmed.data.lazy import LazyImages, count_processors
 from jaxmed.data.preprocess import Preprocessing
 from jaxmed.data.resizing import SQUASH
@@ -215,11 +214,11 @@ def test_processes_share_the_processors(quarters, tmp_path):
     images = LazyImages(
         root=tmp_path,
         files=("a.png", "b.png"),
-        kind=PICTURES,
         image_size=12,
         resizing=SQUASH,
         channels=3,
         digests=np.zeros(2, np.uint64),
+        scales=np.zeros(2, np.int8),
         source="folder:scans",
     )
     source = Source(images=images, labels=np.zeros(2, np.int32), windows=())
