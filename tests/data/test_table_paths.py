@@ -35,7 +35,7 @@ def resolve(cells, *roots, ending=""):
         (["a/1.png", "b/2.png"], ["b/../a/1.png"], ["a/1.png"]),
         (["a/1.png", "b/2.png"], ["a\\1.png", "b\\2.png"], ["a/1.png", "b/2.png"]),
         # Folders that all rows begin with and that are not here.
-        (["t/1.png", "v/2.png"], ["S-1/t/1.png", "S-1/v/2.png"], ["t/1.png", "v/2.png"]),
+        (["t/1.png", "v/2.png"], ["S/t/1.png", "S/v/2.png"], ["t/1.png", "v/2.png"]),
         (["a/1.png", "a/2.png"], ["/x/a/1.png", "/x/a/2.png"], ["a/1.png", "a/2.png"]),
         (["1.png", "2.png"], ["D:\\x y\\1.png", "D:\\x y\\2.png"], ["1.png", "2.png"]),
         # Names without an ending, also with dots in them.
