@@ -60,7 +60,7 @@ def read_split(
     rows = _read_rows(path)
     found: dict[str, tuple[int, str]] = {}
     for number, row in enumerate(rows, start=2):
-        identity, split = normalize("NFC", row["id"]), row["split"]
+        identity, split = row["id"], row["split"]
         if split not in SPLITS:
             raise InputError(
                 f"{path}, line {number}: the split must be one of {', '.join(SPLITS)}, "
@@ -69,13 +69,14 @@ def read_split(
         if identity in found:
             raise InputError(f"{path}, line {number}: {identity!r} occurs twice.")
         found[identity] = SPLITS.index(split), row.get("group", "")
-    # Names of files in another Unicode form, as a Mac has them, are the same names.
-    names_here = [normalize("NFC", identity) for identity in ids]
-    here = set(names_here)
+    # A name in another Unicode form, as a Mac writes it, is the same name.
+    alike = {normalize("NFC", identity): identity for identity in found}
+    ids = [i if i in found else alike.get(normalize("NFC", i), i) for i in ids]
+    here = set(ids)
     for what, names in (
         (
             f"has no row for {{}} images of {where}",
-            [i for i in names_here if i not in found],
+            [i for i in ids if i not in found],
         ),
         (
             f"names {{}} images that {where} has not",
@@ -85,8 +86,8 @@ def read_split(
         if names:
             shown = ", ".join(names[:SHOWN]) + ", ..." * (len(names) > SHOWN)
             raise InputError(f"{path} {what.format(f'{len(names):,}')}: {shown}.")
-    parts = np.array([found[identity][0] for identity in names_here])
-    groups = tuple(found[identity][1] for identity in names_here)
+    parts = np.array([found[identity][0] for identity in ids])
+    groups = tuple(found[identity][1] for identity in ids)
     # An image without a group is one of its own.
     named = tuple(group or own for group, own in zip(groups, ids, strict=True))
     return parts, named if any(groups) else None
