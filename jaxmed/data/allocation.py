@@ -43,6 +43,68 @@ def allocate(
     return parts
 
 
+def spread(
+    parts: np.ndarray,
+    has: np.ndarray,
+    shares: Sequence[float],
+    views: Sequence[Sequence[int]],
+) -> np.ndarray:
+    """Moves groups until every class is where it has to be, as far as that can be.
+
+    What `allocate` gives has the right shares; of a class of few groups these can all
+    be in one part. Groups are moved one by one, each time the one that brings most
+    classes to where they lack, and of equal ones that which shifts the shares least.
+
+    Args:
+        parts: of each group, int (g,), as `allocate` returns it.
+        has: bool (g, k), whether a group has a class.
+        shares: of the p parts.
+        views: parts that are trained on together; every class has to be in each of
+            these, before each part has it too.
+
+    Returns:
+        The part of each group, int (g,).
+    """
+    parts, has = parts.copy(), has.astype(np.int64)
+    counts = np.zeros((len(shares), has.shape[1]), np.int64)
+    np.add.at(counts, parts, has)
+    total = counts.sum(axis=0)
+    some = total > 0
+    wanted = np.asarray(shares)[:, None] * np.maximum(total, 1)
+
+    def cost(counts: np.ndarray) -> tuple[int, int, float]:
+        untrained = sum(int((counts[[*v]].sum(axis=0) == 0) @ some) for v in views)
+        lacking = int(((counts == 0) & some).sum())
+        return (
+            untrained,
+            lacking,
+            round(float(((counts - wanted) ** 2 / wanted).sum()), 9),
+        )
+
+    best = cost(counts)
+    while best[:2] > (0, 0):
+        lacking = np.flatnonzero(((counts == 0) & some).any(axis=0))
+        # Groups that are alike in these are alike here: one of each kind is tried.
+        groups = np.flatnonzero(has[:, lacking].any(axis=1))
+        kinds = np.column_stack([parts[groups], has[groups]])
+        groups = groups[np.unique(kinds, axis=0, return_index=True)[1]]
+        moves = []
+        for group in groups.tolist():
+            for part in range(len(shares)):
+                if part != parts[group]:
+                    moved = counts.copy()
+                    moved[parts[group]] -= has[group]
+                    moved[part] += has[group]
+                    moves.append((cost(moved), group, part))
+        if not moves or min(moves)[0][:2] >= best[:2]:
+            return parts
+        best, group, part = min(moves)
+        counts[parts[group]] -= has[group]
+        counts[part] += has[group]
+        parts[group] = part
+    return parts
+
+
 def memberships(
     labels: np.ndarray, task: Task, class_names: Sequence[str]
 ) -> np.ndarray:

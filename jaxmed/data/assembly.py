@@ -1,14 +1,19 @@
 """From the images that a source found to what it gives."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxmed.data.dataset import Dataset, Split, Unsplit
-from jaxmed.data.labels import Task
+from jaxmed.data.dataset import SPLITS, Dataset, Split, Unsplit
+from jaxmed.data.labels import Task, lacking_classes
 from jaxmed.errors import InputError
 
-# Where a source has no splits.
+# Where a source has not all of train, val and test.
 ALL = "all"
+
+
+def are_whole(splits: Mapping[str, Sequence[Any]]) -> bool:
+    """Tells whether each of train, val and test has something."""
+    return all(splits.get(name) for name in SPLITS)
 
 
 def assemble(
@@ -19,6 +24,8 @@ def assemble(
     class_names: tuple[str, ...],
     task: Task | None = None,
     skipped: Mapping[str, str] | None = None,
+    notes: Sequence[str] = (),
+    origin: Sequence[str] | None = None,
 ) -> Dataset | Unsplit:
     """Makes what a source gives of its images.
 
@@ -26,7 +33,8 @@ def assemble(
         splits: "train", "val" and "test", or `ALL` alone.
         name, source, class_names: see `Dataset`.
         task: None is binary where there are two classes and otherwise multiclass.
-        skipped: see `Dataset`.
+        skipped, notes: see `Dataset`.
+        origin: see `Unsplit`.
 
     Raises:
         InputError: see `Dataset`; or nothing but skipped images of a class to train.
@@ -41,9 +49,11 @@ def assemble(
         "class_names": class_names,
         "image_size": max(first.images.shape[1:3]),
         "skipped": dict(skipped or {}),
+        "notes": tuple(notes),
     }
     if ALL in splits:
-        return Unsplit(**common, images=first)
+        named = None if origin is None else tuple(origin)
+        return Unsplit(**common, images=first, origin=named)
     return Dataset(
         **common, train=splits["train"], val=splits["val"], test=splits["test"]
     )
@@ -55,8 +65,7 @@ def _check_left(
     source: str,
     skipped: Mapping[str, str],
 ) -> None:
-    present = set(split.labels.tolist())
-    if lacking := [name for i, name in enumerate(class_names) if i not in present]:
+    if lacking := lacking_classes(split.labels, "multiclass", class_names):
         name, reason = next(iter(skipped.items()))
         raise InputError(
             f"{source}: no image of {', '.join(lacking)} is left to train on; "

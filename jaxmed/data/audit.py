@@ -45,6 +45,7 @@ class Audit:
         duplicates: images that occur twice, and blank ones.
         patients: groups on both sides; None where groups are not known.
         skipped: the reasons, by name, why files were left out.
+        notes: sentences on what the loader decided, see `Dataset`.
         window: what becomes black and white of more than 8 bits, in a phrase; "" if
             that is what each file names, or its stored bits.
         few_levels: ids of images of fewer gray levels than `FEW_LEVELS`.
@@ -66,6 +67,7 @@ class Audit:
     duplicates: Duplicates
     patients: Overlap | None
     skipped: dict[str, str]
+    notes: tuple[str, ...]
     window: str
     few_levels: tuple[str, ...]
     means: dict[str, np.ndarray] = field(repr=False)
@@ -135,6 +137,7 @@ def audit(data: Dataset, *, group_pattern: str = "", root: Path | None = None) -
         duplicates=find_duplicates(data, seen.prints),
         patients=overlap,
         skipped=dict(data.skipped),
+        notes=data.notes,
         window="" if data.window == STORED_BITS else data.window.describe(),
         few_levels=seen.few_levels,
         means=seen.means,

@@ -6,7 +6,6 @@ makes a folder in the user's home. So the table is read from the module's source
 
 import ast
 import importlib.util
-import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -69,13 +68,13 @@ def read_catalog() -> dict[str, CatalogEntry]:
 
 
 def find_entry(stem: str) -> CatalogEntry | None:
-    """Returns the 2D data set whose name starts a file's stem, or None.
+    """Returns the 2D data set that has a file of this stem, or None.
 
-    "pneumoniamnist_224" and "pneumoniamnist-mine" are pneumoniamnist's files.
+    "pneumoniamnist_224" is a file of pneumoniamnist, "pneumoniamnist_mine" of none.
     """
-    name = re.split(r"[^a-z0-9]", stem.lower(), maxsplit=1)[0]
-    entry = read_catalog().get(name)
-    return None if entry is None or entry.volumes else entry
+    stem = stem.lower()
+    entry = read_catalog().get(stem.partition("_")[0])
+    return None if entry is None or entry.volumes or stem not in entry.files else entry
 
 
 def _entry(name: str, row: dict) -> CatalogEntry:

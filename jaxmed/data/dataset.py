@@ -95,6 +95,7 @@ class Dataset:
             their own size and resized on the device (`Preprocessing`).
         resizing: how they become squares of it.
         skipped: the reason, by name, why an image of the source is in no split.
+        notes: sentences on what the source left open and the loader decided.
         window: which gray values of images of more than 8 bits became black and white.
 
     Raises:
@@ -112,6 +113,7 @@ class Dataset:
     image_size: int
     resizing: Resizing = SQUASH
     skipped: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
     window: Window = STORED_BITS
 
     def __post_init__(self) -> None:
@@ -157,11 +159,14 @@ class Dataset:
 
 @dataclass(frozen=True, kw_only=True)
 class Unsplit:
-    """What a source gives that has no splits; see `jaxmed.data.split.make_split`.
+    """What a source gives that is to be split; see `jaxmed.data.split.make_split`.
 
     Attributes:
         images: all of them.
-        name, source, task, class_names, image_size, resizing, skipped: see `Dataset`.
+        origin: the split of each image, "" where there is none, if the source names
+            some of train, val and test and not all; None if it names none.
+        name, source, task, class_names, image_size, resizing, skipped, notes: see
+            `Dataset`.
     """
 
     name: str
@@ -172,6 +177,8 @@ class Unsplit:
     image_size: int
     resizing: Resizing = SQUASH
     skipped: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    origin: tuple[str, ...] | None = None
 
 
 def number_ids(split: str, count: int) -> tuple[str, ...]:

@@ -34,6 +34,85 @@ def check_classes(names: tuple[str, ...], task: str, source: str) -> None:
         raise InputError(f"{source}: the class name {twice[0]!r} occurs twice.")
 
 
+def choose_task(
+    labels: np.ndarray, names: tuple[str, ...], said: str
+) -> tuple[Task, np.ndarray, tuple[str, ...]]:
+    """Tells what columns of 0 and 1 are: classes that exclude each other, or labels.
+
+    Args:
+        labels: int32 (n, k), 0, 1 or `MISSING`.
+        names: of the columns.
+        said: the task that the user says; "" if none is said.
+
+    Returns:
+        The task, the labels for it, and a sentence if the columns were found to be
+        one-hot: a 1 in exactly one of them in every row.
+    """
+    one_hot = (labels == 1).sum(axis=1) == 1
+    if said or len(names) < 2 or not one_hot.all() or (labels == MISSING).any():
+        return "multilabel", labels, ()
+    task: Task = "binary" if len(names) == 2 else "multiclass"
+    note = (
+        f"exactly one of the {len(names)} columns {', '.join(names)} is 1 for every "
+        "image, so they are taken as classes that exclude each other; task=multilabel "
+        "behind the source's question mark takes them as labels of their own"
+    )
+    return task, labels.argmax(axis=1).astype(np.int32), (note,)
+
+
+def check_one_hot(
+    labels: np.ndarray, ids: tuple[str, ...], names: tuple[str, ...], where: str
+) -> None:
+    """Raises InputError unless each image has exactly one of the classes.
+
+    Args:
+        labels: int32 (n, k), 0, 1 or `MISSING`.
+        ids: n names of images.
+        names: of the classes.
+        where: the start of the sentence.
+    """
+    wrong = np.flatnonzero((labels == 1).sum(axis=1) != 1)
+    if len(wrong):
+        row = labels[wrong[0]]
+        has = [name for name, value in zip(names, row, strict=True) if value == 1]
+        raise InputError(
+            f"{where}: {len(wrong):,} of {len(ids):,} images have not exactly one "
+            f"class, such as {ids[wrong[0]]} with {', '.join(has) or 'none'}. Their "
+            "task can be multilabel alone."
+        )
+
+
+def check_trainable(
+    labels: np.ndarray, task: Task, class_names: tuple[str, ...], where: str
+) -> None:
+    """Raises InputError if a class has no image to be learned from.
+
+    In a multilabel task the other labels can be learned without it, so it is left to
+    notes and measures to tell of it.
+
+    Args:
+        labels, task, class_names: of the training images, see `Dataset`.
+        where: the start of the sentence.
+    """
+    lacking = lacking_classes(labels, task, class_names)
+    if lacking and task != "multilabel":
+        raise InputError(
+            f"{where} has no image of {', '.join(lacking)}, so it cannot be learned. "
+            "Leave it out of the classes, or take another split."
+        )
+
+
+def lacking_classes(
+    labels: np.ndarray, task: Task, class_names: tuple[str, ...]
+) -> list[str]:
+    """Returns the classes that none of the images has."""
+    if task == "multilabel":
+        present = (labels == 1).any(axis=0)
+    else:
+        present = np.bincount(labels, minlength=len(class_names)) > 0
+    return [name for name, has in zip(class_names, present, strict=True) if not has]
+
+
 def check_labels(
     labels: np.ndarray,
     ids: tuple[str, ...],

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxmed.data.catalog import find_entry
+from jaxmed.data.catalog import CatalogEntry, find_entry
 from jaxmed.data.dataset import (
     MISSING,
     SPLITS,
@@ -23,6 +23,8 @@ from jaxmed.data.dataset import (
     check_labels,
     number_ids,
 )
+from jaxmed.data.labels import choose_task
+from jaxmed.data.naming import NAMING, Naming
 from jaxmed.errors import InputError
 from jaxmed.progress import progress
 
@@ -42,18 +44,24 @@ DAMAGE = (
 
 
 def load_npz(
-    rest: str, cache: Path | None = None, image_size: int | None = None
+    rest: str,
+    cache: Path | None = None,
+    image_size: int | None = None,
+    naming: Naming = NAMING,
 ) -> Dataset:
     """Loads `npz:PATH`.
 
-    An npz has no class names. A file whose name starts with that of a MedMNIST set
-    ("pneumoniamnist_mine.npz") gets the set's names and task from the medmnist
-    package where that is installed. Otherwise the classes are "0", "1", ... up to the
-    highest train label, and the task follows from the labels.
+    An npz has no class names. A file with the name of one of MedMNIST's
+    ("pneumoniamnist_224.npz"), as many images in each split and the same labels gets
+    the set's names and task from the medmnist package where that is installed.
+    Otherwise the classes are "0", "1", ... up to the highest train label, and the task
+    follows from the labels; columns of 0 and 1 of which exactly one is 1 for every
+    image are classes (`choose_task`).
 
     Args:
         rest: the path of the file.
         cache, image_size: not used; nothing is cached, nothing resized.
+        naming: whether the user says another task.
 
     Raises:
         InputError: the file is missing, damaged, or not in the layout.
@@ -62,13 +70,18 @@ def load_npz(
     if not rest:
         raise InputError("'npz:' needs the path of a file, as in 'npz:scans.npz'.")
     path = Path(rest).expanduser()
-    entry = find_entry(path.stem)
-    classes = None if entry is None else (entry.task, entry.class_names)
-    return read_npz(path, source=f"npz:{rest}", classes=classes)
+    return read_npz(
+        path, source=f"npz:{rest}", entry=find_entry(path.stem), naming=naming
+    )
 
 
 def read_npz(
-    path: Path, *, source: str, classes: tuple[Task, tuple[str, ...]] | None = None
+    path: Path,
+    *,
+    source: str,
+    classes: tuple[Task, tuple[str, ...]] | None = None,
+    entry: CatalogEntry | None = None,
+    naming: Naming = NAMING,
 ) -> Dataset:
     """Reads a file in MedMNIST's layout.
 
@@ -76,6 +89,9 @@ def read_npz(
         path: the file.
         source: the data set's `source`.
         classes: the task and the class names; None infers them from the labels.
+        entry: the data set of MedMNIST that it may be, whose classes it gets if the
+            labels are of its kind.
+        naming: whether the user says another task.
 
     Raises:
         InputError: as `load_npz`.
@@ -85,7 +101,19 @@ def read_npz(
         split: _whole(arrays[f"{split}_labels"], f"{path}, key '{split}_labels'")
         for split in SPLITS
     }
-    task, class_names = classes or _infer_classes(labels["train"], path)
+    notes: tuple[str, ...] = ()
+    if classes is None and entry is not None and _is_of(entry, labels):
+        classes = entry.task, entry.class_names
+    if classes is not None:
+        task, class_names = classes
+    else:
+        task, class_names, labels, notes = _infer_classes(labels, path, naming)
+        if entry is not None:
+            notes += (
+                f"named like MedMNIST's {entry.name}, but with other images or labels, "
+                f"so its classes are {', '.join(class_names)}; classes=... behind the "
+                "source's question mark names them",
+            )
     splits = {}
     for split in SPLITS:
         where = f"{path}, key '{split}_images'"
@@ -101,6 +129,7 @@ def read_npz(
         task=task,
         class_names=class_names,
         image_size=max(splits["train"].images.shape[1:3]),
+        notes=notes,
         **splits,
     )
 
@@ -180,13 +209,39 @@ def _whole(labels: np.ndarray, where: str) -> np.ndarray:
     return labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
 
 
-def _infer_classes(labels: np.ndarray, path: Path) -> tuple[Task, tuple[str, ...]]:
-    if labels.ndim == 2:
-        return "multilabel", tuple(map(str, range(labels.shape[1])))
+def _is_of(entry: CatalogEntry, labels: dict[str, np.ndarray]) -> bool:
+    """Tells whether labels are as many and of such a kind as a MedMNIST set's."""
+    if {split: len(values) for split, values in labels.items()} != entry.counts:
+        return False
+    train = labels["train"]
+    if entry.task == "multilabel":
+        return train.ndim == 2 and train.shape[1] == len(entry.class_names)
+    return train.ndim == 1 and np.array_equal(
+        np.unique(train), np.arange(len(entry.class_names))
+    )
+
+
+def _infer_classes(
+    labels: dict[str, np.ndarray], path: Path, naming: Naming
+) -> tuple[Task, tuple[str, ...], dict[str, np.ndarray], tuple[str, ...]]:
+    """Returns task, classes and labels, and sentences on how they were found."""
+    train = labels["train"]
+    if train.ndim == 2:
+        names = tuple(map(str, range(train.shape[1])))
+        every = np.concatenate(
+            [v for v in labels.values() if v.shape[1:] == train.shape[1:]]
+        )
+        task, _, notes = choose_task(every, names, naming.task)
+        if task != "multilabel":
+            labels = {
+                k: v.argmax(axis=1).astype(np.int32) if v.ndim == 2 else v
+                for k, v in labels.items()
+            }
+        return task, names, labels, notes
     where = f"{path}, key 'train_labels'"
-    if len(labels) == 0:
+    if len(train) == 0:
         raise InputError(f"{where}: the split is empty; it needs at least one image.")
-    present = np.unique(labels)
+    present = np.unique(train)
     expected = np.arange(len(present))
     if len(present) < 2 or (present != expected).any():
         shown = ", ".join(map(str, present[:10])) + (", ..." * (len(present) > 10))
@@ -194,4 +249,5 @@ def _infer_classes(labels: np.ndarray, path: Path) -> tuple[Task, tuple[str, ...
             f"{where}: the labels must be 0, 1, ... with at least two classes and "
             f"every class in the train split; the values found are {shown}."
         )
-    return ("binary" if len(present) == 2 else "multiclass"), tuple(map(str, expected))
+    task = "binary" if len(present) == 2 else "multiclass"
+    return task, tuple(map(str, expected)), labels, ()

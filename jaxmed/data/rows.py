@@ -2,15 +2,19 @@
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from unicodedata import normalize
 
 from jaxmed.data.read import cannot_use
 from jaxmed.errors import InputError
 
 PARQUET = (".parquet", ".pq")
-SEPARATORS = ",;\t"
+SEPARATORS = ",;\t|"
+# Excel's first line, such as "sep=;", which says what separates cells.
+SAYS_SEPARATOR = re.compile(r'"?sep=(.)"?\s*')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,8 +22,9 @@ class Rows:
     """A table.
 
     Attributes:
-        columns: by name the cells, as text without spaces around it; a cell without
-            a value is "". Columns without a name are left out.
+        columns: by name the cells, as text without spaces around it, in Unicode's
+            composed form; a cell without a value is "". Columns without a name are
+            left out.
         places: where each row is, such as "line 2" of a CSV.
     """
 
@@ -33,13 +38,29 @@ class Rows:
             places=[self.places[i] for i in chosen],
         )
 
+    def join(self, other: "Rows", name: str) -> "Rows":
+        """Returns these rows and those of another table, named in their places.
+
+        Raises:
+            InputError: it lacks a column of this one.
+        """
+        if lacking := [key for key in self.columns if key not in other.columns]:
+            raise InputError(
+                f"The table {name} has no column {', '.join(lacking)}, which the first "
+                f"one has; it has {', '.join(other.columns)}."
+            )
+        return Rows(
+            columns={key: [*c, *other.columns[key]] for key, c in self.columns.items()},
+            places=[*self.places, *(f"{name}, {place}" for place in other.places)],
+        )
+
 
 def read_rows(path: Path) -> Rows:
     """Reads a table: Parquet by its ending, else CSV.
 
     A CSV is UTF-8 or, with a byte-order mark, UTF-16; what separates its cells is
-    the one of comma, semicolon and tab that its first line has most of. Empty lines
-    are skipped.
+    the one of comma, semicolon, tab and bar that its first line has most of, or what
+    "sep=;" above that says. Empty lines are skipped.
 
     Raises:
         InputError: the file is missing, cannot be read, is no table, has a column
@@ -57,24 +78,29 @@ def read_rows(path: Path) -> Rows:
 
 def _read_csv(path: Path) -> Rows:
     text = _read_text(path)
-    lines = text.splitlines()
-    if not lines:
+    lines = [line for line in text.splitlines() if line.strip(SEPARATORS + " ")]
+    if not text:
         raise InputError(f"The table {path} is empty; it needs a line of column names.")
-    separator = max(SEPARATORS, key=lines[0].count)
+    first = next(iter(lines), "")
+    said = SAYS_SEPARATOR.fullmatch(first)
+    separator = said[1] if said else max(SEPARATORS, key=first.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     cells: list[list[str]] = []
     places: list[str] = []
     try:
         for row in reader:
-            stripped = [cell.strip() for cell in row]
-            if any(stripped):
+            stripped = [_spell(cell) for cell in row]
+            # The line that says the separator is no row.
+            if any(stripped) and not (said and not cells and "sep=" in row[0]):
                 cells.append(stripped)
                 places.append(f"line {reader.line_num}")
     except csv.Error as error:
         raise InputError(
             f"{path}, line {reader.line_num}, is not CSV: {error}. Check its quotes."
         ) from error
-    names, *cells = cells or [[]]
+    if not cells:
+        raise InputError(f"The table {path} has no rows; it needs one for each image.")
+    names, *cells = cells
     _check_names(path, names)
     ragged = [
         f"{place} ({len(row)} cells, and there are {len(names)} columns)"
@@ -129,13 +155,13 @@ def _read_parquet(path: Path) -> Rows:
     except (pyarrow.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path} cannot be read as Parquet: {reason}.") from error
-    _check_names(path, table.column_names)
+    _check_names(path, [_spell(name) for name in table.column_names])
     columns = {
-        name: [_spell(cell) for cell in table.column(name).to_pylist()]
+        _spell(name): [_spell(cell) for cell in table.column(name).to_pylist()]
         for name in table.column_names
     }
     return Rows(columns=columns, places=[f"row {i + 1}" for i in range(table.num_rows)])
 
 
 def _spell(cell: object) -> str:
-    return "" if cell is None else str(cell).strip()
+    return "" if cell is None else normalize("NFC", str(cell).strip())

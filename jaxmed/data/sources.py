@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from importlib import metadata
 from inspect import signature
 from pathlib import Path
@@ -11,14 +10,16 @@ from typing import Any
 from jaxmed.data.cells import load_cells
 from jaxmed.data.dataset import Dataset, Unsplit
 from jaxmed.data.files import Reading
-from jaxmed.data.folder import folder_has_splits, load_dicom, load_folder
+from jaxmed.data.folder import load_dicom, load_folder
 from jaxmed.data.gray_range import settle_window
+from jaxmed.data.labels import check_trainable
 from jaxmed.data.medmnist import load_medmnist
+from jaxmed.data.naming import apply_naming, take_naming
 from jaxmed.data.npz import load_npz
 from jaxmed.data.resizing import SQUASH, Resizing
-from jaxmed.data.split import Splitting, make_split, not_given
+from jaxmed.data.split import Splitting, make_split
 from jaxmed.data.subset import draw_subset
-from jaxmed.data.table import load_table, table_has_splits
+from jaxmed.data.table import load_table
 from jaxmed.data.tfds import load_tfds
 from jaxmed.data.window import AUTO
 from jaxmed.errors import InputError, unknown
@@ -27,7 +28,8 @@ from jaxmed.errors import InputError, unknown
 # the colon, the cache folder and the size that the network gets, for when images have
 # to be brought to one; it sets image_size to the size its images have. If it has a
 # parameter `resizing` or `reading`, it gets how that is done, or how image files are
-# to be read altogether.
+# to be read altogether; with `splitting` or `naming` it can refuse early what cannot be
+# split, or named, as the user says. All else of these two is done here, of any source.
 Loader = Callable[..., Dataset | Unsplit]
 LOADERS: dict[str, Loader] = {
     "medmnist": load_medmnist,
@@ -37,12 +39,6 @@ LOADERS: dict[str, Loader] = {
     "table": load_table,
     "tfds": load_tfds,
     "cells": load_cells,
-}
-# Whether there are splits: of sources of many files, before these are decoded.
-SPLIT_TESTS: dict[str, Callable[[str], bool]] = {
-    "folder": folder_has_splits,
-    "dicom": partial(folder_has_splits, scheme="dicom"),
-    "table": table_has_splits,
 }
 # The group of entry points with which an installed package adds loaders of its own.
 ENTRY_POINTS = "jaxmed.sources"
@@ -71,7 +67,9 @@ def load_dataset(
             way), "table:PATH" or "table:PATH?OPTIONS" (CSV or Parquet; for the options
             see `jaxmed.data.table`), "tfds:NAME" (prepared by tensorflow-datasets),
             "cells", "cells:source" or "cells:folder"; or what an installed package
-            adds, see `find_loader`.
+            adds, see `find_loader`. Of each, "?classes=A,B", "?positive=A" and
+            "?task=ordinal" say the order of the classes or new names, the positive one
+            of two, and that they are grades; see `jaxmed.data.naming`.
         image_size: side in pixels that the network gets, at least 1; None means the
             longer side of the stored images.
         resizing: how images become squares of it, by default without keeping their
@@ -100,11 +98,9 @@ def load_dataset(
         >>> data.train.images.shape[1:]
         (96, 96, 3)
     """
-    scheme, _, rest = source.partition(":")
+    bare, naming = take_naming(source)
+    scheme, _, rest = bare.partition(":")
     loader = find_loader(scheme)
-    has_splits = SPLIT_TESTS.get(scheme)
-    if splitting.split == "given" and has_splits and not has_splits(rest):
-        raise not_given(source)
     if image_size is not None and image_size < 1:
         raise InputError(f"image_size must be at least 1, got {image_size}.")
     reading = Reading(
@@ -116,7 +112,12 @@ def load_dataset(
             f"data.window is {window!r}, and {source} gives images of 8 bits, which "
             "need none. Leave it out."
         )
-    offered: dict[str, Any] = {"resizing": resizing, "reading": reading}
+    offered: dict[str, Any] = {
+        "resizing": resizing,
+        "reading": reading,
+        "splitting": splitting,
+        "naming": naming,
+    }
     options = {name: offered[name] for name in offered if name in takes}
     found = loader(rest, cache, image_size, **options)
     if not isinstance(found, Dataset | Unsplit):
@@ -124,7 +125,10 @@ def load_dataset(
             f"{source}: its loader returned a {type(found).__name__}; it must return a "
             "jaxmed.data.Dataset, or an Unsplit."
         )
-    dataset = settle_window(make_split(found, splitting), reading)
+    dataset = make_split(apply_naming(found, naming, source), splitting)
+    where = f"{source}: the train split"
+    check_trainable(dataset.train.labels, dataset.task, dataset.class_names, where)
+    dataset = settle_window(dataset, reading)
     dataset = replace(
         dataset, image_size=image_size or dataset.image_size, resizing=resizing
     )

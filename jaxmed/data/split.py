@@ -1,15 +1,16 @@
 """Train, val and test made anew: stratified, by patient, in folds, or from a file."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jaxmed.data.allocation import allocate, memberships
+from jaxmed.data.allocation import allocate, memberships, spread
 from jaxmed.data.dataset import SPLITS, Dataset, Split, Unsplit
 from jaxmed.data.groups import find_groups
+from jaxmed.data.labels import lacking_classes
 from jaxmed.data.lazy import join_images
 from jaxmed.data.split_file import read_split
 from jaxmed.errors import InputError, unknown
@@ -32,6 +33,8 @@ class Splitting:
             what the source says.
         split_seed: of a split made anew, at least 0.
         val_share, test_share: of the images, each above 0, below 1 together.
+        keep_test: whether test stays as the source has it, and only the other images
+            are split anew, of which `val_share` become val.
         folds: 0; or at least 3 parts of equal size, of which number `fold` (from 0) is
             test and the next one, or behind the last the first, is val.
         fold: below `folds`.
@@ -46,6 +49,7 @@ class Splitting:
     split_seed: int = 0
     val_share: float = DEFAULT_SHARES[0]
     test_share: float = DEFAULT_SHARES[1]
+    keep_test: bool = False
     folds: int = 0
     fold: int = 0
     repeat: int = 0
@@ -53,13 +57,17 @@ class Splitting:
     def __post_init__(self) -> None:
         if self.split not in KINDS and not self.split.startswith(FILE):
             raise unknown("split", self.split, (*KINDS, f"{FILE}PATH"))
-        made = self.split in ("stratified", "patient")
-        for name in ("split_seed", "val_share", "test_share", "folds"):
-            if not made and getattr(self, name) != getattr(Splitting, name):
+        for name in ("split_seed", "val_share", "test_share", "keep_test", "folds"):
+            if not self.is_new and getattr(self, name) != getattr(Splitting, name):
                 raise InputError(
                     f"{name} is for a split that is made anew, and split is "
                     f"{self.split!r}. Set split to stratified or patient."
                 )
+        if self.keep_test and (self.folds or self.test_share != DEFAULT_SHARES[1]):
+            raise InputError(
+                "keep_test keeps the test images of the source, so test_share and "
+                "folds have no effect. Leave them out."
+            )
         if self.folds == 0:
             self._check_shares()
         elif self.folds < 3:
@@ -83,8 +91,18 @@ class Splitting:
                 f"{self.repeat}."
             )
 
+    @property
+    def is_new(self) -> bool:
+        """Whether images are shared out, and not as the source or a file has them."""
+        return self.split in ("stratified", "patient")
+
+    @property
+    def uses_origin(self) -> bool:
+        """Whether it matters which split the source has an image in."""
+        return self.split == "given" or self.keep_test
+
     def _check_shares(self) -> None:
-        val, test = self.val_share, self.test_share
+        val, test = self.val_share, 1e-9 if self.keep_test else self.test_share
         if not (val > 0 and test > 0 and val + test < 1):
             raise InputError(
                 "val_share and test_share must be above 0 and below 1 together, got "
@@ -138,6 +156,7 @@ def make_split(found: Dataset | Unsplit, splitting: Splitting) -> Dataset:
                 f"images in {len(set(groups or ids)):,} groups; change the shares, the "
                 "folds or the file."
             )
+    _check_trained(np.concatenate([s.labels for s in splits]), parts, found, splitting)
     rows = {name: np.flatnonzero(parts == i) for i, name in enumerate(SPLITS)}
     made: dict[str, Any] = {n: _gather(splits, rows[n], groups) for n in SPLITS}
     return Dataset(
@@ -148,15 +167,45 @@ def make_split(found: Dataset | Unsplit, splitting: Splitting) -> Dataset:
         image_size=found.image_size,
         resizing=found.resizing,
         skipped=found.skipped,
+        notes=found.notes,
         **made,
     )
 
 
-def not_given(source: str) -> InputError:
-    """Returns the error, to be raised by the caller, for a source without splits."""
-    return InputError(
-        f"{source} has no train, val and test, so the split cannot be given. Set split "
-        "to patient (with group_pattern) or stratified."
+def check_given(source: str, there: Collection[str], splitting: Splitting) -> None:
+    """Checks that a source has the splits that are to be as it has them.
+
+    Args:
+        source: for the sentence.
+        there: those of train, val and test that it has.
+        splitting: what is wanted.
+
+    Raises:
+        InputError: it has not; the sentence says which split can be made.
+    """
+    lacking = [name for name in SPLITS if name not in there]
+    names = " and ".join(name for name in SPLITS if name in there)
+    anew = "Set split to patient (with group_pattern) or stratified"
+    if splitting.keep_test and "test" not in there:
+        raise InputError(
+            f"{source} has no test split that could be kept. Leave keep_test out."
+        )
+    if splitting.split != "given" or not lacking:
+        return
+    if not there:
+        raise InputError(
+            f"{source} has no train, val and test, so the split cannot be given. "
+            f"{anew}."
+        )
+    if "test" in there:
+        raise InputError(
+            f"{source} has {names}, and no {' and no '.join(lacking)}. {anew}, and "
+            "keep_test to true, which keeps test as it is and takes val from the "
+            "other images."
+        )
+    raise InputError(
+        f"{source} has {names}, and no {' and no '.join(lacking)}. {anew}, which "
+        "divides all its images."
     )
 
 
@@ -168,33 +217,116 @@ def _divide(
 ) -> np.ndarray:
     """Returns the new split of each image, as an index of `SPLITS`."""
     labels = np.concatenate([split.labels for split in splits])
+    if splitting.split == "patient" and groups is None:
+        raise InputError(
+            f"{found.source} does not say which images are of one patient. Give "
+            "group_pattern, which finds it in the ids, or set split to stratified."
+        )
+    origin = _find_origin(found)
+    check_given(found.source, set(origin) - {""}, splitting)
+    parts = np.full(len(labels), SPLITS.index("test"))
+    free = np.flatnonzero(origin != "test") if splitting.keep_test else slice(None)
+    labels = labels[free]
     if splitting.split == "patient":
-        if groups is None:
-            raise InputError(
-                f"{found.source} does not say which images are of one patient. Give "
-                "group_pattern, which finds it in the ids, or set split to stratified."
-            )
-        whose = np.unique(groups, return_inverse=True)[1]
+        whose = np.unique(np.array(groups, object)[free], return_inverse=True)[1]
     else:
         whose = np.arange(len(labels))
+    parts[free] = _share_out(labels, whose, found, splitting)
+    return parts
+
+
+def _share_out(
+    labels: np.ndarray,
+    whose: np.ndarray,
+    found: Dataset | Unsplit,
+    splitting: Splitting,
+) -> np.ndarray:
+    """Returns the new split of each image that is free to be in any.
+
+    Args:
+        labels: of n images.
+        whose: the group of each, int (n,), from 0.
+        found, splitting: see `make_split`.
+    """
+    if len(labels) == 0:
+        raise InputError(f"{found.source} has images of test alone.")
     single = memberships(labels, found.task, found.class_names)
     members = np.zeros((whose.max() + 1, single.shape[1]))
     np.add.at(members, whose, single)
+    has = members[:, : len(found.class_names)] > 0
+    if found.task == "multilabel":
+        # A split without a negative says as little of a label.
+        without = np.zeros_like(has, int)
+        np.add.at(without, whose, labels == 0)
+        has = np.hstack([has, without > 0])
     rng = np.random.default_rng([splitting.split_seed, splitting.repeat])
-    if not splitting.folds:
-        val, test = splitting.val_share, splitting.test_share
-        return allocate(members, (1 - val - test, val, test), rng)[whose]
-    shares = [1 / splitting.folds] * splitting.folds
-    folds = allocate(members, shares, rng)[whose]
-    # 0 is the test fold then, and 1 the one after it.
-    turned = (folds - splitting.fold) % splitting.folds
-    return np.select([turned == 0, turned == 1], [2, 1], 0)
+    folds, val, test = splitting.folds, splitting.val_share, splitting.test_share
+    if folds:
+        shares = [1 / folds] * folds
+        # In turn each is test, and the one after it val.
+        views = [[(k + i) % folds for i in range(2, folds)] for k in range(folds)]
+    else:
+        shares = [1 - val, val] if splitting.keep_test else [1 - val - test, val, test]
+        views = [[0]]
+    parts = spread(allocate(members, shares, rng), has, shares, views)
+    if folds:
+        _check_folds(parts, has, views, found)
+        # 0 is the test fold then, and 1 the one after it.
+        turned = (parts - splitting.fold) % folds
+        parts = np.select([turned == 0, turned == 1], [2, 1], 0)
+    return parts[whose]
+
+
+def _check_folds(
+    parts: np.ndarray,
+    has: np.ndarray,
+    views: Sequence[Sequence[int]],
+    found: Dataset | Unsplit,
+) -> None:
+    """Refuses folds of which one would be trained without a class."""
+    for label, name in enumerate(found.class_names):
+        holders = set(parts[has[:, label]].tolist())
+        if any(holders.isdisjoint(view) for view in views):
+            raise InputError(
+                f"{found.source}: {name} is in {has[:, label].sum()} of the images or "
+                f"groups that are shared out, too few for each of {len(views)} folds "
+                "to have one to train on, beside a fold for val and one for test. "
+                "Leave the class out, or set folds to 0."
+            )
+
+
+def _check_trained(
+    labels: np.ndarray,
+    parts: np.ndarray,
+    found: Dataset | Unsplit,
+    splitting: Splitting,
+) -> None:
+    """Refuses a class of the source whose images are all kept out of training."""
+    lacking = lacking_classes(labels[parts == 0], found.task, found.class_names)
+    present = set(found.class_names) - set(
+        lacking_classes(labels, found.task, found.class_names)
+    )
+    if names := [name for name in lacking if name in present]:
+        kept = ", which keep_test keeps" if splitting.keep_test else ""
+        raise InputError(
+            f"{found.source}: no image of {', '.join(names)} is left for train; all "
+            f"are in val or test{kept}. Leave the class out, or split otherwise."
+        )
+
+
+def _find_origin(found: Dataset | Unsplit) -> np.ndarray:
+    """Returns which split the source has each image in, "" for none."""
+    if isinstance(found, Dataset):
+        sizes = [len(getattr(found, name)) for name in SPLITS]
+        return np.repeat(SPLITS, sizes)
+    return np.array(found.origin or [""] * len(found.images))
 
 
 def _keep(found: Dataset | Unsplit, groups: tuple[str, ...] | None) -> Dataset:
     """Returns the splits as they are, with groups."""
     if isinstance(found, Unsplit):
-        raise not_given(found.source)
+        check_given(found.source, set(_find_origin(found)) - {""}, Splitting())
+        raise AssertionError("an Unsplit lacks one of the splits")
     if groups is None:
         return found
     splits, start = {}, 0

@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 
@@ -68,9 +69,15 @@ def read_split(
         if identity in found:
             raise InputError(f"{path}, line {number}: {identity!r} occurs twice.")
         found[identity] = SPLITS.index(split), row.get("group", "")
+    # A name in another Unicode form, as a Mac writes it, is the same name.
+    alike = {normalize("NFC", identity): identity for identity in found}
+    ids = [i if i in found else alike.get(normalize("NFC", i), i) for i in ids]
     here = set(ids)
     for what, names in (
-        (f"has no row for {{}} images of {where}", [i for i in ids if i not in found]),
+        (
+            f"has no row for {{}} images of {where}",
+            [i for i in ids if i not in found],
+        ),
         (
             f"names {{}} images that {where} has not",
             [i for i in found if i not in here],

@@ -12,7 +12,8 @@ def draw_subset(data: Dataset, train_images: int, seed: int = 0) -> Dataset:
     """Keeps that many training images; validation and test stay whole.
 
     Classes keep their shares, by largest remainders, and at least one image each. In
-    a multilabel task, where images have no one class, the draw is plain. With one
+    a multilabel task, where images have no one class, an image of each label is drawn,
+    rare labels first, and then plainly from the others. With one
     seed a smaller subset lies within a larger one, but for the rounding of shares.
 
     Args:
@@ -35,7 +36,7 @@ def draw_subset(data: Dataset, train_images: int, seed: int = 0) -> Dataset:
             f"{data.source}, or 0 for all of them; got {train_images:,}."
         )
     if data.task == "multilabel":
-        chosen = np.random.default_rng(seed).permutation(count)[:train_images]
+        chosen = _draw_by_label(data, train_images, seed)
     else:
         chosen = _draw_by_class(data, train_images, seed)
     return replace(data, train=data.train.take(np.sort(chosen)))
@@ -63,6 +64,21 @@ def share_out(total: int, counts: np.ndarray) -> np.ndarray:
             # The one image of a rare class is paid for by the others.
             shares[np.argmin(np.where(shares > 1, lacking, quotas.sum()))] -= 1
     return shares
+
+
+def _draw_by_label(data: Dataset, train_images: int, seed: int) -> np.ndarray:
+    order = np.random.default_rng(seed).permutation(len(data.train))
+    has = data.train.labels[order] == 1
+    first: list[int] = []
+    for label in np.argsort(has.sum(axis=0), kind="stable"):
+        if has[:, label].any() and not has[first, label].any():
+            first.append(int(np.argmax(has[:, label])))
+    if train_images < len(first):
+        raise InputError(
+            f"train_images must be at least {len(first)}, for an image of each label "
+            f"in the training images of {data.source}; got {train_images}."
+        )
+    return order[[*first, *np.setdiff1d(np.arange(len(order)), first)]][:train_images]
 
 
 def _draw_by_class(data: Dataset, train_images: int, seed: int) -> np.ndarray:

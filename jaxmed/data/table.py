@@ -4,67 +4,62 @@
     IM-0001.jpeg,NORMAL,17,train
     person1_1.jpeg,PNEUMONIA,1,val
 
-Several columns of 0 and 1 whose names begin with "label_" make a multi-label task.
-Columns that go by other names are named behind a question mark, and so is the folder
-of the images, where it is not the table's own:
+Columns that go by other names are named behind a question mark, and so are the folders
+of the images, where they are not the table's own, and their ending:
 
     table:cohort.csv?path=file&label=diagnosis&patient=pid&split=fold&root=../images
-    table:cohort.csv?label=Effusion,Nodule,Mass
+    table:cohort.csv?path=image_id&root=part_1,part_2&ext=.jpg
 
-A cell of such labels that is empty or "NaN" is a label that is not known, which loss
-and metrics leave out. Of one column of labels, the classes' order can be said, such as
-which of two is the positive, last one, and that they are grades:
+Paths are resolved as far as they have one meaning (`jaxmed.data.table_paths`).
+
+Several labels of an image are columns of 0 and 1 whose names begin with "label_", or
+that are named, or one column whose cells hold several:
+
+    table:cohort.csv?label=Effusion,Nodule,Mass&uncertain=zeros&blank=zeros
+    table:cohort.csv?label=findings&sep=|&none=No Finding
+
+An empty cell of such columns is a label that is not known, which loss and metrics leave
+out, and so is -1, for uncertain; `blank` and `uncertain` make them 0 ("zeros"), 1
+("ones") or an error. Columns of which exactly one is 1 in every row are classes that
+exclude each other, unless `task=multilabel` is said. The order of classes is said as
+for every source (`jaxmed.data.naming`); grades that are numbers from 0 up need none:
 
     table:cohort.csv?classes=well,ill
     table:cohort.csv?label=grade&task=ordinal&classes=none,mild,severe
 
-Grades that are numbers from 0 up need no classes, and get those as names. All other
-columns are left alone, unless they are named to be carried along, as properties of the
-images, into what is predicted of them:
+Splits that are files are named: another table of the same columns, or a text file that
+names images of this one, one a line; all other rows are train:
+
+    table:train.csv?test=valid.csv
+    table:cohort.csv?test=test_list.txt
+
+All other columns are left alone, unless they are named to be carried along, as
+properties of the images, into what is predicted of them:
 
     table:cohort.csv?columns=site,sex
 
 "%26" stands for "&" in a name, and "%2C" for a comma, as in addresses.
 """
 
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from jaxmed.data.assembly import ALL, assemble
-from jaxmed.data.dataset import (
-    MISSING,
-    SPLITS,
-    Dataset,
-    Split,
-    Task,
-    Unsplit,
-)
+from jaxmed.data.assembly import ALL, are_whole, assemble
+from jaxmed.data.dataset import MISSING, SPLITS, Dataset, Split, Unsplit
 from jaxmed.data.files import READING, Reading, open_images
+from jaxmed.data.labels import lacking_classes
+from jaxmed.data.naming import NAMING, Naming
+from jaxmed.data.query import Options
 from jaxmed.data.read import cannot_use
 from jaxmed.data.rows import Rows, read_rows
-from jaxmed.data.table_columns import (
-    ORDINAL,
-    PREFIX,
-    Columns,
-    find_columns,
-    parse_source,
-)
-from jaxmed.data.table_labels import (
-    check_classes,
-    check_flags,
-    check_grades,
-    index_classes,
-    is_empty,
-    stack_flags,
-)
+from jaxmed.data.split import Splitting, check_given
+from jaxmed.data.split_names import find_role
+from jaxmed.data.table_cells import LabelReader, Labels
+from jaxmed.data.table_columns import Columns, find_columns, parse_source
+from jaxmed.data.table_labels import is_empty, spell_label
+from jaxmed.data.table_paths import Resolver
 from jaxmed.errors import InputError
-
-# What a split is called, besides its name.
-SPLIT_NAMES = {name: name for name in SPLITS} | {"valid": "val", "validation": "val"}
 
 
 def load_table(
@@ -72,13 +67,16 @@ def load_table(
     cache: Path | None = None,
     image_size: int | None = None,
     reading: Reading = READING,
+    splitting: Splitting | None = None,
+    naming: Naming = NAMING,
 ) -> Dataset | Unsplit:
     """Loads `table:PATH`.
 
     Classes are the labels in sorted order, whole numbers by value, if the source does
     not say another; two make a binary task, of which the second is the positive class.
     Ids are the images' paths, in the order of the rows; groups are the patients, where
-    there is a column of them. A table without a column of splits is to be split.
+    there is a column of them. A table that does not name all of train, val and test is
+    to be split.
 
     Args:
         rest: the path of the table, with what stands for its columns; see above.
@@ -86,6 +84,8 @@ def load_table(
         image_size: what images of different sizes, or larger ones, are brought to;
             see `read_images`.
         reading: how, and what becomes of rows and files that cannot be used.
+        splitting: what becomes train, val and test; by default what is there.
+        naming: the classes that there are, if the user says them.
 
     Raises:
         InputError: the table cannot be read, a column is missing, rows cannot be used
@@ -95,129 +95,171 @@ def load_table(
     where = f"table:{path}"
     rows = read_rows(path)
     columns = find_columns(rows, options, where)
-    root = path.parent / Path(*options.get("root", (".",))).expanduser()
-    bad = _check_rows(rows, columns, root, where)
+    rows, named = _add_splits(rows, columns, options, path)
+    reader = LabelReader(rows, columns, naming, where)
+    resolver = Resolver(
+        roots=[path.parent / Path(r).expanduser() for r in options.get("root", (".",))],
+        ending=options.get("ext", ("",))[0].lower(),
+    )
+    bad: dict[int, str] = {}
+    ids = resolver.resolve(rows.columns[columns.path], bad)
+    origin = named or _read_splits(rows, columns, bad, splitting)
+    reader.check(bad)
+    if columns.patient is not None:
+        for i, patient in enumerate(rows.columns[columns.patient]):
+            if is_empty(patient):
+                bad.setdefault(i, f"no {columns.patient}")
+    repeats = _find_repeats(ids, rows, columns, origin, bad)
     if bad and not (reading.skips and len(bad) < len(rows.places)):
         reasons = [f"{rows.places[i]} ({bad[i]})" for i in sorted(bad)]
         raise cannot_use(where, reasons, len(rows.places), "rows")
+    if splitting is not None:
+        check_given(where, {*origin} - {""}, splitting)
     skipped = {rows.places[i]: bad[i] for i in sorted(bad)}
-    rows = rows.take([i for i in range(len(rows.places)) if i not in bad])
-    ids = [_spell(cell) for cell in rows.columns[columns.path]]
-    groups = rows.columns[columns.patient] if columns.patient else None
-    task, class_names, labels = _read_labels(rows, columns, where)
-    members = _find_members(rows, columns)
-    _check_members(members, labels, task, class_names, where)
+    left = [i for i in range(len(ids)) if i not in bad and i not in repeats]
+    ids, origin = [ids[i] for i in left], [origin[i] for i in left]
+    found = reader.read(left)
+    notes = [*resolver.notes(), *found.notes]
+    if repeats:
+        notes.append(f"{len(repeats):,} rows repeat an image with the same label")
+    members = _find_members(origin)
+    pooled = splitting is not None and splitting.split != "given"
+    _check_members(members, found, where, pooled=pooled)
     opened = open_images(
-        root,
+        resolver.top,
         {split: [ids[i] for i in chosen] for split, chosen in members.items()},
         where=where,
         image_size=image_size,
         reading=reading,
         cache=cache,
     )
+    groups = rows.columns[columns.patient] if columns.patient else None
     made: dict[str, Any] = {}
     for split, kept in opened.rows.items():
         chosen = [members[split][i] for i in kept]
         made[split] = Split(
             images=opened.images[split],
-            labels=labels[chosen],
+            labels=found.labels[chosen],
             ids=tuple(ids[i] for i in chosen),
-            groups=None if groups is None else tuple(groups[i] for i in chosen),
-            columns=_carry(rows, columns.others, chosen),
+            groups=tuple(groups[left[i]] for i in chosen) if groups else None,
+            columns=_carry(rows, columns.others, [left[i] for i in chosen]),
         )
     return assemble(
         made,
         name=path.stem,
         source=f"table:{rest}",
-        class_names=class_names,
-        task=task,
+        class_names=found.class_names,
+        task=found.task,
         skipped=skipped | opened.skipped,
+        notes=notes,
+        origin=[origin[i] for i in opened.rows[ALL]] if ALL in made else None,
     )
 
 
-def table_has_splits(rest: str) -> bool:
-    """Tells whether `table:REST` has a column of splits; looks at no image.
+def _add_splits(
+    rows: Rows, columns: Columns, options: Options, path: Path
+) -> tuple[Rows, list[str]]:
+    """Adds tables of other splits, and returns the split of each row.
 
-    Raises:
-        InputError: as `load_table`, of the table itself.
+    The splits are empty if no file names one.
     """
-    path, options = parse_source(rest)
-    return find_columns(read_rows(path), options, f"table:{path}").split is not None
+    files = {
+        split: path.parent / Path(*options[split]).expanduser()
+        for split in ("val", "test")
+        if split in options
+    }
+    origin = ["train"] * len(rows.places) if files else []
+    for split, file in files.items():
+        if file.suffix.lower() != ".txt":
+            other = read_rows(file)
+            rows = rows.join(other, file.name)
+            origin += [split] * len(other.places)
+            continue
+        cells = rows.columns[columns.path]
+        names = {name for row in _read_lines(file) for name in [row.strip()] if name}
+        for i, cell in enumerate(cells):
+            if cell in names or cell.replace("\\", "/").rpartition("/")[2] in names:
+                origin[i] = split
+        if split not in origin:
+            raise InputError(
+                f"{file} names no image of {path}; a line is a name as in the column "
+                f"{columns.path!r}, such as {cells[0]}."
+            )
+    return rows, origin
 
 
-def _check_rows(rows: Rows, columns: Columns, root: Path, where: str) -> dict[int, str]:
-    """Returns the reason of every row that cannot be used."""
-    bad: dict[int, str] = {}
-    _check_paths(rows.columns[columns.path], rows.places, root, bad)
-    if columns.split is not None:
-        _check_splits(rows.columns[columns.split], bad)
-    if columns.patient is not None:
-        for i, patient in enumerate(rows.columns[columns.patient]):
-            if is_empty(patient):
-                bad.setdefault(i, f"no {columns.patient}")
-    for name in columns.labels:
-        if columns.several:
-            check_flags(rows.columns[name], name, bad)
-        else:
-            check_classes(rows.columns[name], name, where, bad, columns.classes)
-    return bad
+def _read_lines(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"The list of images {file} cannot be read: {error}."
+        ) from error
 
 
-def _check_paths(
-    cells: Sequence[str], places: Sequence[str], root: Path, bad: dict[int, str]
-) -> None:
-    first: dict[str, int] = {}
-    for i, cell in enumerate(cells):
-        # As Windows reads it, "..\\a.png" leads out too, and so does "C:a.png".
-        parts = PureWindowsPath(cell)
-        if not cell:
-            bad[i] = "no path"
-        elif parts.anchor or ".." in parts.parts:
-            bad[i] = f"{cell} leads out of the folder of the images"
-        elif not os.path.isfile(root / cell):
-            bad[i] = f"there is no file {cell}"
-        elif _spell(cell) in first:
-            bad[i] = f"{cell} is the image of {places[first[_spell(cell)]]} too"
-        first.setdefault(_spell(cell), i)
-
-
-def _spell(path: str) -> str:
-    """Returns one spelling for "a.png", "./a.png" and the like."""
-    return PurePosixPath(path).as_posix()
-
-
-def _check_splits(cells: Sequence[str], bad: dict[int, str]) -> None:
-    for i, cell in enumerate(cells):
-        if cell.lower() not in SPLIT_NAMES:
-            expected = ", ".join(SPLITS)
-            bad.setdefault(i, f"the split is {cell!r}, and not one of {expected}")
-
-
-def _find_members(rows: Rows, columns: Columns) -> dict[str, list[int]]:
-    """Returns the rows of each split."""
+def _read_splits(
+    rows: Rows, columns: Columns, bad: dict[int, str], splitting: Splitting | None
+) -> list[str]:
+    """Returns the split that the table says of each row, "" where that is none."""
     if columns.split is None:
-        return {ALL: list(range(len(rows.places)))}
+        return [""] * len(rows.places)
+    cells = rows.columns[columns.split]
+    roles = [find_role(cell) or "" for cell in cells]
+    if splitting is None or splitting.uses_origin:
+        for i, (cell, role) in enumerate(zip(cells, roles, strict=True)):
+            if not role:
+                bad.setdefault(
+                    i, f"the split is {cell!r}, and not one of {', '.join(SPLITS)}"
+                )
+    return roles
+
+
+def _find_repeats(
+    ids: Sequence[str],
+    rows: Rows,
+    columns: Columns,
+    origin: Sequence[str],
+    bad: dict[int, str],
+) -> set[int]:
+    """Returns rows that repeat another one's image and all that counts of it.
+
+    Rows of one image that contradict each other are noted in `bad`, all of them.
+    """
+    by_image: dict[str, list[int]] = {}
+    for i, name in enumerate(ids):
+        if name:
+            by_image.setdefault(name, []).append(i)
+    kept = {name: rows.columns[name] for name in columns.labels}
+    if columns.patient:
+        kept[columns.patient] = rows.columns[columns.patient]
+    repeats: set[int] = set()
+    for name, places in by_image.items():
+        if len(places) == 1:
+            continue
+        first = places[0]
+        said = {
+            f"another {column}": [spell_label(cells[i]) for i in places]
+            for column, cells in kept.items()
+        }
+        said["another split"] = [origin[i] for i in places]
+        differs = [what for what, values in said.items() if len(set(values)) > 1]
+        for i in places:
+            other = rows.places[first if i != first else places[1]]
+            if differs:
+                bad.setdefault(i, f"{name} has {differs[0]} in {other}")
+        if not differs:
+            repeats |= set(places[1:])
+    return repeats
+
+
+def _find_members(origin: Sequence[str]) -> dict[str, list[int]]:
+    """Returns the rows of each split, or of `ALL` if one of them has none."""
     members: dict[str, list[int]] = {split: [] for split in SPLITS}
-    for i, cell in enumerate(rows.columns[columns.split]):
-        members[SPLIT_NAMES[cell.lower()]].append(i)
-    return members
-
-
-def _read_labels(
-    rows: Rows, columns: Columns, where: str
-) -> tuple[Task, tuple[str, ...], np.ndarray]:
-    """Returns the task, the classes and the labels of cells that have been checked."""
-    cells = [rows.columns[name] for name in columns.labels]
-    if not columns.several:
-        class_names, labels = index_classes(cells[0], columns.classes)
-        if columns.ordinal and not columns.classes:
-            check_grades(class_names, columns.labels[0], where)
-        task = "binary" if len(class_names) == 2 else "multiclass"
-        return ORDINAL if columns.ordinal else task, class_names, labels
-    names = columns.labels
-    if all(name.startswith(PREFIX) for name in names):
-        names = tuple(name.removeprefix(PREFIX) for name in names)
-    return "multilabel", names, stack_flags(cells)
+    for i, split in enumerate(origin):
+        members.setdefault(split, []).append(i)
+    if are_whole(members) and "" not in members:
+        return members
+    return {ALL: list(range(len(origin)))}
 
 
 def _carry(
@@ -232,26 +274,22 @@ def _carry(
 
 
 def _check_members(
-    members: Mapping[str, Sequence[int]],
-    labels: np.ndarray,
-    task: Task,
-    class_names: tuple[str, ...],
-    where: str,
+    members: Mapping[str, Sequence[int]], found: Labels, where: str, *, pooled: bool
 ) -> None:
-    """Refuses an empty split, and a class that training would not see."""
-    for split, chosen in members.items():
-        if not chosen:
-            raise InputError(f"{where} has no rows of the split {split!r}.")
-    there = "the split 'train'" if "train" in members else "the table"
-    train = labels[members["train" if "train" in members else ALL]]
-    if task == "multilabel":
-        for name, column in zip(class_names, train.T, strict=True):
+    """Refuses a class that training would not see, before any image is decoded."""
+    whole = pooled or ALL in members
+    there = "the table" if whole else "the split 'train'"
+    labels = found.labels if whole else found.labels[members["train"]]
+    if found.task == "multilabel":
+        for name, column in zip(found.class_names, labels.T, strict=True):
             if (column == MISSING).all():
                 raise InputError(
                     f"{where}: no row of {there} has a value of {name!r}, so it cannot "
                     f"be learned. Name the labels to take, as in '{where}?label=A,B'."
                 )
-        return
-    present = set(train)
-    if lacking := [name for i, name in enumerate(class_names) if i not in present]:
-        raise InputError(f"{where}: {there} has no {', '.join(lacking)}.")
+    lacking = lacking_classes(labels, found.task, found.class_names)
+    if lacking and found.task != "multilabel":
+        raise InputError(
+            f"{where}: {there} has no {', '.join(lacking)}. Leave such classes out, or "
+            "name the columns to take, as in '?label=A,B'."
+        )

@@ -1,26 +1,28 @@
 """What stands behind `table:`: the file, and what its columns are for.
 
 table:cohort.csv?path=file&label=diagnosis&patient=pid&split=fold&root=../images
-table:cohort.csv?label=Effusion,Nodule,Mass&columns=site,sex
-table:cohort.csv?label=grade&task=ordinal&classes=none,mild,severe
+table:cohort.csv?label=Effusion,Nodule,Mass&columns=site,sex&uncertain=zeros
+table:cohort.csv?label=findings&sep=|&test=test_list.txt
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote
 
+from jaxmed.data.query import Options, parse_query
 from jaxmed.data.rows import Rows
+from jaxmed.data.table_labels import POLICIES
 from jaxmed.errors import InputError, unknown
 
 # Of these a comma separates several, unless it is written %2C.
-LISTS = ("label", "classes", "columns")
-OPTIONS = ("path", "patient", "split", "root", "task", *LISTS)
+LISTS = ("label", "columns", "root", "none")
+# Of these the name is one of a few.
+CHOICES = {"uncertain": POLICIES, "blank": POLICIES[:3]}
+OPTIONS = (
+    *("path", "label", "patient", "split", "columns"),
+    *("root", "ext", "val", "test"),
+    *("sep", "none", *CHOICES),
+)
 PREFIX = "label_"
-# The one task that no table shows by itself.
-ORDINAL = "ordinal"
-
-Options = Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +32,10 @@ class Columns:
     Attributes:
         path, split, patient: of a column each; None where there is none.
         labels: one column of classes or, if `several`, columns of 0 and 1.
-        classes: in their order; empty for what the labels say.
-        ordinal: whether that order means something.
+        several: see `labels`.
+        separator: of the labels in a cell of one column; "" for what shows.
+        nothing: words in such a cell for none of them; empty for the usual ones.
+        uncertain, blank: what -1 and an empty cell in columns of 0 and 1 become.
         others: columns that are carried along.
     """
 
@@ -40,8 +44,10 @@ class Columns:
     several: bool
     split: str | None
     patient: str | None
-    classes: tuple[str, ...]
-    ordinal: bool
+    separator: str
+    nothing: tuple[str, ...]
+    uncertain: str
+    blank: str
     others: tuple[str, ...]
 
 
@@ -49,29 +55,16 @@ def parse_source(rest: str) -> tuple[Path, Options]:
     """Returns the path of the table, and what follows the question mark.
 
     Raises:
-        InputError: no path, or a word that is unknown, empty or said twice.
+        InputError: no path, or a word that is unknown, empty or said twice, or a name
+            that is none of its few.
     """
     file, _, query = rest.partition("?")
     if not file:
         raise InputError("'table:' needs the path of a file, as in 'table:scans.csv'.")
-    options: dict[str, tuple[str, ...]] = {}
-    for part in filter(None, query.split("&")):
-        key, _, value = part.partition("=")
-        if key not in OPTIONS:
-            raise unknown(f"word in 'table:{rest}'", key, OPTIONS)
-        if not value or key in options:
-            raise InputError(
-                f"'table:{rest}' must say {key} once, as in '?{key}=NAME'."
-            )
-        names = value.split(",") if key in LISTS else [value]
-        options[key] = tuple(map(unquote, names))
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise InputError(f"'table:{rest}' names {twice[0]!r} twice in {key}.")
-    if options.get("task", (ORDINAL,)) != (ORDINAL,):
-        raise InputError(
-            f"'table:{rest}' says task={options['task'][0]}. Only task={ORDINAL} can "
-            "be said; every other task follows from the labels."
-        )
+    options = parse_query(query, f"table:{rest}", OPTIONS, LISTS)
+    for word, names in CHOICES.items():
+        if word in options and options[word][0] not in names:
+            raise unknown(f"{word} in 'table:{rest}'", options[word][0], names)
     return Path(file).expanduser(), options
 
 
@@ -97,18 +90,20 @@ def find_columns(rows: Rows, options: Options, where: str) -> Columns:
 
     path = find("path", *options.get("path", ("path",)))
     flags = [name for name in rows.columns if name.startswith(PREFIX)]
+    said = [word for word in CHOICES if word in options]
     if "label" in options:
         labels = tuple(find("label", name) for name in options["label"])
-        several = len(labels) > 1
+        # -1 and an empty cell mean something in columns of 0 and 1 alone.
+        several = len(labels) > 1 or bool(said)
     elif flags and "label" in rows.columns:
         raise InputError(
             f"{where} has a column 'label' and columns {', '.join(flags)}; say which "
             f"to take, as in '{where}?label=label'."
         )
     else:
-        several = bool(flags)
+        several = bool(flags or said)
         labels = tuple(flags) or (find("label", "label"),)
-    for word in ("task", "classes"):
+    for word in ("sep", "none"):
         if several and word in options:
             raise InputError(
                 f"{where}: {word} is of one column of labels, and the labels are in "
@@ -117,13 +112,23 @@ def find_columns(rows: Rows, options: Options, where: str) -> Columns:
     for name in options.get("columns", ()):
         if name not in rows.columns:
             raise unknown(f"column of {where}", name, rows.columns)
+    split = find_if_any("split")
+    if tables := [word for word in ("val", "test") if word in options]:
+        if "split" in options:
+            raise InputError(
+                f"{where}: split is a column that says each row's split, and "
+                f"{' and '.join(tables)} name files that do. Say one of them."
+            )
+        split = None
     return Columns(
         path=path,
         labels=labels,
         several=several,
-        split=find_if_any("split"),
+        split=split,
         patient=find_if_any("patient"),
-        classes=options.get("classes", ()),
-        ordinal="task" in options,
+        separator=options.get("sep", ("",))[0],
+        nothing=options.get("none", ()),
+        uncertain=options.get("uncertain", POLICIES)[0],
+        blank=options.get("blank", POLICIES)[0],
         others=options.get("columns", ()),
     )

@@ -22,7 +22,10 @@ class DataConfig:
         "table:PATH of a CSV with a row for each image (and options as in "
         "?label=A,B&columns=site), tfds:NAME (prepared by "
         "tensorflow-datasets), cells, cells:source or cells:folder (drawn by the "
-        "program, the last one as a folder of image files)"
+        "program, the last one as a folder of image files); with any of them "
+        "?classes=A,B, ?positive=A and ?task=ordinal, joined by &, say the order of "
+        "the classes (or names for 0, 1, ...), the positive one of two, and that "
+        "they are grades"
     )
     image_size: int = setting(
         "side of the square the network sees, in pixels", 224, low=8, high=4096
@@ -72,6 +75,11 @@ class DataConfig:
         "validation's share of the images, for a split made anew", 0.1, low=0, below=1
     )
     test_share: float = setting("test's share, in the same way", 0.2, low=0, below=1)
+    keep_test: bool = setting(
+        "true: test stays as the source has it, and a split made anew shares out its "
+        "other images, of which val_share become val",
+        False,
+    )
     folds: int = setting(
         "parts of equal size in place of shares, at least 3; 0 for shares", 0, low=0
     )

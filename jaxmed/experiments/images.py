@@ -15,6 +15,20 @@ if TYPE_CHECKING:
 # A validation split of fewer images, and of a smaller part of the training images,
 # chooses epochs and thresholds by chance. The chest X-rays on Kaggle have 16 to 5,216.
 FEW, SMALL_PART = 50, 0.01
+# Names, of letters alone, of a class without what is looked for.
+NEGATIVE = (
+    "benign",
+    "control",
+    "healthy",
+    "negative",
+    "no",
+    "nofinding",
+    "nofindings",
+    "normal",
+    "normals",
+    "notumor",
+    "uninfected",
+)
 # Reasons for which files are left out that are told, and training images that are
 # looked at for their gray levels.
 REASONS, LOOKED_AT = 5, 32
@@ -39,7 +53,11 @@ def load_images(config: DataConfig) -> "Dataset":
         on_error=config.on_error,
         window=config.window,
     )
-    for note in [*notes_on_files(data), *notes_on_split(data, splitting)]:
+    for note in [
+        *notes_on_files(data),
+        *notes_on_labels(data),
+        *notes_on_split(data, splitting),
+    ]:
         print(note, flush=True)
     return data
 
@@ -114,6 +132,28 @@ def notes_on_files(data: "Dataset") -> list[str]:
     return notes
 
 
+def notes_on_labels(data: "Dataset") -> list[str]:
+    """Returns sentences on what the loader decided, and on a doubtful positive class.
+
+    Names in sorted order make "Normal" the positive class beside "Atelectasis".
+    """
+    notes = [f"{data.source}: {note}" for note in data.notes]
+    if data.task == "binary":
+        first, positive = data.class_names
+        if is_negative(positive) and not is_negative(first):
+            mark = "&" if "?" in data.source else "?"
+            notes.append(
+                f"{data.source}: the positive class is {positive}, the last one; "
+                f"{mark}positive={first} behind the source makes it {first}"
+            )
+    return notes
+
+
+def is_negative(name: str) -> bool:
+    """Tells whether a class is, by its name, the absence of what is looked for."""
+    return re.sub(r"[\W_]", "", name.casefold()) in NEGATIVE
+
+
 def notes_on_levels(data: "Dataset") -> list[str]:
     """Returns a sentence if training images have lost their gray levels.
 
@@ -140,13 +180,15 @@ def notes_on_split(data: "Dataset", splitting: "Splitting") -> list[str]:
     """Returns sentences on groups, unknown labels and a validation split too small."""
     from jaxmed.data.dataset import MISSING, SPLITS
     from jaxmed.data.groups import torn_groups
+    from jaxmed.data.labels import lacking_classes
 
     parts = {name: getattr(data, name) for name in SPLITS}
     groups = {name: part.groups for name, part in parts.items() if part.groups}
     sizes = ", ".join(f"{len(part):,} {name}" for name, part in parts.items())
     notes = []
     if splitting.split != "given":
-        notes.append(f"{data.source}: split {splitting.split}, {sizes} images")
+        kept = ", test as the source has it" if splitting.keep_test else ""
+        notes.append(f"{data.source}: split {splitting.split}{kept}, {sizes} images")
     if groups:
         names = {group for split in groups.values() for group in split}
         alone = sum(
@@ -168,12 +210,20 @@ def notes_on_split(data: "Dataset", splitting: "Splitting") -> list[str]:
             f"{data.source}: {unknown:,} of {sum(group.size for group in labels):,} "
             "labels are not known; loss and metrics leave them out"
         )
+    for name, part in parts.items():
+        if lacking := lacking_classes(part.labels, data.task, data.class_names):
+            means = "be learned" if name == "train" else "be measured there"
+            notes.append(
+                f"{data.source}: no image of {', '.join(lacking)} in {name}, so it "
+                f"cannot {means}"
+            )
     few = len(data.val) < min(FEW, SMALL_PART * len(data.train))
     if splitting.split == "given" and few:
         notes.append(
             f"{data.source}: {len(data.val):,} validation images, to "
             f"{len(data.train):,} of training, choose epoch and threshold by chance. A "
-            f"better split of all images: {_recommend(data)}"
+            f"better split of all images: {_recommend(data)}; with --data.keep-test "
+            "true test stays as it is"
         )
     return notes
 

@@ -68,7 +68,7 @@ def execute(arguments: Any) -> int:
     data = load_part(config)
     scheme, _, rest = config.source.partition(":")
     files = scheme in ("folder", "dicom")
-    root = Path(rest).expanduser() if files else None
+    root = Path(rest.partition("?")[0]).expanduser() if files else None
     found = audit(data, group_pattern=arguments.group_pattern, root=root)
     page = write_sheet(arguments.out, name or data.name, data, found)
     table = found.table()

@@ -64,6 +64,7 @@ def tell(found: Findings) -> list[str]:
         sentences += _tell_modes(found["files"])
     if ids := blank["ids"]:
         sentences.append(f"Blank images, without contrast: {_few(ids)}.")
+    sentences += [f"{note[0].upper()}{note[1:]}." for note in found["notes"]]
     if skipped := found["skipped"]:
         reasons = [f"{name} ({reason})" for name, reason in skipped.items()]
         sentences.append(f"Files left out: {_few(reasons)}.")
@@ -78,8 +79,11 @@ def tell(found: Findings) -> list[str]:
 
 
 def tell_counts(found: Findings) -> list[str]:
-    """Returns a line per split: its images and classes."""
-    lines = []
+    """Returns a line on the task, and one per split: its images and classes."""
+    classes = ", ".join(found["class_names"])
+    positive = found["class_names"][-1] if found["task"] == "binary" else ""
+    named = f"; the positive class is {positive}" if positive else ""
+    lines = [f"Task: {found['task']}, of {classes}{named}"]
     for split, images in found["images"].items():
         classes = ", ".join(f"{k} {n:,}" for k, n in found["counts"][split].items())
         kind = "grey" if images["grey"] == 1 else f"{images['channels']} channels"

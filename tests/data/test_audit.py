@@ -95,7 +95,7 @@ def test_the_table_survives_json(data):
     assert set(read) == {
         "name", "source", "task", "class_names", "fingerprint", "images", "files",
         "counts", "imbalance", "only_in", "missing", "unknown", "duplicates",
-        "patients", "leaks", "blank", "skipped", "window", "few_levels",
+        "patients", "leaks", "blank", "skipped", "notes", "window", "few_levels",
     }  # fmt: skip
     (group,) = read["duplicates"]["exact"]
     assert group == {

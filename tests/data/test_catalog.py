@@ -66,9 +66,10 @@ def test_tasks(name):
 
 
 def test_finds_the_set_a_file_belongs_to():
-    for stem in ("bloodmnist", "bloodmnist_224", "BloodMNIST-mine", "bloodmnist.v2"):
+    for stem in ("bloodmnist", "bloodmnist_224", "BloodMNIST"):
         entry = find_entry(stem)
         assert entry is not None
         assert entry.name == "bloodmnist"
-    for stem in ("scans", "my_bloodmnist", "bloodmnistics", "organmnist3d", ""):
+    others = ("bloodmnist-mine", "bloodmnist_binary", "bloodmnist.v2", "bloodmnist_2")
+    for stem in (*others, "scans", "my_bloodmnist", "organmnist3d", ""):
         assert find_entry(stem) is None

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from unicodedata import normalize
 
 import numpy as np
 import pytest
@@ -186,16 +187,17 @@ def empty(*parts):
 @pytest.mark.parametrize(
     ("edit", "sentence"),
     [
-        (remove("test"), "has no folder 'test'; its folders are train, val. Expected "),
-        (remove("val"), "has no folder 'val' or 'valid' or 'validation'; its folders"),
+        (
+            remove("train"),
+            "has no folder 'train'; its folders are test, val. Expected ",
+        ),
+        (remove("test"), r"scans has train and val, and no test\. Set split to"),
+        (remove("val"), r"has train and test, and no val\. .* keep_test to true"),
         (
             lambda root: shutil.copytree(root / "val", root / "valid"),
             "has the folders 'val' and 'valid', which mean the same",
         ),
-        (
-            remove("test", "PNEUMONIA"),
-            "each of the classes NORMAL, PNEUMONIA; missing: .*scans/test/PNEUMONIA",
-        ),
+        (remove("train", "PNEUMONIA"), "scans/train has no images of PNEUMONIA"),
         (empty("val"), "scans/val has no images in its class folders .*ending in .jpg"),
         (empty("train", "NORMAL"), "scans/train has no images of NORMAL"),
         (
@@ -262,3 +264,78 @@ def test_real_x_rays(test_data):
     assert (
         load(test_data / "chest_xray", image_size=96).fingerprint == first.fingerprint
     )
+
+
+@pytest.mark.parametrize(
+    "names", [("Training", "Valid", "Testing"), ("TRAIN", "dev_set", "Test Images")]
+)
+def test_splits_in_other_words_are_no_classes(root, names):
+    before = load(root)
+    for old, new in zip(("train", "val", "test"), names, strict=True):
+        (root / old).rename(root / f"{new}")
+    data = load(root)
+    assert data.class_names == before.class_names
+    assert [len(part) for part in (data.train, data.val, data.test)] == [4, 2, 2]
+    assert data.val.ids[0] == f"{names[1]}/NORMAL/normal-0.png"
+
+
+def test_val_can_be_cut_out_of_train_and_test_kept(root):
+    remove("val")(root)
+    for i in range(2, 12):
+        for name in ("NORMAL", "PNEUMONIA"):
+            draw(root / "train" / name / f"{name.lower()}-{i}.png", seed=i)
+    splitting = Splitting(split="stratified", keep_test=True, val_share=0.25)
+    data = load(root, splitting=splitting)
+    assert [len(part) for part in (data.train, data.val, data.test)] == [18, 6, 2]
+    assert all(name.startswith("test/") for name in data.test.ids)
+    assert all(name.startswith("train/") for name in data.val.ids)
+    for part in (data.train, data.val, data.test):
+        for image, name in zip(part.images, part.ids, strict=True):
+            np.testing.assert_array_equal(image[..., 0], Image.open(root / name))
+    anew = load(root, splitting=Splitting(split="stratified"))
+    assert len(anew.test) > 2
+
+
+def test_a_train_folder_alone_is_to_be_split(root):
+    remove("val")(root)
+    remove("test")(root)
+    with pytest.raises(InputError, match="has train, and no val and no test"):
+        load(root)
+    splitting = Splitting(split="stratified", val_share=0.25, test_share=0.25)
+    assert len(load(root, splitting=splitting).train) == 2
+
+
+def test_a_class_without_a_folder_in_val_or_test_is_told(root):
+    remove("test", "PNEUMONIA")(root)
+    data = load(root)
+    assert data.test.labels.tolist() == [0]
+    assert "test has no folder PNEUMONIA" in " ".join(data.notes)
+
+
+def test_two_unicode_forms_are_one_class(root):
+    for split, form in (("train", "NFC"), ("val", "NFD"), ("test", "NFC")):
+        (root / split / "NORMAL").rename(root / split / normalize(form, "gesund é"))
+    data = load(root)
+    assert data.class_names == ("PNEUMONIA", normalize("NFC", "gesund é"))
+    assert data.val.labels.tolist() == [1, 0] or data.val.labels.tolist() == [0, 1]
+    draw(root / "val" / normalize("NFC", "gesund é") / "x.png")
+    with pytest.raises(InputError, match="differ in their Unicode form alone"):
+        load(root)
+
+
+def test_folders_of_splits_in_class_folders_are_told(tmp_path):
+    for name in "ab":
+        for split in ("train", "test"):
+            for i in range(5):
+                draw(tmp_path / "set" / name / split / f"{i}.png", seed=i)
+    splitting = Splitting(split="stratified", val_share=0.2)
+    data = load(tmp_path / "set", splitting=splitting)
+    assert data.class_names == ("a", "b")
+    assert "have folders test, train, which are not taken as splits" in data.notes[0]
+
+
+def test_a_class_named_like_a_split_is_explained(tmp_path):
+    for name in ("control", "test"):
+        draw(tmp_path / "set" / name / "0.png")
+    with pytest.raises(InputError, match="Rename a class that has the name of a split"):
+        load(tmp_path / "set")

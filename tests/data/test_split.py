@@ -312,3 +312,150 @@ def test_real_x_rays_in_shares_and_folds(x_rays):
         assert np.abs(class_shares(data)["test"] - 0.2).max() < 0.002
         tests += data.test.ids
     assert len(set(tests)) == len(tests) == 5216
+
+
+def lengths(data):
+    return [len(part) for part in parts_of(data).values()]
+
+
+@pytest.mark.parametrize("task", ["multiclass", "multilabel"])
+@pytest.mark.parametrize("kind", ["patient", "stratified"])
+def test_the_given_test_split_can_be_kept(kind, task):
+    given = make_split(draw_cohort(6, task=task), patient_split())
+    pattern = r"person(\d+)_" if kind == "patient" else ""
+    splitting = Splitting(
+        split=kind, group_pattern=pattern, keep_test=True, val_share=0.25
+    )
+    data = make_split(given, splitting)
+    assert data.test.ids == given.test.ids
+    np.testing.assert_array_equal(data.test.images, given.test.images)
+    free = len(given.train) + len(given.val)
+    assert abs(len(data.val) - 0.25 * free) <= 4
+    assert sorted(data.train.ids + data.val.ids) == sorted(
+        given.train.ids + given.val.ids
+    )
+    if kind == "patient":
+        groups = {name: part.groups for name, part in parts_of(data).items()}
+        assert not torn_groups(groups)
+    again = make_split(given, replace(splitting, split_seed=1))
+    assert again.test.ids == given.test.ids
+    assert again.val.ids != data.val.ids
+
+
+def test_val_is_cut_out_of_train_where_the_source_has_none():
+    cohort = draw_cohort(7)
+    count = len(cohort.images)
+    origin = tuple(("train", "test")[i % 4 == 0] for i in range(count))
+    named = replace(cohort, origin=origin)
+    data = make_split(named, Splitting(split="stratified", keep_test=True))
+    assert data.test.ids == cohort.images.ids[::4]
+    expected = r"has train and test, and no val\. Set split .* keep_test to true, which"
+    with pytest.raises(InputError, match=expected):
+        make_split(named, Splitting())
+    # Without keep_test all images are shared out.
+    anew = make_split(named, Splitting(split="stratified"))
+    assert abs(len(anew.test) - 0.2 * count) <= 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"keep_test": True}, "keep_test is for a split that is made anew"),
+        (
+            {"split": "stratified", "keep_test": True},
+            "no test split that could be kept",
+        ),
+        (
+            {"split": "stratified", "keep_test": True, "folds": 5},
+            "test_share and folds have no effect",
+        ),
+        (
+            {"split": "stratified", "keep_test": True, "test_share": 0.3},
+            "test_share and folds have no effect",
+        ),
+    ],
+)
+def test_a_test_split_that_cannot_be_kept_is_explained(settings, sentence):
+    with pytest.raises(InputError, match=sentence):
+        make_split(draw_cohort(0), Splitting(**settings))
+
+
+def of_labels(labels, task="multiclass", groups=None):
+    names = tuple(f"{name}.png" for name in range(len(labels)))
+    labels = np.asarray(labels, np.int32)
+    classes = labels.shape[1] if labels.ndim == 2 else labels.max() + 1
+    images = Split(
+        images=np.zeros((len(labels), 1, 1, 1), np.uint8),
+        labels=labels,
+        ids=names,
+        groups=groups,
+    )
+    return Unsplit(
+        name="few", source="few", task=task, class_names=tuple("abcdef"[:classes]),
+        images=images, image_size=1,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("rare", [1, 2, 3, 4, 7])
+def test_a_rare_class_is_in_train_and_then_in_every_split(rare, seed):
+    labels = np.random.default_rng(seed).permutation([0] * 40 + [1] * 60 + [2] * rare)
+    data = make_split(of_labels(labels), Splitting(split="stratified", split_seed=seed))
+    holders = {n: (part.labels == 2).sum() for n, part in parts_of(data).items()}
+    assert holders["train"] >= 1
+    assert sum(count > 0 for count in holders.values()) == min(rare, 3)
+    sizes = lengths(data)
+    np.testing.assert_allclose(
+        sizes, [0.7, 0.1, 0.2] * np.array([sum(sizes)] * 3), atol=2.5
+    )
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_rare_positives_of_several_labels_are_in_every_split(seed):
+    rng = np.random.default_rng(seed)
+    labels = (rng.random((200, 4)) < 0.4).astype(np.int32)
+    labels[:, 2], labels[:, 3] = 0, 1
+    few = rng.permutation(200)
+    labels[few[:3], 2], labels[few[3:6], 3] = 1, 0
+    data = make_split(
+        of_labels(labels, "multilabel"), Splitting(split="stratified", split_seed=seed)
+    )
+    for part in parts_of(data).values():
+        # Three positives of one, three negatives of the other.
+        assert (part.labels[:, 2] == 1).sum() == 1
+        assert (part.labels[:, 3] == 0).sum() == 1
+
+
+@pytest.mark.parametrize(("folds", "needed"), [(3, 3), (5, 2), (10, 2)])
+def test_folds_never_leave_a_class_out_of_training(folds, needed):
+    for rare in (1, 2, 3, 4):
+        labels = [0] * 30 + [1] * 31 + [2] * rare
+        for fold in range(folds):
+            splitting = Splitting(split="stratified", folds=folds, fold=fold)
+            if rare < needed:
+                # Of every fold, so that no fold of five is trained in vain.
+                with pytest.raises(InputError, match=rf"c is in {rare} of the images"):
+                    make_split(of_labels(labels), splitting)
+                continue
+            data = make_split(of_labels(labels), splitting)
+            assert set(data.train.labels) == {0, 1, 2}
+
+
+def test_patients_with_a_rare_class_are_in_every_split():
+    labels = [0] * 60 + [1] * 60 + [2] * 6
+    groups = tuple(f"p{i // 2}" for i in range(len(labels)))
+    for seed in range(5):
+        splitting = Splitting(split="patient", split_seed=seed)
+        data = make_split(of_labels(labels, groups=groups), splitting)
+        for part in parts_of(data).values():
+            assert (part.labels == 2).sum() == 2
+        assert not torn_groups({n: p.groups for n, p in parts_of(data).items()})
+
+
+def test_a_class_that_test_alone_has_is_explained():
+    cohort = of_labels([0, 1] * 20 + [2])
+    named = replace(cohort, origin=("train",) * 36 + ("test",) * 5)
+    with pytest.raises(
+        InputError, match=r"no image of c is left for train; .*keep_test"
+    ):
+        make_split(named, Splitting(split="stratified", keep_test=True))

@@ -1,6 +1,7 @@
 """Splits as files: written, read back, and wrong in every way."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -61,6 +62,17 @@ def test_a_table_of_ones_own_with_other_columns_is_read(images, tmp_path):
     data = make_split(images, Splitting(split=f"file:{tmp_path}/mine.csv"))
     assert data.train.ids == images.images.ids[::3]
     assert data.train.groups is None
+
+
+def test_ids_in_another_unicode_form_are_the_same(images, tmp_path):
+    ids = tuple(f"e\u0301/{i}.png" for i in range(40))
+    named = replace(images, images=replace(images.images, ids=ids))
+    made = make_split(named, Splitting(split="stratified"))
+    path = tmp_path / "split.csv"
+    write_split(path, made)
+    path.write_text(path.read_text("utf-8").replace("e\u0301", "\u00e9"), "utf-8")
+    again = make_split(named, Splitting(split=f"file:{path}"))
+    assert again.fingerprint == made.fingerprint
 
 
 def changed(old, new):

@@ -116,17 +116,30 @@ def test_a_class_without_training_images_stays_without():
     assert np.bincount(part.train.labels).tolist() == [2, 0, 1]
 
 
-def test_multilabel_images_are_drawn_plainly(data):
-    splits = {
+def test_multilabel_images_are_drawn_with_some_of_every_label(data):
+    rare = np.zeros((100, 3), np.int32)
+    rare[:, 0], rare[7, 1], rare[[7, 9], 2] = 1, 1, 1
+    train = replace(data.train, labels=rare)
+    parts = {
         name: replace(getattr(data, name), labels=np.eye(3, dtype=np.int32)[labels])
-        for name, labels in (
-            ("train", data.train.labels),
-            ("val", data.val.labels),
-            ("test", data.test.labels),
-        )
+        for name, labels in (("val", data.val.labels), ("test", data.test.labels))
     }
-    part = draw_subset(replace(data, task="multilabel", **splits), 2)
-    assert part.train.labels.shape == (2, 3)
+    several = replace(data, task="multilabel", train=train, **parts)
+    inside: set[str] = set()
+    for count in (1, 2, 5, 50, 100):
+        part = draw_subset(several, count, seed=4)
+        assert part.train.labels.shape == (count, 3)
+        assert (part.train.labels == 1).any(axis=0).all()
+        assert inside <= set(part.train.ids)
+        inside = set(part.train.ids)
+    drawn = {i for seed in range(60) for i in draw_subset(several, 30, seed).train.ids}
+    assert len(drawn) == 100
+    apart = replace(
+        several,
+        train=replace(train, labels=np.eye(3, dtype=np.int32)[data.train.labels]),
+    )
+    with pytest.raises(InputError, match="at least 3, for an image of each label"):
+        draw_subset(apart, 2)
 
 
 def test_impossible_numbers_are_explained(data):

@@ -2,6 +2,7 @@
 
 import csv
 import sys
+from unicodedata import normalize
 
 import numpy as np
 import pytest
@@ -174,9 +175,9 @@ def test_parquet_is_read_as_csv_is(save, tmp_path):
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(InputError, match=r"flags.parquet cannot be read as Parquet: "):
         load(path)
-    typed["label_Mass"][:2] = [None, float("nan")]
+    typed["label_Mass"][:3] = [None, float("nan"), 1.0]
     parquet.write_table(pyarrow.table(typed), path)
-    assert load(path).train.labels.tolist() == [[-1, 1], [-1, 1], [0, 0]]
+    assert load(path).train.labels.tolist() == [[-1, 1], [-1, 1], [1, 0]]
 
 
 def test_parquet_without_pyarrow_says_what_to_install(save, monkeypatch):
@@ -205,8 +206,8 @@ def change(column, row, cell):
         (change("path", 1, "deep"), r"line 3 \(there is no file deep\)"),
         (change("path", 1, "x" * 300), r"line 3 \(there is no file xxx"),
         (change("path", 1, ""), r"line 3 \(no path\)"),
-        (change("path", 1, "./b.png"), r"3 \(./b.png is the image of line 2 too\)"),
-        (change("path", 1, "deep/../a.png"), r"leads out of the folder of the images"),
+        (change("path", 1, "./b.png"), r"3 \(b.png has another label in line 2\)"),
+        (change("path", 1, "deep/../../a.png"), r"leads out of the folder of the im"),
         (change("path", 1, "../secret.png"), r"3 \(../secret.png leads out of"),
         (change("path", 1, r"..\secret.png"), "leads out of the folder"),
         (change("path", 1, "/etc/passwd"), "/etc/passwd leads out of the folder"),
@@ -215,11 +216,11 @@ def change(column, row, cell):
         (change("patient", 3, "NaN"), r"line 5 \(no patient\)"),
         (change("label", 2, ""), r"line 4 \(no label\)"),
         (change("label", 2, "1"), "mix numbers, such as 1, and texts, such as 'ill'"),
-        (change("split", 5, "val"), "has no rows of the split 'test'"),
+        (change("split", 5, "val"), r"has train and val, and no test\. Set split to"),
         (change("label", 5, "odd"), "the split 'train' has no odd"),
         (lambda t: t | {"label": ["ill"] * 6}, "needs at least 2 classes, got 1"),
         (
-            lambda t: t | {"label": ["0", "0.5", "1", "-1", "nan", "1e999"]},
+            lambda t: t | {"label": ["0", "0.5", "1", "-1", "nan", "2.5"]},
             r"4 of 6 rows cannot be used: line 3 \(label is 0.5, no whole number from "
             r"0 up\), line 5 \(label is -1, .*, line 6 \(no label\), line 7 \(label is",
         ),
@@ -248,8 +249,7 @@ def test_bad_rows_and_columns_are_explained(save, edit, sentence):
         ("0.5", r"line 3 \(label_Nodule is 0.5, and not 0 or 1, nor"),
         ("2", "label_Nodule is 2, and not"),
         ("yes", "label_Nodule is yes, and not"),
-        # CheXpert's "uncertain" is not the same as not known; the user decides.
-        ("-1.0", "label_Nodule is -1.0, and not 0 or 1, nor empty where not known"),
+        ("-2", "label_Nodule is -2, and not 0 or 1, nor -1 where it is uncertain"),
     ],
 )
 def test_bad_flags_are_explained(save, cell, sentence):
@@ -340,7 +340,7 @@ def test_the_order_of_classes_can_be_said(save, cells, classes, train):
         (
             ["0", "1", "3"] * 2,
             "task=ordinal",
-            r"grades in column 'label' are 0, 1, 3, and not 0, 1, 2, \.\.\. without",
+            r"column 'label': the grades are 0, 1, 3, and not 0, 1, 2, \.\.\. without",
         ),
         (["1", "2", "3"] * 2, "task=ordinal", "are 1, 2, 3, and not 0, 1, 2"),
         (["low", "high"] * 3, "task=ordinal", "high, low, .*'classes=none,mild,sev"),
@@ -351,14 +351,23 @@ def test_the_order_of_classes_can_be_said(save, cells, classes, train):
         (["low", "high"] * 3, "classes=low,mid,high", "'train' has no mid"),
         (["low", "high"] * 3, "classes=low", "label is high, and not in classes"),
         (["low", "high"] * 3, "classes=low,high,low", "names 'low' twice in classes"),
-        (["0", "1"] * 3, "task=multiclass", "task=multiclass. Only task=ordinal can"),
+        (["0", "1"] * 3, "task=grades", "Unknown task in .* 'grades'"),
+        (["0", "1"] * 3, "task=multilabel", "no cell of 'label' holds several labels"),
+        (["a", "b"] * 3, "positive=c", "Unknown class of .* 'c'"),
+        (["a", "b", "c"] * 2, "positive=c", "positive is of a task of two classes"),
+        (["a", "b"] * 3, "sep=|&label=label,site", "sep is of one column of labels"),
+        (["2", "3", "4A"] * 2, "", "or say all classes in their order, as in 'classes"),
+        (["0", "1"] * 3, "blank=error", "Unknown blank in .* 'error'"),
+        (["0", "1"] * 3, "split=split&test=a.csv", "Say one of them"),
+        (["0", "1"] * 3, "test=a.csv", "The table .*a.csv does not exist"),
+        (["0", "1"] * 3, "test=a.txt", "The list of images .*a.txt cannot be read"),
         (["0", "1"] * 3, "columns=site,sight", "'sight'. Did you mean 'site'"),
         (["0", "1"] * 3, "columns=site,site", "names 'site' twice in columns"),
         (["0", "1"] * 3, "columns=", "must say columns once"),
         (
             ["0", "1"] * 3,
-            "label=label,site&task=ordinal",
-            "task is of one column of labels, and the labels are in label, site",
+            "label=label,site&classes=a,b",
+            r"6 of 6 rows cannot be used: line 2 \(site is x, and not 0 or 1",
         ),
     ],
 )
@@ -371,7 +380,8 @@ def test_classes_and_columns_that_do_not_fit_are_explained(
 
 def test_ten_bad_rows_are_shown_and_the_others_counted(save):
     table = {k: v * 3 for k, v in COHORT.items()}
-    with pytest.raises(InputError, match=r"12 of 18 rows .* line 8 .*, and 2 more"):
+    table["path"] = [f"{i}.png" for i in range(12)] + NAMES
+    with pytest.raises(InputError, match=r"12 of 18 rows .* line 11 .*, and 2 more"):
         load(save(table))
 
 
@@ -412,7 +422,7 @@ def test_a_file_that_is_no_table_is_explained(tmp_path, content, sentence):
         ("?split=fold", r"Unknown column of .* 'fold'.*\?split=COLUMN"),
         ("?patient=person", r"Unknown column of .* 'person'.*\?patient=COLUMN"),
         ("?label=label,lable", r"'lable'\. Did you mean 'label'"),
-        ("?root=nowhere", r"6 of 6 rows cannot be used: line 2 \(there is no file"),
+        ("?root=nowhere", "The folder of the images .*nowhere does not exist"),
     ],
 )
 def test_a_source_that_is_not_right_is_explained(save, query, sentence):
@@ -427,3 +437,178 @@ def test_a_path_that_is_no_table_is_explained(tmp_path):
         load(tmp_path)
     with pytest.raises(InputError, match="needs the path of a file"):
         load_dataset("table:")
+
+
+@pytest.mark.parametrize("start", ["\n", "\n \n", "sep=;\n", '"sep=;"\n', ";;\n"])
+def test_what_stands_above_the_columns_is_no_row(save, start):
+    path = save(COHORT, delimiter=";")
+    before = load(path).fingerprint
+    path.write_text(start + path.read_text())
+    assert load(path).fingerprint == before
+
+
+@pytest.mark.parametrize(
+    ("cells", "classes"),
+    [
+        (["1E50", "1E51"], ("1E50", "1E51")),
+        (["1E2", "A10"], ("1E2", "A10")),
+        (["007", "07"], ("007", "07")),
+        (["TRUE", "false"], ("TRUE", "false")),
+    ],
+)
+def test_codes_stay_text(save, cells, classes):
+    data = load(save(COHORT | {"label": cells * 3}))
+    assert data.class_names == classes
+    assert data.train.labels.tolist() == [0, 1, 0]
+
+
+def test_codes_beside_numbers_are_not_joined(save):
+    table = save(COHORT | {"label": ["1E2", "100"] * 3})
+    with pytest.raises(InputError, match="or say all classes in their order"):
+        load(table)
+    assert load(table, "?classes=100,1E2").class_names == ("100", "1E2")
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["TRUE", "FALSE", "TRUE", "true", "false", "FALSE"],
+        ["Ill", "Well", "Ill", "ill", "well", "Well"],
+        ["Very  ill", "Well", "Very  ill", "very ill", "WELL", "Well"],
+        ["\u00e9", "b", "e\u0301", "e\u0301", "b", "B"],
+    ],
+)
+def test_spellings_of_a_class_are_one(save, cells):
+    data = load(save(COHORT | {"label": cells}))
+    assert len(data.class_names) == 2
+    assert set(data.class_names) <= {normalize("NFC", cell) for cell in cells}
+    first = data.train.labels[0]
+    assert data.train.labels.tolist() == [first, 1 - first, first]
+    assert any("spelled otherwise" in note for note in data.notes)
+
+
+def test_classes_that_differ_in_case_can_be_told_apart(save):
+    data = load(save(COHORT | {"label": ["a", "A"] * 3}), "?classes=a,A")
+    assert data.train.labels.tolist() == [0, 1, 0]
+
+
+UNCERTAIN = {
+    "path": NAMES,
+    "split": COHORT["split"],
+    "label_Mass": ["1.0", "-1.0", "0.0", "1.0", "0.0", "1.0"],
+    "label_Edema": ["", "1", "0", "-1", "1", "0"],
+}
+
+
+@pytest.mark.parametrize(
+    ("query", "train"),
+    [
+        ("", [[1, -1], [-1, 1], [0, 0]]),
+        ("?uncertain=zeros", [[1, -1], [0, 1], [0, 0]]),
+        ("?uncertain=ones", [[1, -1], [1, 1], [0, 0]]),
+        ("?uncertain=ignore&blank=zeros", [[1, 0], [-1, 1], [0, 0]]),
+    ],
+)
+def test_what_is_uncertain_is_what_is_said(save, query, train):
+    for on_error in ("stop", "skip"):
+        data = load(save(UNCERTAIN), query, on_error=on_error)
+        assert data.train.labels.tolist() == train
+        assert not data.skipped
+        assert any("2 labels are -1, uncertain" in note for note in data.notes)
+
+
+def test_uncertain_labels_can_be_refused(save):
+    for on_error in ("stop", "skip"):
+        with pytest.raises(InputError, match="2 labels are -1, uncertain, and the sou"):
+            load(save(UNCERTAIN), "?uncertain=error", on_error=on_error)
+
+
+def test_one_column_of_flags_can_be_uncertain(save):
+    path = save(UNCERTAIN)
+    with pytest.raises(InputError, match="uncertain=ignore makes it a label that can"):
+        load(path, "?label=label_Mass")
+    data = load(path, "?label=label_Mass&uncertain=ignore")
+    assert (data.task, data.class_names) == ("multilabel", ("Mass",))
+    assert data.train.labels.tolist() == [[1], [-1], [0]]
+
+
+ONE_HOT = {
+    "path": NAMES,
+    "split": COHORT["split"],
+    "label_MEL": ["1.0", "0.0", "0.0", "1", "0", "0"],
+    "label_NV": ["0.0", "1.0", "0.0", "0", "1", "0"],
+    "label_BCC": ["0.0", "0.0", "1.0", "0", "0", "1"],
+}
+
+
+def test_one_hot_columns_are_classes_unless_said_otherwise(save):
+    data = load(save(ONE_HOT))
+    assert (data.task, data.class_names) == ("multiclass", ("MEL", "NV", "BCC"))
+    assert data.train.labels.tolist() == [0, 1, 2]
+    assert "exactly one of the 3 columns" in data.notes[0]
+    said = load(save(ONE_HOT), "?task=multilabel")
+    assert (said.task, said.train.labels.shape) == ("multilabel", (3, 3))
+    two = load(save({k: v for k, v in ONE_HOT.items() if k != "label_BCC"}))
+    assert two.task == "multilabel"
+    grades = load(save(ONE_HOT), "?task=ordinal&classes=NV,MEL,BCC")
+    assert (grades.task, grades.train.labels.tolist()) == ("ordinal", [1, 0, 2])
+    both = change("label_NV", 5, "1")(ONE_HOT)
+    assert load(save(both)).task == "multilabel"
+    with pytest.raises(InputError, match=r"f\.png with NV, BCC"):
+        load(save(both), "?task=multiclass")
+
+
+def test_contradicting_rows_are_left_out_all_of_them(save):
+    table = {k: [*v, *v[:2]] for k, v in COHORT.items()}
+    same = load(save(table))
+    assert same.fingerprint == load(save(COHORT)).fingerprint
+    assert "2 rows repeat an image with the same label" in same.notes
+    edits = {
+        "label": change("label", 6, "ill"),
+        "patient": change("patient", 6, "9"),
+        "split": change("split", 6, "test"),
+    }
+    for column, edit in edits.items():
+        path = save(edit(table))
+        with pytest.raises(
+            InputError, match=rf"line 2 \(b.png has another {column} in"
+        ):
+            load(path)
+        # Without b.png class "well" has one image left in train.
+        data = load(path, on_error="skip")
+        assert "b.png" not in data.train.ids + data.val.ids + data.test.ids
+        assert set(data.skipped) == {"line 2", "line 8"}
+
+
+def test_rows_of_one_image_in_several_spellings_do_not_contradict(save):
+    table = {k: [*v, *v[:1]] for k, v in COHORT.items()}
+    table["label"] = ["1", "0", "1.0", "0", "1", "0", "1.0"]
+    assert len(load(save(table)).train) == 3
+
+
+def test_splits_can_be_files(save, tmp_path):
+    table = {k: v for k, v in COHORT.items() if k != "split"}
+    expected = load(save(COHORT))
+    for name, part in (("val", slice(3, 5)), ("test", slice(5, 6))):
+        save({k: v[part] for k, v in table.items()}, f"{name}.csv")
+        (tmp_path / f"{name}.txt").write_text("\n".join(NAMES[part]) + "\n")
+    main = save({k: v[:3] for k, v in table.items()}, "main.csv")
+    assert load(main, "?val=val.csv&test=test.csv").fingerprint == expected.fingerprint
+    whole = save(table)
+    assert load(whole, "?val=val.txt&test=test.txt").fingerprint == expected.fingerprint
+    with pytest.raises(InputError, match="has train and test, and no val"):
+        load(whole, "?test=test.txt")
+    (tmp_path / "other.txt").write_text("g.png\n")
+    with pytest.raises(InputError, match=r"other.txt names no image of .*cohort.csv"):
+        load(whole, "?test=other.txt")
+    save({"path": ["f.png"], "diagnosis": ["ill"]}, "test.csv")
+    with pytest.raises(InputError, match=r"test\.csv has no column label, patient"):
+        load(main, "?test=test.csv")
+
+
+def test_names_of_splits_do_not_matter_where_all_is_shared_out(save):
+    table = change("split", 5, "holdout")(COHORT)
+    splitting = Splitting(split="stratified", val_share=0.2, test_share=0.2)
+    assert len(load(save(table), splitting=splitting).train) > 0
+    with pytest.raises(InputError, match="'holdout', and not one of"):
+        load(save(table), splitting=Splitting(split="stratified", keep_test=True))

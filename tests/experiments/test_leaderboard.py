@@ -36,7 +36,7 @@ binary.data.source = "npz:{folder}/two.npz"
 lost.data.source = "npz:{folder}/lost.npz"
 multiclass.data.source = "npz:{folder}/three.npz"
 multilabel.data.source = "npz:{folder}/labels.npz"
-ordinal.data.source = "npz:{folder}/retinamnist-drawn.npz"
+ordinal.data.source = "npz:{folder}/retinamnist-drawn.npz?task=ordinal"
 [arms.frozen]
 train.strategy = "frozen"
 [arms.single]
