@@ -90,8 +90,8 @@ def draw_counts(counts: Mapping[str, Mapping[str, int]]) -> Figure:
     figure, (axes,) = new_figure(1.1 + 0.22 * len(names) * len(counts))
     for index, (split, by_class) in enumerate(counts.items()):
         places = np.arange(len(names)) + (index - (len(counts) - 1) / 2) * height
-        axes.barh(places, [by_class[name] for name in names], height, color=color(index),
-                  label=split)  # fmt: skip
+        images = [by_class[name] for name in names]
+        axes.barh(places, images, height, color=color(index), label=split)
     axes.set_yticks(np.arange(len(names)), [label(name) for name in names])
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")

@@ -49,5 +49,5 @@ def test_a_picture_higher_than_a_jpeg_can_be_is_made_smaller(tmp_path):
     path = tmp_path / "samples.png"
     Image.new("RGB", (100, 70_000)).save(path)
     shot = samples_shot(path)
-    assert shot.height == 65_535
+    assert shot.height == 65_500
     assert shot.width == 93
