@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from jaxmed.data.dataset import Dataset
 
 COLUMNS = 10
-# Of more classes than these, so many are shown: a JPEG is at most 65,535 pixels high, and
-# nobody looks at more.
+# Of more classes than these, so many are shown: a JPEG is at most 65,500 pixels high,
+# and nobody looks at more.
 ROWS = 60
 TILE = 96
 GAP = 4

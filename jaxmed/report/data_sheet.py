@@ -73,6 +73,10 @@ def build_sheet(
     write_text(path, html)
 
 
+# Of more classes, a picture has only so many bars: the table has all counts.
+BARS = 100
+
+
 @styled
 def draw_counts(counts: Mapping[str, Mapping[str, int]]) -> Figure:
     """Draws a bar per class and split.
@@ -81,16 +85,18 @@ def draw_counts(counts: Mapping[str, Mapping[str, int]]) -> Figure:
         counts: by split, by class.
     """
     names = list(next(iter(counts.values())))
+    every, names = len(names), names[:BARS]
     height = 0.8 / len(counts)
     figure, (axes,) = new_figure(1.1 + 0.22 * len(names) * len(counts))
     for index, (split, by_class) in enumerate(counts.items()):
         places = np.arange(len(names)) + (index - (len(counts) - 1) / 2) * height
-        axes.barh(places, list(by_class.values()), height, color=color(index),
-                  label=split)  # fmt: skip
+        images = [by_class[name] for name in names]
+        axes.barh(places, images, height, color=color(index), label=split)
     axes.set_yticks(np.arange(len(names)), [label(name) for name in names])
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
-    axes.set_xlabel("images")
+    more = f" (of the first {BARS} of {every:,} classes)" if every > BARS else ""
+    axes.set_xlabel(f"images{more}")
     legend_below(figure, [axes], columns=len(counts))
     return figure
 

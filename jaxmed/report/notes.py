@@ -238,7 +238,11 @@ def _devices(run: RunRecord) -> str:
     devices = run.environment.get("devices")
     if isinstance(devices, str):
         return devices
-    return _counted(map(_device, devices or ())) or "not recorded"
+    names = [_device(device) for device in devices or ()]
+    said = _counted(names) or "not recorded"
+    # JAX falls back to the CPU without a word where it finds nothing else.
+    alone = bool(names) and all(name.lower() == "cpu" for name in names)
+    return f"{said} (no GPU or TPU in use)" if alone else said
 
 
 def _device(device: Any) -> str:

@@ -17,8 +17,8 @@ CAM_WIDTH = 448
 """Of an image and its map side by side."""
 SAMPLES_WIDTH = 1600
 ARRAY_WIDTH = 224
-# What a JPEG can be: its sides have 16 bits.
-LARGEST_JPEG = 65_535
+# What libjpeg can write.
+LARGEST_JPEG = 65_500
 
 
 @dataclass(frozen=True, kw_only=True)

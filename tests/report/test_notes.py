@@ -56,3 +56,11 @@ def test_what_the_network_sees_is_told(binary_folder, tmp_path, resizing, tta, w
             (run / name).write_text(json.dumps(found | added))
     arms, _ = read_experiment(tmp_path / "copy")
     assert dict(facts(arms, "today"))["Network sees"] == words
+
+
+def test_that_no_accelerator_was_used_is_said(binary_folder):
+    arms, _ = read_experiment(binary_folder)
+    assert dict(facts(arms, "today"))["Device"] == "cpu (no GPU or TPU in use)"
+    for run in (run for arm in arms for run in arm.runs):
+        run.environment["devices"] = ["NVIDIA H100"] * 2
+    assert dict(facts(arms, "today"))["Device"] == "2 × NVIDIA H100"
