@@ -47,6 +47,7 @@ def test_imports_load_neither_torch_nor_tensorflow(code):
         "run --help",
         "advise --help",
         "find-lr --help",
+        "find-batch-size --help",
         "inspect --help",
         "compare --help",
         "predict --help",

@@ -17,12 +17,12 @@ from jaxmed.interrupts import Interrupted, ask
 
 # A command is a module with HELP, add_arguments and execute, and a line here.
 COMMANDS = (
-    *("list", "inspect", "advise", "find-lr"),
+    *("list", "inspect", "advise", "find-lr", "find-batch-size"),
     *("run", "report", "compare"),
     *("predict", "export"),
 )
 # Commands that take the fields of the configuration as flags.
-CONFIGURABLE = ("run", "advise", "find-lr", "inspect")
+CONFIGURABLE = ("run", "advise", "find-lr", "find-batch-size", "inspect")
 # What asks the program to stop: a user, the system, a batch system before its limit, or
 # a terminal that is closed.
 SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")

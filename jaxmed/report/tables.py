@@ -153,7 +153,7 @@ def estimate(found: Mapping[str, Any] | float | None, sign: bool = False) -> Cel
     again = interval(found.get("another_training") or {}, sign=sign)
     ends, warning = (
         interval(found, sign=sign),
-        str(found.get("warning") or found.get("note") or ""),
+        str(found.get("note", "")),
     )
     if not ends and not warning:
         warning = str(found.get("reason", ""))
@@ -286,7 +286,7 @@ def calibration_table(arms: Sequence[Arm]) -> Table:
     said = [f"ECE: expected calibration error over {bins} bins."] if bins else []
     if any("slope" in row for row in rows.values()):
         said.append("Calibrated perfectly, the intercept is 0 and the slope 1.")
-    warned = (str(one["warning"]) for one in scalings if one.get("warning"))
+    warned = (str(one["note"]) for one in scalings if one.get("note"))
     said += [f"{text[0].upper()}{text[1:]}." for text in dict.fromkeys(warned)]
     return annotated(table, *said)
 
