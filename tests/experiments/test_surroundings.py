@@ -236,7 +236,7 @@ def test_a_reader_that_goes_away_is_no_error(module, words):
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run(
-        [*limits, sys.executable, "-m", module, *words],
+        [sys.executable, "-m", module, *words],
         stdout=writing,
         stderr=subprocess.PIPE,
         text=True,
