@@ -14,14 +14,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from jaxmed.errors import InputError
 from jaxmed.files import cannot_write, write_text
 
-# The lock stays behind, empty: removing it would let two processes each hold one.
 LOCK, HOLDER = ".lock", ".locked_by.json"
 # Seconds between two touches of the holder's file, and how long one from another host
 # is watched; some file systems tell others late.
@@ -49,11 +48,13 @@ def locked(folder: Path) -> Iterator[None]:
             raise cannot_write(folder / LOCK, error) from error
         if not by_system:
             raise _in_use(folder, _read(folder))
+        # While it is held; filelock does not take one that was removed for the lock.
+        held.callback(_remove, folder / LOCK)
         holder = _read(folder)
         if holder and holder.get("host") != socket.gethostname():
             _watch(folder, holder)
         write_text(folder / HOLDER, json.dumps(_this_process()) + "\n")
-        held.callback((folder / HOLDER).unlink, missing_ok=True)
+        held.callback(_remove, folder / HOLDER)
         ended = threading.Event()
         held.callback(ended.set)
         threading.Thread(target=_touch, args=(folder, ended), daemon=True).start()
@@ -87,6 +88,12 @@ def _lock(folder: Path, held: ExitStack) -> bool:
         if error.errno not in NO_LOCKS:
             raise
     return True
+
+
+def _remove(path: Path) -> None:
+    # Windows keeps what is open.
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def _watch(folder: Path, holder: dict[str, Any]) -> None:

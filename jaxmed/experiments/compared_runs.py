@@ -7,6 +7,7 @@ from pathlib import Path
 
 from jaxmed.errors import InputError
 from jaxmed.evaluation.alignment import Judged
+from jaxmed.experiments.folders import CONFIG
 from jaxmed.report.records import RunRecord, read_run
 
 RUN = re.compile(r"seed-\d+")
@@ -78,7 +79,7 @@ def read_compared(folders: Sequence[Path]) -> Compared:
 def _find(folder: Path, unfinished: list[Path]) -> dict[Path, list[ComparedRun]]:
     """Returns the runs in a folder by that of their arm; a run's is its own."""
     whole = folder.resolve()
-    if RUN.fullmatch(whole.name):
+    if RUN.fullmatch(whole.name) or (folder / CONFIG).is_file():
         return {whole: [_read(folder)]}
     seeds = [path for path in folder.glob("seed-*") if RUN.fullmatch(path.name)]
     arms = {whole: seeds} if seeds else {}

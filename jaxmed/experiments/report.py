@@ -171,8 +171,10 @@ def export_paper(folder: Path, formats: Sequence[str]) -> list[Path]:
 def _configurations(folder: Path) -> list[dict[str, Any]]:
     tables = [read_toml(path) for path in sorted(folder.glob(f"*/seed-*/{CONFIG}"))]
     if not tables:
+        arm = any(folder.glob(f"seed-*/{CONFIG}"))
+        hint = f" Did you mean {folder.resolve().parent}?" if arm else ""
         raise InputError(
-            f"{folder} is no experiment: no <arm>/seed-<n>/{CONFIG} in it."
+            f"{folder} is no experiment: no <arm>/seed-<n>/{CONFIG} in it.{hint}"
         )
     return tables
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from matplotlib.colors import LogNorm
 
+from jaxmed.files import replacing
 from jaxmed.progress import Advance
 from jaxmed.report.curves import Ranges
 from jaxmed.report.drawings import Drawings, run_drawings
@@ -74,6 +75,6 @@ def arm_section(
 
 
 def _keep(folder: Path, drawings: Drawings) -> None:
-    folder.mkdir(exist_ok=True)
     for name, drawing in drawings.items():
-        (folder / f"{name}.png").write_bytes(drawing.png)
+        with replacing(folder / f"{name}.png") as part:
+            part.write_bytes(drawing.png)

@@ -3,6 +3,8 @@
 import csv
 import json
 import math
+import re
+import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +16,7 @@ from jaxmed.evaluation import Predictions, read_predictions
 from jaxmed.evaluation.alignment import Judged, judge
 from jaxmed.evaluation.fingerprint import check_fingerprint
 
+RUN = re.compile(r"seed-(\d+)")
 AGAIN = "Run the experiment again, or delete the folder."
 
 
@@ -155,6 +158,8 @@ def read_experiment(
     """
     runs, unfinished = [], []
     for path in sorted(folder.glob("*/seed-*")):
+        if not RUN.fullmatch(path.name):  # put aside, as "seed-0-old"
+            continue
         if (path / "metrics.json").exists():
             runs.append(read_run(path))
         elif path.is_dir():
@@ -183,19 +188,13 @@ def read_run(folder: Path) -> RunRecord:
     """Reads the folder of one finished run.
 
     Args:
-        folder: `OUT/<experiment>/<arm>/seed-<n>`. It must hold metrics.json and
-            predictions.csv; the rest may be missing.
+        folder: `OUT/<experiment>/<arm>/seed-<n>`, or wherever that was moved. It must
+            hold metrics.json and predictions.csv; the rest may be missing.
 
     Raises:
         InputError: a file is missing or damaged, or two files contradict each other.
     """
     folder = Path(folder)
-    try:
-        seed = int(folder.name.removeprefix("seed-"))
-    except ValueError:
-        raise InputError(
-            f"{folder} is not a run: expected a name like seed-0."
-        ) from None
     for name in ("metrics.json", "predictions.csv"):
         if not (folder / name).is_file():
             raise InputError(f"{folder} is not a finished run: it has no {name}.")
@@ -222,7 +221,7 @@ def read_run(folder: Path) -> RunRecord:
     return RunRecord(
         folder=folder,
         arm=folder.parent.name,
-        seed=seed,
+        seed=_seed_of(folder),
         metrics=metrics,
         predictions=predictions,
         history=_read_history(folder / "history.csv"),
@@ -230,6 +229,20 @@ def read_run(folder: Path) -> RunRecord:
         config=config.read_text(encoding="utf-8") if config.exists() else "",
         cams=_read_cams(folder),
     )
+
+
+def _seed_of(folder: Path) -> int:
+    """Returns a run's seed, which its folder is called by unless it was renamed."""
+    if found := RUN.fullmatch(folder.name):
+        return int(found[1])
+    try:
+        table = tomllib.loads((folder / "config.toml").read_text(encoding="utf-8"))
+        return int(table["train"]["seeds"][0])
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise InputError(
+            f"{folder} is not called as a run, such as seed-0, and its config.toml "
+            "does not say its seed. Rename it, or restore that file."
+        ) from error
 
 
 def _read_json(path: Path, kind: type) -> Any:

@@ -205,10 +205,10 @@ def open_checkpoints(folder: Path) -> Iterator[Checkpoints]:
 def _prepare(folder: Path, held: ExitStack) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=folder).cleanup()
         held.enter_context(locked(folder))
         # What a killed run was writing or removing.
         remove_unfinished(folder)
-        tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=folder).cleanup()
     except OSError as error:
         raise InputError(
             f"The folder {folder} cannot be written to: {error.strerror}. Checkpoints "

@@ -188,6 +188,7 @@ def test_a_run_killed_at_a_random_moment_ends_the_same(
         (signal.SIGTERM, 143, "Interrupted by SIGTERM."),
         pytest.param(signal.SIGINT, 130, "Interrupted.", marks=pytest.mark.slow),
         pytest.param(signal.SIGUSR1, 138, "Interrupted by", marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, 129, "Interrupted by", marks=pytest.mark.slow),
     ],
 )
 def test_a_signal_stops_a_run_that_goes_on_where_it_was(

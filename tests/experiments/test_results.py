@@ -218,3 +218,26 @@ def test_a_run_at_work_is_not_evaluated(run, capsys):
     with locked(run):
         assert main(["report", "--reevaluate", str(run)]) == 2
     assert "is in use by process" in capsys.readouterr().err
+
+
+def test_a_renamed_run_is_compared_and_reported(run, tmp_path, capsys):
+    moved = tmp_path / "baseline"
+    shutil.copytree(run, moved)
+    # The seed's folder put aside beside the run that took its place.
+    shutil.copytree(run, run.parent / "seed-0-old")
+    assert main(["compare", str(run), str(moved)]) == 0
+    assert "baseline" in capsys.readouterr().out
+    assert main(["compare", str(run), str(run.parent / "seed-0-old")]) == 0
+    assert main(["report", str(run.parents[1])]) == 0
+    page = (run.parents[1] / "report.html").read_text()
+    assert "seed-0-old" not in page
+    capsys.readouterr()
+    assert main(["report", str(moved)]) == 2
+    assert "is a run outside of an experiment's folder" in capsys.readouterr().err
+    assert main(["report", str(run.parent)]) == 2
+    assert f"Did you mean {run.parents[1]}?" in capsys.readouterr().err
+    # An experiment under another name.
+    shutil.move(run.parents[1], tmp_path / "renamed")
+    assert main(["report", str(tmp_path / "renamed" / "main" / "seed-0")]) == 0
+    report = tmp_path / "renamed" / "report.html"
+    assert f"Report: {report}" in capsys.readouterr().out

@@ -196,7 +196,9 @@ def test_a_report_without_room_leaves_the_old_one(experiment, form):
     before = contents()
     done = with_little_room("report", experiment, "--format", form, size=500)
     check_sentence(done, "Cannot write", "File too large")
-    assert contents() == before
+    # Tables that had room may be there, whole.
+    assert before.items() <= contents().items()
+    assert not list(experiment.rglob(".unfinished-*"))
 
 
 def test_weights_without_room_in_the_cache_leave_nothing(weights, tmp_path):
@@ -236,7 +238,7 @@ def test_a_reader_that_goes_away_is_no_error(module, words):
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run(
-        [*limits, sys.executable, "-m", module, *words],
+        [sys.executable, "-m", module, *words],
         stdout=writing,
         stderr=subprocess.PIPE,
         text=True,

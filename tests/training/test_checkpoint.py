@@ -31,7 +31,8 @@ def save(checkpoints, epoch, best, *, keep=(), steps=0, optimizer=None):
 
 
 def names(folder):
-    return {path.name for path in folder.iterdir()}
+    found = {path.name for path in folder.iterdir()}
+    return {name for name in found if not name.startswith(".lock")}
 
 
 def first_bias(weights):
