@@ -141,6 +141,8 @@ def test_what_does_not_say_it_is_no_runs_environment(tmp_path):
         read_preprocessing(tmp_path)
     path = tmp_path / "environment.json"
     whole = {"image_size": 8, "channels": 1, "mean": [0.5], "std": [0.5]}
+    whole |= {"resizing": {"mode": "squash"}}
+    whole |= {"window": {"setting": "auto", "limits": None}}
     path.write_text(json.dumps({"preprocessing": whole}))
     squashed = Preprocessing(image_size=8, channels=1, mean=(0.5,), std=(0.5,))
     assert read_preprocessing(tmp_path) == squashed

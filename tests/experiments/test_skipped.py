@@ -51,7 +51,9 @@ def test_a_run_records_what_it_skipped(root, tmp_path, capsys):
     recipe = tmp_path / "mine.toml"
     recipe.write_text(RECIPE.format(root=root))
     assert main(["run", str(recipe), "--out", str(tmp_path / "out")]) == 0
-    assert "2 skipped that cannot be used, such as" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "1 left out, such as train/a/empty.png (the file is empty)" in said
+    assert "1 left out, such as val/b/text.png (not one of JPEG" in said
     folder = tmp_path / "out" / "mine" / "frozen" / "seed-0"
     with (folder / "skipped.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -59,7 +61,8 @@ def test_a_run_records_what_it_skipped(root, tmp_path, capsys):
         {"name": "train/a/empty.png", "reason": "the file is empty"},
         {
             "name": "val/b/text.png",
-            "reason": "not one of JPEG, PNG, TIFF, BMP, WEBP, or damaged",
+            "reason": "not one of JPEG, PNG, TIFF, BMP, WEBP, GIF, JPEG2000, PPM, or "
+            "damaged, or a kind that Pillow does not read",
         },
     ]
     environment = json.loads((folder / "environment.json").read_text())
