@@ -95,7 +95,7 @@ def test_the_noise_that_is_taken_off_is_that_of_folded_normals():
 def test_a_calibrated_model_may_have_no_error():
     """Its interval begins at 0, but for one in forty test sets."""
     rng = np.random.default_rng(0)
-    beyond, values = 0, []
+    beyond, values, plain = 0, [], []
     for _ in range(100):
         probs = rng.beta(0.5, 2, 156)
         predictions = of_probabilities(probs, rng.random(156) < probs)
@@ -106,8 +106,9 @@ def test_a_calibrated_model_may_have_no_error():
         assert found["value"] < found["plug_in"]
         beyond += found["ci_low"] > 0
         values.append(found["value"])
+        plain.append(found["plug_in"])
     assert beyond <= 8
-    assert np.median(values) < 0.01
+    assert np.mean(values) < np.mean(plain) / 2
 
 
 def test_probabilities_that_are_all_too_low_are_an_error():
@@ -137,7 +138,8 @@ def test_errors_of_bins_of_equal_mass(draw, task, classes):
     probs, truth = predictions.probs, predictions.truth
     values = plug_ins(predictions)
     each = [error_of_equal_parts(probs[:, i], truth[:, i]) for i in range(classes)]
-    assert values["ace"] == pytest.approx(np.mean(each), abs=1e-12)
+    expected = each[1] if task == "binary" else np.mean(each)
+    assert values["ace"] == pytest.approx(expected, abs=1e-12)
     if task in ("binary", "multilabel"):
         expected = each[1] if task == "binary" else np.mean(each)
     else:

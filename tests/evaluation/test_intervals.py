@@ -11,7 +11,7 @@ def test_interval_is_numpys_percentiles():
     samples = np.random.default_rng(0).normal(size=999)
     result = as_estimate(0.5, np.append(samples, np.nan))
     low, high = np.percentile(samples, [2.5, 97.5])
-    assert result == {"value": 0.5, "ci_low": low, "ci_high": high}
+    assert result == pytest.approx({"value": 0.5, "ci_low": low, "ci_high": high})
 
 
 def test_quantiles_of_few_units_are_farther_out():
