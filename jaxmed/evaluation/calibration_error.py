@@ -17,6 +17,8 @@ BINS = 15
 # Of frequencies that a calibrated model would have.
 DRAWS = 1000
 QUANTILES = (0.025, 0.975)
+# With so many bins noise hides the gaps: such intervals held the truth too seldom.
+SEVERAL = Undefined("a mean over classes has no interval that covers")
 CERTAIN = Undefined("every prediction is certain and right")
 
 
@@ -50,7 +52,8 @@ class CalibrationError(Measure):
     folded normal distribution. What is reported is the error at which the gaps, all
     scaled by one factor, have the mean that was seen (0 if noise alone has it); its
     interval holds the errors whose 95 % range has what was seen. For a calibrated model
-    it begins at 0. The plain average is "plug_in", for comparing with others'.
+    it begins at 0. Means over classes have none. The plain average is "plug_in", for
+    comparing with others'.
 
     Args:
         predictions: labels, and probabilities unless given.
@@ -65,16 +68,17 @@ class CalibrationError(Measure):
         probs = predictions.probs if probs is None else probs
         self.images = len(predictions.ids)
         known, truth = predictions.known, predictions.truth
-        one = probs, truth, known
+        one = each = probs, truth, known
         if predictions.task == "binary":
-            one = probs[:, 1:], truth[:, 1:], known[:, 1:]
+            # The gaps of the other class are the same.
+            one = each = probs[:, 1:], truth[:, 1:], known[:, 1:]
         elif predictions.task != "multilabel":
             rows, best = np.arange(self.images), probs.argmax(axis=1)
             one = probs[rows, best, None], truth[rows, best, None], known[:, :1]
         kinds = {
             "ece": (equal_width_bins, *one),
             "ece_equal_mass": (equal_mass_bins, *one),
-            "ace": (equal_mass_bins, probs, truth, known),
+            "ace": (equal_mass_bins, *each),
         }
         units = units_of(predictions)
         self._gaps = {
@@ -120,7 +124,7 @@ class _Gaps:
     """
 
     def __init__(self, bins_of: Callable, confidence, right, known, units: Units):
-        columns = confidence.shape[1]
+        columns = self._columns = confidence.shape[1]
         bins = np.zeros(confidence.shape, np.int64)
         for i in range(columns):
             rows = known[:, i]
@@ -190,6 +194,8 @@ class _Gaps:
         is calibrated: with few images in a bin they are skewed.
         """
         value = self.error()
+        if self._columns > 1:
+            return SEVERAL
         if self._gaps is None or isinstance(value, Undefined):
             return CERTAIN
         mean, deviation = self._expected(0.0)

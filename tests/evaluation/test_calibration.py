@@ -239,3 +239,15 @@ def test_refused(draw):
         InputError, match=r"not for a binary one\. Use temperature or pl"
     ):
         fit_scaling(draw("binary", classes=2), "vector")
+
+
+def test_a_temperature_at_the_end_of_the_search_says_so(draw):
+    val = draw("binary", classes=2, n=100, split="val", decimals=None)
+    assert "note" not in fit_scaling(val).describe()
+    right = np.where(val.truth, 0.6, 0.4)
+    found = fit_scaling(replace(val, probs=right)).describe()
+    assert found["temperature"] == pytest.approx(0.05)
+    assert "more extreme probabilities are always better" in found["note"]
+    wrong = fit_scaling(replace(val, probs=1 - right)).describe()
+    assert wrong["temperature"] == pytest.approx(20)
+    assert "less extreme" in wrong["note"]

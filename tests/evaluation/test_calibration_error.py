@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import foldnorm
 from sklearn.calibration import calibration_curve
 
 from jaxmed.errors import InputError
@@ -11,7 +12,7 @@ from jaxmed.evaluation.calibration_error import BINS, CalibrationError
 from jaxmed.evaluation.intervals import Undefined, estimate
 from jaxmed.evaluation.predictions import Predictions
 from jaxmed.evaluation.reliability import reliability
-from jaxmed.evaluation.resampling import Bootstrap, Units
+from jaxmed.evaluation.resampling import Bootstrap, Units, units_of
 
 TASKS = [("binary", 2), ("multiclass", 5), ("multilabel", 4)]
 
@@ -29,18 +30,25 @@ def error_by_hand(confidence, right, bins=15):
     return total
 
 
+def plug_ins(predictions):
+    """The plain averages, by name."""
+    remarks = CalibrationError(predictions).remarks(units_of(predictions))
+    return {key[-1]: one["plug_in"] for key, one in remarks.items()}
+
+
 @pytest.mark.parametrize(("task", "classes"), TASKS)
 def test_calibration_error_is_guos(draw, task, classes):
     predictions = draw(task, classes=classes, n=500, decimals=None)
     probs = predictions.probs
-    if task == "multilabel":
+    if task == "binary":
+        expected = error_by_hand(probs[:, 1], predictions.labels)
+    elif task == "multilabel":
         columns = zip(probs.T, predictions.truth.T, strict=True)
         expected = np.mean([error_by_hand(*pair) for pair in columns])
     else:
         right = probs.argmax(axis=1) == predictions.labels
         expected = error_by_hand(probs.max(axis=1), right)
-    value = CalibrationError(predictions).values()[("ece",)]
-    assert value == pytest.approx(expected, rel=0, abs=1e-12)
+    assert plug_ins(predictions)["ece"] == pytest.approx(expected, rel=0, abs=1e-12)
 
 
 def test_calibration_error_of_four_images(draw):
@@ -51,30 +59,70 @@ def test_calibration_error_of_four_images(draw):
         labels=np.array([1, 0, 1, 1]),
         probs=np.array(rows),
     )
-    value = CalibrationError(predictions).values()[("ece",)]
-    assert value == (abs(0.5 - 0.75) + abs(1 - 0.625)) / 2
+    assert plug_ins(predictions)["ece"] == (abs(0.5 - 0.75) + abs(1 - 0.625)) / 2
 
 
-def test_the_error_lies_within_its_interval():
-    """Without the shift the interval of a small error lies wholly above it."""
-    rng = np.random.default_rng(0)
-    probs = rng.uniform(0.5, 1, 400)
-    labels = (rng.random(400) < probs).astype(int)
-    predictions = Predictions(
+def of_probabilities(probs, labels):
+    return Predictions(
         split="test",
-        ids=tuple(map(str, range(400))),
-        labels=labels,
+        ids=tuple(map(str, range(len(probs)))),
+        labels=labels.astype(int),
         probs=np.stack([1 - probs, probs], axis=1),
         class_names=("a", "b"),
         task="binary",
     )
-    measure = CalibrationError(predictions)
-    units = Units(np.zeros(400, np.int64))
-    shifted = estimate([measure], units, Bootstrap(resamples=500))[("ece",)]
-    assert 0 <= shifted["ci_low"] < shifted["value"] < shifted["ci_high"]
-    counts = np.concatenate(list(Bootstrap(resamples=500).counts(units)), axis=1)
-    samples = measure.resampled(counts)[("ece",)]
-    assert samples.mean() > shifted["value"] + 0.01
+
+
+def test_the_noise_that_is_taken_off_is_that_of_folded_normals():
+    """The gaps at the error that is reported have the mean that was seen."""
+    rng = np.random.default_rng(1)
+    probs = rng.random(600)
+    predictions = of_probabilities(probs, rng.random(600) < probs**1.5)
+    value = CalibrationError(predictions).values()[("ece",)]
+    bins = reliability(predictions)
+    n = np.array([one["n"] for one in bins])
+    predicted = np.array([one["predicted"] for one in bins])
+    observed = np.array([one["observed"]["value"] for one in bins])
+    share = (observed * n + predicted) / (n + 1)
+    noise = np.sqrt(share * (1 - share) / n)
+    gaps = np.abs(observed - predicted)
+    plug_in = (n / 600 * gaps).sum()
+    means = foldnorm.mean(gaps * value / plug_in / noise, scale=noise)
+    assert (n / 600 * means).sum() == pytest.approx(plug_in, abs=1e-9)
+    assert 0.05 < value < plug_in
+
+
+def test_a_calibrated_model_may_have_no_error():
+    """Its interval begins at 0, but for one in forty test sets."""
+    rng = np.random.default_rng(0)
+    beyond, values, plain = 0, [], []
+    for _ in range(100):
+        probs = rng.beta(0.5, 2, 156)
+        predictions = of_probabilities(probs, rng.random(156) < probs)
+        found = estimate(
+            [CalibrationError(predictions)], Units(156), Bootstrap(resamples=1)
+        )[("ece",)]
+        assert found["ci_low"] <= found["value"] <= found["ci_high"]
+        assert found["value"] < found["plug_in"]
+        beyond += found["ci_low"] > 0
+        values.append(found["value"])
+        plain.append(found["plug_in"])
+    assert beyond <= 8
+    assert np.mean(values) < np.mean(plain) / 2
+
+
+def test_probabilities_that_are_all_too_low_are_an_error():
+    """Of the most probable class too little and too much confidence would cancel."""
+    rng = np.random.default_rng(0)
+    probs = rng.choice([0.2, 0.8], 20_000)
+    predictions = of_probabilities(probs, rng.random(20_000) < probs + 0.1)
+    found = estimate(
+        [CalibrationError(predictions)], Units(20_000), Bootstrap(resamples=1)
+    )
+    for name in ("ece", "ece_equal_mass", "ace"):
+        one = found[(name,)]
+        assert one["ci_low"] < 0.1 < one["ci_high"]
+        assert one["ci_high"] - one["ci_low"] < 0.02
 
 
 def error_of_equal_parts(confidence, right):
@@ -88,29 +136,30 @@ def error_of_equal_parts(confidence, right):
 def test_errors_of_bins_of_equal_mass(draw, task, classes):
     predictions = draw(task, classes=classes, n=20 * BINS, decimals=None)
     probs, truth = predictions.probs, predictions.truth
-    values = CalibrationError(predictions).values()
+    values = plug_ins(predictions)
     each = [error_of_equal_parts(probs[:, i], truth[:, i]) for i in range(classes)]
-    assert values[("ace",)] == pytest.approx(np.mean(each), abs=1e-12)
-    if task == "multilabel":
-        expected = np.mean(each)
+    expected = each[1] if task == "binary" else np.mean(each)
+    assert values["ace"] == pytest.approx(expected, abs=1e-12)
+    if task in ("binary", "multilabel"):
+        expected = each[1] if task == "binary" else np.mean(each)
     else:
         right = probs.argmax(axis=1) == predictions.labels
         expected = error_of_equal_parts(probs.max(axis=1), right)
-    assert values[("ece_equal_mass",)] == pytest.approx(expected, abs=1e-12)
+    assert values["ece_equal_mass"] == pytest.approx(expected, abs=1e-12)
 
 
 def test_errors_leave_out_missing_labels(draw):
     predictions = draw("multilabel", classes=2, n=100, decimals=None)
     labels = predictions.labels.copy()
     labels[:40, 0] = -1
-    values = CalibrationError(replace(predictions, labels=labels)).values()
+    values = plug_ins(replace(predictions, labels=labels))
     known = labels[:, 0] >= 0
     pairs = [
         (predictions.probs[known, 0], labels[known, 0]),
         (predictions.probs[:, 1], labels[:, 1]),
     ]
     expected = np.mean([error_by_hand(*pair) for pair in pairs])
-    assert values[("ece",)] == pytest.approx(expected, abs=1e-12)
+    assert values["ece"] == pytest.approx(expected, abs=1e-12)
     nothing = CalibrationError(replace(predictions, labels=labels * 0 - 1)).values()
     assert nothing[("ece",)] == Undefined("no label is known")
 

@@ -11,6 +11,7 @@ import pytest
 from scipy.special import expit, softmax
 from scipy.stats import binomtest
 from sklearn import metrics as sk
+from sklearn.linear_model import LogisticRegression
 
 from jaxmed.errors import InputError
 from jaxmed.evaluation import (
@@ -141,6 +142,12 @@ def youden(truth, probs):
     return thresholds[np.argmax(sensitivity - false_positives)]
 
 
+def recalibrated(labels, probs):
+    logit = np.log(probs[:, 1:]) - np.log(probs[:, :1])
+    fit = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-12)
+    return fit.fit(logit, labels).coef_[0, 0]
+
+
 def values(numbers):
     """Takes the values out of a dict of {"value", "ci_low", "ci_high"}."""
     return {
@@ -221,8 +228,11 @@ def test_every_number_can_be_recomputed(draw, tmp_path, task, classes, missing):
         found = calibration["test"][f"{name}_calibrated"]["value"]
         assert found == pytest.approx(expected, **close)
         assert calibration["test"][name] == result["test"][name]
-    ece = calibration["test"]["ece"]["value"]
-    assert calibration["test"]["ece_calibrated"]["value"] < ece
+    before = calibration["test"]["log_loss"]["value"]
+    assert calibration["test"]["log_loss_calibrated"]["value"] < before
+    if task == "binary":
+        slope = recalibrated(test_labels, test_probs)
+        assert calibration["test"]["slope"]["value"] == pytest.approx(slope, **close)
 
 
 @pytest.mark.parametrize(("task", "classes"), TASKS)
@@ -260,7 +270,7 @@ def plain(value):
 
 
 def shape(number):
-    return set(number) - {"wilson", "delong"}
+    return set(number) - {"method", "note"}
 
 
 @pytest.mark.parametrize(("task", "classes"), TASKS)
@@ -294,7 +304,8 @@ def test_one_class_only_is_null_with_the_reason(draw, n):
     assert result["threshold"]["reason"] == "no image of this class"
     assert result["test_at_threshold"]["f1"]["value"] is None
     assert result["calibration"]["temperature"] is None
-    assert result["calibration"]["test"]["ece"]["value"] == 0.25
+    assert result["calibration"]["test"]["ece"]["plug_in"] == 0.25
+    assert result["calibration"]["test"]["slope"]["reason"] == "one class only"
     assert result["calibration"]["test"]["ece_calibrated"]["value"] is None
     assert result["per_class"]["test"]["class 1"]["support"] == 0
 
@@ -391,28 +402,69 @@ def test_predictive_values_at_a_prevalence(draw):
     assert "ppv_at_prevalence" not in plain
 
 
-def test_intervals_by_formula_stand_beside_the_bootstraps(draw):
+def test_what_covers_is_what_stands_in_the_first_place(draw):
     val, test = splits(draw, "binary", 2)
-    result = evaluate(val, test, resamples=500)
+    result = evaluate(val, test, resamples=50)
     hits = round(result["test"]["accuracy"]["value"] * 300)
     wilson = binomtest(hits, 300).proportion_ci(method="wilson")
-    found = result["test"]["accuracy"]["wilson"]
+    found = result["test"]["accuracy"]
     assert (found["ci_low"], found["ci_high"]) == pytest.approx(wilson)
-    both = [
-        (result["test"]["auroc"], "delong"),
-        (result["test"]["accuracy"], "wilson"),
-        (result["test_at_threshold"]["sensitivity"], "wilson"),
-    ]
-    for number, method in both:
-        for end in ("ci_low", "ci_high"):
-            assert number[method][end] == pytest.approx(number[end], abs=0.025)
-    assert "by_formula" in result["intervals"]
+    methods = {name: one.get("method") for name, one in estimates(result["test"])}
+    assert methods == {
+        "auroc": "logit_delong",
+        "auprc": "logit",
+        "accuracy": "wilson",
+        "balanced_accuracy": "mover",
+        "f1": "wilson",
+        "mcc": None,
+        "kappa": None,
+        "log_loss": "log",
+        "brier": "log",
+    }
+    assert result["intervals"]["independent"] == "images"
     groups = tuple(str(i // 2) for i in range(300))
     grouped = evaluate(val, replace(test, groups=groups), resamples=10)
     assert grouped["test"]["groups"] == 150
+    assert grouped["intervals"]["independent"] == "patients"
     assert "groups of images" in grouped["intervals"]["method"]
-    assert "wilson" not in json.dumps(grouped["test"])
-    assert "by_formula" not in grouped["intervals"]
+    assert grouped["test"]["accuracy"]["method"] == "wilson_clustered"
+
+
+def estimates(numbers):
+    return ((name, one) for name, one in numbers.items() if isinstance(one, dict))
+
+
+def test_few_positives_are_said_and_never_certain(draw):
+    val, test = splits(draw, "binary", 2)
+    positives = np.flatnonzero(test.labels)[:3]
+    test = test.take(np.union1d(positives, np.flatnonzero(test.labels == 0)))
+    # A perfect score.
+    probs = np.where(test.truth, 0.9, 0.1)
+    result = evaluate(val, replace(test, probs=probs), resamples=50, threshold="0.5")
+    numbers = [result["test"], result["test_at_threshold"]]
+    for name, one in (pair for group in numbers for pair in estimates(group)):
+        assert one["ci_low"] is None or one["ci_low"] < one["ci_high"], name
+    assert result["test_at_threshold"]["sensitivity"]["ci_low"] < 0.5
+    assert result["test"]["auroc"]["ci_low"] < 0.8
+    assert "fewer than 30 images of 'class 1'" in result["test"]["auprc"]["note"]
+    reason = "fewer than 5 images that are not of 'class 0'"
+    for name in ("mcc", "kappa", "log_loss", "brier"):
+        assert result["test"][name]["ci_low"] is None
+        assert result["test"][name]["reason"] == reason
+
+
+def test_a_rare_class_leaves_no_interval_of_a_mean_over_classes(draw):
+    val, test = splits(draw, "multiclass", 4)
+    rare = np.flatnonzero(test.labels == 3)[3:]
+    test = test.take(np.setdiff1d(np.arange(300), rare))
+    result = evaluate(val, test, resamples=50)
+    reason = "fewer than 5 images of 'class 3'"
+    assert result["test"]["f1"]["reason"] == reason
+    assert result["averages"]["test"]["macro"]["specificity"]["ci_low"] is None
+    # What is by formula covers also then, and what is of all images.
+    for name in ("auroc", "auprc", "balanced_accuracy", "mcc", "accuracy"):
+        assert result["test"][name]["ci_low"] < result["test"][name]["ci_high"]
+    assert result["averages"]["test"]["weighted"]["f1"]["ci_low"] is not None
 
 
 def test_speed_and_memory(draw):

@@ -10,7 +10,6 @@ import pytest
 from sklearn import metrics as sk
 
 from jaxmed.evaluation.at_threshold import ThresholdDecisions
-from jaxmed.evaluation.calibration_error import CalibrationError
 from jaxmed.evaluation.intervals import Undefined
 from jaxmed.evaluation.losses import Losses
 from jaxmed.evaluation.metrics import Decisions
@@ -35,7 +34,6 @@ MEASURES = {
     "losses": Losses,
     "ranking": Ranking,
     "at_threshold": thresholded,
-    "calibration": CalibrationError,
     **{
         f"threshold {method}": lambda predictions, method=method: ThresholdChoice(
             predictions, ThresholdRule(method=method, target=0.7, cost=3)
@@ -43,8 +41,6 @@ MEASURES = {
         for method in METHODS
     },
 }
-# Their bins are those of the split itself.
-BINNED = ("ece_equal_mass", "ace")
 
 
 @pytest.mark.parametrize("grouped", [False, True])
@@ -73,8 +69,6 @@ def test_of_resamples(draw, name, task, classes, grouped):
             groups=None,
         )
         for key, value in MEASURES[name](drawn).values().items():
-            if key[-1] in BINNED:
-                continue
             expected = np.nan if isinstance(value, Undefined) else value
             if key == ("balanced_accuracy",) and np.isnan(samples[key][column]):
                 # A class of the split has no image in the resample.

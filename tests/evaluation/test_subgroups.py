@@ -84,3 +84,15 @@ def test_refused(draw, by_site):
         evaluate_subgroups(by_site, "sites", thresholds={"class 1": 0.5})
     with pytest.raises(InputError, match="they have none at all"):
         evaluate_subgroups(draw(), "site", thresholds={})
+
+
+def test_small_counts_patients(draw):
+    predictions = draw("binary", classes=2, n=120)
+    columns = {"site": ("north",) * 60 + ("south",) * 60}
+    groups = tuple(str(i // 3) for i in range(120))
+    given = {"thresholds": {"class 1": 0.5}, "resamples": 10}
+    alone = replace(predictions, columns=columns)
+    found = evaluate_subgroups(alone, "site", **given)["values"]["north"]
+    assert found["small"] is None
+    found = evaluate_subgroups(replace(alone, groups=groups), "site", **given)
+    assert found["values"]["north"]["small"] == "fewer than 30 patients"

@@ -9,7 +9,7 @@ from sklearn.metrics import f1_score, recall_score, roc_curve
 from jaxmed.errors import InputError
 from jaxmed.evaluation import evaluate
 from jaxmed.evaluation.at_threshold import ThresholdDecisions
-from jaxmed.evaluation.intervals import Undefined
+from jaxmed.evaluation.intervals import Undefined, levels
 from jaxmed.evaluation.predictions import Predictions
 from jaxmed.evaluation.resampling import Bootstrap, units_of
 from jaxmed.evaluation.thresholds import ThresholdRule, choose_thresholds
@@ -179,6 +179,30 @@ def test_the_interval_of_a_threshold_is_that_of_val_drawn_again(draw):
     for column in counts.T:
         rows = np.repeat(np.arange(150), column.astype(int))
         chosen.append(choose(val.labels[rows] == 1, val.probs[rows, 1]))
-    low, high = np.percentile(chosen, [2.5, 97.5])
+    low, high = np.quantile(chosen, levels(150))
     assert (result["ci_low"], result["ci_high"]) == pytest.approx((low, high))
     assert low < high
+
+
+def test_acting_on_no_one_is_a_choice_where_it_costs_least():
+    labels = np.r_[np.ones(10, bool), np.zeros(90, bool)]
+    random = np.random.default_rng(0)
+    scores = np.r_[random.uniform(0.2, 0.7, 10), random.uniform(0, 1, 90)]
+    scores[-1] = 1.0
+    threshold = choose(labels, scores, method="cost", cost=1.0)
+    assert not (scores >= threshold).any()
+    assert np.float32(threshold) > 1
+    # Where a missed one costs more than all false alarms, it is none.
+    assert (scores[labels] >= choose(labels, scores, method="cost", cost=100)).all()
+    val = Predictions(
+        split="val",
+        ids=tuple(map(str, range(100))),
+        labels=labels,
+        probs=np.stack([1 - scores, scores], axis=1),
+        class_names=("a", "b"),
+        task="binary",
+    )
+    test = replace(val, split="test")
+    result = evaluate(val, test, threshold="cost", resamples=20)
+    assert "nothing is positive" in result["threshold"]["note"]
+    assert result["test_at_threshold"]["sensitivity"]["value"] == 0

@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, confusion_matrix
 
 from jaxmed.errors import InputError
+from jaxmed.evaluation.intervals import levels
 from jaxmed.evaluation.resampling import Bootstrap, units_of
 from jaxmed.evaluation.usefulness import decision_curve, risk_coverage
 
@@ -43,9 +45,18 @@ def test_decision_curve(draw, task, name):
         expected = net_benefit(truth, np.ones(100), threshold)
         assert found["all"][i]["value"] == pytest.approx(expected, abs=1e-12)
         values = [net_benefit(t == 1, p[:, 1], threshold) for t, p in again]
-        low, high = np.percentile(values, [2.5, 97.5])
+        low, high = np.quantile(values, levels(100))
         assert found["model"][i]["ci_low"] == pytest.approx(low, abs=1e-12)
         assert found["model"][i]["ci_high"] == pytest.approx(high, abs=1e-12)
+
+
+def test_treating_all_is_as_unsure_as_the_prevalence(draw):
+    predictions = draw("binary", classes=2, n=100)
+    found = decision_curve(predictions, thresholds=[0.2], resamples=25)["all"][0]
+    hits = int(predictions.labels.sum())
+    share = binomtest(hits, 100).proportion_ci(method="wilson")
+    expected = [p - 0.25 * (1 - p) for p in share]
+    assert (found["ci_low"], found["ci_high"]) == pytest.approx(expected)
 
 
 def aurc_by_hand(wrong, sureness):
@@ -69,7 +80,7 @@ def test_risk_coverage(draw):
         aurc_by_hand(p.argmax(axis=1) != t, p.max(axis=1))
         for t, p in drawn_again(predictions)
     ]
-    low, high = np.percentile(values, [2.5, 97.5])
+    low, high = np.quantile(values, levels(80))
     assert found["aurc"]["ci_low"] == pytest.approx(low, abs=1e-12)
     assert found["aurc"]["ci_high"] == pytest.approx(high, abs=1e-12)
 
