@@ -4,7 +4,6 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-
 from jaxmed.errors import InputError, unknown
 from jaxmed.explain import activation_maps, pixel_maps
 
