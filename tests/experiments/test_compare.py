@@ -204,7 +204,7 @@ def test_csv_has_a_row_for_everything_compared(experiment, tmp_path):
             assert float(row["ci_low"]) == interval["ci_low"]
             value = found["arms"][one["a"]]["metrics"][metric]["value"]
             assert float(row["value_a"]) == value
-    assert by_key["deep", "auroc", "seeds"]["test"] == "welch"
+    assert by_key["deep", "auroc", "images and seeds"]["test"] == "t"
     assert files[2].read_text().startswith("<!DOCTYPE html>")
 
 
