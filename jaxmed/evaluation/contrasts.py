@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -58,8 +59,9 @@ def compare_arms(
     if not all_pairs:
         pairs = pairs[: len(arms) - 1]
     tests = len(pairs) * max(1, len(of_classes) * _by_bootstrap(arms))
-    resamples = max(resamples, resamples_for(tests))
     bootstrap = Bootstrap(resamples=resamples, seed=seed)
+    needed = max(bootstrap.resamples, resamples_for(tests))
+    bootstrap = replace(bootstrap, resamples=needed)
     wanted = [
         *overall.values(),
         *(k for of in of_classes.values() for k in of.values()),

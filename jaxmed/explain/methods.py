@@ -4,8 +4,6 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import jax
-
 from jaxmed.errors import InputError, unknown
 from jaxmed.explain import activation_maps, pixel_maps
 
@@ -22,7 +20,7 @@ class Method(NamedTuple):
     """
 
     title: str
-    compute: Callable[..., jax.Array]
+    compute: Callable[..., Any]
     of_layer: bool = True
     principal: bool = False
 

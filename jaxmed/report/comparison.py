@@ -31,7 +31,7 @@ class Comparison:
     """
 
     def __init__(self, arms: Sequence[Arm]):
-        self.arms = tuple(arms)
+        self.arms: tuple[Arm, ...] = tuple(arms)
         self._found: dict[tuple[str, ...], dict[str, Any]] = {}
         self._families: dict[str, dict[str, dict[str, Any]]] = {}
         self._alone: dict[str, Paired] = {}

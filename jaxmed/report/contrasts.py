@@ -222,7 +222,7 @@ def contrast_rows(found: Contrasts) -> Iterator[dict[str, Any]]:
                 row = {"a": one["a"], "b": one["b"], "class": name, "metric": metric}
                 row |= {f"value_{side}": values.get(side) for side in "ab"}
                 yield row | _row(difference, "images")
-                if any(_seeds(found, one[side]) > 1 for side in "ab"):
+                if min(_seeds(found, one[side]) for side in "ab") > 1:
                     again = difference["another_training"]
                     again = {"value": difference["value"], "test": "t", **again}
                     yield row | _row(again, "images and seeds")

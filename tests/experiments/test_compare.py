@@ -160,9 +160,9 @@ def test_arms_of_an_experiment_in_its_order_and_over_seeds(experiment, run):
     deep, alone = (one["metrics"]["auroc"] for one in found["comparisons"])
     expected = means["deep"] - means["scratch"]
     assert deep["value"] == pytest.approx(expected, abs=1e-12)
-    assert deep["over_seeds"]["value"] == pytest.approx(expected, abs=1e-12)
-    assert "over_seeds" not in alone
-    assert "deep − scratch: on seeds (2 and 2)" in printed
+    assert deep["another_training"]["p"] > 0
+    assert alone["another_training"]["reason"] == "one seed only"
+    assert "deep − scratch: another training (seeds: 2 and 2)" in printed
     assert "p (Holm)" in printed
     assert "alone/seed-1" in next(n for n in found["notes"] if "Not finished" in n)
     every, _ = run(experiment, "--all-pairs")
@@ -204,7 +204,7 @@ def test_csv_has_a_row_for_everything_compared(experiment, tmp_path):
             assert float(row["ci_low"]) == interval["ci_low"]
             value = found["arms"][one["a"]]["metrics"][metric]["value"]
             assert float(row["value_a"]) == value
-    assert by_key["deep", "auroc", "seeds"]["test"] == "welch"
+    assert by_key["deep", "auroc", "images and seeds"]["test"] == "t"
     assert files[2].read_text().startswith("<!DOCTYPE html>")
 
 
