@@ -139,7 +139,7 @@ def test_a_head_of_something_else_is_refused(folder, tmp_path, capsys, flags, wo
         )
     np.savez(folder / "other.npz", **arrays)
     flags = [flag.format(folder) for flag in flags]
-    assert run(folder, "out", "--name", "bright", "--arms", "second", *flags) == 2
+    assert run(folder, "out", "--name", "again", "--arms", "second", *flags) == 2
     assert words in capsys.readouterr().err
 
 
