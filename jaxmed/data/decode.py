@@ -1,30 +1,24 @@
 """One picture file to a uint8 array: whatever of `FORMATS` Pillow reads."""
 
-import io
-import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
-from PIL import Image, ImagePalette, UnidentifiedImageError
+from PIL import Image, ImagePalette
 
-from jaxmed.data.resizing import SQUASH, Resizing, make_square
-from jaxmed.data.window import STORED_BITS, Gray, RangeNeeded, Window
-
-ENDINGS = (
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".bmp", ".webp"),
-    *(".gif", ".jp2", ".j2k", ".pgm", ".ppm", ".pbm", ".pnm"),
+from jaxmed.data.opening import (
+    UnusableImage,
+    explained,
+    load_sound,
+    open_sound,
+    read_content,
+    read_orientation,
 )
-FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF", "JPEG2000", "PPM")
-# Pixels above which a file counts as a decompression bomb: a few kilobytes can claim
-# to be an image of many gigabytes.
-MOST_PIXELS = 100_000_000
-# Tags of TIFF and EXIF.
-SUBFILE, BITS_PER_SAMPLE, PHOTOMETRIC, ORIENTATION, COLOR_MAP = 254, 258, 262, 274, 320
-# Of SUBFILE: a smaller copy of another page, or its mask.
-COPY_OR_MASK = 0b101
+from jaxmed.data.resizing import SQUASH, Resizing, make_square
+from jaxmed.data.window import STORED_BITS, Gray, Window
+
+# Tags of TIFF.
+BITS_PER_SAMPLE, PHOTOMETRIC, COLOR_MAP = 258, 262, 320
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -38,14 +32,6 @@ UNKNOWN_RANGE = (
     "signed, 32-bit or floating-point pixels, whose range is not known; save them with "
     "8 or 16 bits, or set data.window to percentile:LOW,HIGH or CENTER,WIDTH"
 )
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-# Chunks of a PNG that decide its pixels.
-PNG_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"acTL", b"eXIf", b"IDAT", b"IEND")
-
-
-class UnusableImage(Exception):
-    """A file holds no image that can be used; the message says why."""
-
 
 # How a file's gray values become levels, by what `data.window` does to them: pictures
 # of 8 bits and colors are left alone; a gray scale may be given by the file, or not, or
@@ -156,7 +142,7 @@ def decode_gray(content: bytes) -> Gray | None:
         UnusableImage: as `decode`.
     """
     with explained():
-        return _gray_values(_load_sound(content))
+        return _gray_values(load_sound(content))
 
 
 def check_gray(pixels: np.ndarray) -> np.ndarray:
@@ -177,18 +163,10 @@ def read_header(file: BinaryIO) -> FileHeader:
         UnusableImage: nothing that `decode` would decode; a file that is damaged
             further on may pass.
     """
-    with explained():
-        try:
-            image = _open(file)
-        except UnusableImage:
-            raise
-        except Exception:
-            file.seek(0)
-            image = _open(io.BytesIO(_without_metadata(file.read())))
-        with image:
-            channels = 1 if _is_gray(image) else 3
-            scale = _find_scale(image)
-            return FileHeader(*image.size, channels, image.mode, scale)
+    with explained(), open_sound(file) as image:
+        channels = 1 if _is_gray(image) else 3
+        scale = _find_scale(image)
+        return FileHeader(*image.size, channels, image.mode, scale)
 
 
 def fit_square(pixels: np.ndarray, image_size: int, resizing: Resizing) -> np.ndarray:
@@ -196,11 +174,6 @@ def fit_square(pixels: np.ndarray, image_size: int, resizing: Resizing) -> np.nd
     image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
     square = make_square(image, image_size, resizing)
     return join_equal_channels(np.asarray(square))
-
-
-def too_large() -> UnusableImage:
-    """Returns the error, to be raised by the caller, for too many pixels."""
-    return UnusableImage(f"more than {MOST_PIXELS:,} pixels")
 
 
 def join_equal_channels(pixels: np.ndarray) -> np.ndarray:
@@ -214,125 +187,12 @@ def join_equal_channels(pixels: np.ndarray) -> np.ndarray:
     return pixels
 
 
-@contextmanager
-def explained() -> Iterator[None]:
-    """Turns what Pillow raises into `UnusableImage`."""
-    try:
-        yield
-    except (UnusableImage, RangeNeeded):
-        raise
-    except Image.DecompressionBombError as error:
-        raise too_large() from error
-    except UnidentifiedImageError as error:
-        raise UnusableImage(
-            f"not one of {', '.join(FORMATS)}, or damaged, or a kind that Pillow does "
-            "not read"
-        ) from error
-    except Exception as error:
-        # On damaged bytes Pillow raises whatever its parsers stumble over.
-        raise UnusableImage(f"damaged or cut off: {error}") from error
-
-
-def read_content(path: Path) -> bytes:
-    """Reads a file that is not empty.
-
-    Raises:
-        UnusableImage: it cannot be read, or is empty.
-    """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UnusableImage(str(error.strerror)) from error
-    if not content:
-        raise UnusableImage("the file is empty")
-    return content
-
-
 def _decode(content: bytes, window: Window) -> Image.Image:
     """Returns an upright image of mode L or RGB."""
-    image = _load_sound(content)
-    turn = TURNS.get(_read_orientation(image))
+    image = load_sound(content)
+    turn = TURNS.get(read_orientation(image))
     image = _reduce(image, window)
     return image if turn is None else image.transpose(turn)
-
-
-def _load_sound(content: bytes) -> Image.Image:
-    """Decodes an image of any mode, if need be without its metadata."""
-    try:
-        return _load(content)
-    except UnusableImage:
-        raise
-    except Exception:
-        reduced = _without_metadata(content)
-        if reduced == content:
-            raise
-        return _load(reduced)
-
-
-def _load(content: bytes) -> Image.Image:
-    image = _open(io.BytesIO(content))
-    image.load()
-    return image
-
-
-def _open(file: BinaryIO) -> Image.Image:
-    """Opens an image, and refuses before pixels are decoded what cannot be used."""
-    image = Image.open(file, formats=FORMATS)
-    if image.width * image.height > MOST_PIXELS:
-        raise too_large()
-    frames = _find_frames(image)
-    if len(frames) > 1:
-        raise UnusableImage(
-            f"{len(frames)} frames, and an image is one; save the frame to use as a "
-            "file of its own"
-        )
-    return image
-
-
-def _find_frames(image: Image.Image) -> list[int]:
-    """Returns the numbers of the frames that are images of their own.
-
-    The further ones of an MPO, a camera's JPEG, are previews of the first, and so can
-    pages of a TIFF be. The image is left at its one frame.
-    """
-    count = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-    frames = list(range(count))
-    if count > 1 and image.format == "TIFF":
-        frames = []
-        for number in range(count):
-            image.seek(number)
-            if not image.tag_v2.get(SUBFILE, 0) & COPY_OR_MASK:  # pyright: ignore[reportAttributeAccessIssue]
-                frames.append(number)
-        if len(frames) == 1:
-            image.seek(frames[0])
-    return frames or [0]
-
-
-def _read_orientation(image: Image.Image) -> int:
-    """Returns EXIF's tag; 1, upright, where there is none that can be read."""
-    try:
-        return int(image.getexif().get(ORIENTATION, 1))
-    except Exception:
-        # Whatever is wrong with the other tags, the pixels are sound.
-        return 1
-
-
-def _without_metadata(content: bytes) -> bytes:
-    """Returns a PNG without texts, color profiles and the like, which may be broken.
-
-    Pillow refuses a PNG for any of its chunks, such as a text that is too long. Other
-    files are returned as they are.
-    """
-    if not content.startswith(PNG_SIGNATURE):
-        return content
-    kept, start = [PNG_SIGNATURE], len(PNG_SIGNATURE)
-    while start + 8 <= len(content):
-        length, name = struct.unpack(">I4s", content[start : start + 8])
-        end = start + length + 12
-        if name in PNG_CHUNKS:
-            kept.append(content[start:end])
-        start = end
-    return b"".join(kept)
 
 
 def _is_gray(image: Image.Image) -> bool:

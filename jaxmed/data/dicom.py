@@ -8,26 +8,35 @@ they tell is what whoever named the files put there.
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from jaxmed.data.decode import (
-    MOST_PIXELS,
     OWN_SCALE,
     PLAIN,
     STORED_SCALE,
     FileHeader,
-    UnusableImage,
     check_gray,
     fit_square,
     join_equal_channels,
+)
+from jaxmed.data.dicom_values import (
+    MONOCHROME,
+    PLUGINS,
+    apply_own_window,
+    apply_palette,
+    find_scale,
+    gray_values,
+    read_pixels,
+)
+from jaxmed.data.opening import (
+    MOST_PIXELS,
+    UnusableImage,
     read_content,
     too_large,
 )
-from jaxmed.data.dicom_tags import Tags
 from jaxmed.data.resizing import SQUASH, Resizing
 from jaxmed.data.window import AUTO, STORED_BITS, Gray, RangeNeeded, Window
 
@@ -39,8 +48,6 @@ ENDINGS = (".dcm", ".dicom")
 PREAMBLE, MAGIC = 128, b"DICM"
 # How much of a file's beginning tells whether it is DICOM.
 HEAD = PREAMBLE + len(MAGIC)
-PLUGINS = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
-MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
 # Without these there is no image; PS3.3 C.7.6.3 requires more, which follow from them.
 REQUIRED = ("Rows", "Columns", "BitsAllocated", "PhotometricInterpretation")
 # PS3.5, 7.1.1: the length of what is made of items, as compressed pixels are.
@@ -134,10 +141,10 @@ def decode_dicom_gray(content: bytes, window: Window) -> Gray | None:
     """
     with _explained():
         header = _read(io.BytesIO(content))
-        scale = _find_scale(header)
+        scale = find_scale(header)
         if scale == PLAIN or (scale == OWN_SCALE and window.setting == AUTO):
             return None
-        return _gray_values(header)
+        return gray_values(header)
 
 
 def read_dicom_header(file: BinaryIO) -> FileHeader:
@@ -145,7 +152,7 @@ def read_dicom_header(file: BinaryIO) -> FileHeader:
     with _explained():
         # The pixels stay where they are.
         header = _read(file, defer_size=1024)
-        scale = _find_scale(header)
+        scale = find_scale(header)
         gray = header.PhotometricInterpretation in MONOCHROME
         columns, rows = int(header.Columns), int(header.Rows)
         mode = f"{header.PhotometricInterpretation}, {header.BitsStored} bits"
@@ -264,158 +271,21 @@ def _check_syntax(header: "Header") -> None:
         )
 
 
-def _read_pixels(header: "Header") -> np.ndarray:
-    """Returns the stored values, (h, w) or (h, w, 3); YBR becomes RGB."""
-    from pydicom.pixels.utils import get_expected_length, pixel_array
-
-    syntax = header.file_meta.TransferSyntaxUID
-    if not syntax.is_compressed:
-        there, needed = len(header.PixelData), get_expected_length(header)
-        if there < needed:
-            raise UnusableImage(
-                f"damaged or cut off: {there:,} bytes of pixels, and {needed:,} are "
-                "needed"
-            )
-    try:
-        return pixel_array(header)
-    except Exception as error:
-        if not syntax.is_compressed:
-            raise
-        raise UnusableImage(
-            f"its pixels, compressed as {syntax.name}, cannot be decoded: damaged or "
-            f"cut off, or in need of further packages ({PLUGINS})"
-        ) from error
-
-
 def _show(header: "Header", window: Window) -> np.ndarray:
     """Returns uint8 (h, w) or (h, w, 3)."""
     colors = header.PhotometricInterpretation
     if colors in MONOCHROME:
-        gray = _gray_values(header)
-        if window.setting != AUTO or _find_scale(header) == STORED_SCALE:
+        gray = gray_values(header)
+        if window.setting != AUTO or find_scale(header) == STORED_SCALE:
             return window.show(gray)
-        shares = _apply_own_window(gray.values, header)
+        shares = apply_own_window(gray.values, header)
         if shares is not None:
             return gray.paint(shares)
         assert gray.full, "stored bits have a range"
         return gray.scale(gray.full)
-    pixels = _read_pixels(header)
+    pixels = read_pixels(header)
     if colors == "PALETTE COLOR":
-        return _apply_palette(pixels, header)
+        return apply_palette(pixels, header)
     if pixels.ndim == 3 and header.BitsAllocated == 8:
         return pixels
     raise UnusableImage(f"{header.BitsAllocated}-bit pixels of the kind {colors}")
-
-
-def _apply_palette(pixels: np.ndarray, header: "Header") -> np.ndarray:
-    from pydicom.pixels.processing import apply_color_lut
-
-    colors = apply_color_lut(pixels, header)
-    # Some palettes have 16 bits by their descriptor, and 8 in their entries.
-    if colors.dtype == np.uint8 or colors.max() < 256:
-        return colors.astype(np.uint8)
-    return (colors >> 8).astype(np.uint8)
-
-
-def _find_scale(header: "Header") -> int:
-    """Returns how the gray values become levels, see `FileHeader`."""
-    if header.PhotometricInterpretation not in MONOCHROME:
-        return PLAIN
-    tags = Tags.of(header)
-    known = tags.has_window or tags.find("VOILUTSequence")
-    if known or tags.find("ModalityLUTSequence") or header.BitsStored <= 8:
-        return OWN_SCALE
-    return STORED_SCALE
-
-
-def _gray_values(header: "Header") -> Gray:
-    """Returns the rescaled values, and what the stored bits could hold of them."""
-    tags, stored = Tags.of(header), _read_pixels(header)
-    signed = header.PixelRepresentation == 1
-    low = -(2.0 ** (header.BitsStored - 1)) if signed else 0.0
-    high = low + 2.0**header.BitsStored - 1
-    if table := tags.find("ModalityLUTSequence"):
-        table = LookupTable.read(table[0], header)
-        values, full = table(stored), (0.0, table.highest)
-    else:
-        slope = tags.number("RescaleSlope", 1.0)
-        intercept = tags.number("RescaleIntercept", 0.0)
-        values = stored.astype(np.float64) * slope + intercept
-        ends = sorted((low * slope + intercept, high * slope + intercept))
-        full = ends[0], ends[1]
-    inverted = header.PhotometricInterpretation == "MONOCHROME1"
-    return Gray(values, full, inverted, _find_padding(stored, tags))
-
-
-def _find_padding(stored: np.ndarray, tags: Tags) -> np.ndarray | None:
-    """Returns which pixels lie outside the picture (PS3.3 C.7.5.1.1.2), bool (h, w)."""
-    first = tags.number("PixelPaddingValue", None)
-    if first is None:
-        return None
-    last = tags.number("PixelPaddingRangeLimit", first)
-    return (stored >= min(first, last)) & (stored <= max(first, last))
-
-
-def _apply_own_window(values: np.ndarray, header: "Header") -> np.ndarray | None:
-    """Returns shares of the gray scale as the file says, or None if it does not."""
-    tags = Tags.of(header)
-    if tables := tags.find("VOILUTSequence"):
-        table = LookupTable.read(tables[0], header)
-        return table(np.rint(values).astype(np.int64)) / table.highest
-    if not tags.has_window:
-        return None
-    center = tags.number("WindowCenter", 0.0)
-    width = tags.number("WindowWidth", 0.0)
-    function = str(tags.find("VOILUTFunction") or "LINEAR").strip().upper()
-    narrowest = {"LINEAR": 1, "LINEAR_EXACT": 1e-9, "SIGMOID": 1e-9}
-    if function not in narrowest or width < narrowest[function]:
-        raise UnusableImage(
-            "its window has no width, or an unknown form (tags WindowWidth and "
-            "VOILUTFunction); data.window can replace it"
-        )
-    if function == "SIGMOID":
-        from scipy.special import expit
-
-        return expit(4 * (values - center) / width)
-    if function == "LINEAR":
-        # The values are the middles of steps of one.
-        center, width = center - 0.5, width - 1
-    if width == 0:
-        return (values > center).astype(float)
-    return (values - center) / width + 0.5
-
-
-@dataclass(frozen=True)
-class LookupTable:
-    """A modality or VOI lookup table (PS3.3 C.11.1.1.1, C.11.2.1.1).
-
-    Attributes:
-        entries: numbers (n,).
-        first: the value that the first entry is for; lower ones get it too.
-        highest: what an entry can be at most.
-    """
-
-    entries: np.ndarray
-    first: int
-    highest: float
-
-    @classmethod
-    def read(cls, item: "Header", header: "Header") -> "LookupTable":
-        """Reads an item of a sequence of tables."""
-        for name in ("LUTDescriptor", "LUTData"):
-            if name not in item:
-                raise UnusableImage(f"a lookup table of it lacks the tag {name}")
-        count, first, bits = (int(number) for number in item.LUTDescriptor)
-        entries = item.LUTData
-        if isinstance(entries, bytes):
-            _, little = header.original_encoding
-            entries = np.frombuffer(entries, "<u2" if little else ">u2")
-        table = np.asarray(entries, np.int64)[: count or 2**16]
-        if first > 2**15 and header.PixelRepresentation == 1:
-            first -= 2**16
-        return cls(table, first, 2.0**bits - 1)
-
-    def __call__(self, values: np.ndarray) -> np.ndarray:
-        """Looks whole numbers up, of any shape."""
-        places = np.clip(values - np.int64(self.first), 0, len(self.entries) - 1)
-        return self.entries[places]

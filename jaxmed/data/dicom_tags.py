@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from jaxmed.data.decode import UnusableImage
+from jaxmed.data.opening import UnusableImage
 
 if TYPE_CHECKING:
     from pydicom import Dataset as Header
@@ -66,7 +66,7 @@ def _read_number(place: "Header", name: str) -> float | None:
     from pydicom.datadict import tag_for_keyword
 
     # As it is written: pydicom refuses a number with a comma.
-    raw = place.get_item(tag_for_keyword(name)).value  # pyright: ignore[reportArgumentType, reportOptionalMemberAccess]
+    raw = place.get_item(tag_for_keyword(name)).value  # pyright: ignore
     try:
         if not isinstance(raw, bytes) or not _is_text(name):
             value = place.get(name)

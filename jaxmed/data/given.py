@@ -13,9 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxmed.data.decode import UnusableImage, fit_square
+from jaxmed.data.decode import fit_square
 from jaxmed.data.kinds import decode_file, why_no_image
 from jaxmed.data.lazy import count_processors
+from jaxmed.data.opening import UnusableImage
 from jaxmed.data.resizing import SQUASH, Resizing
 from jaxmed.data.search import Search, is_rubbish
 from jaxmed.data.window import STORED_BITS, Window

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from jaxmed.data.dataset import SPLITS, Dataset
-from jaxmed.data.decode import OWN_SCALE, STORED_SCALE, UnusableImage
+from jaxmed.data.decode import OWN_SCALE, STORED_SCALE
 from jaxmed.data.files import Reading
 from jaxmed.data.kinds import read_gray
 from jaxmed.data.lazy import LazyImages, count_processors
+from jaxmed.data.opening import UnusableImage
 from jaxmed.data.read import read_images
 from jaxmed.data.window import AUTO, Gray, Window, parse_window
 from jaxmed.errors import InputError

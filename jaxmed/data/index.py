@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from jaxmed.cache import cache_folder
-from jaxmed.data.decode import UnusableImage
 from jaxmed.data.kinds import decode_file, read_file_header
 from jaxmed.data.lazy import count_processors
+from jaxmed.data.opening import UnusableImage
 from jaxmed.data.window import STORED_BITS, Window
 from jaxmed.errors import InputError
 from jaxmed.files import replacing

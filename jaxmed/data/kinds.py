@@ -9,13 +9,14 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
-from jaxmed.data import decode, dicom
-from jaxmed.data.decode import FileHeader, UnusableImage
+from jaxmed.data import decode, dicom, opening
+from jaxmed.data.decode import FileHeader
+from jaxmed.data.opening import UnusableImage, read_content
 from jaxmed.data.resizing import SQUASH, Resizing
 from jaxmed.data.window import STORED_BITS, Gray, Window
 
 # Files with other endings, or none, are images if they begin as one.
-ENDINGS = (*decode.ENDINGS, *dicom.ENDINGS)
+ENDINGS = (*opening.ENDINGS, *dicom.ENDINGS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +45,7 @@ def decode_file(
     Raises:
         UnusableImage, RangeNeeded: as there.
     """
-    content = decode.read_content(path)
+    content = read_content(path)
     if _is_dicom(content, path):
         return dicom.decode_dicom_content(content, image_size, resizing, window)
     return decode.decode_content(content, image_size, resizing, window)
@@ -62,7 +63,7 @@ def decode_file_square(
     Raises:
         UnusableImage, RangeNeeded: as there.
     """
-    content = decode.read_content(path)
+    content = read_content(path)
     kind = dicom.decode_dicom_square
     if not _is_dicom(content, path):
         kind = decode.decode_content_square
@@ -89,7 +90,7 @@ def read_gray(path: Path, window: Window) -> Gray | None:
     Raises:
         UnusableImage: as `decode_file`.
     """
-    content = decode.read_content(path)
+    content = read_content(path)
     if _is_dicom(content, path):
         return dicom.decode_dicom_gray(content, window)
     return decode.decode_gray(content)
@@ -135,7 +136,7 @@ def _is_dicom(content: bytes, path: Path) -> bool:
 
 def _is_picture(file: BinaryIO) -> bool:
     try:
-        with Image.open(file, formats=decode.FORMATS):
+        with Image.open(file, formats=opening.FORMATS):
             return True
     except Exception:
         # Pillow raises whatever its parsers stumble over.

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxmed.data.decode import UnusableImage
 from jaxmed.data.kinds import decode_file_square
+from jaxmed.data.opening import UnusableImage
 from jaxmed.data.resizing import Resizing
 from jaxmed.data.window import STORED_BITS, Window
 from jaxmed.errors import InputError

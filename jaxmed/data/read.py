@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxmed.data.decode import UnusableImage, fit_square
+from jaxmed.data.decode import fit_square
 from jaxmed.data.kinds import decode_file
+from jaxmed.data.opening import UnusableImage
 from jaxmed.data.resizing import SQUASH, Resizing
 from jaxmed.data.window import STORED_BITS, Window
 from jaxmed.errors import InputError

@@ -63,7 +63,7 @@ def load_dataset(
     Args:
         source: "medmnist:NAME" (28 pixels; "medmnist:NAME_224" and so on for larger
             files), "npz:PATH", "folder:PATH" (PATH/{train,val,test}/CLASS/IMAGE, or
-            PATH/CLASS/IMAGE to be split), "dicom:PATH" (of .dcm files in the same
+            PATH/CLASS/IMAGE to be split), "dicom:PATH" (of DICOM files in the same
             way), "table:PATH" or "table:PATH?OPTIONS" (CSV or Parquet; for the options
             see `jaxmed.data.table`), "tfds:NAME" (prepared by tensorflow-datasets),
             "cells", "cells:source" or "cells:folder"; or what an installed package

@@ -190,7 +190,7 @@ def has_few_levels(image: np.ndarray) -> bool:
 
 def count_levels(image: np.ndarray) -> int:
     """Counts the levels that occur in an image, uint8 (h, w, c), in any channel."""
-    return np.count_nonzero(np.bincount(image.ravel(), minlength=256))
+    return int(np.count_nonzero(np.bincount(image.ravel())))
 
 
 def _numbers(text: str) -> list[float]:

@@ -18,7 +18,7 @@ class DataConfig:
     source: str = setting(
         "the images: medmnist:NAME (such as medmnist:bloodmnist_224), npz:PATH in "
         "MedMNIST's layout, folder:PATH with PATH/{train,val,test}/CLASS/IMAGE or (to "
-        "be split) PATH/CLASS/IMAGE, dicom:PATH of .dcm files in the same way, "
+        "be split) PATH/CLASS/IMAGE, dicom:PATH of DICOM files in the same way, "
         "table:PATH of a CSV with a row for each image (and options as in "
         "?label=A,B&columns=site), tfds:NAME (prepared by "
         "tensorflow-datasets), cells, cells:source or cells:folder (drawn by the "

@@ -1,5 +1,8 @@
 """Decoding against Pillow, torchvision and pixels whose values are known."""
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +10,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from jaxmed.data import decode as module
+from jaxmed.data import opening
 from jaxmed.data.decode import UnusableImage, decode
 
 
@@ -48,7 +52,7 @@ def test_the_content_decides_the_format_and_not_the_ending(save, tmp_path):
     np.testing.assert_array_equal(decode(path)[..., 0], pixels)
 
 
-def test_a_colour_file_of_equal_channels_is_grey(save):
+def test_a_color_file_of_equal_channels_is_gray(save):
     pixels = noise(20, 30, 1)
     found = decode(save(np.repeat(pixels, 3, axis=2)))
     np.testing.assert_array_equal(found, pixels)
@@ -147,13 +151,13 @@ def test_other_modes_are_converted_as_pillow_does(save, mode):
     assert decode(path).shape[2] == (1 if mode in ("LA", "1") else 3)
 
 
-def test_colours_below_transparency_are_kept(save):
+def test_colors_below_transparency_are_kept(save):
     pixels = noise(5, 6, 4)
     pixels[0, 0, 3] = 0
     np.testing.assert_array_equal(decode(save(pixels)), pixels[..., :3])
 
 
-def test_a_palette_with_transparency_gives_its_colours_without_a_warning(save):
+def test_a_palette_with_transparency_gives_its_colors_without_a_warning(save):
     image = Image.fromarray(noise(5, 6, 3)).quantize(16)
     expected = np.asarray(image.convert("RGB"))
     path = save(image, transparency=bytes(range(16)))
@@ -183,7 +187,7 @@ def test_frames_pixels_and_ranges_that_cannot_be_used_are_named(save, monkeypatc
     for dtype in (np.int32, np.float32):
         with pytest.raises(UnusableImage, match="whose range is not known"):
             decode(save(np.zeros((4, 4), dtype), "image.tiff"))
-    monkeypatch.setattr(module, "MOST_PIXELS", 63)
+    monkeypatch.setattr(opening, "MOST_PIXELS", 63)
     with pytest.raises(UnusableImage, match=r"^more than 63 pixels$"):
         decode(save(frame))
 
@@ -233,3 +237,127 @@ def test_flipped_bytes_raise_no_other_error(save, ending):
         except UnusableImage:
             refused += 1
     assert refused > 5
+
+
+def exif_of(*entries):
+    """EXIF of tags (number, type, four bytes)."""
+    tags = b"".join(
+        struct.pack("<HHI", n, kind, 1) + value for n, kind, value in entries
+    )
+    head = b"Exif\0\0II*\0" + struct.pack("<IH", 8, len(entries))
+    return head + tags + struct.pack("<I", 0)
+
+
+TURNED = (274, 3, struct.pack("<HH", 6, 0))
+UNRELATED = {
+    "resolution unit -1": (296, 9, struct.pack("<i", -1)),
+    "unknown type": (296, 99, b"abcd"),
+    "text of nothing": (305, 2, struct.pack("<I", 2**31)),
+    "private tags nowhere": (34665, 4, struct.pack("<I", 2**31 - 1)),
+    "place nowhere": (34853, 4, struct.pack("<I", 3)),
+    "thumbnail nowhere": (513, 4, struct.pack("<I", 2**30)),
+}
+
+
+@pytest.mark.parametrize("ending", ["jpeg", "png", "webp"])
+@pytest.mark.parametrize("what", UNRELATED)
+@pytest.mark.filterwarnings("ignore:::PIL")
+def test_other_tags_do_not_decide_about_an_image(save, ending, what):
+    exif = exif_of(TURNED, UNRELATED[what])
+    path = save(noise(8, 32), f"image.{ending}", exif=exif)
+    assert decode(path).shape[:2] == (32, 8)
+
+
+@pytest.mark.parametrize("ending", ["jpeg", "png", "webp"])
+@pytest.mark.filterwarnings("ignore:::PIL")
+def test_tags_that_cannot_be_read_at_all_turn_nothing(save, ending):
+    path = save(noise(8, 32), f"image.{ending}", exif=b"Exif\0\0II*\0\xff\xff\xff\x7f")
+    assert decode(path).shape[:2] == (8, 32)
+
+
+def chunk(name, content, wrong_sum=0):
+    total = zlib.crc32(name + content) ^ wrong_sum
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", total)
+
+
+CHUNKS = {
+    "text that is too long": chunk(
+        b"zTXt", b"comment\0\0" + zlib.compress(b"x" * 5_000_000)
+    ),
+    "color profile": chunk(b"iCCP", b"profile\0\0no profile"),
+    "color profile of an unknown kind": chunk(b"iCCP", b"profile\0\7no profile"),
+    "wrong sum": chunk(b"tEXt", b"a\0b", 1),
+    "gamma of no length": chunk(b"gAMA", b""),
+    "time": chunk(b"tIME", b"\0"),
+    "resolution": chunk(b"pHYs", b"\0"),
+}
+
+
+@pytest.mark.parametrize("what", CHUNKS)
+def test_a_png_is_read_whatever_stands_beside_its_pixels(save, what):
+    pixels = noise(20, 30, 3)
+    path = save(pixels)
+    content = path.read_bytes()
+    # Behind the signature and the header.
+    path.write_bytes(content[:33] + CHUNKS[what] + content[33:])
+    np.testing.assert_array_equal(decode(path), pixels)
+    with path.open("rb") as file:
+        assert module.read_header(file)[:3] == (30, 20, 3)
+
+
+def test_a_text_that_is_too_long_does_not_lose_the_orientation(save):
+    path = save(noise(8, 32), exif=exif_of(TURNED)[6:])
+    content = path.read_bytes()
+    added = CHUNKS["text that is too long"]
+    path.write_bytes(content[:33] + added + content[33:])
+    assert decode(path).shape[:2] == (32, 8)
+
+
+@pytest.mark.parametrize("maxval", [255, 1023, 4095, 65535])
+def test_a_pgm_is_scaled_by_its_own_maximum(tmp_path, maxval):
+    values = np.linspace(0, maxval, 12).astype(">u2" if maxval > 255 else "u1")
+    path = tmp_path / "image.pgm"
+    path.write_bytes(f"P5 4 3 {maxval}\n".encode() + values.tobytes())
+    expected = (values.astype(float) * 255 / maxval).reshape(3, 4)
+    np.testing.assert_allclose(decode(path)[..., 0], expected, atol=1)
+    assert decode(path).max() == 255
+
+
+def test_16_bits_of_jpeg_2000(save):
+    pixels = np.random.default_rng(0).integers(0, 2**16, (20, 30)).astype(np.uint16)
+    found = decode(save(pixels, "image.jp2"))
+    np.testing.assert_array_equal(found[..., 0], pixels >> 8)
+
+
+def test_a_gif_of_one_frame_is_an_image(save):
+    image = Image.fromarray(noise(5, 6, 3)).quantize(16)
+    path = save(image, "image.gif")
+    np.testing.assert_array_equal(decode(path), np.asarray(image.convert("RGB")))
+
+
+def test_a_palette_of_8_bits_in_a_tiff_is_read_as_libtiff_reads_it(save):
+    image = Image.fromarray(noise(5, 6, 3)).quantize(16)
+    expected = np.asarray(image.convert("RGB"))
+    path = save(image, "image.tiff")
+    with Image.open(path) as stored:
+        entries = stored.tag_v2[module.COLOR_MAP]
+    right = struct.pack(f"<{len(entries)}H", *entries)
+    content = path.read_bytes()
+    assert content.count(right) == 1
+    narrow = struct.pack(f"<{len(entries)}H", *(entry >> 8 for entry in entries))
+    path.write_bytes(content.replace(right, narrow))
+    np.testing.assert_array_equal(decode(path), expected)
+
+
+@pytest.mark.parametrize("kind", [1, 4])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_tiff_with_a_thumbnail_or_a_mask_is_one_image(tmp_path, kind, first):
+    image, small = Image.fromarray(noise(20, 30, 3)), Image.fromarray(noise(5, 6, 3))
+    image.encoderinfo, small.encoderinfo = {}, {"tiffinfo": {opening.SUBFILE: kind}}
+    pages = [image, small] if first else [small, image]
+    path = tmp_path / "image.tiff"
+    tags = pages[0].encoderinfo.get("tiffinfo", {})
+    pages[0].save(path, save_all=True, append_images=pages[1:], tiffinfo=tags)
+    with Image.open(path) as stored:
+        assert stored.n_frames == 2
+    np.testing.assert_array_equal(decode(path), np.asarray(image))

@@ -139,7 +139,7 @@ def test_pictures_of_8_bits_need_none_and_are_left_alone(save, tmp_path):
         with pytest.raises(InputError, match="have 8 bits, which need no window"):
             load(source, memory, window="percentile:1,99")
     with pytest.raises(InputError, match="gives images of 8 bits"):
-        load_dataset("cells", window="40,400")
+        load_dataset("npz:any.npz", window="40,400")
 
 
 def test_mixed_sets_change_only_what_has_more_bits(save, tmp_path):
