@@ -109,7 +109,7 @@ def open_images(
     skipped: dict[str, str] = {}
     index = _index_if_large(root, names, where, image_size, reading, cache)
     window = parse_window(reading.window)
-    if index is None:
+    if index is None and window.setting == AUTO:
         try:
             images = read_images(
                 root,
@@ -122,15 +122,17 @@ def open_images(
             )
             return Opened(images=images, rows=_rows(files, skipped), skipped=skipped)
         except RangeNeeded:
-            # Until it is known which images are to be trained on.
-            index = read_index(
-                root,
-                names,
-                where=where,
-                window=window,
-                verify=reading.skips,
-                cache=cache,
-            )
+            # The images wait until it is known which are to be trained on.
+            pass
+    if index is None:
+        index = read_index(
+            root,
+            names,
+            where=where,
+            window=window,
+            verify=reading.skips,
+            cache=cache,
+        )
     bad = dict(index.bad)
     if not window.has_range:
         unknown = np.flatnonzero(index.entries["scale"] == NO_SCALE).tolist()

@@ -48,13 +48,13 @@ def settle_window(data: Dataset, reading: Reading) -> Dataset:
     window, images = parse_window(reading.window), data.train.images
     if not isinstance(images, LazyImages):
         # No image has asked for limits.
-        if window.pending and window.setting != AUTO:
+        if window.setting != AUTO:
             raise _no_use(data, window)
-        return replace(
-            data, window=_without_limits(window) if window.pending else window
-        )
+        return replace(data, window=_without_limits(window))
+    if window.setting != AUTO and not (images.scales >= OWN_SCALE).any():
+        raise _no_use(data, window)
     if window.pending:
-        window = _find_window(images, window, data)
+        window = _find_window(images, window)
     splits = {name: getattr(data, name) for name in SPLITS}
     lazy = {
         name: replace(split.images, window=window) for name, split in splits.items()
@@ -108,13 +108,11 @@ def find_limits(grays: list[Gray], window: Window) -> tuple[float, float] | None
     return low, high
 
 
-def _find_window(images: LazyImages, window: Window, data: Dataset) -> Window:
+def _find_window(images: LazyImages, window: Window) -> Window:
     """Returns the window with its limits, found in training images."""
     scales = images.scales
     concerned = scales >= (STORED_SCALE if window.setting == AUTO else OWN_SCALE)
     if not concerned.any():
-        if window.setting != AUTO:
-            raise _no_use(data, window)
         return _without_limits(window)
     rows = np.flatnonzero(concerned)
     chosen = rows[np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).astype(int)]

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from itertools import product
 
 import numpy as np
 import pytest
@@ -135,9 +136,9 @@ def test_pictures_of_8_bits_need_none_and_are_left_alone(save, tmp_path):
             Image.fromarray(scan(20, 0).astype(np.uint8)).save(path)
     source = f"folder:{tmp_path / 'photos'}"
     assert load(source).window == load(source, 0).window == STORED_BITS
-    for memory in (9, 0):
+    for memory, window in product((9, 0), ("percentile:1,99", "40,400", "full")):
         with pytest.raises(InputError, match="have 8 bits, which need no window"):
-            load(source, memory, window="percentile:1,99")
+            load(source, memory, window=window)
     with pytest.raises(InputError, match="gives images of 8 bits"):
         load_dataset("npz:any.npz", window="40,400")
 
