@@ -11,6 +11,7 @@ import os
 import posixpath
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PureWindowsPath
@@ -19,10 +20,13 @@ from unicodedata import normalize
 from jaxmed.data.kinds import ENDINGS
 from jaxmed.data.search import MASK_FOLDER, is_rubbish
 from jaxmed.errors import InputError
+from jaxmed.progress import progress
 
 # Cells that decide whether folders that all rows share are left out, and how many
 # files a sentence names.
 SAMPLE, SHOWN = 64, 3
+# More cells than these take seconds: they show progress.
+MANY = 20_000
 
 
 @dataclass(kw_only=True)
@@ -60,16 +64,15 @@ class Resolver:
             bad: gets the reason, by row, of each cell without one file.
         """
         self.leading = self._find_leading([cell for cell in cells if cell])
-        paths: list[str] = []
-        for i, cell in enumerate(cells):
-            paths.append("")
-            if not cell:
-                bad[i] = "no path"
-                continue
-            try:
-                paths[i] = self._find(cell)
-            except _NotFound as error:
-                bad[i] = str(error)
+        paths = [""] * len(cells)
+        bar = progress(f"Finding files below {self.top.name}", len(cells), unit="files")
+        with bar if len(cells) > MANY else nullcontext(lambda _: None) as advance:
+            for i, cell in enumerate(cells):
+                try:
+                    paths[i] = self._find(cell)
+                except _NotFound as error:
+                    bad[i] = str(error)
+                advance(1)
         return paths
 
     def notes(self) -> list[str]:
@@ -93,6 +96,8 @@ class Resolver:
         return ()
 
     def _find(self, cell: str) -> str:
+        if not cell:
+            raise _NotFound("no path")
         parts = self._parts(cell)
         how = "with backslashes" if "\\" in cell and "/" not in cell else ""
         if self.leading and tuple(parts[: len(self.leading)]) == self.leading:

@@ -75,7 +75,9 @@ def load_tfds(
         labels[split] = [int(example[label]) for example in examples]
         contents = (example[image] for example in examples)
         encoded.update(zip(ids[split], contents, strict=True))
+    origin: list[str] = []
     if len(found) < len(SPLITS):
+        origin = [split for split in ids for _ in ids[split]]
         ids = {ALL: tuple(encoded)}
         labels = {ALL: [number for group in labels.values() for number in group]}
 
@@ -92,6 +94,9 @@ def load_tfds(
         skipped=skipped if reading.skips else None,
     )
     splits: dict[str, Any] = {}
+    if origin:
+        of = dict(zip(ids[ALL], origin, strict=True))
+        origin = [of[name] for name in ids[ALL] if name not in skipped]
     for split, names in ids.items():
         rows = [i for i, name in enumerate(names) if name not in skipped]
         splits[split] = Split(
@@ -105,6 +110,7 @@ def load_tfds(
         source=where,
         class_names=tuple(builder.info.features[label].names),
         skipped=skipped,
+        origin=origin or None,
     )
 
 

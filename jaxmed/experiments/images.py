@@ -222,8 +222,8 @@ def notes_on_split(data: "Dataset", splitting: "Splitting") -> list[str]:
         notes.append(
             f"{data.source}: {len(data.val):,} validation images, to "
             f"{len(data.train):,} of training, choose epoch and threshold by chance. A "
-            f"better split of all images: {_recommend(data)}; with --data.keep-test "
-            "true test stays as it is"
+            "better split, of all images or with --data.keep-test true of those that "
+            f"are not test: {_recommend(data)}"
         )
     return notes
 

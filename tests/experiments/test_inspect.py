@@ -233,3 +233,30 @@ def test_chest_xrays_leak_patients_only_after_a_random_split(test_data, tmp_path
     assert random["patients"]["count"] == found["patients"]["count"]
     assert len(random["patients"]["across"]) > 100
     assert random["leaks"]["exact"] > 0
+
+
+def test_what_was_decided_is_told(tmp_path, capsys):
+    rng, rows = np.random.default_rng(0), ["id,Normal,Pneumonia,split"]
+    for i in range(12):
+        path = tmp_path / f"images_{i % 2}" / f"{i}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (24, 24), np.uint8)).save(path)
+        split = ("Training", "Test")[i % 4 == 3]
+        rows.append(f"{i},{(i // 2) % 2},{1 - (i // 2) % 2},{split}")
+    (tmp_path / "cohort.csv").write_text("\n".join(rows))
+    source = f"table:{tmp_path}/cohort.csv?path=id&label=Pneumonia,Normal"
+    out = ("--out", str(tmp_path / "out"))
+    assert main(["inspect", source, *out]) == 2
+    assert "has train and test, and no val" in capsys.readouterr().err
+    flags = ("--data.split", "stratified", "--data.keep-test", "true", *out)
+    assert main(["inspect", source, *flags]) == 0
+    said = capsys.readouterr().out
+    assert "Task: binary, of Pneumonia, Normal; the positive class is Normal" in said
+    assert "&positive=Pneumonia behind the source makes it Pneumonia" in said
+    assert "exactly one of the 2 columns Pneumonia, Normal is 1" in said
+    assert "12 paths without an ending, found by name" in said
+    assert "test as the source has it" in said
+    found = json.loads((tmp_path / "out" / "inspect-cohort.json").read_text("utf-8"))
+    assert len(found["notes"]) == 2
+    page = (tmp_path / "out" / "inspect-cohort.html").read_text("utf-8")
+    assert "12 paths without an ending, found by name." in page
