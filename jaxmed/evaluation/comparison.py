@@ -191,7 +191,7 @@ class Paired:
         limits = low - high, high - low
         seeds = ours[0], theirs[0]
         variance = _variance(samples)
-        again = another_training(value, variance, self._drawn, seeds, limits)
+        again = another_training(value, variance, self.units.size, seeds, limits)
         return found | {"another_training": again}
 
     def seeds(self, arm: str) -> int:
@@ -228,16 +228,10 @@ class Paired:
         elif limits == (0.0, 1.0) and 0 < value < 1:
             low, high = wald(value, variance, limits)
             found |= {"ci_low": low, "ci_high": high, "method": "logit"}
-        again = another_training(value, variance, self._drawn, (values,), limits)
+        again = another_training(value, variance, self.units.size, (values,), limits)
         # That the metric is 0 is no question.
         del again["p"]
         return found | spread | {"another_training": again}
-
-    @property
-    def _drawn(self) -> int:
-        """How many units are drawn."""
-        cluster = self.units.cluster
-        return len(self.first.ids) if cluster is None else int(cluster.max()) + 1
 
     def _of(self, arm: str, key: Key) -> tuple[Any, np.ndarray]:
         """Returns values (seeds,), or why there are none, and (seeds, resamples)."""

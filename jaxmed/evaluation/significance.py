@@ -9,7 +9,7 @@ from scipy.special import expit, logit
 from scipy.stats import binomtest, chi2
 from scipy.stats import t as student
 
-from jaxmed.evaluation.intervals import LEVEL, Interval, Undefined
+from jaxmed.evaluation.intervals import LEVEL, Undefined
 
 # Below so many images that only one of two models gets right, McNemar's test is exact.
 FEW = 25
@@ -130,7 +130,7 @@ def another_training(
 
 def wald(
     value: float, variance: float, limits: tuple[float, float], df: float = math.inf
-) -> Interval:
+) -> tuple[float, float]:
     """Computes the 95 % interval of a value from its variance, by t or normally.
 
     Between 0 and 1 it is of the value's logit, whose variance is by the delta method

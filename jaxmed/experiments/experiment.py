@@ -56,7 +56,7 @@ def run_recipes(recipes: Sequence[Recipe], out: Path, *, extend: bool = False) -
     check_together(recipes, out, datasets, extend=extend)
     report = None
     for recipe in recipes:
-        train_recipe(recipe, out, datasets, extend=extend)
+        train_recipe(recipe, out, datasets)
         report = hosts.by_first(
             lambda recipe=recipe: write_report(recipe, out, datasets)
         )

@@ -94,7 +94,7 @@ def section_notes(comparison: Comparison) -> dict[str, str]:
 
 def _results(comparison: Comparison) -> str:
     """What points, lines and tests of the results are about."""
-    arms, several = comparison.arms, comparison.several_seeds
+    arms, several = list(comparison.arms), comparison.several_seeds
     text = "Points are values on the test images, thick lines their 95 % intervals"
     text += " over the choice of these images, of these models."
     if several:

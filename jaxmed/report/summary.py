@@ -75,7 +75,7 @@ def _spread_row(comparison: Comparison, metric: str) -> tuple[Cell, ...]:
 
 def differences_table(comparison: Comparison) -> Table:
     """A row per arm but the first: its differences from the first, and their tests."""
-    arms, rows = comparison.arms, []
+    arms, rows = list(comparison.arms), []
     several, head = comparison.several_seeds, ["arm"]
     p = "p (Holm)" if len(arms) > 2 else "p"
     for metric in COMPARED:

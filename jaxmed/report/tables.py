@@ -20,8 +20,6 @@ TITLES = {
     "brier": "Brier score",
     "ece_equal_mass": "ECE, bins of equal mass",
     "ace": "adaptive calibration error",
-    "intercept": "calibration intercept",
-    "slope": "calibration slope",
     "lr_positive": "LR+",
     "lr_negative": "LR−",
     "ppv_at_prevalence": "PPV at the given prevalence",
