@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jaxmed.errors import UNREAD, InputError, explain, silence
-from jaxmed.progress import progress
+from jaxmed.runtime.progress import progress
 from jaxmed_convert.checkpoints import read_checkpoint, require_torch
 from jaxmed_convert.published import PUBLISHED, pool_of, published, resolve
 

@@ -9,7 +9,7 @@ import urllib.request
 from pathlib import Path
 
 from jaxmed.errors import InputError
-from jaxmed.progress import progress
+from jaxmed.runtime.progress import progress
 from jaxmed_convert.checkpoints import hash_file
 from jaxmed_convert.partial import Partial, claim
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from jaxmed.files import cannot_write
+from jaxmed.runtime.files import cannot_write
 
 try:
     import fcntl

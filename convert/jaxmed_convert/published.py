@@ -7,7 +7,7 @@ torchvision: they are needed only where torch is there to read the files.
 from typing import NamedTuple
 
 from jaxmed.errors import InputError, unknown
-from jaxmed.scale import Scale, scale_of
+from jaxmed.image_stats import Scale, scale_of
 
 
 class Published(NamedTuple):

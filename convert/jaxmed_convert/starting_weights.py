@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxmed.cache import cache_folder
 from jaxmed.errors import unknown
+from jaxmed.image_stats import Scale
 from jaxmed.models import parameters
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.zoo import ARCHITECTURES
-from jaxmed.progress import progress
-from jaxmed.scale import Scale
+from jaxmed.runtime.cache import cache_folder
+from jaxmed.runtime.progress import progress
 from jaxmed_convert import store
 from jaxmed_convert.checkpoints import check_file, hash_file, read_checkpoint
 from jaxmed_convert.conversion import convert
@@ -63,7 +63,7 @@ def initialize(
             `.ckpt` or `.safetensors` file of the same architecture. Its head may have
             any shape: it is not used. Of a VGG with `pool="average"` nothing of
             torchvision's "classifier" is.
-        cache: see `jaxmed.cache.cache_folder`.
+        cache: see `jaxmed.runtime.cache.cache_folder`.
         stem: "sum" or "mean": what a stem for one channel is of the RGB stem. The sum
             keeps its answer to a gray image, which a frozen stem needs.
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxmed.files import replacing
+from jaxmed.runtime.files import replacing
 
 # Goes up when the same source would be converted to something else.
 VERSION = "1"

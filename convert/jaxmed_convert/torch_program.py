@@ -9,7 +9,7 @@ from torch import nn
 from jaxmed.data.any_size import sampling_matrices
 from jaxmed.data.views import CROPS, list_views
 from jaxmed.evaluation.portable import calibrated_probabilities
-from jaxmed.scale import Scale
+from jaxmed.image_stats import Scale
 
 if TYPE_CHECKING:
     from jaxmed.data.preprocess import Preprocessing

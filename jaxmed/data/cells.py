@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from jaxmed.cache import cache_folder
 from jaxmed.data.dataset import SPLITS, Dataset
 from jaxmed.data.files import READING, Reading
 from jaxmed.data.folder import load_folder
 from jaxmed.data.npz import read_npz
 from jaxmed.errors import InputError, unknown
-from jaxmed.files import cannot_write, new_folder, replacing
-from jaxmed.progress import progress
+from jaxmed.runtime.cache import cache_folder
+from jaxmed.runtime.files import cannot_write, new_folder, replacing
+from jaxmed.runtime.progress import progress
 
 DRAWN_BY = ("smear.py", "white_cells.py", "cell_kinds.py", "cells.py")
 

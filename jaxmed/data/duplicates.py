@@ -18,7 +18,7 @@ import numpy as np
 
 from jaxmed.data.dataset import SPLITS, Dataset
 from jaxmed.data.fingerprints import Fingerprints
-from jaxmed.progress import progress
+from jaxmed.runtime.progress import progress
 
 RADIUS = 10
 """Bits of 63 in which near duplicates may differ."""

@@ -20,7 +20,7 @@ from jaxmed.data.opening import UnusableImage
 from jaxmed.data.read import read_images
 from jaxmed.data.window import AUTO, Gray, Window, parse_window
 from jaxmed.errors import InputError
-from jaxmed.progress import progress
+from jaxmed.runtime.progress import progress
 
 SAMPLE = 200
 """Training images that are looked at."""

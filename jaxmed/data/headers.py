@@ -11,7 +11,7 @@ from pathlib import Path
 from jaxmed.data.dataset import SPLITS, Dataset
 from jaxmed.data.duplicates import name_labels
 from jaxmed.data.kinds import read_file_header
-from jaxmed.progress import progress
+from jaxmed.runtime.progress import progress
 
 Headers = dict[str, dict[str, dict[str, dict[str, int]]]]
 """By split, by class: {"sizes": {"1024 x 768": 12}, "modes": {"L": 12}}."""

@@ -16,14 +16,14 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxmed.cache import cache_folder
 from jaxmed.data.kinds import decode_file, read_file_header
 from jaxmed.data.lazy import count_processors
 from jaxmed.data.opening import UnusableImage
 from jaxmed.data.window import STORED_BITS, Window
 from jaxmed.errors import InputError
-from jaxmed.files import replacing
-from jaxmed.progress import progress
+from jaxmed.runtime.cache import cache_folder
+from jaxmed.runtime.files import replacing
+from jaxmed.runtime.progress import progress
 
 # How much of a file's beginning tells it from others.
 HEAD = 2**14

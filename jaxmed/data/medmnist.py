@@ -12,13 +12,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 
-from jaxmed.cache import cache_folder
 from jaxmed.data.catalog import CatalogEntry, Download, read_catalog
 from jaxmed.data.dataset import Dataset
 from jaxmed.data.npz import LARGE_FILE, read_npz
 from jaxmed.errors import InputError, unknown
-from jaxmed.files import replacing
-from jaxmed.progress import progress
+from jaxmed.runtime.cache import cache_folder
+from jaxmed.runtime.files import replacing
+from jaxmed.runtime.progress import progress
 
 CHUNK = 2**20
 # Seconds without a byte after which a connection counts as cut.

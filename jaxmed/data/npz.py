@@ -26,7 +26,7 @@ from jaxmed.data.dataset import (
 from jaxmed.data.labels import choose_task
 from jaxmed.data.naming import NAMING, Naming
 from jaxmed.errors import InputError
-from jaxmed.progress import progress
+from jaxmed.runtime.progress import progress
 
 KEYS = tuple(f"{split}_{part}" for split in SPLITS for part in ("images", "labels"))
 # Files above this size (bytes) take seconds to read: they show progress.

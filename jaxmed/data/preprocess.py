@@ -9,7 +9,7 @@ from jax import lax
 from jaxmed.data.resizing import SQUASH, Resizing, find_start
 from jaxmed.data.window import STORED_BITS, Window
 from jaxmed.errors import InputError
-from jaxmed.scale import IMAGENET
+from jaxmed.image_stats import IMAGENET
 
 IMAGENET_MEAN, IMAGENET_STD = IMAGENET
 

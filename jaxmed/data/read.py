@@ -14,7 +14,7 @@ from jaxmed.data.opening import UnusableImage
 from jaxmed.data.resizing import SQUASH, Resizing
 from jaxmed.data.window import STORED_BITS, Window
 from jaxmed.errors import InputError
-from jaxmed.progress import progress
+from jaxmed.runtime.progress import progress
 
 # How many bad files one sentence names.
 SHOWN = 10

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxmed.data.dataset import SPLITS, Dataset
 from jaxmed.errors import InputError
-from jaxmed.files import write_text
+from jaxmed.runtime.files import write_text
 
 COLUMNS = ("id", "split", "group")
 # How many ids one sentence names.

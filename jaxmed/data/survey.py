@@ -13,7 +13,7 @@ from jaxmed.data.fingerprints import (
     take_fingerprints,
 )
 from jaxmed.data.window import has_few_levels
-from jaxmed.progress import progress
+from jaxmed.runtime.progress import progress
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ from unicodedata import normalize
 from jaxmed.data.kinds import ENDINGS
 from jaxmed.data.search import MASK_FOLDER, is_rubbish
 from jaxmed.errors import InputError
-from jaxmed.progress import progress
+from jaxmed.runtime.progress import progress
 
 # Cells that decide whether folders that all rows share are left out, and how many
 # files a sentence names.

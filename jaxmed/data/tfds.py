@@ -26,7 +26,7 @@ from jaxmed.data.decode import decode_content
 from jaxmed.data.files import READING, Reading
 from jaxmed.data.read import load_images
 from jaxmed.errors import InputError, unknown
-from jaxmed.progress import progress
+from jaxmed.runtime.progress import progress
 
 SPLIT_NAMES = {"train": "train", "validation": "val", "val": "val", "test": "test"}
 

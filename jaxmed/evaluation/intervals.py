@@ -25,7 +25,7 @@ import numpy as np
 from scipy.special import ndtr, stdtrit
 
 from jaxmed.evaluation.resampling import Bootstrap, Units
-from jaxmed.progress import progress
+from jaxmed.runtime.progress import progress
 
 LEVEL = 0.95
 # Of fewer units than these, resamples are too much alike to tell how others would be.

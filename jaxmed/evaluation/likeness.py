@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxmed.errors import InputError
-from jaxmed.files import replacing
+from jaxmed.runtime.files import replacing
 
 # Farther away than this share of the validation images is worth a warning.
 FLAGGED = 0.99

@@ -10,7 +10,7 @@ import numpy as np
 from jaxmed.errors import InputError
 from jaxmed.evaluation.fingerprint import check_fingerprint
 from jaxmed.evaluation.predictions import MISSING, Predictions
-from jaxmed.files import replacing
+from jaxmed.runtime.files import replacing
 
 # Ids are often names of files, and those can be any bytes: they survive.
 ODD = "surrogateescape"

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
-from jaxmed import hosts
-from jaxmed.cache import keep_compiled_programs
 from jaxmed.errors import UNREAD, InputError, explain, silence
 from jaxmed.experiments.flags import take_overrides
-from jaxmed.interrupts import Interrupted, ask
+from jaxmed.runtime import distributed as hosts
+from jaxmed.runtime.cache import keep_compiled_programs
+from jaxmed.runtime.interrupts import Interrupted, ask
 
 # A command is a module with HELP, add_arguments and execute, and a line here.
 COMMANDS = (

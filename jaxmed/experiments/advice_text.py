@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jaxmed.experiments.config import ExperimentConfig
-from jaxmed.experiments.toml import format_toml
+from jaxmed.runtime.toml import format_toml
 from jaxmed.strategies.advice import TITLES, Advice, Reason
 from jaxmed.strategies.advisor import LARGE, SMALL, size_of
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxmed.experiments.samples import GAP, TILE, members_of, tile
-from jaxmed.files import replacing
+from jaxmed.runtime.files import replacing
 
 if TYPE_CHECKING:
     from jaxmed.data.augment import Augmentation

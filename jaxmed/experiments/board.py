@@ -30,8 +30,8 @@ from jaxmed.experiments.recipes import (
     merge_tables,
     resolve_recipe,
 )
-from jaxmed.experiments.toml import format_toml, read_toml
-from jaxmed.files import write_text
+from jaxmed.runtime.files import write_text
+from jaxmed.runtime.toml import format_toml, read_toml
 
 # In the board's folder, for whoever makes the page later.
 BOARD = "leaderboard.toml"

@@ -15,7 +15,7 @@ from jaxmed.experiments.folders import (
     read_preprocessing,
 )
 from jaxmed.experiments.recipes import load_recipe
-from jaxmed.locks import holder_of
+from jaxmed.runtime.locks import holder_of
 
 if TYPE_CHECKING:
     from jaxmed.data.preprocess import Preprocessing

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxmed.experiments.config import ExplainConfig
 from jaxmed.experiments.folders import write_json
-from jaxmed.files import replacing
+from jaxmed.runtime.files import replacing
 
 if TYPE_CHECKING:
     from jaxmed.data.dataset import Split

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from jaxmed.errors import InputError
 from jaxmed.experiments.folders import check_writable, write_json
-from jaxmed.files import write_text
+from jaxmed.runtime.files import write_text
 
 if TYPE_CHECKING:
     from jaxmed.experiments.compared_runs import Compared

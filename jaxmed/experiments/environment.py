@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import jaxmed
-from jaxmed import hosts
+from jaxmed.runtime import distributed as hosts
 
 if TYPE_CHECKING:
     from jaxmed.data.dataset import Dataset

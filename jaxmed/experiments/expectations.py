@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from jaxmed.annotations import fits
 from jaxmed.errors import InputError, unknown
 from jaxmed.experiments.loader import unknown_key
+from jaxmed.runtime.annotations import fits
 
 
 @dataclass(frozen=True, kw_only=True)

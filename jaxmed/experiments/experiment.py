@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jaxmed import hosts
 from jaxmed.errors import InputError
 from jaxmed.experiments.arms import check_arm, naming, prepare_arm
 from jaxmed.experiments.config import DataConfig, ExperimentConfig
@@ -27,6 +26,7 @@ from jaxmed.experiments.results import reevaluate
 from jaxmed.experiments.runner import train_run
 from jaxmed.experiments.samples import write_samples
 from jaxmed.experiments.weights import RUN, check_classes
+from jaxmed.runtime import distributed as hosts
 
 if TYPE_CHECKING:
     from jaxmed.data.dataset import Dataset

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from jaxmed.errors import unknown
 from jaxmed.experiments.folders import check_writable, write_json
-from jaxmed.files import replacing
+from jaxmed.runtime.files import replacing
 
 if TYPE_CHECKING:
     from jaxmed.experiments.bundle import Bundle

@@ -17,7 +17,7 @@ from jaxmed.experiments.arms import (
 from jaxmed.experiments.folders import check_writable, experiment_folder
 from jaxmed.experiments.images import load_part
 from jaxmed.experiments.recipes import Recipe, find_recipe, load_recipe
-from jaxmed.files import replacing, write_text
+from jaxmed.runtime.files import replacing, write_text
 
 if TYPE_CHECKING:
     from jaxmed.training.lr_finder import RangeTest

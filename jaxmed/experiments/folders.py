@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from jaxmed import hosts
 from jaxmed.errors import InputError
 from jaxmed.experiments.recipes import Recipe, Table
-from jaxmed.experiments.toml import format_toml, read_toml
-from jaxmed.files import UNFINISHED, write_text
-from jaxmed.locks import HOLDER, LOCK, locked
+from jaxmed.runtime import distributed as hosts
+from jaxmed.runtime.files import UNFINISHED, write_text
+from jaxmed.runtime.locks import HOLDER, LOCK, locked
+from jaxmed.runtime.toml import format_toml, read_toml
 
 if TYPE_CHECKING:
     from jaxmed.data.preprocess import Preprocessing

@@ -12,7 +12,7 @@ from jaxmed.experiments.config import DataConfig
 from jaxmed.experiments.folders import check_writable
 from jaxmed.experiments.loader import build_config
 from jaxmed.experiments.recipes import find_recipe, is_path, load_recipe, recipe_files
-from jaxmed.files import write_text
+from jaxmed.runtime.files import write_text
 
 if TYPE_CHECKING:
     from jaxmed.data import Dataset

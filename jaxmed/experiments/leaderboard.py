@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from jaxmed import hosts
 from jaxmed.errors import InputError
 from jaxmed.experiments.board import BOARD, Board, write_board
 from jaxmed.experiments.config import DataConfig
@@ -22,7 +21,8 @@ from jaxmed.experiments.folders import (
     work_left,
 )
 from jaxmed.experiments.recipes import Recipe
-from jaxmed.experiments.toml import read_toml
+from jaxmed.runtime import distributed as hosts
+from jaxmed.runtime.toml import read_toml
 
 # Of a cell, "SET/ARM/seed-N", or of a set's report, "SET".
 Failures = dict[str, InputError]

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields
 from typing import Any, get_args, get_origin
 
-from jaxmed.annotations import expect
 from jaxmed.errors import InputError
 from jaxmed.experiments.config import ExperimentConfig
 from jaxmed.experiments.setting import is_section
+from jaxmed.runtime.annotations import expect
 
 NAMES = {
     str: "a text",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from jaxmed.errors import InputError
 from jaxmed.experiments.folders import check_writable
 from jaxmed.experiments.prediction_rows import STDOUT, open_rows
-from jaxmed.files import replacing
+from jaxmed.runtime.files import replacing
 
 if TYPE_CHECKING:
     from jaxmed.experiments.predictor import Prediction
@@ -87,7 +87,7 @@ def execute(arguments: Any) -> int:
         )
     from jaxmed.data.given import find_given
     from jaxmed.experiments.in_use import load_run
-    from jaxmed.progress import progress
+    from jaxmed.runtime.progress import progress
 
     cams = None if arguments.cam is None else _cams_folder(arguments.cam, out)
     _check_places(out, cams)

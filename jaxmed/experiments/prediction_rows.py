@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from jaxmed.files import replacing
+from jaxmed.runtime.files import replacing
 
 if TYPE_CHECKING:
     from jaxmed.experiments.predictor import Prediction, Predictor

@@ -10,7 +10,7 @@ from jaxmed.errors import InputError, unknown
 from jaxmed.experiments.config import ExperimentConfig
 from jaxmed.experiments.expectations import Expectation, read_expectations
 from jaxmed.experiments.loader import build_config
-from jaxmed.experiments.toml import read_toml
+from jaxmed.runtime.toml import read_toml
 
 Table = dict[str, Any]
 # Of a recipe that names no arms.

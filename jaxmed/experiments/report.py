@@ -10,8 +10,8 @@ from jaxmed.errors import InputError, unknown
 from jaxmed.experiments.board import BOARD
 from jaxmed.experiments.flags import split_list
 from jaxmed.experiments.folders import CONFIG, METRICS
-from jaxmed.experiments.toml import read_toml
-from jaxmed.files import check_readable
+from jaxmed.runtime.files import check_readable
+from jaxmed.runtime.toml import read_toml
 
 HELP = "rebuild figures and report.html from stored files, or export them for a paper"
 FORMATS = ("html", "pdf", "csv", "latex")

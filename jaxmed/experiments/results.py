@@ -19,9 +19,9 @@ from jaxmed.experiments.folders import (
 )
 from jaxmed.experiments.model_card import describe_run
 from jaxmed.experiments.recipes import Recipe, load_recipe
-from jaxmed.experiments.toml import format_toml
-from jaxmed.files import replacing, write_text
-from jaxmed.locks import locked
+from jaxmed.runtime.files import replacing, write_text
+from jaxmed.runtime.locks import locked
+from jaxmed.runtime.toml import format_toml
 
 if TYPE_CHECKING:
     from jaxmed.evaluation.predictions import Predictions

@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from jaxmed import hosts
 from jaxmed.errors import InputError
 from jaxmed.experiments.arguments import (
     add_out,
@@ -16,6 +15,7 @@ from jaxmed.experiments.board import Board, is_board, load_board
 from jaxmed.experiments.flags import describe_fields, split_list
 from jaxmed.experiments.folders import experiment_folder
 from jaxmed.experiments.recipes import find_recipe, load_recipe, needed_recipes
+from jaxmed.runtime import distributed as hosts
 
 HELP = "train every arm and seed of a recipe, evaluate, write the report"
 DESCRIPTION = """\

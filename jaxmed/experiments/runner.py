@@ -6,7 +6,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxmed import hosts
 from jaxmed.data.dataset import ON_DISK
 from jaxmed.errors import InputError
 from jaxmed.experiments.arms import (
@@ -32,8 +31,9 @@ from jaxmed.experiments.folders import (
 from jaxmed.experiments.likeness import record_likeness
 from jaxmed.experiments.recipes import Recipe
 from jaxmed.experiments.results import write_results
-from jaxmed.files import remove_unfinished
-from jaxmed.locks import locked
+from jaxmed.runtime import distributed as hosts
+from jaxmed.runtime.files import remove_unfinished
+from jaxmed.runtime.locks import locked
 
 if TYPE_CHECKING:
     from jaxmed.data.dataset import Dataset

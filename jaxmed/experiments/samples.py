@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxmed.files import replacing
+from jaxmed.runtime.files import replacing
 
 if TYPE_CHECKING:
     from jaxmed.data.dataset import Dataset

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any, get_type_hints
 
-from jaxmed.annotations import spell
+from jaxmed.runtime.annotations import spell
 from jaxmed.strategies import Optimizer, Phase, Schedule, Settings, options_of
 from jaxmed.strategies.registry import PRESETS, find_strategy, installed_strategies
 

@@ -12,7 +12,7 @@ import numpy as np
 from jaxmed.errors import InputError, unknown
 from jaxmed.experiments.bundle import check_trained
 from jaxmed.experiments.folders import CONFIG, ENVIRONMENT, read_preprocessing
-from jaxmed.experiments.toml import read_toml
+from jaxmed.runtime.toml import read_toml
 
 if TYPE_CHECKING:
     from jaxmed.models.classifier import Classifier

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxmed.progress import progress
+from jaxmed.runtime.progress import progress
 
 
 def in_batches(

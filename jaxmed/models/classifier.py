@@ -5,9 +5,9 @@ import math
 import jax
 from flax import nnx
 
+from jaxmed.image_stats import scale_of
 from jaxmed.models.backbone import Backbone, run_stages
 from jaxmed.models.initializers import uniform
-from jaxmed.scale import scale_of
 
 HEADS = ("linear", "dropout", "hidden")
 
@@ -72,7 +72,7 @@ class Classifier(nnx.Module):
         pool: how the backbone pools: "own" or "average"; see `create_model`.
         in_channels: channels of the images.
         mean, std: what the images are normalised by, a number per channel; see
-            `jaxmed.scale.Scale`. At first what torchvision's default weights of the
+            `jaxmed.image_stats.Scale`. At first what torchvision's default weights of the
             architecture want; whoever loads weights sets what those want.
     """
 

@@ -6,8 +6,6 @@ from typing import Any
 
 from matplotlib.colors import LogNorm
 
-from jaxmed.files import replacing
-from jaxmed.progress import Advance
 from jaxmed.report.curves import Ranges
 from jaxmed.report.drawings import Drawings, run_drawings
 from jaxmed.report.gallery import gallery_items
@@ -21,6 +19,8 @@ from jaxmed.report.tables import (
     environment_table,
     groups_table,
 )
+from jaxmed.runtime.files import replacing
+from jaxmed.runtime.progress import Advance
 
 KINDS = ("stages", "curves", "roc", "precision_recall", "reliability", "confusion")
 JOINT = ("roc", "precision_recall")

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from jaxmed.files import write_text
 from jaxmed.report.contrasts import (
     LOWER_IS_BETTER,
     Contrasts,
@@ -20,6 +19,7 @@ from jaxmed.report.roc import NAMED_CLASSES
 from jaxmed.report.style import png
 from jaxmed.report.summary import make_line
 from jaxmed.report.tables import Table, metric_title, word
+from jaxmed.runtime.files import write_text
 
 
 def build_contrast_page(path: Path, found: Contrasts) -> None:

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from jaxmed.files import write_text
 from jaxmed.report.findings import Findings, judge, spell_imbalance, tell
 from jaxmed.report.page import render_page
 from jaxmed.report.pictures import Shot, array_shot, figure_shot, samples_shot
 from jaxmed.report.style import color, label, legend_below, new_figure, png, styled
 from jaxmed.report.tables import Cell, Table, count, number, word
+from jaxmed.runtime.files import write_text
 
 SHOWN = 40
 """Rows of a list in the page; the JSON beside it has them all."""

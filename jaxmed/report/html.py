@@ -5,8 +5,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from jaxmed.files import write_text
-from jaxmed.progress import Advance, progress
 from jaxmed.report.arms import arm_section
 from jaxmed.report.augmentation import augmented_shots
 from jaxmed.report.card import CAUTION, model_card
@@ -35,6 +33,8 @@ from jaxmed.report.subgroups import gaps_table, subgroup_columns, subgroup_table
 from jaxmed.report.summary import differences_table, summary_table
 from jaxmed.report.tables import Table, calibration_table, threshold_table
 from jaxmed.report.verdict import verdict
+from jaxmed.runtime.files import write_text
+from jaxmed.runtime.progress import Advance, progress
 
 
 def build_report(

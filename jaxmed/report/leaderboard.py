@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxmed.files import write_text
 from jaxmed.report.comparison import COMPARED
 from jaxmed.report.forest import Line, draw_groups
 from jaxmed.report.leaderboard_records import Entry, Leaderboard, read_leaderboard
@@ -19,6 +18,7 @@ from jaxmed.report.page import render_page
 from jaxmed.report.pictures import Shot, figure_shot
 from jaxmed.report.style import png, spell
 from jaxmed.report.summary import make_line
+from jaxmed.runtime.files import write_text
 
 PAGE, CSV = "leaderboard.html", "leaderboard.csv"
 EXPLAINED = (

@@ -6,8 +6,6 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from jaxmed.files import replacing
-from jaxmed.progress import progress
 from jaxmed.report import drawings
 from jaxmed.report.arms import JOINT
 from jaxmed.report.chosen import chosen_table
@@ -31,6 +29,8 @@ from jaxmed.report.tables import (
     confusion_table,
     threshold_table,
 )
+from jaxmed.runtime.files import replacing
+from jaxmed.runtime.progress import progress
 
 FORMATS = ("pdf", "csv", "latex")
 NAME = 80

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from jaxmed.annotations import check_fields
 from jaxmed.errors import InputError, unknown
+from jaxmed.runtime.annotations import check_fields
 
 # A number, or a function of the steps taken so far.
 Value = float | Callable[[Any], Any]

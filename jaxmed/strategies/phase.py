@@ -11,11 +11,11 @@ from functools import partial
 
 import optax
 
-from jaxmed.annotations import check_fields
 from jaxmed.errors import InputError
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.normalization import norm_paths
 from jaxmed.models.parameters import split
+from jaxmed.runtime.annotations import check_fields
 from jaxmed.strategies.optimizer import Optimizer
 from jaxmed.strategies.schedule import Schedule, as_schedule
 

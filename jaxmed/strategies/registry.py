@@ -19,9 +19,9 @@ from dataclasses import replace
 from importlib import metadata
 from typing import Any
 
-from jaxmed.annotations import expect
 from jaxmed.errors import InputError, unknown
 from jaxmed.models.classifier import Classifier
+from jaxmed.runtime.annotations import expect
 from jaxmed.strategies.options import read_options
 from jaxmed.strategies.presets import (
     backbone_and_head,

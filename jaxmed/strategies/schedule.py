@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxmed.annotations import check_fields
 from jaxmed.errors import InputError, unknown
+from jaxmed.runtime.annotations import check_fields
 
 NAMES = ("constant", "cosine", "one_cycle", "step", "exponential", "plateau")
 # torch.optim.lr_scheduler.OneCycleLR's defaults.

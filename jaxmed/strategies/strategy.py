@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jaxmed.annotations import check_fields
 from jaxmed.errors import InputError
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.normalization import norm_paths
 from jaxmed.models.parameters import split
+from jaxmed.runtime.annotations import check_fields
 from jaxmed.strategies.phase import Phase, matches
 
 NORM_MODES = ("frozen", "updating", "drifting")

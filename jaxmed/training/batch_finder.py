@@ -17,15 +17,15 @@ from jaxmed.data.preprocess import Preprocessing
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import merge, split
 from jaxmed.models.precision import resolve_precision, set_precision
-from jaxmed.progress import progress
+from jaxmed.runtime.memory import host_memory, image_budget
+from jaxmed.runtime.progress import progress
+from jaxmed.runtime.sharding import Devices, data_mesh, replicate, spread
 from jaxmed.strategies import Phase, Strategy
 from jaxmed.training.checks import check_batches, check_shapes, take_arguments
 from jaxmed.training.fit import as_strategy
-from jaxmed.training.memory import host_memory, image_budget
 from jaxmed.training.mixing import NO_MIXING, Mixing
 from jaxmed.training.objective import CROSS_ENTROPY, Loss
 from jaxmed.training.preprocessing import preprocessing_of
-from jaxmed.training.sharding import Devices, data_mesh, replicate, spread
 from jaxmed.training.state import Batch, StepPlan, begin_phase
 from jaxmed.training.step import compiled_batch_step
 

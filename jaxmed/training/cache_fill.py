@@ -20,19 +20,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxmed import hosts
 from jaxmed.data.augment import NO_AUGMENTATION, Augmentation, augment_stored
 from jaxmed.data.dataset import Dataset, Split
 from jaxmed.data.preprocess import Preprocessing
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import merge
-from jaxmed.progress import progress
-from jaxmed.strategies import Phase
-from jaxmed.training.batches import batches
-from jaxmed.training.cache_plan import CachePlan, CacheSettings, plan_cache
-from jaxmed.training.inputs import Inputs
-from jaxmed.training.predict import eval_parts, largest_batch
-from jaxmed.training.sharding import (
+from jaxmed.runtime import distributed as hosts
+from jaxmed.runtime.progress import progress
+from jaxmed.runtime.sharding import (
     empty_aligned,
     over_batch,
     own_rows,
@@ -40,6 +35,11 @@ from jaxmed.training.sharding import (
     replicated,
     spread,
 )
+from jaxmed.strategies import Phase
+from jaxmed.training.batches import batches
+from jaxmed.training.cache_plan import CachePlan, CacheSettings, plan_cache
+from jaxmed.training.inputs import Inputs
+from jaxmed.training.predict import eval_parts, largest_batch
 
 # Apart from the phases' numbers, which are folded into the same key.
 VIEWS_KEY = 2**31 - 1

@@ -10,13 +10,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxmed.cache import cache_folder
 from jaxmed.data.augment import Augmentation
 from jaxmed.data.dataset import Dataset
 from jaxmed.data.preprocess import Preprocessing
 from jaxmed.errors import InputError, unknown
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import merge
+from jaxmed.runtime.cache import cache_folder
 from jaxmed.strategies import Phase
 from jaxmed.training.predict import eval_parts
 from jaxmed.training.prefix import TRAINED, find_entry

@@ -20,15 +20,20 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from jaxmed import hosts
 from jaxmed.errors import InputError
-from jaxmed.files import UNFINISHED, new_folder, remove_folder, remove_unfinished
-from jaxmed.locks import locked
 from jaxmed.models.parameters import Arrays
+from jaxmed.runtime import distributed as hosts
+from jaxmed.runtime.files import (
+    UNFINISHED,
+    new_folder,
+    remove_folder,
+    remove_unfinished,
+)
+from jaxmed.runtime.locks import locked
+from jaxmed.runtime.sharding import to_host
 from jaxmed.training.disk import check_room, find_reason, quiet
 from jaxmed.training.manifest import find_damage, write_manifest
 from jaxmed.training.recovery import Position, positions_in, read_progress, recover
-from jaxmed.training.sharding import to_host
 
 
 class Checkpoints:

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxmed.annotations import expect
 from jaxmed.data.augment import Augmentation
 from jaxmed.data.augment_presets import create_augmentation
 from jaxmed.data.dataset import Dataset
@@ -18,6 +17,7 @@ from jaxmed.errors import InputError
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.normalization import OneValuePerChannel, set_training_norms
 from jaxmed.models.parameters import merge, split
+from jaxmed.runtime.annotations import expect
 from jaxmed.strategies import Strategy
 from jaxmed.training.cache_plan import CacheSettings
 from jaxmed.training.mixing import Mixing

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxmed.progress import Advance
+from jaxmed.runtime.progress import Advance
+from jaxmed.runtime.sharding import replicate
 from jaxmed.training.divergence import check_finite
 from jaxmed.training.feed import Feed
 from jaxmed.training.looks import Looks
-from jaxmed.training.sharding import replicate
 from jaxmed.training.state import TrainState, zero_totals
 
 
@@ -37,7 +37,7 @@ def train_epoch(
         order: the images of the epoch, int32 (count,).
         scale: a factor on the learning rates.
         mesh: the devices.
-        advance: shows progress, see `jaxmed.progress`.
+        advance: shows progress, see `jaxmed.runtime.progress`.
         start: steps of the epoch that are done already.
         after: called with the state and the steps of the epoch that are done, after
             every dispatch: one step or several, see the feed. It may copy the state,

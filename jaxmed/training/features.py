@@ -14,7 +14,15 @@ from jaxmed.data.preprocess import Preprocessing
 from jaxmed.data.views import VIEWS, check_views
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import Arrays, merge
-from jaxmed.progress import progress
+from jaxmed.runtime.progress import progress
+from jaxmed.runtime.sharding import (
+    Devices,
+    data_mesh,
+    over_batch,
+    replicate,
+    replicated,
+    spread,
+)
 from jaxmed.training.batches import batches
 from jaxmed.training.objective import probabilities
 from jaxmed.training.predict import (
@@ -22,14 +30,6 @@ from jaxmed.training.predict import (
     eval_parts,
     largest_batch,
     mean_probabilities,
-)
-from jaxmed.training.sharding import (
-    Devices,
-    data_mesh,
-    over_batch,
-    replicate,
-    replicated,
-    spread,
 )
 
 

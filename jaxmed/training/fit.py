@@ -11,6 +11,7 @@ from jaxmed.data.preprocess import Preprocessing
 from jaxmed.errors import InputError, unknown
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.precision import resolve_precision, set_precision
+from jaxmed.runtime.sharding import Devices, data_mesh
 from jaxmed.strategies import Strategy, create_strategy
 from jaxmed.training.batches import check_sampling
 from jaxmed.training.cache_plan import CacheSettings
@@ -22,7 +23,6 @@ from jaxmed.training.mixing import NO_MIXING, Mixing
 from jaxmed.training.objective import CROSS_ENTROPY, Loss
 from jaxmed.training.preprocessing import preprocessing_of
 from jaxmed.training.selection import SELECTORS, WATCHED, check_defined
-from jaxmed.training.sharding import Devices, data_mesh
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +96,7 @@ def fit(
         feed: where train images are while they are trained on, which changes no bit:
             "resident", on the devices; "stream", read ahead from the host's memory or
             from disk; "auto", on the devices if they take no more than a part of their
-            memory, see `jaxmed.training.memory`.
+            memory, see `jaxmed.runtime.memory`.
         precision: "float32"; "bfloat16", which layers compute in while parameters,
             statistics and loss are float32, see `jaxmed.models.precision`; or "auto",
             which is bfloat16 where that is fast. The model keeps it.

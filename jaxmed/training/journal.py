@@ -8,12 +8,12 @@ from typing import Any
 from jaxmed.errors import InputError
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import Arrays, load
+from jaxmed.runtime.sharding import to_host
 from jaxmed.strategies import Phase, Strategy
 from jaxmed.training.checkpoint import Checkpoints
 from jaxmed.training.identity import check_identity, flatten
 from jaxmed.training.recovery import Position, positions_in, read_progress
 from jaxmed.training.selection import best_row, is_over
-from jaxmed.training.sharding import to_host
 from jaxmed.training.state import TrainState, beside_weights, restore
 
 

@@ -2,7 +2,8 @@
 
 import time
 
-from jaxmed import hosts, interrupts
+from jaxmed.runtime import distributed as hosts
+from jaxmed.runtime import interrupts
 
 # Seconds between two looks.
 INTERVAL = 0.5

@@ -12,15 +12,16 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxmed import hosts
 from jaxmed.data.augment import Augmentation
 from jaxmed.data.dataset import Dataset
 from jaxmed.data.preprocess import Preprocessing
-from jaxmed.interrupts import postponed
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import Arrays, load
 from jaxmed.models.precision import precision_of
-from jaxmed.progress import Advance, progress
+from jaxmed.runtime import distributed as hosts
+from jaxmed.runtime.interrupts import postponed
+from jaxmed.runtime.progress import Advance, progress
+from jaxmed.runtime.sharding import replicate, to_host
 from jaxmed.strategies import Phase, Strategy
 from jaxmed.training.batches import draw_epoch
 from jaxmed.training.cache_fill import cached_inputs
@@ -46,7 +47,6 @@ from jaxmed.training.predict import (
     evaluation_batch,
 )
 from jaxmed.training.selection import plateau_factor, validation_scores
-from jaxmed.training.sharding import replicate, to_host
 from jaxmed.training.state import (
     Frozen,
     StepPlan,

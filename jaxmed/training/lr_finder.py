@@ -22,7 +22,8 @@ from jaxmed.errors import InputError
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import merge, split
 from jaxmed.models.precision import resolve_precision, set_precision
-from jaxmed.progress import progress
+from jaxmed.runtime.progress import progress
+from jaxmed.runtime.sharding import Devices, data_mesh, replicate
 from jaxmed.strategies import Phase, Schedule, Strategy
 from jaxmed.training.batches import check_sampling, draw_epoch
 from jaxmed.training.checks import check_batches, check_shapes, take_arguments
@@ -32,7 +33,6 @@ from jaxmed.training.mixing import NO_MIXING, Mixing
 from jaxmed.training.objective import CROSS_ENTROPY, Loss
 from jaxmed.training.preprocessing import preprocessing_of
 from jaxmed.training.rate_suggestion import falls, smooth, steepest, valley
-from jaxmed.training.sharding import Devices, data_mesh, replicate
 from jaxmed.training.state import StepPlan, begin_phase, zero_totals
 
 ALL = "all groups"

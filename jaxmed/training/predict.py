@@ -18,11 +18,8 @@ from jaxmed.evaluation.predictions import Predictions
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.normalization import set_training_norms
 from jaxmed.models.parameters import Arrays, Parts, merge, split
-from jaxmed.progress import progress
-from jaxmed.training.batches import batches
-from jaxmed.training.objective import probabilities
-from jaxmed.training.preprocessing import preprocessing_of
-from jaxmed.training.sharding import (
+from jaxmed.runtime.progress import progress
+from jaxmed.runtime.sharding import (
     Devices,
     data_mesh,
     over_batch,
@@ -31,6 +28,9 @@ from jaxmed.training.sharding import (
     replicated,
     spread,
 )
+from jaxmed.training.batches import batches
+from jaxmed.training.objective import probabilities
+from jaxmed.training.preprocessing import preprocessing_of
 
 # What a small validation split's batch grows to, so that a large test split is not
 # predicted by the handful.

@@ -21,7 +21,7 @@ from jaxmed.data.preprocess import Preprocessing
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.normalization import BatchNorm, norm_paths, set_training_norms
 from jaxmed.models.parameters import Arrays, dotted, merge, split
-from jaxmed.progress import progress
+from jaxmed.runtime.progress import progress
 from jaxmed.training.batches import batches
 
 # Images up to this distance count as similar. Measured with the ImageNet kernels of

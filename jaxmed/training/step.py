@@ -12,8 +12,8 @@ from jax.sharding import Mesh
 
 from jaxmed.data.augment import augment_stored
 from jaxmed.models.parameters import Arrays, merge, stats_of
+from jaxmed.runtime.sharding import over_rows, replicated
 from jaxmed.training.objective import image_hits
-from jaxmed.training.sharding import over_rows, replicated
 from jaxmed.training.state import Batch, StepPlan, TrainState, average_decay
 
 TrainStep = Callable[..., TrainState]

@@ -12,8 +12,8 @@ from torchvision.models import get_model_weights
 from torchvision.models.vgg import cfgs, make_layers
 
 from jaxmed.errors import InputError
+from jaxmed.image_stats import IMAGENET
 from jaxmed.models.zoo import create_model
-from jaxmed.scale import IMAGENET
 from jaxmed.training.preprocessing import preprocessing_of
 from jaxmed_convert import from_torch, initialize, to_torch
 from jaxmed_convert.__main__ import main

@@ -9,7 +9,7 @@ from jaxmed.errors import InputError
 from jaxmed.experiments.__main__ import main
 from jaxmed.experiments.board import is_board, load_board
 from jaxmed.experiments.recipes import find_recipe, load_recipe
-from jaxmed.experiments.toml import format_toml
+from jaxmed.runtime.toml import format_toml
 
 TEXT = """
 description = "Two sets"

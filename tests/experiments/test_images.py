@@ -11,7 +11,7 @@ from jaxmed.data.dataset import SPLITS, Dataset, Split
 from jaxmed.data.split import Splitting, make_split
 from jaxmed.experiments.__main__ import main
 from jaxmed.experiments.images import notes_on_split
-from jaxmed.experiments.toml import read_toml
+from jaxmed.runtime.toml import read_toml
 
 RECIPE = """
 [data]

@@ -13,7 +13,7 @@ from jaxmed.experiments.recipes import (
     needed_recipes,
     recipe_files,
 )
-from jaxmed.experiments.toml import format_toml
+from jaxmed.runtime.toml import format_toml
 
 TEXT = """
 [data]

@@ -11,7 +11,7 @@ from sklearn.metrics import confusion_matrix
 
 from jaxmed.evaluation.storage import read_predictions
 from jaxmed.experiments.__main__ import main
-from jaxmed.locks import locked
+from jaxmed.runtime.locks import locked
 
 RECIPE = """
 name = "again"

@@ -16,8 +16,8 @@ from PIL import Image
 
 from jaxmed.errors import InputError
 from jaxmed.experiments.__main__ import main
-from jaxmed.experiments.toml import read_toml
-from jaxmed.locks import locked
+from jaxmed.runtime.locks import locked
+from jaxmed.runtime.toml import read_toml
 from jaxmed.training.checkpoint import open_checkpoints
 
 RECIPE = """

@@ -10,9 +10,9 @@ import pytest
 from jaxmed.errors import InputError
 from jaxmed.experiments.__main__ import main
 from jaxmed.experiments.weights import load_start
+from jaxmed.image_stats import IMAGENET
 from jaxmed.models.parameters import split
 from jaxmed.models.zoo import create_model
-from jaxmed.scale import IMAGENET
 
 HALF = ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 RECIPE = """

@@ -3,9 +3,9 @@
 import pytest
 from flax import nnx
 
+from jaxmed.image_stats import IMAGENET, Scale, scale_of
 from jaxmed.models.parameters import merge, split
 from jaxmed.models.zoo import create_model
-from jaxmed.scale import IMAGENET, Scale, scale_of
 
 HALF = Scale((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 

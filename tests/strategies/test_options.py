@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from jaxmed.annotations import fits, spell
+from jaxmed.runtime.annotations import fits, spell
 from jaxmed.strategies.options import read_options
 
 YES = [

@@ -18,13 +18,13 @@ from jaxmed.data.dataset import Dataset, Split
 from jaxmed.models.normalization import set_training_norms
 from jaxmed.models.parameters import load, merge, split, stats_of
 from jaxmed.models.zoo import create_model
+from jaxmed.runtime.sharding import data_mesh, replicate, to_host
 from jaxmed.strategies import create_strategy
 from jaxmed.training.batches import windows
 from jaxmed.training.cache_fill import fill_cache
 from jaxmed.training.cache_plan import CachePlan
 from jaxmed.training.mixing import Mixing
 from jaxmed.training.objective import Loss
-from jaxmed.training.sharding import data_mesh, replicate, to_host
 from jaxmed.training.state import Images, StepPlan, all_weights, begin_phase
 from jaxmed.training.step import compiled_train_step
 

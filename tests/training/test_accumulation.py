@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from jaxmed.models.parameters import load, split
+from jaxmed.runtime.sharding import data_mesh, replicate
 from jaxmed.strategies import Group, Optimizer, Phase
 from jaxmed.training.batches import windows
 from jaxmed.training.mixing import Mixing
 from jaxmed.training.objective import Loss
-from jaxmed.training.sharding import data_mesh, replicate
 from jaxmed.training.state import (
     Images,
     StepPlan,

@@ -19,13 +19,13 @@ from jaxmed.models.mbconv import Blocks
 from jaxmed.models.parameters import split
 from jaxmed.models.resnet import BasicBlock, ResNet
 from jaxmed.models.vgg import VGG
+from jaxmed.runtime.sharding import data_mesh
 from jaxmed.strategies import Group, Optimizer, Phase, Strategy, create_strategy
 from jaxmed.training.cache_fill import VIEWS_KEY, fill_cache
 from jaxmed.training.cache_plan import CachePlan, CacheSettings
 from jaxmed.training.checkpoint import Checkpoints
 from jaxmed.training.fit import fit
 from jaxmed.training.recovery import Position
-from jaxmed.training.sharding import data_mesh
 
 ON, OFF = CacheSettings(mode="float32"), CacheSettings(mode="off")
 PREPARE = Preprocessing(image_size=12)

@@ -102,7 +102,7 @@ def test_the_batch_of_evaluation_wastes_little_on_validation(
 
 PROGRAM = """
 
-from jaxmed.cache import keep_compiled_programs
+from jaxmed.runtime.cache import keep_compiled_programs
 keep_compiled_programs()
 import jax, jax.numpy as jnp
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)

@@ -12,6 +12,7 @@ from jaxmed.data.lazy import LazyImages, count_processors
 from jaxmed.data.preprocess import Preprocessing
 from jaxmed.data.resizing import SQUASH
 from jaxmed.errors import InputError
+from jaxmed.runtime.sharding import data_mesh, replicate, replicated, to_host
 from jaxmed.strategies import Group, Optimizer, Phase
 from jaxmed.training.batches import shuffled
 from jaxmed.training.epoch import train_epoch
@@ -22,7 +23,6 @@ from jaxmed.training.feed import (
     steps_together,
 )
 from jaxmed.training.mixing import Mixing
-from jaxmed.training.sharding import data_mesh, replicate, replicated, to_host
 from jaxmed.training.state import Images, StepPlan, begin_phase
 from jaxmed.training.stream import Source
 

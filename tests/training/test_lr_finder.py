@@ -11,6 +11,7 @@ from jaxmed.data.dataset import MISSING, Dataset, Split
 from jaxmed.errors import InputError
 from jaxmed.models.parameters import load, split
 from jaxmed.models.zoo import create_model
+from jaxmed.runtime.sharding import data_mesh, replicate
 from jaxmed.strategies import Group, Optimizer, Phase, Schedule, Strategy
 from jaxmed.training.batches import drawn_balanced, shuffled
 from jaxmed.training.lr_finder import (
@@ -21,7 +22,6 @@ from jaxmed.training.lr_finder import (
 )
 from jaxmed.training.predict import predict_split
 from jaxmed.training.preprocessing import preprocessing_of
-from jaxmed.training.sharding import data_mesh, replicate
 from jaxmed.training.state import Images, StepPlan, begin_phase, zero_totals
 from jaxmed.training.step import compiled_train_step
 

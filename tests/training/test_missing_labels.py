@@ -9,13 +9,13 @@ import torch
 
 from jaxmed.data.dataset import MISSING
 from jaxmed.models.parameters import load, split
+from jaxmed.runtime.sharding import data_mesh, replicate
 from jaxmed.strategies import Group, Optimizer, Phase, Strategy
 from jaxmed.training.batches import shuffled, windows
 from jaxmed.training.fit import fit
 from jaxmed.training.mixing import NO_MIXING, Mixing
 from jaxmed.training.objective import Loss
 from jaxmed.training.predict import predict_split
-from jaxmed.training.sharding import data_mesh, replicate
 from jaxmed.training.state import Images, StepPlan, begin_phase
 from jaxmed.training.step import compiled_train_step
 from jaxmed_convert import to_torch

@@ -18,9 +18,9 @@ from jaxmed.models.densenet import DenseNet
 from jaxmed.models.normalization import set_training_norms
 from jaxmed.models.parameters import load, merge, split
 from jaxmed.models.zoo import create_model
+from jaxmed.runtime.sharding import data_mesh, replicate
 from jaxmed.strategies import Phase, create_strategy
 from jaxmed.strategies.registry import PRESETS
-from jaxmed.training.sharding import data_mesh, replicate
 from jaxmed.training.state import (
     Images,
     StepPlan,

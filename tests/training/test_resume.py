@@ -12,8 +12,8 @@ import pytest
 
 from jaxmed.data import create_augmentation
 from jaxmed.errors import InputError
-from jaxmed.interrupts import Interrupted, ask
 from jaxmed.models.parameters import split
+from jaxmed.runtime.interrupts import Interrupted, ask
 from jaxmed.strategies import Group, Optimizer, Phase, Schedule, Strategy
 from jaxmed.training.cache_plan import CacheSettings
 from jaxmed.training.checkpoint import Checkpoints

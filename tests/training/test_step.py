@@ -21,8 +21,8 @@ from jaxmed.models.mbconv import Blocks
 from jaxmed.models.parameters import load, split
 from jaxmed.models.resnet import BasicBlock, ResNet
 from jaxmed.models.zoo import create_model
+from jaxmed.runtime.sharding import data_mesh, replicate
 from jaxmed.strategies import Group, Optimizer, Phase, create_strategy
-from jaxmed.training.sharding import data_mesh, replicate
 from jaxmed.training.state import Images, StepPlan, begin_phase
 from jaxmed.training.step import compiled_train_step
 from jaxmed_convert import from_torch, to_torch

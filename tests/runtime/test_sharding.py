@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxmed.training.sharding import data_mesh, empty_aligned, replicate, to_host
+from jaxmed.runtime.sharding import data_mesh, empty_aligned, replicate, to_host
 
 PROGRAM = Path(__file__).with_name("eight_devices.py")
 

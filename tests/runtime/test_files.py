@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from jaxmed.errors import InputError
-from jaxmed.files import new_folder, remove_folder, remove_unfinished, replacing
+from jaxmed.runtime.files import new_folder, remove_folder, remove_unfinished, replacing
 
 
 def test_file_appears_when_the_block_ends(tmp_path):

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from jaxmed import hosts
+from jaxmed.runtime import distributed as hosts
 
 Advance = Callable[..., None]
 PLAIN_INTERVAL = 10.0

@@ -8,7 +8,7 @@ import signal
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from jaxmed import hosts
+from jaxmed.runtime import distributed as hosts
 
 
 class Interrupted(KeyboardInterrupt):

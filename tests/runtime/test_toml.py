@@ -3,7 +3,7 @@ import tomllib
 import pytest
 
 from jaxmed.errors import InputError
-from jaxmed.experiments.toml import format_toml, read_toml
+from jaxmed.runtime.toml import format_toml, read_toml
 
 TABLE = {
     "name": 'a "b" \\ c\n\td \x7f é 漢',

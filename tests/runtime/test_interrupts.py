@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from jaxmed import interrupts
+from jaxmed.runtime import interrupts
 
 
 def run(work):

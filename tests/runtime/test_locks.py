@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from jaxmed import locks
 from jaxmed.errors import InputError
-from jaxmed.locks import HOLDER, LOCK, holder_of, locked
+from jaxmed.runtime import locks
+from jaxmed.runtime.locks import HOLDER, LOCK, holder_of, locked
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from jaxmed.locks import locked
+from jaxmed.runtime.locks import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

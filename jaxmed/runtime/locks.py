@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxmed.errors import InputError
-from jaxmed.files import cannot_write, write_text
+from jaxmed.runtime.files import cannot_write, write_text
 
 LOCK, HOLDER = ".lock", ".locked_by.json"
 # Seconds between two touches of the holder's file, and how long one from another host

@@ -71,7 +71,7 @@ def start(
         _check(address, processes, process)
     import jax
 
-    # It would take SIGTERM away from us; see `jaxmed.interrupts`.
+    # It would take SIGTERM away from us; see `jaxmed.runtime.interrupts`.
     jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
