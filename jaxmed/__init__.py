@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from jaxmed.experiments.in_use import load_run, make_predictor
     from jaxmed.experiments.predictor import Prediction, Predictor
     from jaxmed.explain.gradcam import grad_cam
-    from jaxmed.models.zoo import create_model
+    from jaxmed.models.registry import create_model
     from jaxmed.training.fit import FitResult, fit
     from jaxmed.training.predict import predict, predict_split
 
@@ -23,7 +23,7 @@ _HOMES = {
     "FitResult": "jaxmed.training.fit",
     "Prediction": "jaxmed.experiments.predictor",
     "Predictor": "jaxmed.experiments.predictor",
-    "create_model": "jaxmed.models.zoo",
+    "create_model": "jaxmed.models.registry",
     "evaluate": "jaxmed.evaluation.evaluate",
     "fit": "jaxmed.training.fit",
     "grad_cam": "jaxmed.explain.gradcam",

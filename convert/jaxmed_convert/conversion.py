@@ -73,7 +73,7 @@ def from_torch(model: Classifier, state_dict: Mapping[str, Any]) -> Report:
         state_dict: tensors or NumPy arrays by torchvision's names, head included.
             Other float types than float32 are cast, and the report says so. The
             argument `transform_input` of torchvision's Inception V3 is not in it: the
-            model keeps its own; see `jaxmed.models.inception.TransformInput`.
+            model keeps its own; see `jaxmed.models.backbones.inception.TransformInput`.
 
     Raises:
         InputError: a tensor is missing, unexpected, of another shape, not of a float
@@ -82,7 +82,7 @@ def from_torch(model: Classifier, state_dict: Mapping[str, Any]) -> Report:
 
     Example:
         >>> import torchvision
-        >>> from jaxmed.models.zoo import create_model
+        >>> from jaxmed.models.registry import create_model
         >>> model = create_model("resnet18", num_classes=1000)
         >>> reference = torchvision.models.resnet18()
         >>> from_torch(model, reference.state_dict()).tensors

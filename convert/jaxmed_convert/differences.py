@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from jaxmed.errors import InputError
-from jaxmed.models import vgg
+from jaxmed.models.backbones import vgg
 from jaxmed.models.classifier import Classifier
 from jaxmed_convert.fitting import CLOSE, best_fit, fit
 from jaxmed_convert.rules import Target, head_module

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from jaxmed.models.zoo import FAMILIES
+from jaxmed.models.registry import FAMILIES
 from jaxmed_convert.outlines import backbone_targets, outline
 from jaxmed_convert.published import PUBLISHED
 from jaxmed_convert.rules import COUNTER, head_module, left_out

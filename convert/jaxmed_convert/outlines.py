@@ -7,7 +7,7 @@ import jax
 from flax import nnx
 
 from jaxmed.models.classifier import Classifier
-from jaxmed.models.zoo import create_model
+from jaxmed.models.registry import create_model
 from jaxmed_convert.rules import Target, targets
 
 

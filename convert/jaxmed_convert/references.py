@@ -8,7 +8,7 @@ import torch
 from torchvision.models import get_model
 
 from jaxmed.errors import InputError
-from jaxmed.models.zoo import create_model
+from jaxmed.models.registry import create_model
 from jaxmed_convert.conversion import convert, from_torch
 from jaxmed_convert.outlines import backbone_targets, outline
 from jaxmed_convert.published import published

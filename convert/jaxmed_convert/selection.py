@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from jaxmed.models.zoo import FAMILIES
+from jaxmed.models.registry import FAMILIES
 from jaxmed_convert.outlines import backbone_targets, outline
 from jaxmed_convert.positions import named
 from jaxmed_convert.prefixes import best, count_prefixes

@@ -12,7 +12,7 @@ from jaxmed.errors import unknown
 from jaxmed.image_stats import Scale
 from jaxmed.models import parameters
 from jaxmed.models.classifier import Classifier
-from jaxmed.models.zoo import ARCHITECTURES
+from jaxmed.models.registry import ARCHITECTURES
 from jaxmed.runtime.cache import cache_folder
 from jaxmed.runtime.progress import progress
 from jaxmed_convert import store

@@ -8,9 +8,9 @@ from torch import nn
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from jaxmed.image_stats import Scale
-from jaxmed.models import resnet
+from jaxmed.models.backbones import resnet
+from jaxmed.models.backbones.inception import FACTORS, OFFSETS
 from jaxmed.models.classifier import Classifier, Head
-from jaxmed.models.inception import FACTORS, OFFSETS
 from jaxmed_convert.conversion import to_torch
 from jaxmed_convert.references import torch_model
 from jaxmed_convert.rules import LEFT_OUT, head_module

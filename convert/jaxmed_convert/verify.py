@@ -11,7 +11,7 @@ from flax import nnx
 
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import dotted
-from jaxmed.models.zoo import create_model
+from jaxmed.models.registry import create_model
 from jaxmed_convert.conversion import from_torch
 from jaxmed_convert.rules import head_module, module_name
 

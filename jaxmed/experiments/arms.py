@@ -67,7 +67,7 @@ def check_arm(config: ExperimentConfig, arm: str) -> None:
             contradict each other. The sentence begins with the arm's name.
     """
     from jaxmed.data.views import check_views
-    from jaxmed.models.zoo import ARCHITECTURES
+    from jaxmed.models.registry import ARCHITECTURES
     from jaxmed.strategies.registry import check_options
 
     with naming(arm):
@@ -106,7 +106,7 @@ def prepare_arm(
     """
     from jaxmed.evaluation.evaluate import check_options
     from jaxmed.models.precision import resolve_precision, set_precision
-    from jaxmed.models.zoo import create_model
+    from jaxmed.models.registry import create_model
     from jaxmed.strategies import create_strategy
     from jaxmed.training.balance import make_loss
     from jaxmed.training.batches import check_sampling

@@ -157,10 +157,10 @@ def _load_model(
     environment: Mapping[str, Any],
     preprocessing: "Preprocessing",
 ) -> tuple["Classifier", dict[str, Any]]:
-    from jaxmed.models.normalization import set_training_norms
+    from jaxmed.models.layers.normalization import set_training_norms
     from jaxmed.models.parameters import load
     from jaxmed.models.precision import set_precision
-    from jaxmed.models.zoo import create_model
+    from jaxmed.models.registry import create_model
     from jaxmed.training.checkpoint import load_best_weights
 
     model = create_model(**config.model.arguments(len(metrics["class_names"])))

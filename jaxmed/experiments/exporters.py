@@ -109,7 +109,7 @@ def _open_safetensors(bundle: "Bundle", path: Path) -> "Run":
 
     from jaxmed.experiments.probe import predict_images
     from jaxmed.models.parameters import load
-    from jaxmed.models.zoo import create_model
+    from jaxmed.models.registry import create_model
 
     with safe_open(path, "numpy") as file:
         model = create_model(**json.loads(file.metadata()["model"]))

@@ -82,7 +82,7 @@ def explain(
         Of an image with several labels, each has its map:
 
         >>> import numpy as np
-        >>> from jaxmed.models.zoo import create_model
+        >>> from jaxmed.models.registry import create_model
         >>> model = create_model("resnet10_narrow", num_classes=3)
         >>> images = np.ones((2, 64, 64, 3), np.float32)
         >>> rows, labels = np.nonzero([[1, 0, 1], [0, 1, 0]])

@@ -9,7 +9,7 @@ import numpy as np
 from jaxmed.explain.batches import in_batches
 from jaxmed.explain.scores import class_logits, class_probs, two_logits
 from jaxmed.models.classifier import Classifier
-from jaxmed.models.normalization import set_training_norms
+from jaxmed.models.layers.normalization import set_training_norms
 from jaxmed.models.parameters import Arrays, Parts, merge, split
 
 

@@ -19,7 +19,7 @@ from jaxmed.explain.explain import explain
 from jaxmed.explain.scores import checked_images
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import load, split
-from jaxmed.models.zoo import create_model
+from jaxmed.models.registry import create_model
 
 
 class Randomisation(NamedTuple):

@@ -7,7 +7,7 @@ from flax import nnx
 
 from jaxmed.image_stats import scale_of
 from jaxmed.models.backbone import Backbone, run_stages
-from jaxmed.models.initializers import uniform
+from jaxmed.models.layers.initializers import uniform
 
 HEADS = ("linear", "dropout", "hidden")
 

@@ -13,7 +13,7 @@ import optax
 
 from jaxmed.errors import InputError
 from jaxmed.models.classifier import Classifier
-from jaxmed.models.normalization import norm_paths
+from jaxmed.models.layers.normalization import norm_paths
 from jaxmed.models.parameters import split
 from jaxmed.runtime.annotations import check_fields
 from jaxmed.strategies.optimizer import Optimizer

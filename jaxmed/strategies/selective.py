@@ -4,7 +4,7 @@ from typing import Unpack
 
 from jaxmed.errors import InputError
 from jaxmed.models.classifier import Classifier
-from jaxmed.models.normalization import norm_paths
+from jaxmed.models.layers.normalization import norm_paths
 from jaxmed.models.parameters import split
 from jaxmed.strategies.settings import Settings, make_phase
 from jaxmed.strategies.strategy import Strategy

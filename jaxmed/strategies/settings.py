@@ -6,7 +6,7 @@ from typing import Any, TypedDict
 
 from jaxmed.errors import unknown
 from jaxmed.models.classifier import Classifier
-from jaxmed.models.normalization import norm_paths
+from jaxmed.models.layers.normalization import norm_paths
 from jaxmed.strategies.optimizer import Optimizer
 from jaxmed.strategies.phase import Group, Phase
 from jaxmed.strategies.schedule import as_schedule

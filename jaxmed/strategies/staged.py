@@ -8,7 +8,7 @@ from typing import Unpack
 
 from jaxmed.errors import InputError, unknown
 from jaxmed.models.classifier import Classifier
-from jaxmed.models.layers import layers_in_order
+from jaxmed.models.layer_order import layers_in_order
 from jaxmed.models.parameters import split
 from jaxmed.strategies.settings import (
     Rates,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from jaxmed.errors import InputError
 from jaxmed.models.classifier import Classifier
-from jaxmed.models.normalization import norm_paths
+from jaxmed.models.layers.normalization import norm_paths
 from jaxmed.models.parameters import split
 from jaxmed.runtime.annotations import check_fields
 from jaxmed.strategies.phase import Phase, matches

@@ -15,7 +15,7 @@ from jaxmed.data.dataset import Dataset
 from jaxmed.data.preprocess import Preprocessing
 from jaxmed.errors import InputError
 from jaxmed.models.classifier import Classifier
-from jaxmed.models.normalization import OneValuePerChannel, set_training_norms
+from jaxmed.models.layers.normalization import OneValuePerChannel, set_training_norms
 from jaxmed.models.parameters import merge, split
 from jaxmed.runtime.annotations import expect
 from jaxmed.strategies import Strategy

@@ -16,7 +16,7 @@ from jaxmed.data.preprocess import Preprocessing
 from jaxmed.data.views import VIEWS, check_views, see
 from jaxmed.evaluation.predictions import Predictions
 from jaxmed.models.classifier import Classifier
-from jaxmed.models.normalization import set_training_norms
+from jaxmed.models.layers.normalization import set_training_norms
 from jaxmed.models.parameters import Arrays, Parts, merge, split
 from jaxmed.runtime.progress import progress
 from jaxmed.runtime.sharding import (

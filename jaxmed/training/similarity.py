@@ -19,7 +19,7 @@ from jax.typing import ArrayLike
 
 from jaxmed.data.preprocess import Preprocessing
 from jaxmed.models.classifier import Classifier
-from jaxmed.models.normalization import BatchNorm, norm_paths, set_training_norms
+from jaxmed.models.layers.normalization import BatchNorm, norm_paths, set_training_norms
 from jaxmed.models.parameters import Arrays, dotted, merge, split
 from jaxmed.runtime.progress import progress
 from jaxmed.training.batches import batches

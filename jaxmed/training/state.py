@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 from jaxmed.data.augment import NO_AUGMENTATION, Augmentation
 from jaxmed.data.preprocess import Preprocessing
 from jaxmed.models.classifier import Classifier
-from jaxmed.models.normalization import set_training_norms
+from jaxmed.models.layers.normalization import set_training_norms
 from jaxmed.models.parameters import Arrays, split
 from jaxmed.strategies import Phase
 from jaxmed.training.mixing import NO_MIXING, Mixing

@@ -8,7 +8,7 @@ from torchvision.models import get_model, resnet18
 
 from jaxmed.errors import InputError
 from jaxmed.models.parameters import split
-from jaxmed.models.zoo import create_model
+from jaxmed.models.registry import create_model
 from jaxmed_convert import from_torch, to_torch
 from jaxmed_convert.outlines import outline
 from jaxmed_convert.references import random_reference

@@ -32,7 +32,7 @@ import sys, time
 from pathlib import Path
 import jax
 import jaxmed_convert
-from jaxmed.models.zoo import create_model
+from jaxmed.models.registry import create_model
 
 initialize = jaxmed_convert.initialize
 model = create_model("resnet50", num_classes=2)

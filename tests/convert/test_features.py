@@ -13,7 +13,7 @@ from torchvision.models.vgg import cfgs, make_layers
 
 from jaxmed.errors import InputError
 from jaxmed.image_stats import IMAGENET
-from jaxmed.models.zoo import create_model
+from jaxmed.models.registry import create_model
 from jaxmed.training.preprocessing import preprocessing_of
 from jaxmed_convert import from_torch, initialize, to_torch
 from jaxmed_convert.__main__ import main
@@ -64,8 +64,8 @@ def serve(tmp_path, monkeypatch):
 @pytest.fixture
 def narrow(monkeypatch):
     """VGGs of few channels; gives the state dict of such a vgg16's convolutions."""
-    monkeypatch.setattr("jaxmed.models.vgg.WIDTHS", WIDTHS)
-    monkeypatch.setattr("jaxmed.models.vgg.HIDDEN", 8)
+    monkeypatch.setattr("jaxmed.models.backbones.vgg.WIDTHS", WIDTHS)
+    monkeypatch.setattr("jaxmed.models.backbones.vgg.HIDDEN", 8)
     outline.cache_clear()
     widths = dict(zip((64, 128, 256, 512), WIDTHS, strict=False))
     layers = [widths.get(width, width) for width in cfgs["D"]]

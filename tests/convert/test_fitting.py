@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxmed.errors import InputError
-from jaxmed.models.zoo import FAMILIES
+from jaxmed.models.registry import FAMILIES
 from jaxmed_convert import from_torch
 from jaxmed_convert.fitting import best_fit, fit
 from jaxmed_convert.outlines import backbone_targets, outline

@@ -9,7 +9,7 @@ from flax import nnx
 from torchvision.models import inception_v3
 
 from jaxmed.models.parameters import split
-from jaxmed.models.zoo import create_model
+from jaxmed.models.registry import create_model
 from jaxmed_convert import from_torch, initialize, to_torch
 from jaxmed_convert.fitting import fit
 from jaxmed_convert.references import random_reference

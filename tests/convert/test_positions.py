@@ -10,7 +10,7 @@ import jaxmed
 import jaxmed_convert
 from jaxmed.errors import InputError
 from jaxmed.models.parameters import split
-from jaxmed.models.zoo import ARCHITECTURES
+from jaxmed.models.registry import ARCHITECTURES
 from jaxmed_convert.outlines import backbone_targets, outline
 from jaxmed_convert.positions import BARE, NOTE, children
 from jaxmed_convert.published import PUBLISHED

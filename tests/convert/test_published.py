@@ -7,7 +7,7 @@ import torch
 from torchvision.models import get_model_weights
 
 from jaxmed.errors import InputError
-from jaxmed.models.zoo import ARCHITECTURES
+from jaxmed.models.registry import ARCHITECTURES
 from jaxmed_convert.downloads import promised_hash
 from jaxmed_convert.published import (
     PUBLISHED,

@@ -4,7 +4,7 @@ import pytest
 import torch
 from flax import nnx
 
-from jaxmed.models.zoo import create_model
+from jaxmed.models.registry import create_model
 from jaxmed_convert.published import PUBLISHED
 from jaxmed_convert.references import torch_model
 from jaxmed_convert.rules import SWITCHES, counters, head_module, targets

@@ -8,7 +8,7 @@ import torch
 from torchvision.models import densenet121
 
 from jaxmed.models.parameters import split
-from jaxmed.models.zoo import create_model
+from jaxmed.models.registry import create_model
 from jaxmed_convert import from_torch
 from jaxmed_convert.checkpoints import read_checkpoint
 from jaxmed_convert.selection import select

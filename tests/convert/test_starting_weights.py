@@ -13,7 +13,7 @@ from torchvision.models import resnet18, resnet34, vgg11_bn
 
 from jaxmed.errors import InputError
 from jaxmed.models.parameters import split
-from jaxmed.models.zoo import create_model
+from jaxmed.models.registry import create_model
 from jaxmed_convert import initialize, to_torch
 from jaxmed_convert.outlines import outline
 from jaxmed_convert.starting_weights import prepare
@@ -76,7 +76,7 @@ def test_the_second_use_does_not_import_torch(weights, tmp_path):
 import sys
 from pathlib import Path
 import jaxmed_convert
-from jaxmed.models.zoo import create_model
+from jaxmed.models.registry import create_model
 from jaxmed.models.parameters import split
 model = create_model("resnet18", num_classes=3)
 started = jaxmed_convert.initialize(model, sys.argv[1], cache=Path(sys.argv[2]))
@@ -227,7 +227,7 @@ def test_a_vgg_with_average_pooling_leaves_torchvisions_classifier_out(
     tmp_path, monkeypatch, request
 ):
     # 30 units in the hidden layers, not 4096: a file of megabytes.
-    monkeypatch.setattr("jaxmed.models.vgg.HIDDEN", 30)
+    monkeypatch.setattr("jaxmed.models.backbones.vgg.HIDDEN", 30)
     outline.cache_clear()
     request.addfinalizer(outline.cache_clear)
     theirs = create_model("vgg11", num_classes=7, seed=1)

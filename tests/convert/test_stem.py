@@ -7,7 +7,7 @@ from flax import nnx
 from torch.nn.functional import conv2d
 
 from jaxmed.models.parameters import dotted
-from jaxmed.models.zoo import FAMILIES, create_model
+from jaxmed.models.registry import FAMILIES, create_model
 from jaxmed_convert.outlines import outline
 from jaxmed_convert.stem import adapt_stem
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from flax import nnx
 
-from jaxmed.models.zoo import create_model
+from jaxmed.models.registry import create_model
 from jaxmed_convert import from_torch
 from jaxmed_convert.checkpoints import read_checkpoint
 from jaxmed_convert.published import PUBLISHED, published

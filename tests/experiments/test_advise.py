@@ -12,7 +12,7 @@ from jaxmed.experiments.__main__ import main
 from jaxmed.experiments.advise import weigh_classes
 from jaxmed.experiments.arms import check_arm
 from jaxmed.experiments.recipes import load_recipe
-from jaxmed.models.zoo import create_model
+from jaxmed.models.registry import create_model
 from jaxmed.strategies import create_strategy
 from jaxmed.training.selection import check_defined
 
@@ -53,7 +53,7 @@ def recipe(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def weights(tmp_path):
-    from jaxmed.models.zoo import create_model
+    from jaxmed.models.registry import create_model
     from jaxmed_convert import to_torch
 
     model = create_model("resnet10_narrow", num_classes=2)

@@ -35,8 +35,8 @@ model.weights = "run:bright/first/seed-0"
 @pytest.fixture
 def recipe(tmp_path, monkeypatch):
     """Images of which half are brighter, and a recipe; VGG has few units."""
-    monkeypatch.setattr("jaxmed.models.vgg.WIDTHS", (4, 4, 4, 4, 8))
-    monkeypatch.setattr("jaxmed.models.vgg.HIDDEN", 8)
+    monkeypatch.setattr("jaxmed.models.backbones.vgg.WIDTHS", (4, 4, 4, 4, 8))
+    monkeypatch.setattr("jaxmed.models.backbones.vgg.HIDDEN", 8)
     random = np.random.default_rng(0)
     arrays = {}
     for split, count in (("train", 32), ("val", 16), ("test", 16)):

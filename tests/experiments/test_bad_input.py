@@ -177,8 +177,8 @@ def test_a_metric_that_validation_cannot_have(recipe, refused, select):
 def test_weights_without_the_classifier_that_the_model_needs(
     recipe, refused, monkeypatch
 ):
-    monkeypatch.setattr("jaxmed.models.vgg.WIDTHS", (4, 4, 4, 4, 8))
-    monkeypatch.setattr("jaxmed.models.vgg.HIDDEN", 8)
+    monkeypatch.setattr("jaxmed.models.backbones.vgg.WIDTHS", (4, 4, 4, 4, 8))
+    monkeypatch.setattr("jaxmed.models.backbones.vgg.HIDDEN", 8)
     flags = ("--model.backbone", "vgg16", "--model.weights", "IMAGENET1K_FEATURES")
     assert 'in a recipe, model.pool = "average"' in refused(recipe, *flags)
 

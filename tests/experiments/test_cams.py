@@ -15,7 +15,7 @@ from jaxmed.experiments.config import ExplainConfig
 from jaxmed.explain.explain import explain, explanation
 from jaxmed.explain.methods import METHODS
 from jaxmed.explain.overlay import overlay
-from jaxmed.models.zoo import create_model
+from jaxmed.models.registry import create_model
 from jaxmed.training.preprocessing import preprocessing_of
 
 RANDOM = np.random.default_rng(0)

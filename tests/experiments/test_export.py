@@ -18,7 +18,7 @@ from jaxmed.experiments import exporters
 from jaxmed.experiments.__main__ import main
 from jaxmed.experiments.bundle import load_bundle
 from jaxmed.experiments.probe import Probe, predict_images
-from jaxmed.models.zoo import create_model
+from jaxmed.models.registry import create_model
 from jaxmed.training.checkpoint import load_best_weights
 from jaxmed_convert.torch_models import write_torch
 

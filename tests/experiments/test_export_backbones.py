@@ -21,8 +21,8 @@ from jaxmed.experiments.config import (
 )
 from jaxmed.experiments.export import FORMATS, export
 from jaxmed.experiments.probe import draw_images, predict_images
-from jaxmed.models.normalization import set_training_norms
-from jaxmed.models.zoo import create_model
+from jaxmed.models.layers.normalization import set_training_norms
+from jaxmed.models.registry import create_model
 
 NAMES = ("healthy", "ill", "unclear")
 

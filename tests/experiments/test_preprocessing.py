@@ -19,7 +19,7 @@ from jaxmed.experiments.__main__ import main
 from jaxmed.experiments.config import DataConfig, EvaluateConfig
 from jaxmed.experiments.folders import read_preprocessing
 from jaxmed.models.parameters import load
-from jaxmed.models.zoo import create_model
+from jaxmed.models.registry import create_model
 from jaxmed.training.checkpoint import load_best_weights
 from jaxmed.training.predict import predict
 

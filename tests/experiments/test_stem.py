@@ -10,7 +10,7 @@ from jaxmed.errors import InputError
 from jaxmed.experiments.arms import check_arm, prepare_arm
 from jaxmed.experiments.loader import build_config
 from jaxmed.models.parameters import split
-from jaxmed.models.zoo import create_model
+from jaxmed.models.registry import create_model
 from jaxmed_convert import to_torch
 
 STEM = "backbone.conv1.kernel"

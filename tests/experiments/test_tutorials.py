@@ -12,7 +12,7 @@ from jaxmed.experiments.__main__ import main
 from jaxmed.experiments.arms import make_augmentation
 from jaxmed.experiments.config import AugmentConfig
 from jaxmed.experiments.recipes import find_recipe, load_recipe
-from jaxmed.models.zoo import create_model
+from jaxmed.models.registry import create_model
 from jaxmed.strategies import create_strategy
 
 SMALL = ("--model.backbone", "resnet10_narrow", "--data.image-size", "32")

@@ -12,7 +12,7 @@ from jaxmed.experiments.__main__ import main
 from jaxmed.experiments.weights import load_start
 from jaxmed.image_stats import IMAGENET
 from jaxmed.models.parameters import split
-from jaxmed.models.zoo import create_model
+from jaxmed.models.registry import create_model
 
 HALF = ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 RECIPE = """

@@ -7,7 +7,7 @@ import torch
 import torchvision
 from torchvision.models.resnet import BasicBlock
 
-from jaxmed.models.zoo import create_model
+from jaxmed.models.registry import create_model
 from jaxmed_convert import from_torch
 
 CLASSES = 5

@@ -10,7 +10,7 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from jaxmed.data.sources import load_dataset
 from jaxmed.explain.explain import explain, raw_maps
 from jaxmed.explain.methods import METHODS
-from jaxmed.models.zoo import create_model
+from jaxmed.models.registry import create_model
 from jaxmed.training.preprocessing import preprocessing_of
 from jaxmed_convert import from_torch
 from jaxmed_convert.references import random_reference

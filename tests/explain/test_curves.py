@@ -7,7 +7,7 @@ from scipy.ndimage import gaussian_filter
 
 from jaxmed.errors import InputError
 from jaxmed.explain.curves import Curves, blurred, deletion, insertion
-from jaxmed.models.zoo import create_model
+from jaxmed.models.registry import create_model
 
 SIZE, STEPS = 64, 4
 CLASSES = np.array([1, 4, 0])

@@ -24,10 +24,10 @@ from jaxmed.explain.explain import (
     raw_maps,
 )
 from jaxmed.explain.pixel_maps import RawMaps
-from jaxmed.models.normalization import norm_paths, set_training_norms
+from jaxmed.models.layers.normalization import norm_paths, set_training_norms
 from jaxmed.models.parameters import split
 from jaxmed.models.precision import set_precision
-from jaxmed.models.zoo import create_model
+from jaxmed.models.registry import create_model
 from jaxmed_convert import from_torch
 from jaxmed_convert.references import random_reference
 

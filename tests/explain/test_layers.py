@@ -9,7 +9,7 @@ import torch
 from jaxmed.errors import InputError
 from jaxmed.explain.layers import activations_and_gradients, check_layer, layer_names
 from jaxmed.models.parameters import Parts, merge, split
-from jaxmed.models.zoo import create_model
+from jaxmed.models.registry import create_model
 from jaxmed_convert.references import torch_model
 
 LAYERS = {

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxmed.models.zoo import FAMILIES, create_model
+from jaxmed.models.registry import FAMILIES, create_model
 
 IMAGES = np.zeros((2, 100, 107, 3), np.float32)
 

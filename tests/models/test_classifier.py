@@ -5,7 +5,7 @@ from flax import nnx
 
 from jaxmed.image_stats import IMAGENET, Scale, scale_of
 from jaxmed.models.parameters import merge, split
-from jaxmed.models.zoo import create_model
+from jaxmed.models.registry import create_model
 
 HALF = Scale((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxmed.models.parameters import load, merge, split, stats_of
-from jaxmed.models.zoo import create_model
+from jaxmed.models.registry import create_model
 
 IMAGES = np.random.default_rng(0).standard_normal((2, 64, 64, 3), np.float32)
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from jaxmed.errors import InputError
-from jaxmed.models.normalization import norm_paths, set_training_norms
+from jaxmed.models.layers.normalization import norm_paths, set_training_norms
 from jaxmed.models.parameters import merge, split, stats_of
 from jaxmed.models.precision import precision_of, resolve_precision, set_precision
-from jaxmed.models.zoo import create_model
+from jaxmed.models.registry import create_model
 
 # Of numbers near 1: eight bits of mantissa.
 EPSILON = float(jnp.finfo(jnp.bfloat16).eps)

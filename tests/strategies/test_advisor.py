@@ -4,7 +4,7 @@ import pytest
 from flax import nnx
 
 from jaxmed.errors import InputError
-from jaxmed.models.zoo import FAMILIES, create_model
+from jaxmed.models.registry import FAMILIES, create_model
 from jaxmed.strategies import create_strategy
 from jaxmed.strategies.advice import TITLES
 from jaxmed.strategies.advice_table import FROM_SCRATCH, TABLE

@@ -13,7 +13,7 @@ import pytest
 from jaxmed.errors import InputError
 from jaxmed.experiments.__main__ import main
 from jaxmed.models.parameters import split
-from jaxmed.models.zoo import create_model
+from jaxmed.models.registry import create_model
 from jaxmed.strategies import create_strategy, options_of
 from jaxmed.strategies.registry import installed_strategies
 from jaxmed.training.checkpoint import load_best_weights

@@ -9,7 +9,7 @@ import torch
 
 from jaxmed.errors import InputError
 from jaxmed.models.parameters import split
-from jaxmed.models.zoo import create_model
+from jaxmed.models.registry import create_model
 from jaxmed.strategies import Group, Optimizer, Phase, create_strategy
 from jaxmed.strategies.schedule import Schedule
 

@@ -3,7 +3,7 @@
 import pytest
 
 from jaxmed.models.parameters import split
-from jaxmed.models.zoo import create_model
+from jaxmed.models.registry import create_model
 from jaxmed.strategies import Optimizer, create_strategy
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from jaxmed.errors import InputError
-from jaxmed.models.zoo import create_model
+from jaxmed.models.registry import create_model
 from jaxmed.strategies import create_strategy
 
 

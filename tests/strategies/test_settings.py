@@ -3,9 +3,9 @@
 import pytest
 
 from jaxmed.errors import InputError
-from jaxmed.models.normalization import norm_paths
+from jaxmed.models.layers.normalization import norm_paths
 from jaxmed.models.parameters import split
-from jaxmed.models.zoo import create_model
+from jaxmed.models.registry import create_model
 from jaxmed.strategies import Optimizer, Strategy, create_strategy
 from jaxmed.strategies.schedule import Schedule
 from jaxmed.strategies.settings import make_phase

@@ -3,10 +3,10 @@
 import pytest
 
 from jaxmed.errors import InputError
-from jaxmed.models.layers import layers_in_order
-from jaxmed.models.normalization import norm_paths
+from jaxmed.models.layer_order import layers_in_order
+from jaxmed.models.layers.normalization import norm_paths
 from jaxmed.models.parameters import split
-from jaxmed.models.zoo import create_model
+from jaxmed.models.registry import create_model
 from jaxmed.strategies import create_strategy
 
 STAGES = ["stem", "layer1", "layer2", "layer3", "layer4", "head"]

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from jaxmed.errors import InputError
-from jaxmed.models.normalization import norm_paths
+from jaxmed.models.layers.normalization import norm_paths
 from jaxmed.models.parameters import split
-from jaxmed.models.zoo import create_model
+from jaxmed.models.registry import create_model
 from jaxmed.strategies import (
     Group,
     Optimizer,

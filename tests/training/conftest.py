@@ -9,8 +9,8 @@ from flax import nnx
 
 from jaxmed.data.dataset import Dataset, Split
 from jaxmed.models.classifier import Classifier, Head
-from jaxmed.models.convolution import convolution
-from jaxmed.models.normalization import BatchNorm
+from jaxmed.models.layers.convolution import convolution
+from jaxmed.models.layers.normalization import BatchNorm
 from jaxmed_convert import to_torch
 
 

@@ -15,9 +15,9 @@ import optax
 from jaxmed.data.augment import Augmentation
 from jaxmed.data.augment_geometry import HorizontalFlip, QuarterTurns
 from jaxmed.data.dataset import Dataset, Split
-from jaxmed.models.normalization import set_training_norms
+from jaxmed.models.layers.normalization import set_training_norms
 from jaxmed.models.parameters import load, merge, split, stats_of
-from jaxmed.models.zoo import create_model
+from jaxmed.models.registry import create_model
 from jaxmed.runtime.sharding import data_mesh, replicate, to_host
 from jaxmed.strategies import create_strategy
 from jaxmed.training.batches import windows

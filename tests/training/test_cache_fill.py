@@ -11,14 +11,14 @@ from flax import nnx
 from jaxmed.data.augment import Augmentation, augment_stored
 from jaxmed.data.augment_geometry import HorizontalFlip, Rotation
 from jaxmed.data.preprocess import Preprocessing
+from jaxmed.models.backbones.convnext import ConvNeXt
+from jaxmed.models.backbones.densenet import DenseNet
+from jaxmed.models.backbones.efficientnet import EfficientNet
+from jaxmed.models.backbones.mbconv import Blocks
+from jaxmed.models.backbones.resnet import BasicBlock, ResNet
+from jaxmed.models.backbones.vgg import VGG
 from jaxmed.models.classifier import Classifier, Head
-from jaxmed.models.convnext import ConvNeXt
-from jaxmed.models.densenet import DenseNet
-from jaxmed.models.efficientnet import EfficientNet
-from jaxmed.models.mbconv import Blocks
 from jaxmed.models.parameters import split
-from jaxmed.models.resnet import BasicBlock, ResNet
-from jaxmed.models.vgg import VGG
 from jaxmed.runtime.sharding import data_mesh
 from jaxmed.strategies import Group, Optimizer, Phase, Strategy, create_strategy
 from jaxmed.training.cache_fill import VIEWS_KEY, fill_cache
@@ -130,7 +130,7 @@ LAST = {
     ],
 )
 def test_a_family_ends_as_without_a_cache(family, quarters, monkeypatch):
-    monkeypatch.setattr("jaxmed.models.vgg.WIDTHS", (4, 4, 6, 6, 8))
+    monkeypatch.setattr("jaxmed.models.backbones.vgg.WIDTHS", (4, 4, 6, 6, 8))
     optimizer = Optimizer(name="sgd", learning_rate=0.05)
     group = Group(name="last", patterns=LAST[family], optimizer=optimizer)
     phase = Phase(name="last", epochs=1, groups=(group,))

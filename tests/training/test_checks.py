@@ -9,9 +9,9 @@ import torch
 
 from jaxmed.data.preprocess import Preprocessing
 from jaxmed.errors import InputError
-from jaxmed.models.normalization import BatchNorm, OneValuePerChannel
+from jaxmed.models.layers.normalization import BatchNorm, OneValuePerChannel
 from jaxmed.models.parameters import split
-from jaxmed.models.zoo import create_model
+from jaxmed.models.registry import create_model
 from jaxmed.strategies import create_strategy
 from jaxmed.training.checks import check_batches, check_shapes
 from jaxmed.training.fit import fit
@@ -101,7 +101,7 @@ def test_the_phase_that_trains_is_named_and_drifting_layers_count(model):
     ],
 )  # fmt: skip
 def test_the_smallest_images_of_every_family(name, smallest, monkeypatch):
-    monkeypatch.setattr("jaxmed.models.vgg.HIDDEN", 8)
+    monkeypatch.setattr("jaxmed.models.backbones.vgg.HIDDEN", 8)
     model = create_model(name, num_classes=2)
     made = create_strategy("frozen", model)
 

@@ -5,7 +5,7 @@ import pytest
 
 from jaxmed.data.preprocess import Preprocessing
 from jaxmed.data.resizing import Resizing
-from jaxmed.models.zoo import create_model
+from jaxmed.models.registry import create_model
 from jaxmed.training.features import Network, compute_features
 from jaxmed.training.predict import eval_parts, predict
 

@@ -12,7 +12,7 @@ from jaxmed.data.dataset import Dataset, Split
 from jaxmed.data.preprocess import Preprocessing
 from jaxmed.errors import InputError
 from jaxmed.models.parameters import split
-from jaxmed.models.zoo import create_model
+from jaxmed.models.registry import create_model
 from jaxmed.strategies import Group, Optimizer, Phase, Strategy
 from jaxmed.training.batches import drawn_balanced
 from jaxmed.training.checkpoint import load_best_weights

@@ -10,7 +10,7 @@ import pytest
 from jaxmed.data.dataset import MISSING, Dataset, Split
 from jaxmed.errors import InputError
 from jaxmed.models.parameters import load, split
-from jaxmed.models.zoo import create_model
+from jaxmed.models.registry import create_model
 from jaxmed.runtime.sharding import data_mesh, replicate
 from jaxmed.strategies import Group, Optimizer, Phase, Schedule, Strategy
 from jaxmed.training.batches import drawn_balanced, shuffled

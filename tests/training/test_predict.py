@@ -15,7 +15,7 @@ from torchvision.transforms.v2 import functional as F
 from jaxmed.data.preprocess import Preprocessing
 from jaxmed.data.resizing import Resizing
 from jaxmed.errors import InputError
-from jaxmed.models.zoo import create_model
+from jaxmed.models.registry import create_model
 from jaxmed.training.predict import as_predictions, predict, predict_split
 
 SIZE, STORED = 32, 37
@@ -38,7 +38,7 @@ ON_DEVICES = """
 import json, sys
 import jax, numpy as np
 from jaxmed.data.preprocess import Preprocessing
-from jaxmed.models.zoo import create_model
+from jaxmed.models.registry import create_model
 from jaxmed.training.predict import predict
 assert jax.device_count() == 4
 images = np.random.default_rng(0).integers(0, 256, (7, 32, 32, 3), np.uint8)

@@ -3,9 +3,9 @@
 import pytest
 from flax import nnx
 
+from jaxmed.models.backbones.convnext import ConvNeXt
 from jaxmed.models.classifier import Classifier, Head
-from jaxmed.models.convnext import ConvNeXt
-from jaxmed.models.zoo import create_model
+from jaxmed.models.registry import create_model
 from jaxmed.strategies import Group, Optimizer, Phase, create_strategy
 from jaxmed.training.prefix import find_entry
 

@@ -9,7 +9,7 @@ import torchvision
 
 from jaxmed.errors import InputError
 from jaxmed.models.classifier import Classifier
-from jaxmed.models.zoo import ARCHITECTURES, create_model
+from jaxmed.models.registry import ARCHITECTURES, create_model
 from jaxmed.training.preprocessing import preprocessing_of
 
 

@@ -12,12 +12,12 @@ from jax.extend import core
 
 from jaxmed.data.preprocess import Preprocessing
 from jaxmed.errors import InputError
+from jaxmed.models.backbones.convnext import ConvNeXt
+from jaxmed.models.backbones.densenet import DenseNet
 from jaxmed.models.classifier import Classifier, Head
-from jaxmed.models.convnext import ConvNeXt
-from jaxmed.models.densenet import DenseNet
-from jaxmed.models.normalization import set_training_norms
+from jaxmed.models.layers.normalization import set_training_norms
 from jaxmed.models.parameters import load, merge, split
-from jaxmed.models.zoo import create_model
+from jaxmed.models.registry import create_model
 from jaxmed.runtime.sharding import data_mesh, replicate
 from jaxmed.strategies import Phase, create_strategy
 from jaxmed.strategies.registry import PRESETS

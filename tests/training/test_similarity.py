@@ -9,9 +9,9 @@ from sklearn.datasets import load_sample_image
 from torch.distributions import Normal, kl_divergence
 
 import jaxmed_convert
-from jaxmed.models.normalization import BatchNorm, norm_paths, set_training_norms
+from jaxmed.models.layers.normalization import BatchNorm, norm_paths, set_training_norms
 from jaxmed.models.parameters import load, split
-from jaxmed.models.zoo import create_model
+from jaxmed.models.registry import create_model
 from jaxmed.training.preprocessing import preprocessing_of
 from jaxmed.training.similarity import (
     SIMILAR,

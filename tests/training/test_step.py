@@ -14,13 +14,13 @@ from jaxmed.data.augment import Augmentation
 from jaxmed.data.augment_geometry import HorizontalFlip, QuarterTurns
 from jaxmed.data.preprocess import Preprocessing
 from jaxmed.data.sources import load_dataset
+from jaxmed.models.backbones.convnext import ConvNeXt
+from jaxmed.models.backbones.efficientnet import EfficientNet
+from jaxmed.models.backbones.mbconv import Blocks
+from jaxmed.models.backbones.resnet import BasicBlock, ResNet
 from jaxmed.models.classifier import Classifier, Head
-from jaxmed.models.convnext import ConvNeXt
-from jaxmed.models.efficientnet import EfficientNet
-from jaxmed.models.mbconv import Blocks
 from jaxmed.models.parameters import load, split
-from jaxmed.models.resnet import BasicBlock, ResNet
-from jaxmed.models.zoo import create_model
+from jaxmed.models.registry import create_model
 from jaxmed.runtime.sharding import data_mesh, replicate
 from jaxmed.strategies import Group, Optimizer, Phase, create_strategy
 from jaxmed.training.state import Images, StepPlan, begin_phase

@@ -6,9 +6,9 @@ import pytest
 import torch
 from flax import nnx
 
-from jaxmed.models.normalization import BatchNorm, norm_paths, set_training_norms
+from jaxmed.models.layers.normalization import BatchNorm, norm_paths, set_training_norms
+from jaxmed.models.layers.sequential import Numbered
 from jaxmed.models.parameters import dotted, merge, split
-from jaxmed.models.sequence import Numbered
 
 NUMBERS = (0, 1, 3, 11)  # 11 would come before 3 if numbers were sorted as text
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxmed.models.initializers import kaiming_normal
+from jaxmed.models.layers.initializers import kaiming_normal
 
 # Pixels of a side of the output up to which XLA's convolutions for CPUs are slower than
 # a product of matrices: a hundred times slower at 2, 1.3 times at 4.

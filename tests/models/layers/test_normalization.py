@@ -7,9 +7,9 @@ import pytest
 import torch
 from flax import nnx
 
-from jaxmed.models.normalization import BatchNorm, norm_paths, set_training_norms
+from jaxmed.models.layers.normalization import BatchNorm, norm_paths, set_training_norms
 from jaxmed.models.parameters import merge, split
-from jaxmed.models.zoo import create_model
+from jaxmed.models.registry import create_model
 
 CHANNELS = 5
 

@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxmed.models.convolution import convolution
-from jaxmed.models.normalization import BatchNorm
-from jaxmed.models.pooling import max_pool
+from jaxmed.models.layers.convolution import convolution
+from jaxmed.models.layers.normalization import BatchNorm
+from jaxmed.models.layers.pooling import max_pool
 
 
 class BasicBlock(nnx.Module):

@@ -14,10 +14,10 @@ import numpy as np
 from flax import nnx
 
 from jaxmed.errors import InputError
-from jaxmed.models.initializers import kaiming_normal, normal
-from jaxmed.models.normalization import BatchNorm
-from jaxmed.models.pooling import max_pool
-from jaxmed.models.sequence import Numbered
+from jaxmed.models.layers.initializers import kaiming_normal, normal
+from jaxmed.models.layers.normalization import BatchNorm
+from jaxmed.models.layers.pooling import max_pool
+from jaxmed.models.layers.sequential import Numbered
 
 WIDTHS = (64, 128, 256, 512, 512)  # of the five blocks
 GRID = 7  # side of the map that the hidden layers take

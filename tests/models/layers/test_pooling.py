@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from jaxmed.models.pooling import max_pool
+from jaxmed.models.layers.pooling import max_pool
 
 WINDOWS = [(2, 0), (3, 0), (3, 1)]
 SIDES = [(8, 8), (9, 11), (10, 7)]

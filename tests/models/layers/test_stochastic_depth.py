@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxmed.models.stochastic_depth import drop_rows
+from jaxmed.models.layers.stochastic_depth import drop_rows
 
 BRANCH = np.random.default_rng(0).uniform(1, 2, (4000, 2, 3, 5)).astype(np.float32)
 

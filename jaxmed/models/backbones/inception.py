@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxmed.errors import InputError
-from jaxmed.models.mixed import MIXED, ConvNorm, Mixed
-from jaxmed.models.pooling import max_pool
+from jaxmed.models.backbones.inception_blocks import MIXED, ConvNorm, Mixed
+from jaxmed.models.layers.pooling import max_pool
 
 # Below this the last blocks have no pixel.
 MIN_SIZE = 75

@@ -12,10 +12,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxmed.errors import InputError
-from jaxmed.models.convolution import convolution
-from jaxmed.models.initializers import kaiming_normal_in
-from jaxmed.models.normalization import BatchNorm
-from jaxmed.models.pooling import max_pool
+from jaxmed.models.layers.convolution import convolution
+from jaxmed.models.layers.initializers import kaiming_normal_in
+from jaxmed.models.layers.normalization import BatchNorm
+from jaxmed.models.layers.pooling import max_pool
 
 # Below it the last pooling would have nothing left to average.
 SMALLEST = 29

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torchvision.models import get_model
 
-from jaxmed.models.layers import layers_in_order
+from jaxmed.models.layer_order import layers_in_order
 from jaxmed.models.parameters import split
-from jaxmed.models.zoo import create_model
+from jaxmed.models.registry import create_model
 from jaxmed_convert.rules import module_name
 
 NAMES = [

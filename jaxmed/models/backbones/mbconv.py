@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxmed.models.convolution import convolution
-from jaxmed.models.initializers import kaiming_normal
-from jaxmed.models.normalization import BatchNorm
-from jaxmed.models.stochastic_depth import drop_rows
+from jaxmed.models.layers.convolution import convolution
+from jaxmed.models.layers.initializers import kaiming_normal
+from jaxmed.models.layers.normalization import BatchNorm
+from jaxmed.models.layers.stochastic_depth import drop_rows
 
 
 class ConvNorm(nnx.List):

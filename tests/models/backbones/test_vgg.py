@@ -7,9 +7,9 @@ from flax import nnx
 from torchvision.models import vgg11_bn
 
 from jaxmed.models.backbone import run_stages
+from jaxmed.models.backbones.vgg import VGG, adaptive_average_pool, build
 from jaxmed.models.parameters import split
-from jaxmed.models.vgg import VGG, adaptive_average_pool, build
-from jaxmed.models.zoo import create_model
+from jaxmed.models.registry import create_model
 
 SIZES = [(7, 7), (1, 1), (2, 3), (7, 5), (8, 7), (14, 21), (15, 6), (9, 31)]
 
@@ -47,8 +47,8 @@ def test_other_families_average_anyway():
 @pytest.fixture
 def narrow(monkeypatch):
     """A VGG with torchvision's structure and few units."""
-    monkeypatch.setattr("jaxmed.models.vgg.HIDDEN", 50)
-    monkeypatch.setattr("jaxmed.models.vgg.WIDTHS", (2, 2, 2, 2, 3))
+    monkeypatch.setattr("jaxmed.models.backbones.vgg.HIDDEN", 50)
+    monkeypatch.setattr("jaxmed.models.backbones.vgg.WIDTHS", (2, 2, 2, 2, 3))
     return build("vgg11", in_channels=3, rngs=nnx.Rngs(0))
 
 

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxmed.models.backbone import numbers_of
-from jaxmed.models.convolution import convolution
-from jaxmed.models.initializers import kaiming_normal
-from jaxmed.models.normalization import BatchNorm
-from jaxmed.models.sequence import Numbered
+from jaxmed.models.layers.convolution import convolution
+from jaxmed.models.layers.initializers import kaiming_normal
+from jaxmed.models.layers.normalization import BatchNorm
+from jaxmed.models.layers.sequential import Numbered
 
 # Table 2, from the second row: expansion, channels, blocks, stride of the first one.
 BLOCKS = (

@@ -3,7 +3,7 @@
 from flax import nnx
 
 from jaxmed.errors import InputError, unknown
-from jaxmed.models import (
+from jaxmed.models.backbones import (
     convnext,
     densenet,
     efficientnet,

@@ -6,9 +6,9 @@ import torch
 from flax import nnx
 from torchvision.models import mobilenet_v2
 
-from jaxmed.models.normalization import norm_paths, set_training_norms
+from jaxmed.models.layers.normalization import norm_paths, set_training_norms
 from jaxmed.models.parameters import split
-from jaxmed.models.zoo import create_model
+from jaxmed.models.registry import create_model
 from jaxmed_convert import from_torch, to_torch
 from jaxmed_convert.references import random_reference
 

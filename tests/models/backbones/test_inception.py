@@ -9,9 +9,9 @@ from torchvision.models import inception_v3
 
 from jaxmed.data.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from jaxmed.errors import InputError
-from jaxmed.models.inception import TransformInput
+from jaxmed.models.backbones.inception import TransformInput
 from jaxmed.models.parameters import load, merge, split
-from jaxmed.models.zoo import create_model
+from jaxmed.models.registry import create_model
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,9 @@ from flax import nnx
 
 from jaxmed.errors import InputError
 from jaxmed.models.backbone import numbers_of
-from jaxmed.models.initializers import normal
-from jaxmed.models.sequence import Numbered
-from jaxmed.models.stochastic_depth import drop_rows
+from jaxmed.models.layers.initializers import normal
+from jaxmed.models.layers.sequential import Numbered
+from jaxmed.models.layers.stochastic_depth import drop_rows
 
 # Below this the last stage has no pixel.
 MIN_SIZE = 32

@@ -13,7 +13,7 @@ from torchvision.ops import StochasticDepth
 
 from jaxmed.errors import InputError
 from jaxmed.models.backbone import run_stages
-from jaxmed.models.convnext import CONFIGURATIONS, Block, ConvNeXt, build
+from jaxmed.models.backbones.convnext import CONFIGURATIONS, Block, ConvNeXt, build
 from jaxmed.models.parameters import merge, split
 
 DEPTHS, WIDTHS = (1, 1, 2, 1), (24, 32, 40, 48)

@@ -11,12 +11,12 @@ from scipy.stats import ks_2samp
 from torchvision.models import efficientnet_b0, get_model
 from torchvision.ops import StochasticDepth
 
-from jaxmed.models import mbconv
 from jaxmed.models.backbone import run_stages
-from jaxmed.models.efficientnet import CONFIGURATIONS, EfficientNet, build
-from jaxmed.models.normalization import BatchNorm
+from jaxmed.models.backbones import mbconv
+from jaxmed.models.backbones.efficientnet import CONFIGURATIONS, EfficientNet, build
+from jaxmed.models.layers.normalization import BatchNorm
 from jaxmed.models.parameters import dotted, split
-from jaxmed.models.zoo import create_model
+from jaxmed.models.registry import create_model
 
 
 def _abstract(architecture):

@@ -11,7 +11,7 @@ from torchvision.models import resnet18
 
 from jaxmed.errors import InputError
 from jaxmed.models.parameters import dotted, split
-from jaxmed.models.zoo import ARCHITECTURES, FAMILIES, create_model
+from jaxmed.models.registry import ARCHITECTURES, FAMILIES, create_model
 
 
 @pytest.mark.parametrize(

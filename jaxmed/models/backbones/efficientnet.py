@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxmed.models.backbone import numbers_of
-from jaxmed.models.mbconv import Blocks, ConvNorm, FusedMBConv, MBConv
+from jaxmed.models.backbones.mbconv import Blocks, ConvNorm, FusedMBConv, MBConv
 
 # The probability of dropping a block grows from 0 for the first one to nearly this.
 STOCHASTIC_DEPTH = 0.2

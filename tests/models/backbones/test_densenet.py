@@ -9,9 +9,9 @@ from torchvision.models import densenet121
 
 from jaxmed.errors import InputError
 from jaxmed.models.backbone import run_stages
-from jaxmed.models.densenet import DenseNet, build
+from jaxmed.models.backbones.densenet import DenseNet, build
 from jaxmed.models.parameters import split
-from jaxmed.models.zoo import create_model
+from jaxmed.models.registry import create_model
 
 
 def test_maps_and_the_smallest_image_are_torchvisions():

@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxmed.models.initializers import normal
-from jaxmed.models.normalization import BatchNorm
-from jaxmed.models.pooling import max_pool
+from jaxmed.models.layers.initializers import normal
+from jaxmed.models.layers.normalization import BatchNorm
+from jaxmed.models.layers.pooling import max_pool
 
 
 def _initial(key, shape, dtype=jnp.float32, out_sharding=None) -> jax.Array:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from flax import nnx
 
-from jaxmed.models.convolution import convolution
+from jaxmed.models.layers.convolution import convolution
 
 
 def pair(size, stride, groups=1):
