@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from jaxmed.data.sources import load_dataset
+from jaxmed.data.sources.registry import load_dataset
 
 SIDE, BATCH = 256, 32
 

@@ -8,7 +8,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaxmed.data.sources import load_dataset
+    from jaxmed.data.sources.registry import load_dataset
     from jaxmed.evaluation.evaluate import evaluate
     from jaxmed.experiments.in_use import load_run, make_predictor
     from jaxmed.experiments.predictor import Prediction, Predictor
@@ -27,7 +27,7 @@ _HOMES = {
     "evaluate": "jaxmed.evaluation.evaluate",
     "fit": "jaxmed.training.fit",
     "grad_cam": "jaxmed.explain.gradcam",
-    "load_dataset": "jaxmed.data.sources",
+    "load_dataset": "jaxmed.data.sources.registry",
     "load_run": "jaxmed.experiments.in_use",
     "make_predictor": "jaxmed.experiments.in_use",
     "predict": "jaxmed.training.predict",

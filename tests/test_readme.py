@@ -11,8 +11,8 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import jaxmed
-from jaxmed.data.augment_presets import PRESETS as AUGMENTATIONS
-from jaxmed.data.sources import LOADERS
+from jaxmed.data.sources.registry import LOADERS
+from jaxmed.data.transforms.presets import PRESETS as AUGMENTATIONS
 from jaxmed.experiments.__main__ import main
 from jaxmed.experiments.arms import check_arm
 from jaxmed.experiments.config import DataConfig

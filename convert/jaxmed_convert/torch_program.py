@@ -6,13 +6,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from jaxmed.data.any_size import sampling_matrices
-from jaxmed.data.views import CROPS, list_views
+from jaxmed.data.transforms.symbolic_resize import sampling_matrices
+from jaxmed.data.transforms.test_time import CROPS, list_views
 from jaxmed.evaluation.portable import calibrated_probabilities
 from jaxmed.image_stats import Scale
 
 if TYPE_CHECKING:
-    from jaxmed.data.preprocess import Preprocessing
+    from jaxmed.data.transforms.preprocess import Preprocessing
     from jaxmed.evaluation.calibration import Scaling
 
 
@@ -23,7 +23,7 @@ class Program(nn.Module):
         network: normalised images, channels first, to logits.
         scale: what it wants images normalised by.
         preprocessing: what becomes of images before; its own scale is not used.
-        views: see `jaxmed.data.views`.
+        views: see `jaxmed.data.transforms.test_time`.
         task: see `jaxmed.data.dataset.Task`.
         scaling: the calibration; None for none.
     """

@@ -8,17 +8,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from jaxmed.data.augment import Augmentation as Augmentation
-    from jaxmed.data.augment_presets import create_augmentation as create_augmentation
     from jaxmed.data.dataset import Dataset as Dataset
     from jaxmed.data.dataset import Split as Split
     from jaxmed.data.dataset import Task as Task
-    from jaxmed.data.preprocess import IMAGENET_MEAN as IMAGENET_MEAN
-    from jaxmed.data.preprocess import IMAGENET_STD as IMAGENET_STD
-    from jaxmed.data.preprocess import Preprocessing as Preprocessing
-    from jaxmed.data.resizing import Resizing as Resizing
-    from jaxmed.data.sources import load_dataset as load_dataset
-    from jaxmed.data.split import Splitting as Splitting
+    from jaxmed.data.images.resizing import Resizing as Resizing
+    from jaxmed.data.sources.registry import load_dataset as load_dataset
+    from jaxmed.data.splits.splitting import Splitting as Splitting
+    from jaxmed.data.transforms.augmentation import Augmentation as Augmentation
+    from jaxmed.data.transforms.preprocess import IMAGENET_MEAN as IMAGENET_MEAN
+    from jaxmed.data.transforms.preprocess import IMAGENET_STD as IMAGENET_STD
+    from jaxmed.data.transforms.preprocess import Preprocessing as Preprocessing
+    from jaxmed.data.transforms.presets import (
+        create_augmentation as create_augmentation,
+    )
 
 _HOMES = {
     "Augmentation": "augment",

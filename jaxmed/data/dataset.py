@@ -7,11 +7,11 @@ from functools import cached_property
 
 import numpy as np
 
+from jaxmed.data.images.lazy import ImageArray, LazyImages
+from jaxmed.data.images.resizing import SQUASH, Resizing
+from jaxmed.data.images.window import STORED_BITS, Window
 from jaxmed.data.labels import MISSING as MISSING
 from jaxmed.data.labels import Task, check_classes, check_labels
-from jaxmed.data.lazy import ImageArray, LazyImages
-from jaxmed.data.resizing import SQUASH, Resizing
-from jaxmed.data.window import STORED_BITS, Window
 from jaxmed.errors import InputError
 
 SPLITS = ("train", "val", "test")
@@ -159,7 +159,7 @@ class Dataset:
 
 @dataclass(frozen=True, kw_only=True)
 class Unsplit:
-    """What a source gives that is to be split; see `jaxmed.data.split.make_split`.
+    """What a source gives that is to be split; see `jaxmed.data.splits.splitting.make_split`.
 
     Attributes:
         images: all of them.

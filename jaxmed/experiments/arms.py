@@ -25,12 +25,12 @@ from jaxmed.experiments.weights import (
 )
 
 if TYPE_CHECKING:
-    from jaxmed.data.augment import Augmentation
     from jaxmed.data.dataset import Dataset
-    from jaxmed.data.preprocess import Preprocessing
+    from jaxmed.data.transforms.augmentation import Augmentation
+    from jaxmed.data.transforms.mixup import Mixing
+    from jaxmed.data.transforms.preprocess import Preprocessing
     from jaxmed.models.classifier import Classifier
     from jaxmed.strategies import Strategy
-    from jaxmed.training.mixing import Mixing
     from jaxmed.training.objective import Loss
 
 
@@ -66,7 +66,7 @@ def check_arm(config: ExperimentConfig, arm: str) -> None:
             network's, or settings of the loss, or of resizing and views, that
             contradict each other. The sentence begins with the arm's name.
     """
-    from jaxmed.data.views import check_views
+    from jaxmed.data.transforms.test_time import check_views
     from jaxmed.models.registry import ARCHITECTURES
     from jaxmed.strategies.registry import check_options
 
@@ -104,14 +104,14 @@ def prepare_arm(
             task, a layer to explain that is not there, images too small for the
             network, or a batch of which BatchNorm cannot take a variance.
     """
+    from jaxmed.data.batching import check_sampling
+    from jaxmed.data.transforms.mixup import Mixing
     from jaxmed.evaluation.evaluate import check_options
     from jaxmed.models.precision import resolve_precision, set_precision
     from jaxmed.models.registry import create_model
     from jaxmed.strategies import create_strategy
     from jaxmed.training.balance import make_loss
-    from jaxmed.training.batches import check_sampling
     from jaxmed.training.checks import check_batches, check_shapes
-    from jaxmed.training.mixing import Mixing
     from jaxmed.training.preprocessing import preprocessing_of
 
     check_options(data.task, **evaluation_options(config.evaluate))
@@ -178,7 +178,7 @@ def make_augmentation(augment: AugmentConfig) -> "Augmentation":
     Raises:
         InputError: an unknown preset.
     """
-    from jaxmed.data.augment_presets import create_augmentation
+    from jaxmed.data.transforms.presets import create_augmentation
 
     return create_augmentation(
         augment.preset,

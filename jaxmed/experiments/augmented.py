@@ -9,9 +9,9 @@ from jaxmed.experiments.samples import GAP, TILE, members_of, tile
 from jaxmed.runtime.files import replacing
 
 if TYPE_CHECKING:
-    from jaxmed.data.augment import Augmentation
     from jaxmed.data.dataset import Dataset
-    from jaxmed.data.preprocess import Preprocessing
+    from jaxmed.data.transforms.augmentation import Augmentation
+    from jaxmed.data.transforms.preprocess import Preprocessing
 
 ROWS = 4
 VIEWS = 6
@@ -66,7 +66,7 @@ def augmented_grid(
     import jax
     import jax.numpy as jnp
 
-    from jaxmed.data.augment import augment_stored
+    from jaxmed.data.transforms.augmentation import augment_stored
 
     images = data.train.images[_some_of_each_class(data)]
     views = jax.jit(

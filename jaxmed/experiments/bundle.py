@@ -18,7 +18,7 @@ from jaxmed.experiments.recipes import load_recipe
 from jaxmed.runtime.locks import holder_of
 
 if TYPE_CHECKING:
-    from jaxmed.data.preprocess import Preprocessing
+    from jaxmed.data.transforms.preprocess import Preprocessing
     from jaxmed.evaluation.calibration import Scaling
     from jaxmed.models.classifier import Classifier
 
@@ -33,7 +33,7 @@ class Bundle:
         model: with the weights of the best epoch, in the precision of the run and
             with BatchNorm in eval mode.
         preprocessing: uint8 images to the model's input.
-        views: test-time augmentation by its name in `jaxmed.data.views`.
+        views: test-time augmentation by its name in `jaxmed.data.transforms.test_time`.
         task: see `jaxmed.data.dataset.Task`.
         class_names: in the order of the probabilities.
         scaling: the calibration, fitted on val; None if that was not possible.

@@ -263,7 +263,7 @@ def _check_head(
 
 def add_images(config: DataConfig, datasets: Datasets) -> None:
     """Loads a data set unless it is there; subsets of it share one loading."""
-    from jaxmed.data.subset import draw_subset
+    from jaxmed.data.splits.subset import draw_subset
 
     if config in datasets:
         return

@@ -16,7 +16,7 @@ from jaxmed.runtime.locks import HOLDER, LOCK, locked
 from jaxmed.runtime.toml import format_toml, read_toml
 
 if TYPE_CHECKING:
-    from jaxmed.data.preprocess import Preprocessing
+    from jaxmed.data.transforms.preprocess import Preprocessing
 
 CONFIG = "config.toml"
 ENVIRONMENT = "environment.json"
@@ -226,9 +226,9 @@ def read_preprocessing(folder: Path) -> "Preprocessing | None":
     Raises:
         InputError: there is no environment.json, or it is not a run's.
     """
-    from jaxmed.data.preprocess import Preprocessing
-    from jaxmed.data.resizing import Resizing
-    from jaxmed.data.window import read_window
+    from jaxmed.data.images.resizing import Resizing
+    from jaxmed.data.images.window import read_window
+    from jaxmed.data.transforms.preprocess import Preprocessing
 
     path = folder / ENVIRONMENT
     try:

@@ -9,8 +9,8 @@ from jaxmed.experiments.config import DataConfig
 
 if TYPE_CHECKING:
     from jaxmed.data.dataset import Dataset
-    from jaxmed.data.resizing import Resizing
-    from jaxmed.data.split import Splitting
+    from jaxmed.data.images.resizing import Resizing
+    from jaxmed.data.splits.splitting import Splitting
 
 # A validation split of fewer images, and of a smaller part of the training images,
 # chooses epochs and thresholds by chance. The chest X-rays on Kaggle have 16 to 5,216.
@@ -64,7 +64,7 @@ def load_images(config: DataConfig) -> "Dataset":
 
 def load_part(config: DataConfig) -> "Dataset":
     """Loads a data set as `load_images` does, and draws the subset to train on."""
-    from jaxmed.data.subset import draw_subset
+    from jaxmed.data.splits.subset import draw_subset
 
     data = load_images(config)
     return draw_subset(data, config.train_images, config.subset_seed)
@@ -81,7 +81,7 @@ def resizing_of(config: DataConfig) -> "Resizing":
     Raises:
         InputError: a factor, and nothing is cropped.
     """
-    from jaxmed.data.resizing import Resizing
+    from jaxmed.data.images.resizing import Resizing
 
     if config.resize != "crop" and config.resize_factor != DataConfig.resize_factor:
         raise InputError(
@@ -94,7 +94,7 @@ def resizing_of(config: DataConfig) -> "Resizing":
 
 def splitting_of(config: DataConfig) -> "Splitting":
     """Returns the part of the configuration that says what train, val and test are."""
-    from jaxmed.data.split import Splitting
+    from jaxmed.data.splits.splitting import Splitting
 
     names = [field.name for field in fields(Splitting)]
     return Splitting(**{name: getattr(config, name) for name in names})
@@ -103,8 +103,8 @@ def splitting_of(config: DataConfig) -> "Splitting":
 def notes_on_files(data: "Dataset") -> list[str]:
     """Returns sentences on files left out, on gray values, and on files not read."""
     from jaxmed.data.dataset import SPLITS
-    from jaxmed.data.lazy import LazyImages
-    from jaxmed.data.window import STORED_BITS
+    from jaxmed.data.images.lazy import LazyImages
+    from jaxmed.data.images.window import STORED_BITS
 
     notes = []
     reasons: dict[str, list[str]] = {}
@@ -161,7 +161,7 @@ def notes_on_levels(data: "Dataset") -> list[str]:
     """
     import numpy as np
 
-    from jaxmed.data.window import count_levels, has_few_levels
+    from jaxmed.data.images.window import count_levels, has_few_levels
 
     rows = np.linspace(0, len(data.train) - 1, min(LOOKED_AT, len(data.train)))
     images = data.train.images[np.unique(rows.astype(int))]
@@ -179,8 +179,8 @@ def notes_on_levels(data: "Dataset") -> list[str]:
 def notes_on_split(data: "Dataset", splitting: "Splitting") -> list[str]:
     """Returns sentences on groups, unknown labels and a validation split too small."""
     from jaxmed.data.dataset import MISSING, SPLITS
-    from jaxmed.data.groups import torn_groups
     from jaxmed.data.labels import lacking_classes
+    from jaxmed.data.splits.grouping import torn_groups
 
     parts = {name: getattr(data, name) for name in SPLITS}
     groups = {name: part.groups for name, part in parts.items() if part.groups}

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxmed.data.dataset import Dataset
-from jaxmed.data.preprocess import Preprocessing
+from jaxmed.data.transforms.preprocess import Preprocessing
 from jaxmed.errors import InputError
 from jaxmed.evaluation.calibration import read_scaling
 from jaxmed.evaluation.likeness import read_likeness

@@ -16,7 +16,7 @@ from jaxmed.runtime.files import write_text
 
 if TYPE_CHECKING:
     from jaxmed.data import Dataset
-    from jaxmed.data.audit import Audit
+    from jaxmed.data.audit.audit import Audit
     from jaxmed.report.data_sheet import Twins
 
 HELP = "look a data set through: counts, duplicates, patients on both sides"
@@ -61,7 +61,7 @@ def execute(arguments: Any) -> int:
     """
     name, config = _choose(arguments.source, arguments.overrides)
     check_writable(arguments.out, "Give another --out.")
-    from jaxmed.data.audit import audit
+    from jaxmed.data.audit.audit import audit
     from jaxmed.experiments.images import load_part
     from jaxmed.report.findings import judge, tell, tell_counts
 
@@ -111,7 +111,7 @@ def write_sheet(out: Path, name: str, data: "Dataset", found: "Audit") -> Path:
 
 def _choose(source: str, overrides: dict[str, Any]) -> tuple[str, DataConfig]:
     """Returns a recipe's name, "" for a source, and which images are meant."""
-    from jaxmed.data.sources import list_schemes
+    from jaxmed.data.sources.registry import list_schemes
 
     if other := sorted(set(overrides) - {"data"}):
         raise InputError(

@@ -9,7 +9,7 @@ from jaxmed.experiments.folders import LIKENESS
 
 if TYPE_CHECKING:
     from jaxmed.data.dataset import Dataset
-    from jaxmed.data.preprocess import Preprocessing
+    from jaxmed.data.transforms.preprocess import Preprocessing
     from jaxmed.evaluation.likeness import Likeness
     from jaxmed.models.classifier import Classifier
 

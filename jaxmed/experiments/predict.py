@@ -85,7 +85,7 @@ def execute(arguments: Any) -> int:
         raise InputError(
             f"--batch-size must be at least 1, got {arguments.batch_size}."
         )
-    from jaxmed.data.given import find_given
+    from jaxmed.data.images.user_files import find_given
     from jaxmed.experiments.in_use import load_run
     from jaxmed.runtime.progress import progress
 

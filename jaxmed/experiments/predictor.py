@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxmed.data.given import Decoding, Given, decode_ahead, find_given
-from jaxmed.data.preprocess import Preprocessing
-from jaxmed.data.window import has_few_levels
+from jaxmed.data.images.user_files import Decoding, Given, decode_ahead, find_given
+from jaxmed.data.images.window import has_few_levels
+from jaxmed.data.transforms.preprocess import Preprocessing
 from jaxmed.errors import InputError
 from jaxmed.evaluation.calibration import Scaling
 from jaxmed.evaluation.likeness import FLAGGED, Likeness
@@ -39,7 +39,7 @@ class Prediction:
         cam: float32 (h, w) in [0, 1], what spoke for the decision, if that was asked
             for; of several labels for the most probable one.
         few_levels: whether few of the 256 gray levels are left of the file's values,
-            see `jaxmed.data.window.has_few_levels`.
+            see `jaxmed.data.images.window.has_few_levels`.
         error: why the file cannot be used; all else is then empty.
     """
 
@@ -74,7 +74,7 @@ class Predictor:
         scaling: the calibration; None for none.
         thresholds: by class, of probabilities before calibration: of the positive class
             alone in a binary task. None where there is none.
-        views: test-time augmentation by its name in `jaxmed.data.views`.
+        views: test-time augmentation by its name in `jaxmed.data.transforms.test_time`.
         image_shape: height and width that images had in training before
             `preprocessing`; None if that is not known.
         likeness: what training images were like; None leaves `unlike` empty.
@@ -101,7 +101,7 @@ class Predictor:
         Args:
             images: paths of files or folders, or patterns, one or several; or arrays,
                 uint8 (h, w, 1 or 3) each, one, several or stacked, grey or RGB as
-                `jaxmed.data.decode.decode` gives them.
+                `jaxmed.data.images.decode.decode` gives them.
             cams: whether to tell what spoke for each decision.
             batch_size: images at a time.
 

@@ -152,7 +152,7 @@ def _write_inputs(
     whole: "Dataset",
 ) -> None:
     """Writes what the run works on and with."""
-    from jaxmed.data.split_file import write_skipped, write_split
+    from jaxmed.data.splits.split_file import write_skipped, write_split
 
     if not (folder / SPLIT).is_file():
         write_split(folder / SPLIT, whole)

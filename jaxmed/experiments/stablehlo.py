@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export
 
-from jaxmed.data.any_size import AnySizePreprocessing
-from jaxmed.data.views import VIEWS, see
+from jaxmed.data.transforms.symbolic_resize import AnySizePreprocessing
+from jaxmed.data.transforms.test_time import VIEWS, see
 from jaxmed.evaluation.portable import calibrated_probabilities
 
 if TYPE_CHECKING:

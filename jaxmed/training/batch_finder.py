@@ -11,9 +11,10 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxmed.data.augment import NO_AUGMENTATION, Augmentation
 from jaxmed.data.dataset import Dataset
-from jaxmed.data.preprocess import Preprocessing
+from jaxmed.data.transforms.augmentation import NO_AUGMENTATION, Augmentation
+from jaxmed.data.transforms.mixup import NO_MIXING, Mixing
+from jaxmed.data.transforms.preprocess import Preprocessing
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import merge, split
 from jaxmed.models.precision import resolve_precision, set_precision
@@ -23,7 +24,6 @@ from jaxmed.runtime.sharding import Devices, data_mesh, replicate, spread
 from jaxmed.strategies import Phase, Strategy
 from jaxmed.training.checks import check_batches, check_shapes, take_arguments
 from jaxmed.training.fit import as_strategy
-from jaxmed.training.mixing import NO_MIXING, Mixing
 from jaxmed.training.objective import CROSS_ENTROPY, Loss
 from jaxmed.training.preprocessing import preprocessing_of
 from jaxmed.training.state import Batch, StepPlan, begin_phase

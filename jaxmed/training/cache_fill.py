@@ -20,9 +20,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxmed.data.augment import NO_AUGMENTATION, Augmentation, augment_stored
+from jaxmed.data.batching import batches
 from jaxmed.data.dataset import Dataset, Split
-from jaxmed.data.preprocess import Preprocessing
+from jaxmed.data.transforms.augmentation import (
+    NO_AUGMENTATION,
+    Augmentation,
+    augment_stored,
+)
+from jaxmed.data.transforms.preprocess import Preprocessing
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import merge
 from jaxmed.runtime import distributed as hosts
@@ -36,7 +41,6 @@ from jaxmed.runtime.sharding import (
     spread,
 )
 from jaxmed.strategies import Phase
-from jaxmed.training.batches import batches
 from jaxmed.training.cache_plan import CachePlan, CacheSettings, plan_cache
 from jaxmed.training.inputs import Inputs
 from jaxmed.training.predict import eval_parts, largest_batch

@@ -10,9 +10,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxmed.data.augment import Augmentation
 from jaxmed.data.dataset import Dataset
-from jaxmed.data.preprocess import Preprocessing
+from jaxmed.data.transforms.augmentation import Augmentation
+from jaxmed.data.transforms.preprocess import Preprocessing
 from jaxmed.errors import InputError, unknown
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import merge

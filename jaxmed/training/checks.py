@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxmed.data.augment import Augmentation
-from jaxmed.data.augment_presets import create_augmentation
 from jaxmed.data.dataset import Dataset
-from jaxmed.data.preprocess import Preprocessing
+from jaxmed.data.transforms.augmentation import Augmentation
+from jaxmed.data.transforms.mixup import Mixing
+from jaxmed.data.transforms.preprocess import Preprocessing
+from jaxmed.data.transforms.presets import create_augmentation
 from jaxmed.errors import InputError
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.layers.normalization import OneValuePerChannel, set_training_norms
@@ -20,7 +21,6 @@ from jaxmed.models.parameters import merge, split
 from jaxmed.runtime.annotations import expect
 from jaxmed.strategies import Strategy
 from jaxmed.training.cache_plan import CacheSettings
-from jaxmed.training.mixing import Mixing
 from jaxmed.training.objective import Loss, is_single
 
 # Of the arguments that `fit` and `find_learning_rates` share: objects, with what makes

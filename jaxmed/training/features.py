@@ -9,9 +9,10 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
-from jaxmed.data.lazy import ImageArray
-from jaxmed.data.preprocess import Preprocessing
-from jaxmed.data.views import VIEWS, check_views
+from jaxmed.data.batching import batches
+from jaxmed.data.images.lazy import ImageArray
+from jaxmed.data.transforms.preprocess import Preprocessing
+from jaxmed.data.transforms.test_time import VIEWS, check_views
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import Arrays, merge
 from jaxmed.runtime.progress import progress
@@ -23,7 +24,6 @@ from jaxmed.runtime.sharding import (
     replicated,
     spread,
 )
-from jaxmed.training.batches import batches
 from jaxmed.training.objective import probabilities
 from jaxmed.training.predict import (
     compiled_logits,
@@ -40,7 +40,7 @@ class Network:
         model: its BatchNorm layers are put in eval mode.
         preprocessing: what it was trained with.
         task: see `jaxmed.data.dataset.Task`.
-        views: over which probabilities are averaged, see `jaxmed.data.views`.
+        views: over which probabilities are averaged, see `jaxmed.data.transforms.test_time`.
         devices: by default this process's own, so that one of several can use it alone.
 
     Raises:

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from jax.sharding import Mesh
 
+from jaxmed.data.batching import windows
 from jaxmed.errors import unknown
 from jaxmed.runtime import distributed as hosts
 from jaxmed.runtime.memory import image_budget
 from jaxmed.runtime.progress import progress
 from jaxmed.runtime.sharding import empty_aligned, own_rows, replicate, spread
-from jaxmed.training.batches import windows
 from jaxmed.training.state import Batch, Images, StepPlan
 from jaxmed.training.step import (
     TrainStep,

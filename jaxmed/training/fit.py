@@ -5,21 +5,21 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from jaxmed.data.augment import NO_AUGMENTATION, Augmentation
+from jaxmed.data.batching import check_sampling
 from jaxmed.data.dataset import Dataset
-from jaxmed.data.preprocess import Preprocessing
+from jaxmed.data.transforms.augmentation import NO_AUGMENTATION, Augmentation
+from jaxmed.data.transforms.mixup import NO_MIXING, Mixing
+from jaxmed.data.transforms.preprocess import Preprocessing
 from jaxmed.errors import InputError, unknown
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.precision import resolve_precision, set_precision
 from jaxmed.runtime.sharding import Devices, data_mesh
 from jaxmed.strategies import Strategy, create_strategy
-from jaxmed.training.batches import check_sampling
 from jaxmed.training.cache_plan import CacheSettings
 from jaxmed.training.checkpoint import open_checkpoints
 from jaxmed.training.checks import check_batches, check_shapes, take_arguments
 from jaxmed.training.feed import check_feed
 from jaxmed.training.loop import Loop
-from jaxmed.training.mixing import NO_MIXING, Mixing
 from jaxmed.training.objective import CROSS_ENTROPY, Loss
 from jaxmed.training.preprocessing import preprocessing_of
 from jaxmed.training.selection import SELECTORS, WATCHED, check_defined

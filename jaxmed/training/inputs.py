@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxmed.data.lazy import ImageArray
+from jaxmed.data.images.lazy import ImageArray
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,11 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxmed.data.augment import Augmentation
+from jaxmed.data.batching import draw_epoch
 from jaxmed.data.dataset import Dataset
-from jaxmed.data.preprocess import Preprocessing
+from jaxmed.data.transforms.augmentation import Augmentation
+from jaxmed.data.transforms.mixup import Mixing
+from jaxmed.data.transforms.preprocess import Preprocessing
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import Arrays, load
 from jaxmed.models.precision import precision_of
@@ -23,7 +25,6 @@ from jaxmed.runtime.interrupts import postponed
 from jaxmed.runtime.progress import Advance, progress
 from jaxmed.runtime.sharding import replicate, to_host
 from jaxmed.strategies import Phase, Strategy
-from jaxmed.training.batches import draw_epoch
 from jaxmed.training.cache_fill import cached_inputs
 from jaxmed.training.cache_plan import CacheSettings
 from jaxmed.training.checkpoint import Checkpoints
@@ -38,7 +39,6 @@ from jaxmed.training.identity import identify
 from jaxmed.training.inputs import Inputs
 from jaxmed.training.interim import Interim, stop_if_asked
 from jaxmed.training.journal import Journal
-from jaxmed.training.mixing import Mixing
 from jaxmed.training.objective import Loss, image_hits, mean_loss, probabilities
 from jaxmed.training.predict import (
     as_predictions,

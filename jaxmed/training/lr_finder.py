@@ -15,9 +15,11 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxmed.data.augment import NO_AUGMENTATION, Augmentation
+from jaxmed.data.batching import check_sampling, draw_epoch
 from jaxmed.data.dataset import MISSING, Dataset
-from jaxmed.data.preprocess import Preprocessing
+from jaxmed.data.transforms.augmentation import NO_AUGMENTATION, Augmentation
+from jaxmed.data.transforms.mixup import NO_MIXING, Mixing
+from jaxmed.data.transforms.preprocess import Preprocessing
 from jaxmed.errors import InputError
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import merge, split
@@ -25,11 +27,9 @@ from jaxmed.models.precision import resolve_precision, set_precision
 from jaxmed.runtime.progress import progress
 from jaxmed.runtime.sharding import Devices, data_mesh, replicate
 from jaxmed.strategies import Phase, Schedule, Strategy
-from jaxmed.training.batches import check_sampling, draw_epoch
 from jaxmed.training.checks import check_batches, check_shapes, take_arguments
 from jaxmed.training.feed import Feed, check_feed, create_feed
 from jaxmed.training.fit import as_strategy
-from jaxmed.training.mixing import NO_MIXING, Mixing
 from jaxmed.training.objective import CROSS_ENTROPY, Loss
 from jaxmed.training.preprocessing import preprocessing_of
 from jaxmed.training.rate_suggestion import falls, smooth, steepest, valley

@@ -10,10 +10,11 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
+from jaxmed.data.batching import batches
 from jaxmed.data.dataset import SPLITS, Dataset
-from jaxmed.data.lazy import ImageArray
-from jaxmed.data.preprocess import Preprocessing
-from jaxmed.data.views import VIEWS, check_views, see
+from jaxmed.data.images.lazy import ImageArray
+from jaxmed.data.transforms.preprocess import Preprocessing
+from jaxmed.data.transforms.test_time import VIEWS, check_views, see
 from jaxmed.evaluation.predictions import Predictions
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.layers.normalization import set_training_norms
@@ -28,7 +29,6 @@ from jaxmed.runtime.sharding import (
     replicated,
     spread,
 )
-from jaxmed.training.batches import batches
 from jaxmed.training.objective import probabilities
 from jaxmed.training.preprocessing import preprocessing_of
 
@@ -82,7 +82,7 @@ def compute_logits(
         entry: the stage that `images` enter, if they are no images; see
             `Classifier.entering`.
         description: shown as progress; None shows nothing.
-        views: of each image, see `jaxmed.data.views`.
+        views: of each image, see `jaxmed.data.transforms.test_time`.
 
     Returns:
         float32 (n, k); (n, views, k) of several views.
@@ -168,7 +168,7 @@ def predict(
         batch_size: images a batch; by default `largest_batch`, or all if fewer.
         devices: by default all there are.
         description: of the progress shown.
-        views: test-time augmentation by its name in `jaxmed.data.views`, over which
+        views: test-time augmentation by its name in `jaxmed.data.transforms.test_time`, over which
             probabilities are averaged.
 
     Returns:

@@ -1,8 +1,8 @@
 """The preprocessing that a model's weights expect."""
 
-from jaxmed.data.preprocess import Preprocessing
-from jaxmed.data.resizing import SQUASH, Resizing
-from jaxmed.data.window import STORED_BITS, Window
+from jaxmed.data.images.resizing import SQUASH, Resizing
+from jaxmed.data.images.window import STORED_BITS, Window
+from jaxmed.data.transforms.preprocess import Preprocessing
 from jaxmed.errors import InputError
 from jaxmed.models.classifier import Classifier
 

@@ -17,12 +17,12 @@ import numpy as np
 from flax import nnx
 from jax.typing import ArrayLike
 
-from jaxmed.data.preprocess import Preprocessing
+from jaxmed.data.batching import batches
+from jaxmed.data.transforms.preprocess import Preprocessing
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.layers.normalization import BatchNorm, norm_paths, set_training_norms
 from jaxmed.models.parameters import Arrays, dotted, merge, split
 from jaxmed.runtime.progress import progress
-from jaxmed.training.batches import batches
 
 # Images up to this distance count as similar. Measured with the ImageNet kernels of
 # ResNet-18 at 224 pixels (96 pixels in brackets), 128 images each. No complete set of

@@ -10,13 +10,13 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from jaxmed.data.augment import NO_AUGMENTATION, Augmentation
-from jaxmed.data.preprocess import Preprocessing
+from jaxmed.data.transforms.augmentation import NO_AUGMENTATION, Augmentation
+from jaxmed.data.transforms.mixup import NO_MIXING, Mixing
+from jaxmed.data.transforms.preprocess import Preprocessing
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.layers.normalization import set_training_norms
 from jaxmed.models.parameters import Arrays, split
 from jaxmed.strategies import Phase
-from jaxmed.training.mixing import NO_MIXING, Mixing
 from jaxmed.training.objective import CROSS_ENTROPY, Loss
 
 

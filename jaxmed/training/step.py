@@ -10,7 +10,7 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
-from jaxmed.data.augment import augment_stored
+from jaxmed.data.transforms.augmentation import augment_stored
 from jaxmed.models.parameters import Arrays, merge, stats_of
 from jaxmed.runtime.sharding import over_rows, replicated
 from jaxmed.training.objective import image_hits

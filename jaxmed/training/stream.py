@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxmed.data.lazy import LazyImages, count_processors
+from jaxmed.data.batching import Batch
+from jaxmed.data.images.lazy import LazyImages, count_processors
 from jaxmed.errors import InputError
-from jaxmed.training.batches import Batch
 
 # Steps that each process, or the thread, reads ahead.
 AHEAD = 2
@@ -42,7 +42,7 @@ class Source:
     Attributes:
         images: an array or `LazyImages`, uint8 (n, h, w, c).
         labels: int32 (n,) or (n, k).
-        windows: indices and mask of each step, see `jaxmed.training.batches.windows`.
+        windows: indices and mask of each step, see `jaxmed.data.batching.windows`.
     """
 
     images: Any

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxmed.data.lazy import LazyImages
-from jaxmed.data.sources import load_dataset
+from jaxmed.data.images.lazy import LazyImages
+from jaxmed.data.sources.registry import load_dataset
 from jaxmed.errors import InputError
 
 MEMORY = pytest.mark.parametrize("memory", [9, 0])

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxmed.data.groups import torn_groups
-from jaxmed.data.sources import load_dataset
-from jaxmed.data.split import Splitting
+from jaxmed.data.sources.registry import load_dataset
+from jaxmed.data.splits.grouping import torn_groups
+from jaxmed.data.splits.splitting import Splitting
 from jaxmed.errors import InputError
 
 RNG = np.random.default_rng(0)

@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from jaxmed.data import Augmentation, create_augmentation
-from jaxmed.data.augment_geometry import HorizontalFlip
-from jaxmed.data.augment_presets import PRESETS
 from jaxmed.data.dataset import Dataset, Split
-from jaxmed.data.preprocess import Preprocessing
+from jaxmed.data.transforms.geometry import HorizontalFlip
+from jaxmed.data.transforms.preprocess import Preprocessing
+from jaxmed.data.transforms.presets import PRESETS
 from jaxmed.errors import InputError
 from jaxmed.experiments.arms import check_arm, make_augmentation
 from jaxmed.experiments.augmented import (

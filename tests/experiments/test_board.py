@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from jaxmed.data.catalog import read_catalog
+from jaxmed.data.sources.medmnist_catalog import read_catalog
 from jaxmed.errors import InputError
 from jaxmed.experiments.__main__ import main
 from jaxmed.experiments.board import is_board, load_board

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from jaxmed.data.preprocess import Preprocessing
+from jaxmed.data.transforms.preprocess import Preprocessing
 from jaxmed.evaluation.calibration import Scaling
 from jaxmed.experiments.bundle import Bundle
 from jaxmed.experiments.config import (

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 import jaxmed
-from jaxmed.data.decode import decode
-from jaxmed.data.resizing import Resizing
+from jaxmed.data.images.decode import decode
+from jaxmed.data.images.resizing import Resizing
 from jaxmed.errors import InputError
 from jaxmed.evaluation.storage import read_predictions
 from jaxmed.experiments.__main__ import main
@@ -218,7 +218,7 @@ def test_dicom_files_are_predicted_as_their_pixels_are(folder, tmp_path):
     pytest.importorskip("pydicom")
     from pydicom.examples import get_path
 
-    from jaxmed.data.dicom import decode_dicom
+    from jaxmed.data.dicom.decode_dicom import decode_dicom
 
     path = get_path("ct")
     run = jaxmed.load_run(run_of(folder, "two_logits"))

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 from torchvision.transforms import v2
 
-from jaxmed.data.preprocess import Preprocessing
-from jaxmed.data.resizing import FACTOR, MODES, Resizing
-from jaxmed.data.views import VIEWS
+from jaxmed.data.images.resizing import FACTOR, MODES, Resizing
+from jaxmed.data.transforms.preprocess import Preprocessing
+from jaxmed.data.transforms.test_time import VIEWS
 from jaxmed.errors import InputError
 from jaxmed.experiments.__main__ import main
 from jaxmed.experiments.config import DataConfig, EvaluateConfig

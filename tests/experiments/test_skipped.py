@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxmed.data.sources import load_dataset
+from jaxmed.data.sources.registry import load_dataset
 from jaxmed.errors import InputError
 from jaxmed.experiments.__main__ import main
 from jaxmed.experiments.config import DataConfig

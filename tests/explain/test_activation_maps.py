@@ -7,7 +7,7 @@ import torch
 import torchvision
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
-from jaxmed.data.sources import load_dataset
+from jaxmed.data.sources.registry import load_dataset
 from jaxmed.explain.explain import explain, raw_maps
 from jaxmed.explain.methods import METHODS
 from jaxmed.models.registry import create_model

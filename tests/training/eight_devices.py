@@ -12,18 +12,18 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxmed.data.augment import Augmentation
-from jaxmed.data.augment_geometry import HorizontalFlip, QuarterTurns
+from jaxmed.data.batching import windows
 from jaxmed.data.dataset import Dataset, Split
+from jaxmed.data.transforms.augmentation import Augmentation
+from jaxmed.data.transforms.geometry import HorizontalFlip, QuarterTurns
+from jaxmed.data.transforms.mixup import Mixing
 from jaxmed.models.layers.normalization import set_training_norms
 from jaxmed.models.parameters import load, merge, split, stats_of
 from jaxmed.models.registry import create_model
 from jaxmed.runtime.sharding import data_mesh, replicate, to_host
 from jaxmed.strategies import create_strategy
-from jaxmed.training.batches import windows
 from jaxmed.training.cache_fill import fill_cache
 from jaxmed.training.cache_plan import CachePlan
-from jaxmed.training.mixing import Mixing
 from jaxmed.training.objective import Loss
 from jaxmed.training.state import Images, StepPlan, all_weights, begin_phase
 from jaxmed.training.step import compiled_train_step

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import torch
 
+from jaxmed.data.batching import windows
+from jaxmed.data.transforms.mixup import Mixing
 from jaxmed.models.parameters import load, split
 from jaxmed.runtime.sharding import data_mesh, replicate
 from jaxmed.strategies import Group, Optimizer, Phase
-from jaxmed.training.batches import windows
-from jaxmed.training.mixing import Mixing
 from jaxmed.training.objective import Loss
 from jaxmed.training.state import (
     Images,

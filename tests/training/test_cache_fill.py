@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxmed.data.augment import Augmentation, augment_stored
-from jaxmed.data.augment_geometry import HorizontalFlip, Rotation
-from jaxmed.data.preprocess import Preprocessing
+from jaxmed.data.transforms.augmentation import Augmentation, augment_stored
+from jaxmed.data.transforms.geometry import HorizontalFlip, Rotation
+from jaxmed.data.transforms.preprocess import Preprocessing
 from jaxmed.models.backbones.convnext import ConvNeXt
 from jaxmed.models.backbones.densenet import DenseNet
 from jaxmed.models.backbones.efficientnet import EfficientNet

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from jaxmed.data.augment import NO_AUGMENTATION, Augmentation
-from jaxmed.data.augment_geometry import HorizontalFlip
-from jaxmed.data.preprocess import Preprocessing
+from jaxmed.data.transforms.augmentation import NO_AUGMENTATION, Augmentation
+from jaxmed.data.transforms.geometry import HorizontalFlip
+from jaxmed.data.transforms.preprocess import Preprocessing
 from jaxmed.errors import InputError
 from jaxmed.strategies import create_strategy
 from jaxmed.training.cache_plan import CachePlan, CacheSettings, plan_cache

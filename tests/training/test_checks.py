@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from jaxmed.data.preprocess import Preprocessing
+from jaxmed.data.transforms.mixup import Mixing
+from jaxmed.data.transforms.preprocess import Preprocessing
 from jaxmed.errors import InputError
 from jaxmed.models.layers.normalization import BatchNorm, OneValuePerChannel
 from jaxmed.models.parameters import split
@@ -16,7 +17,6 @@ from jaxmed.strategies import create_strategy
 from jaxmed.training.checks import check_batches, check_shapes
 from jaxmed.training.fit import fit
 from jaxmed.training.lr_finder import find_learning_rates
-from jaxmed.training.mixing import Mixing
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1, 3), (1, 3), (2, 1, 1, 3), (1, 2, 1, 3)])
@@ -166,7 +166,10 @@ def test_batches_beyond_the_data_train_as_those_of_all_of_it(
         ({"loss": 3}, "Loss or its name, got 3"),
         ({"augmentation": "x_ray"}, "Did you mean 'xray'"),
         ({"augmentation": ["xray"]}, r"Augmentation or its name, got \['xray'\]"),
-        ({"mixing": 0.2}, r"mixing must be a jaxmed.training.mixing.Mixing, got 0\.2"),
+        (
+            {"mixing": 0.2},
+            r"mixing must be a jaxmed.data.transforms.mixup.Mixing, got 0\.2",
+        ),
         ({"cache": "of"}, "Unknown cache mode 'of'"),
         ({"cache": False}, "CacheSettings or its name, got False"),
         ({"select": None}, "select must be a text, got None"),

@@ -12,8 +12,8 @@ import jax
 import numpy as np
 import pytest
 
+from jaxmed.data.batching import batches
 from jaxmed.strategies import Group, Optimizer, Phase, Strategy
-from jaxmed.training.batches import batches
 from jaxmed.training.cache_plan import CacheSettings
 from jaxmed.training.fit import fit
 from jaxmed.training.predict import evaluation_batch, predict_split

@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
+from jaxmed.data.batching import shuffled
 from jaxmed.errors import InputError
 from jaxmed.strategies import Group, Optimizer, Phase, Strategy
-from jaxmed.training.batches import shuffled
 from jaxmed.training.checkpoint import load_best_weights, open_checkpoints
 from jaxmed.training.fit import fit
 from jaxmed.training.objective import Loss

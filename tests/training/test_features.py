@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from jaxmed.data.preprocess import Preprocessing
-from jaxmed.data.resizing import Resizing
+from jaxmed.data.images.resizing import Resizing
+from jaxmed.data.transforms.preprocess import Preprocessing
 from jaxmed.models.registry import create_model
 from jaxmed.training.features import Network, compute_features
 from jaxmed.training.predict import eval_parts, predict

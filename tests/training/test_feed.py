@@ -6,15 +6,16 @@ import jax
 import numpy as np
 import pytest
 
-from jaxmed.data.augment import Augmentation
-from jaxmed.data.augment_geometry import HorizontalFlip, QuarterTurns
-from jaxmed.data.lazy import LazyImages, count_processors
-from jaxmed.data.preprocess import Preprocessing
-from jaxmed.data.resizing import SQUASH
+from jaxmed.data.batching import shuffled
+from jaxmed.data.images.lazy import LazyImages, count_processors
+from jaxmed.data.images.resizing import SQUASH
+from jaxmed.data.transforms.augmentation import Augmentation
+from jaxmed.data.transforms.geometry import HorizontalFlip, QuarterTurns
+from jaxmed.data.transforms.mixup import Mixing
+from jaxmed.data.transforms.preprocess import Preprocessing
 from jaxmed.errors import InputError
 from jaxmed.runtime.sharding import data_mesh, replicate, replicated, to_host
 from jaxmed.strategies import Group, Optimizer, Phase
-from jaxmed.training.batches import shuffled
 from jaxmed.training.epoch import train_epoch
 from jaxmed.training.feed import (
     ResidentFeed,
@@ -22,7 +23,6 @@ from jaxmed.training.feed import (
     create_feed,
     steps_together,
 )
-from jaxmed.training.mixing import Mixing
 from jaxmed.training.state import Images, StepPlan, begin_phase
 from jaxmed.training.stream import Source
 

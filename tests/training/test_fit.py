@@ -8,13 +8,13 @@ import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
 from jaxmed.data import create_augmentation
+from jaxmed.data.batching import drawn_balanced
 from jaxmed.data.dataset import Dataset, Split
-from jaxmed.data.preprocess import Preprocessing
+from jaxmed.data.transforms.preprocess import Preprocessing
 from jaxmed.errors import InputError
 from jaxmed.models.parameters import split
 from jaxmed.models.registry import create_model
 from jaxmed.strategies import Group, Optimizer, Phase, Strategy
-from jaxmed.training.batches import drawn_balanced
 from jaxmed.training.checkpoint import load_best_weights
 from jaxmed.training.fit import fit
 from jaxmed.training.predict import predict, predict_split

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch.optim import lr_scheduler
 
-from jaxmed.data.preprocess import Preprocessing
+from jaxmed.data.batching import shuffled
+from jaxmed.data.transforms.preprocess import Preprocessing
 from jaxmed.models.parameters import load, split
 from jaxmed.strategies import Group, Optimizer, Phase, Schedule, Strategy
-from jaxmed.training.batches import shuffled
 from jaxmed.training.checkpoint import load_best_weights, open_checkpoints
 from jaxmed.training.fit import fit
 from jaxmed.training.objective import Loss

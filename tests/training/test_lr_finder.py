@@ -7,13 +7,13 @@ import numpy as np
 import optax
 import pytest
 
+from jaxmed.data.batching import drawn_balanced, shuffled
 from jaxmed.data.dataset import MISSING, Dataset, Split
 from jaxmed.errors import InputError
 from jaxmed.models.parameters import load, split
 from jaxmed.models.registry import create_model
 from jaxmed.runtime.sharding import data_mesh, replicate
 from jaxmed.strategies import Group, Optimizer, Phase, Schedule, Strategy
-from jaxmed.training.batches import drawn_balanced, shuffled
 from jaxmed.training.lr_finder import (
     ALL,
     NO_FALL,

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from jaxmed.data.batching import shuffled, windows
 from jaxmed.data.dataset import MISSING
+from jaxmed.data.transforms.mixup import NO_MIXING, Mixing
 from jaxmed.models.parameters import load, split
 from jaxmed.runtime.sharding import data_mesh, replicate
 from jaxmed.strategies import Group, Optimizer, Phase, Strategy
-from jaxmed.training.batches import shuffled, windows
 from jaxmed.training.fit import fit
-from jaxmed.training.mixing import NO_MIXING, Mixing
 from jaxmed.training.objective import Loss
 from jaxmed.training.predict import predict_split
 from jaxmed.training.state import Images, StepPlan, begin_phase

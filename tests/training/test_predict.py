@@ -12,8 +12,8 @@ import torch
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from jaxmed.data.preprocess import Preprocessing
-from jaxmed.data.resizing import Resizing
+from jaxmed.data.images.resizing import Resizing
+from jaxmed.data.transforms.preprocess import Preprocessing
 from jaxmed.errors import InputError
 from jaxmed.models.registry import create_model
 from jaxmed.training.predict import as_predictions, predict, predict_split
@@ -37,7 +37,7 @@ VIEWS = {
 ON_DEVICES = """
 import json, sys
 import jax, numpy as np
-from jaxmed.data.preprocess import Preprocessing
+from jaxmed.data.transforms.preprocess import Preprocessing
 from jaxmed.models.registry import create_model
 from jaxmed.training.predict import predict
 assert jax.device_count() == 4

@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 from jax.extend import core
 
-from jaxmed.data.preprocess import Preprocessing
+from jaxmed.data.transforms.preprocess import Preprocessing
 from jaxmed.errors import InputError
 from jaxmed.models.backbones.convnext import ConvNeXt
 from jaxmed.models.backbones.densenet import DenseNet

@@ -11,6 +11,7 @@ import optax
 import pytest
 
 from jaxmed.data import create_augmentation
+from jaxmed.data.transforms.mixup import Mixing
 from jaxmed.errors import InputError
 from jaxmed.models.parameters import split
 from jaxmed.runtime.interrupts import Interrupted, ask
@@ -19,7 +20,6 @@ from jaxmed.training.cache_plan import CacheSettings
 from jaxmed.training.checkpoint import Checkpoints
 from jaxmed.training.fit import fit
 from jaxmed.training.interim import Interim
-from jaxmed.training.mixing import Mixing
 from jaxmed.training.objective import Loss
 
 

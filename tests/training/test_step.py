@@ -10,10 +10,10 @@ import torchvision
 from flax import nnx
 from torchvision.models import convnext, efficientnet
 
-from jaxmed.data.augment import Augmentation
-from jaxmed.data.augment_geometry import HorizontalFlip, QuarterTurns
-from jaxmed.data.preprocess import Preprocessing
-from jaxmed.data.sources import load_dataset
+from jaxmed.data.sources.registry import load_dataset
+from jaxmed.data.transforms.augmentation import Augmentation
+from jaxmed.data.transforms.geometry import HorizontalFlip, QuarterTurns
+from jaxmed.data.transforms.preprocess import Preprocessing
 from jaxmed.models.backbones.convnext import ConvNeXt
 from jaxmed.models.backbones.efficientnet import EfficientNet
 from jaxmed.models.backbones.mbconv import Blocks

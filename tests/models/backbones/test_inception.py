@@ -7,7 +7,7 @@ from flax import nnx
 from scipy.stats import ks_2samp
 from torchvision.models import inception_v3
 
-from jaxmed.data.preprocess import IMAGENET_MEAN, IMAGENET_STD
+from jaxmed.data.transforms.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from jaxmed.errors import InputError
 from jaxmed.models.backbones.inception import TransformInput
 from jaxmed.models.parameters import load, merge, split

@@ -1,0 +1,155 @@
+"""The values of a DICOM file's pixels, and the gray levels or colors it gives them."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from jaxmed.data.dicom.tags import Tags
+from jaxmed.data.images.decode import OWN_SCALE, PLAIN, STORED_SCALE
+from jaxmed.data.images.picture import UnusableImage
+from jaxmed.data.images.window import Gray
+
+if TYPE_CHECKING:
+    from pydicom import Dataset as Header
+
+PLUGINS = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
+MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
+
+
+def read_pixels(header: "Header") -> np.ndarray:
+    """Returns the stored values, (h, w) or (h, w, 3); YBR becomes RGB."""
+    from pydicom.pixels.utils import get_expected_length, pixel_array
+
+    syntax = header.file_meta.TransferSyntaxUID
+    if not syntax.is_compressed:
+        there, needed = len(header.PixelData), get_expected_length(header)
+        if there < needed:
+            raise UnusableImage(
+                f"damaged or cut off: {there:,} bytes of pixels, and {needed:,} are "
+                "needed"
+            )
+    try:
+        return pixel_array(header)
+    except Exception as error:
+        if not syntax.is_compressed:
+            raise
+        raise UnusableImage(
+            f"its pixels, compressed as {syntax.name}, cannot be decoded: damaged or "
+            f"cut off, or in need of further packages ({PLUGINS})"
+        ) from error
+
+
+def apply_palette(pixels: np.ndarray, header: "Header") -> np.ndarray:
+    """Returns the colors of a palette's entries, uint8 (h, w, 3)."""
+    from pydicom.pixels.processing import apply_color_lut
+
+    colors = apply_color_lut(pixels, header)
+    # Some palettes have 16 bits by their descriptor, and 8 in their entries.
+    if colors.dtype == np.uint8 or colors.max() < 256:
+        return colors.astype(np.uint8)
+    return (colors >> 8).astype(np.uint8)
+
+
+def find_scale(header: "Header") -> int:
+    """Returns how the gray values become levels, see `FileHeader`."""
+    if header.PhotometricInterpretation not in MONOCHROME:
+        return PLAIN
+    tags = Tags.of(header)
+    known = tags.has_window or tags.find("VOILUTSequence")
+    if known or tags.find("ModalityLUTSequence") or header.BitsStored <= 8:
+        return OWN_SCALE
+    return STORED_SCALE
+
+
+def gray_values(header: "Header") -> Gray:
+    """Returns the rescaled values, and what the stored bits could hold of them."""
+    tags, stored = Tags.of(header), read_pixels(header)
+    signed = header.PixelRepresentation == 1
+    low = -(2.0 ** (header.BitsStored - 1)) if signed else 0.0
+    high = low + 2.0**header.BitsStored - 1
+    if table := tags.find("ModalityLUTSequence"):
+        table = LookupTable.read(table[0], header)
+        values, full = table(stored), (0.0, table.highest)
+    else:
+        slope = tags.number("RescaleSlope", 1.0)
+        intercept = tags.number("RescaleIntercept", 0.0)
+        values = stored.astype(np.float64) * slope + intercept
+        ends = sorted((low * slope + intercept, high * slope + intercept))
+        full = ends[0], ends[1]
+    inverted = header.PhotometricInterpretation == "MONOCHROME1"
+    return Gray(values, full, inverted, _find_padding(stored, tags))
+
+
+def _find_padding(stored: np.ndarray, tags: Tags) -> np.ndarray | None:
+    """Returns which pixels lie outside the picture (PS3.3 C.7.5.1.1.2), bool (h, w)."""
+    first = tags.number("PixelPaddingValue", None)
+    if first is None:
+        return None
+    last = tags.number("PixelPaddingRangeLimit", first)
+    return (stored >= min(first, last)) & (stored <= max(first, last))
+
+
+def apply_own_window(values: np.ndarray, header: "Header") -> np.ndarray | None:
+    """Returns shares of the gray scale as the file says, or None if it does not."""
+    tags = Tags.of(header)
+    if tables := tags.find("VOILUTSequence"):
+        table = LookupTable.read(tables[0], header)
+        return table(np.rint(values).astype(np.int64)) / table.highest
+    if not tags.has_window:
+        return None
+    center = tags.number("WindowCenter", 0.0)
+    width = tags.number("WindowWidth", 0.0)
+    function = str(tags.find("VOILUTFunction") or "LINEAR").strip().upper()
+    narrowest = {"LINEAR": 1, "LINEAR_EXACT": 1e-9, "SIGMOID": 1e-9}
+    if function not in narrowest or width < narrowest[function]:
+        raise UnusableImage(
+            "its window has no width, or an unknown form (tags WindowWidth and "
+            "VOILUTFunction); data.window can replace it"
+        )
+    if function == "SIGMOID":
+        from scipy.special import expit
+
+        return expit(4 * (values - center) / width)
+    if function == "LINEAR":
+        # The values are the middles of steps of one.
+        center, width = center - 0.5, width - 1
+    if width == 0:
+        return (values > center).astype(float)
+    return (values - center) / width + 0.5
+
+
+@dataclass(frozen=True)
+class LookupTable:
+    """A modality or VOI lookup table (PS3.3 C.11.1.1.1, C.11.2.1.1).
+
+    Attributes:
+        entries: numbers (n,).
+        first: the value that the first entry is for; lower ones get it too.
+        highest: what an entry can be at most.
+    """
+
+    entries: np.ndarray
+    first: int
+    highest: float
+
+    @classmethod
+    def read(cls, item: "Header", header: "Header") -> "LookupTable":
+        """Reads an item of a sequence of tables."""
+        for name in ("LUTDescriptor", "LUTData"):
+            if name not in item:
+                raise UnusableImage(f"a lookup table of it lacks the tag {name}")
+        count, first, bits = (int(number) for number in item.LUTDescriptor)
+        entries = item.LUTData
+        if isinstance(entries, bytes):
+            _, little = header.original_encoding
+            entries = np.frombuffer(entries, "<u2" if little else ">u2")
+        table = np.asarray(entries, np.int64)[: count or 2**16]
+        if first > 2**15 and header.PixelRepresentation == 1:
+            first -= 2**16
+        return cls(table, first, 2.0**bits - 1)
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        """Looks whole numbers up, of any shape."""
+        places = np.clip(values - np.int64(self.first), 0, len(self.entries) - 1)
+        return self.entries[places]

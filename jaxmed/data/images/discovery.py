@@ -1,0 +1,119 @@
+"""Image files in a folder and in those below it, and what is left out there."""
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jaxmed.data.images.file_formats import why_no_image
+from jaxmed.errors import InputError
+
+# What operating systems and archives leave behind, which nobody put there.
+RUBBISH = ("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir")
+# Folders, and ends of names, of what was drawn on an image.
+MASKS = "mask|masks|seg|segmentation|segmentations|groundtruth|ground_truth"
+MASK_FOLDER = re.compile(f"(.*[ _-])?({MASKS})", re.IGNORECASE)
+MASK_FILE = re.compile(rf"(.+?)[ _-]({MASKS})([ _-]?\d+)?", re.IGNORECASE)
+
+
+@dataclass(kw_only=True)
+class Search:
+    """A search for images, and what it met.
+
+    Attributes:
+        refuse: says why a file is no image; "" if it is.
+        bad: the reason, by name, why an image cannot be used.
+        left_out: the reason, by name, why a file, or a folder of masks, is no image.
+            Hidden files and `RUBBISH` are neither.
+    """
+
+    refuse: Callable[[Path], str] = why_no_image
+    bad: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    def below(
+        self, folder: Path, base: str, above: tuple[Path, ...] = ()
+    ) -> Iterator[str]:
+        """Finds the images in a folder and in those below it.
+
+        Args:
+            folder: to look in.
+            base: the folder's own name, below which its images are named.
+            above: the folders that this one lies in.
+        """
+        real = folder.resolve()
+        if any(other.is_relative_to(real) for other in above):
+            self.bad[_spell(base)] = (
+                "a link to a folder that it lies in, so without an end"
+            )
+            return
+        try:
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError as error:
+            self.bad[_spell(base)] = f"a folder that cannot be read: {error.strerror}"
+            return
+        entries = [entry for entry in entries if not is_rubbish(entry.name)]
+        stems = {os.path.splitext(entry.name)[0].lower() for entry in entries}
+        for entry in entries:
+            name, path = f"{base}/{entry.name}", folder / entry.name
+            if _is_folder(entry):
+                if MASK_FOLDER.fullmatch(entry.name) and len(entries) > 1:
+                    self.left_out[_spell(name)] = _describe_masks(path)
+                else:
+                    yield from self.below(path, name, (*above, real))
+            # Bytes of a name that are no UTF-8 reach Python as lone surrogates.
+            elif not name.isascii() and name != _spell(name):
+                self.bad[_spell(name)] = "its name is not UTF-8"
+            elif _is_mask(entry.name, stems):
+                self.left_out[name] = "the mask of another image, by its name"
+            elif reason := self.refuse(path):
+                self.left_out[name] = reason
+            else:
+                yield name
+
+
+def is_rubbish(name: str) -> bool:
+    """Tells whether a file or folder is hidden, or one that nobody put there."""
+    return name[0] == "." or name.lower() in RUBBISH
+
+
+def visible(folder: Path) -> list[Path]:
+    """Returns what is in a folder and not hidden, in sorted order.
+
+    Raises:
+        InputError: the folder cannot be read.
+    """
+    try:
+        return sorted(path for path in folder.iterdir() if not is_rubbish(path.name))
+    except OSError as error:
+        raise InputError(
+            f"The folder {folder} cannot be read: {error.strerror}."
+        ) from error
+
+
+def _is_mask(name: str, stems: set[str]) -> bool:
+    """Tells whether a file is named as the mask of another one beside it."""
+    found = MASK_FILE.fullmatch(os.path.splitext(name)[0])
+    return found is not None and found[1].lower() in stems
+
+
+def _describe_masks(folder: Path) -> str:
+    count = sum(len(files) for _, _, files in os.walk(folder))
+    return (
+        f"a folder of masks, by its name, beside the images: {count:,} files. If they "
+        "are the images, rename it"
+    )
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        # A link that leads to itself.
+        return False
+
+
+def _spell(name: str) -> str:
+    r"""Returns a name as text that can be written: "\udcff" for a broken byte."""
+    return name.encode(errors="backslashreplace").decode()

@@ -1,0 +1,153 @@
+"""Images that stay in their files until they are asked for."""
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxmed.data.images.file_formats import decode_file_square
+from jaxmed.data.images.picture import UnusableImage
+from jaxmed.data.images.resizing import Resizing
+from jaxmed.data.images.window import STORED_BITS, Window
+from jaxmed.errors import InputError
+
+SKIPPING = "Replace or remove them; --data.on-error skip leaves such files out."
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LazyImages:
+    """Stands for uint8 (n, h, w, c), as an array does, and decodes what is indexed.
+
+    `images[rows]`, with a slice, a mask or int (m,), is a NumPy array of those
+    images, decoded there and then by several threads; `images[i]` is one image. All
+    are squares of one size, small ones enlarged, and RGB unless all files are gray.
+    It can be pickled, at some 100 bytes for an image.
+
+    Attributes:
+        root: the folder of the files.
+        files: paths below it, with forward slashes.
+        image_size: side in pixels that the network gets.
+        resizing: how images become squares, and of which size for it.
+        channels: 1 or 3.
+        digests: uint64 (n,), of the files' sizes and beginnings.
+        scales: int8 (n,), of the files' `FileHeader`.
+        window: of images of more than 8 bits; none of them can be decoded as long as
+            it is pending.
+        source: the start of a sentence, such as "folder:scans".
+        threads: that decode at a time; by default one for each processor.
+    """
+
+    root: Path
+    files: tuple[str, ...]
+    image_size: int
+    resizing: Resizing
+    channels: int
+    digests: np.ndarray
+    scales: np.ndarray
+    source: str
+    window: Window = STORED_BITS
+    threads: int | None = None
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        side = self.resizing.stored_side(self.image_size)
+        return len(self.files), side, side, self.channels
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(np.uint8)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the array that this stands for."""
+        return math.prod(self.shape)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        rows = np.arange(len(self))[key]
+        found = self._decode(rows.ravel())
+        return found.reshape(*rows.shape, *self.shape[1:])
+
+    def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
+        raise InputError(
+            f"{self.source}: the {len(self):,} images are decoded when they are asked "
+            f"for, and all of them at once would be {self.nbytes / 1e9:.3g} GB. Take "
+            "some, as in images[0:32], or give a larger memory budget."
+        )
+
+    def take(self, rows: np.ndarray) -> "LazyImages":
+        """Returns some images, int (m,), in that order; nothing is decoded."""
+        files = tuple(self.files[i] for i in rows)
+        return replace(
+            self, files=files, digests=self.digests[rows], scales=self.scales[rows]
+        )
+
+    def _decode(self, rows: np.ndarray) -> np.ndarray:
+        images = np.empty((len(rows), *self.shape[1:]), np.uint8)
+        bad: list[str] = []
+        # Shared by the threads, each of which takes the next image.
+        todo = iter(enumerate(rows.tolist()))
+
+        def square(path: Path) -> np.ndarray:
+            return decode_file_square(
+                path, self.image_size, self.resizing, self.channels, self.window
+            )
+
+        def work(todo: Iterator[tuple[int, int]]) -> None:
+            for place, row in todo:
+                try:
+                    path = self.root / self.files[row]
+                    images[place] = square(path)
+                except UnusableImage as error:
+                    bad.append(f"{self.files[row]} ({error})")
+
+        threads = min(self.threads or count_processors(), len(rows))
+        if threads < 2:
+            work(todo)
+        else:
+            # Pillow decodes and resizes outside Python's lock.
+            with ThreadPoolExecutor(threads) as pool:
+                list(pool.map(work, [todo] * threads))
+        if bad:
+            raise InputError(
+                f"{self.source}: images that cannot be used: {', '.join(sorted(bad))}. "
+                f"{SKIPPING}"
+            )
+        return images
+
+
+ImageArray = np.ndarray | LazyImages
+"""Images of a split: an array in memory, or one that is decoded as it is needed."""
+
+
+def join_images(parts: Sequence[ImageArray]) -> ImageArray:
+    """Joins images of one shape: arrays, or lazy ones of one folder."""
+    first = parts[0]
+    if isinstance(first, np.ndarray):
+        return np.concatenate(parts)
+    lazy = [part for part in parts if isinstance(part, LazyImages)]
+    assert len(lazy) == len(parts), "a source gives images of one kind"
+    return replace(
+        first,
+        files=tuple(name for part in lazy for name in part.files),
+        digests=np.concatenate([part.digests for part in lazy]),
+        scales=np.concatenate([part.scales for part in lazy]),
+    )
+
+
+def count_processors() -> int:
+    """Returns how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

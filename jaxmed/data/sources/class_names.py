@@ -1,0 +1,173 @@
+"""Classes as the user orders and names them, for every source.
+
+folder:scans?classes=well,ill
+npz:scans.npz?classes=benign,malignant
+table:cohort.csv?positive=Atelectasis
+folder:retina?classes=none,mild,severe&task=ordinal
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+from unicodedata import normalize
+
+import numpy as np
+
+from jaxmed.data.dataset import SPLITS, Dataset, Split, Unsplit
+from jaxmed.data.labels import check_one_hot
+from jaxmed.data.sources.query import parse_query
+from jaxmed.errors import InputError, unknown
+
+WORDS = ("classes", "positive", "task")
+TASKS = ("multiclass", "multilabel", "ordinal")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Naming:
+    """What the user says of the classes.
+
+    Attributes:
+        classes: all of them in their order; empty for the source's. They are the names
+            in the source or, where these are the numbers 0, 1, 2, ..., new ones.
+        positive: the positive class of a binary task; empty for the last one.
+        task: of `TASKS`; empty for what the labels show.
+    """
+
+    classes: tuple[str, ...] = ()
+    positive: str = ""
+    task: str = ""
+
+
+NAMING = Naming()
+
+
+def take_naming(source: str) -> tuple[str, Naming]:
+    """Takes the words of `Naming` out of a source's options.
+
+    Returns:
+        The source without them, and what they say.
+
+    Raises:
+        InputError: a word without a name or given twice, or an unknown task.
+    """
+    path, _, query = source.partition("?")
+    parts = query.split("&")
+    own = [part for part in parts if part.partition("=")[0] in WORDS]
+    if not own:
+        return source, NAMING
+    options = parse_query("&".join(own), source, WORDS, ("classes",))
+    task = options.get("task", ("",))[0]
+    if task and task not in TASKS:
+        raise unknown(f"task in '{source}'", task, TASKS)
+    naming = Naming(
+        classes=options.get("classes", ()),
+        positive=options.get("positive", ("",))[0],
+        task=task,
+    )
+    others = "&".join(part for part in parts if part not in own)
+    return path + (others and f"?{others}"), naming
+
+
+def apply_naming(
+    found: Dataset | Unsplit, naming: Naming, source: str
+) -> Dataset | Unsplit:
+    """Brings classes, positive class and task to what the user says.
+
+    Args:
+        found: what a source gave.
+        naming: what is said.
+        source: with all its options.
+
+    Raises:
+        InputError: other classes than there are, a positive class of other than two
+            classes, or a task that the labels are not of.
+    """
+    found = replace(found, source=source)
+    if naming.task and naming.task != found.task:
+        found = _convert(found, naming)
+    order = list(range(len(found.class_names)))
+    names = found.class_names
+    if naming.classes:
+        names = naming.classes
+        order = _find_order(found, naming)
+    elif found.task == "ordinal" and naming.task:
+        check_order(names, source)
+    if naming.positive:
+        if found.task != "binary":
+            raise InputError(
+                f"{source}: positive is of a task of two classes, and the task is "
+                f"{found.task} with {', '.join(names)}."
+            )
+        if naming.positive not in names:
+            raise unknown(f"class of {source}", naming.positive, names)
+        if names[0] == naming.positive:
+            names, order = names[::-1], order[::-1]
+    if order == list(range(len(order))):
+        return replace(found, class_names=names)
+    return _map_labels(
+        found, lambda labels: _reorder(labels, order), class_names=tuple(names)
+    )
+
+
+def check_order(class_names: tuple[str, ...], where: str) -> None:
+    """Checks that the order of grades is told by their names.
+
+    Raises:
+        InputError: they are not 0, 1, 2, ... without a gap.
+    """
+    if list(class_names) != [str(grade) for grade in range(len(class_names))]:
+        raise InputError(
+            f"{where}: the grades are {', '.join(class_names)}, and not 0, 1, 2, ... "
+            "without a gap. Say all classes in their order in the source, as in "
+            "'classes=none,mild,severe'."
+        )
+
+
+def _find_order(found: Dataset | Unsplit, naming: Naming) -> list[int]:
+    """Returns, in the order that is said, the places that the classes had."""
+    there = {normalize("NFC", name): i for i, name in enumerate(found.class_names)}
+    numbers = [str(i) for i in range(len(there))]
+    if set(naming.classes) == set(there):
+        return [there[name] for name in naming.classes]
+    if list(there) == numbers and len(naming.classes) == len(numbers):
+        return list(range(len(numbers)))
+    raise InputError(
+        f"{found.source}: classes says {', '.join(naming.classes)}, and the classes "
+        f"are {', '.join(there)}. Say all of them, in the order that you want."
+    )
+
+
+def _convert(found: Dataset | Unsplit, naming: Naming) -> Dataset | Unsplit:
+    """Returns the data set with the task that is said."""
+    if found.task == "binary" and naming.task == "multiclass":
+        return found
+    if naming.task == "multilabel" or found.task == "ordinal":
+        raise InputError(
+            f"{found.source} says task={naming.task}, and the labels are those of a "
+            f"{found.task} task: each image has one class."
+        )
+    if found.task == "multilabel":
+        for split in _splits_of(found).values():
+            check_one_hot(split.labels, split.ids, found.class_names, found.source)
+        task: Any = "binary" if len(found.class_names) == 2 else "multiclass"
+        task = "ordinal" if naming.task == "ordinal" else task
+        return _map_labels(found, lambda labels: labels.argmax(axis=1), task=task)
+    return replace(found, task="ordinal")
+
+
+def _splits_of(found: Dataset | Unsplit) -> dict[str, Split]:
+    names = ("images",) if isinstance(found, Unsplit) else SPLITS
+    return {name: getattr(found, name) for name in names}
+
+
+def _map_labels(found: Any, change: Any, **others: Any) -> Dataset | Unsplit:
+    splits = {
+        name: replace(split, labels=change(split.labels).astype(np.int32))
+        for name, split in _splits_of(found).items()
+    }
+    return replace(found, **splits, **others)
+
+
+def _reorder(labels: np.ndarray, order: list[int]) -> np.ndarray:
+    if labels.ndim == 2:
+        return labels[:, order]
+    return np.argsort(order)[labels]

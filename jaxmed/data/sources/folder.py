@@ -1,0 +1,298 @@
+"""`folder:PATH`: image files in a folder per split and, in it, a folder per class.
+
+    PATH/train/NORMAL/IM-0001.jpeg
+    PATH/train/PNEUMONIA/person1_1.jpeg
+    PATH/val/..., PATH/test/...
+
+or, to be split by jaxmed, PATH/NORMAL/..., PATH/PNEUMONIA/...
+
+"Training", "valid", "TEST SET" and the like are other names for them
+(`jaxmed.data.splits.split_names`). Of splits that are not all there the images are to be
+split, as they are if no folder names one. Folders in a class's folder are searched too.
+Files that are no images, by their ending or else by their content, and masks are left
+out, and listed in `Dataset.skipped`; hidden files are ignored.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from unicodedata import normalize
+
+import numpy as np
+
+from jaxmed.data.assembly import ALL, are_whole, assemble
+from jaxmed.data.dataset import SPLITS, Dataset, Split, Unsplit
+from jaxmed.data.images.discovery import Search, visible
+from jaxmed.data.images.file_formats import DICOM, IMAGES, FileKind
+from jaxmed.data.images.load import cannot_use
+from jaxmed.data.images.open import READING, Reading, open_images
+from jaxmed.data.splits.split_names import find_role
+from jaxmed.data.splits.splitting import Splitting, check_given
+from jaxmed.errors import InputError
+
+# By split, its folder; of `ALL`, the root.
+Folders = Mapping[str, Path]
+LAYOUT = "Expected is PATH/{train,val,test}/CLASS/IMAGE or PATH/CLASS/IMAGE."
+
+
+def load_folder(
+    rest: str,
+    cache: Path | None = None,
+    image_size: int | None = None,
+    reading: Reading = READING,
+    splitting: Splitting | None = None,
+) -> Dataset | Unsplit:
+    """Loads `folder:PATH`.
+
+    Classes are the folders' names in sorted order; two make a binary task, of which
+    the second is the positive class. Ids are the paths below PATH, in sorted order.
+
+    Args:
+        rest: the path of the folder.
+        cache: the folder for the index of a large set, see `read_index`.
+        image_size: what images of different sizes, or larger ones, are brought to;
+            see `read_images`.
+        reading: how, and what becomes of files that cannot be used.
+        splitting: what becomes train, val and test; by default what is there.
+
+    Raises:
+        InputError: a split, a class or all images of one are missing, or files cannot
+            be used; the sentence names them.
+    """
+    return read_folder(
+        rest, image_size, IMAGES, cache=cache, reading=reading, splitting=splitting
+    )
+
+
+def load_dicom(
+    rest: str,
+    cache: Path | None = None,
+    image_size: int | None = None,
+    reading: Reading = READING,
+    splitting: Splitting | None = None,
+) -> Dataset | Unsplit:
+    """Loads `dicom:PATH`, as `load_folder` loads `folder:PATH`: DICOM files alone.
+
+    Args:
+        rest: the path of the folder.
+        cache, image_size, reading, splitting: as for `load_folder`.
+
+    Raises:
+        InputError: as `load_folder`; or pydicom is not installed.
+    """
+    try:
+        import pydicom  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise InputError(
+            "For DICOM files the package pydicom is needed, which is not installed: "
+            "pip install 'jaxmed[dicom]'."
+        ) from error
+    return read_folder(
+        rest, image_size, DICOM, cache=cache, reading=reading, splitting=splitting
+    )
+
+
+def read_folder(
+    rest: str,
+    image_size: int | None,
+    kind: FileKind,
+    *,
+    cache: Path | None,
+    reading: Reading,
+    splitting: Splitting | None = None,
+) -> Dataset | Unsplit:
+    """Reads files of a kind in the layout of `load_folder`, which see."""
+    scheme = kind.scheme
+    if not rest:
+        raise InputError(
+            f"'{scheme}:' needs the path of a folder, as in '{scheme}:scans'."
+        )
+    root = Path(rest).expanduser()
+    where = f"{scheme}:{rest}"
+    notes: list[str] = []
+    folders = _find_splits(root, scheme, notes)
+    classes = _find_classes(root, folders, notes)
+    if splitting is not None:
+        check_given(where, folders.keys() - {ALL}, splitting)
+    class_names = tuple(classes)
+    looked = Search(refuse=kind.refuse)
+    bad = looked.bad
+    labels = {
+        split: _find_images(root, folder, split, classes, looked)
+        for split, folder in folders.items()
+    }
+    if bad and not reading.skips:
+        shown = [f"{name} ({reason})" for name, reason in bad.items()]
+        raise cannot_use(where, shown, len(bad) + sum(map(len, labels.values())))
+    anew = splitting is not None and splitting.split != "given"
+    _check_files(labels, folders, class_names, kind.endings, pooled=anew)
+    files = {split: sorted(labels[split]) for split in labels}
+    origin = None
+    if ALL not in files and not are_whole(files):
+        origin = [split for split in files for _ in files[split]]
+        files = {ALL: [name for names in files.values() for name in names]}
+    every = {name: label for found in labels.values() for name, label in found.items()}
+    opened = open_images(
+        root,
+        files,
+        where=where,
+        image_size=image_size,
+        reading=reading,
+        cache=cache,
+    )
+    splits: dict[str, Any] = {}
+    for split, rows in opened.rows.items():
+        ids = tuple(files[split][i] for i in rows)
+        splits[split] = Split(
+            images=opened.images[split],
+            labels=np.array([every[name] for name in ids], np.int32),
+            ids=ids,
+        )
+    return assemble(
+        splits,
+        name=root.resolve().name,
+        source=where,
+        class_names=class_names,
+        skipped=looked.left_out | bad | opened.skipped,
+        notes=notes,
+        origin=origin and [origin[i] for i in opened.rows[ALL]],
+    )
+
+
+def _find_splits(root: Path, scheme: str, notes: list[str]) -> Folders:
+    """Returns the folder of each split that there is, or `ALL`."""
+    if not root.is_dir():
+        what = "is a file" if root.is_file() else "does not exist"
+        raise InputError(f"The folder {root} {what}. Check the path after '{scheme}:'.")
+    there = [path for path in visible(root) if path.is_dir()]
+    roles = {path.name: find_role(path.name) for path in there}
+    if not any(roles.values()):
+        return {ALL: root}
+    found: dict[str, Path] = {}
+    for split in SPLITS:
+        matches = [path for path in there if roles[path.name] == split]
+        if len(matches) > 1:
+            raise InputError(
+                f"{root} has the folders "
+                f"{' and '.join(repr(path.name) for path in matches)}, which mean the "
+                f"same; keep the one that is the {split} split."
+            )
+        if matches:
+            found[split] = matches[0]
+    if "train" not in found:
+        raise InputError(
+            f"{root} has no folder 'train'; its folders are {', '.join(roles)}. "
+            f"{LAYOUT} Rename a class that has the name of a split."
+        )
+    if others := [name for name, role in roles.items() if role is None]:
+        notes.append(
+            f"beside the splits {', '.join(p.name for p in found.values())} there are "
+            f"the folders {', '.join(others)}, which are left out"
+        )
+    return found
+
+
+def _find_classes(
+    root: Path, folders: Folders, notes: list[str]
+) -> dict[str, dict[str, Path]]:
+    """Returns by class, in sorted order, its folder in each split that has one.
+
+    The name of a class is in Unicode's composed form; a Mac's files are not.
+    """
+    classes: dict[str, dict[str, Path]] = {}
+    for split, folder in folders.items():
+        for path in filter(Path.is_dir, visible(folder)):
+            own = classes.setdefault(normalize("NFC", path.name), {})
+            if split in own:
+                raise InputError(
+                    f"{folder} has two folders {path.name!r} whose names differ in "
+                    "their Unicode form alone. Keep one."
+                )
+            own[split] = path
+    if len(classes) < 2:
+        raise InputError(
+            f"{root}: at least two classes are needed, and the class folders found "
+            f"are {', '.join(classes) or 'none'}. {_suggest(root) or LAYOUT}"
+        )
+    first = next(iter(folders))
+    if folders.keys() != {ALL}:
+        for split, folder in folders.items():
+            if lacking := [name for name in classes if split not in classes[name]]:
+                notes.append(f"{folder} has no folder {', '.join(lacking)}")
+    within = {
+        path.name
+        for own in classes.values()
+        if first in own
+        for path in visible(own[first])
+        if path.is_dir() and find_role(path.name)
+    }
+    if within:
+        notes.append(
+            f"the class folders have folders {', '.join(sorted(within))}, which are "
+            f"not taken as splits: all images in a class folder are of that class. "
+            f"{LAYOUT}"
+        )
+    return dict(sorted(classes.items()))
+
+
+def _suggest(root: Path) -> str:
+    """Returns what to write where the data are a folder deeper, "" if they are not."""
+    inner = [path for path in visible(root) if path.is_dir()]
+    if len(inner) == 1 and sum(path.is_dir() for path in visible(inner[0])) > 1:
+        return f"Did you mean {inner[0]}?"
+    return ""
+
+
+def _find_images(
+    root: Path,
+    folder: Path,
+    split: str,
+    classes: Mapping[str, Mapping[str, Path]],
+    looked: Search,
+) -> dict[str, int]:
+    """Returns the label of every image of a split by the image's id."""
+    base = folder.relative_to(root).as_posix()
+    prefix = "" if base == "." else f"{base}/"
+    for path in visible(folder):
+        if path.is_file() and not looked.refuse(path):
+            looked.left_out[f"{prefix}{path.name}"] = "in the folder of no class"
+    return {
+        name: label
+        for label, own in enumerate(classes.values())
+        if split in own
+        for name in looked.below(own[split], f"{prefix}{own[split].name}")
+    }
+
+
+def _check_files(
+    labels: Mapping[str, Mapping[str, int]],
+    folders: Folders,
+    class_names: tuple[str, ...],
+    endings: tuple[str, ...],
+    *,
+    pooled: bool,
+) -> None:
+    """Refuses a split, or a class to be trained, without images.
+
+    Args:
+        labels: of the images of each split, by their ids.
+        folders: of each split.
+        class_names: of all of them.
+        endings: of images.
+        pooled: whether the images of all splits are shared out anew.
+    """
+    looked = f"looked for files ending in {', '.join(endings)}"
+    for split, folder in folders.items():
+        if not labels[split] and not pooled:
+            raise InputError(
+                f"{folder} has no images in its class folders "
+                f"{', '.join(class_names)}; {looked}."
+            )
+    first = next(iter(folders))
+    present = set(labels[first].values())
+    where = folders[first]
+    if pooled:
+        present = {label for own in labels.values() for label in own.values()}
+        where = folders[first] if ALL in folders else folders[first].parent
+    if lacking := [n for i, n in enumerate(class_names) if i not in present]:
+        raise InputError(f"{where} has no images of {', '.join(lacking)}; {looked}.")

@@ -1,0 +1,166 @@
+"""Sources of data by name: "medmnist:bloodmnist", "folder:scans", "cells"."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from importlib import metadata
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+from jaxmed.data.dataset import Dataset, Unsplit
+from jaxmed.data.images.gray_range import settle_window
+from jaxmed.data.images.open import Reading
+from jaxmed.data.images.resizing import SQUASH, Resizing
+from jaxmed.data.images.window import AUTO
+from jaxmed.data.labels import check_trainable
+from jaxmed.data.sources.class_names import apply_naming, take_naming
+from jaxmed.data.sources.folder import load_dicom, load_folder
+from jaxmed.data.sources.medmnist import load_medmnist
+from jaxmed.data.sources.npz import load_npz
+from jaxmed.data.sources.synthetic_cells.cells import load_cells
+from jaxmed.data.sources.table.table import load_table
+from jaxmed.data.sources.tfds import load_tfds
+from jaxmed.data.splits.splitting import Splitting, make_split
+from jaxmed.data.splits.subset import draw_subset
+from jaxmed.errors import InputError, unknown
+
+# A source is one file with a loader, and one line here. A loader gets what follows
+# the colon, the cache folder and the size that the network gets, for when images have
+# to be brought to one; it sets image_size to the size its images have. If it has a
+# parameter `resizing` or `reading`, it gets how that is done, or how image files are
+# to be read altogether; with `splitting` or `naming` it can refuse early what cannot be
+# split, or named, as the user says. All else of these two is done here, of any source.
+Loader = Callable[..., Dataset | Unsplit]
+LOADERS: dict[str, Loader] = {
+    "medmnist": load_medmnist,
+    "npz": load_npz,
+    "folder": load_folder,
+    "dicom": load_dicom,
+    "table": load_table,
+    "tfds": load_tfds,
+    "cells": load_cells,
+}
+# The group of entry points with which an installed package adds loaders of its own.
+ENTRY_POINTS = "jaxmed.sources"
+GIVEN = Splitting()
+
+
+def load_dataset(
+    source: str,
+    *,
+    image_size: int | None = None,
+    resizing: Resizing = SQUASH,
+    train_images: int = 0,
+    subset_seed: int = 0,
+    splitting: Splitting = GIVEN,
+    memory_budget: float | None = None,
+    on_error: str = "stop",
+    window: str = AUTO,
+    cache: Path | None = None,
+) -> Dataset:
+    """Loads a data set.
+
+    Args:
+        source: "medmnist:NAME" (28 pixels; "medmnist:NAME_224" and so on for larger
+            files), "npz:PATH", "folder:PATH" (PATH/{train,val,test}/CLASS/IMAGE, or
+            PATH/CLASS/IMAGE to be split), "dicom:PATH" (of DICOM files in the same
+            way), "table:PATH" or "table:PATH?OPTIONS" (CSV or Parquet; for the options
+            see `jaxmed.data.sources.table.table`), "tfds:NAME" (prepared by tensorflow-datasets),
+            "cells", "cells:source" or "cells:folder"; or what an installed package
+            adds, see `find_loader`. Of each, "?classes=A,B", "?positive=A" and
+            "?task=ordinal" say the order of the classes or new names, the positive one
+            of two, and that they are grades; see `jaxmed.data.sources.class_names`.
+        image_size: side in pixels that the network gets, at least 1; None means the
+            longer side of the stored images.
+        resizing: how images become squares of it, by default without keeping their
+            aspect ratio.
+        train_images: how many training images to keep, see `draw_subset`; 0 means
+            all.
+        subset_seed: of that draw.
+        splitting: what becomes train, val and test; by default as the source has it.
+        memory_budget: gigabytes that the images of a folder or table may take; a
+            larger set stays in its files, see `Reading`. 0 keeps every set there,
+            None means a quarter of this machine's memory.
+        on_error: "stop" refuses files and rows that cannot be used; "skip" leaves
+            them out, and `Dataset.skipped` tells which.
+        window: which gray values of images of more than 8 bits become black and white,
+            see `jaxmed.data.images.window.Window.setting`. What it needs to know of the
+            images it takes from the training split, and `Dataset.window` tells it.
+        cache: the folder for downloads, drawn images and indexes of files; None means
+            $JAXMED_CACHE or ~/.cache/jaxmed.
+
+    Raises:
+        InputError: the source is unknown, cannot be read, is not a data set for
+            classification, cannot be split so, or has not that many training images.
+
+    Example:
+        >>> data = load_dataset("cells", image_size=96)
+        >>> data.train.images.shape[1:]
+        (96, 96, 3)
+    """
+    bare, naming = take_naming(source)
+    scheme, _, rest = bare.partition(":")
+    loader = find_loader(scheme)
+    if image_size is not None and image_size < 1:
+        raise InputError(f"image_size must be at least 1, got {image_size}.")
+    reading = Reading(
+        resizing=resizing, memory=memory_budget, on_error=on_error, window=window
+    )
+    takes = signature(loader).parameters
+    if window != AUTO and "reading" not in takes:
+        raise InputError(
+            f"data.window is {window!r}, and {source} gives images of 8 bits, which "
+            "need none. Leave it out."
+        )
+    offered: dict[str, Any] = {
+        "resizing": resizing,
+        "reading": reading,
+        "splitting": splitting,
+        "naming": naming,
+    }
+    options = {name: offered[name] for name in offered if name in takes}
+    found = loader(rest, cache, image_size, **options)
+    if not isinstance(found, Dataset | Unsplit):
+        raise InputError(
+            f"{source}: its loader returned a {type(found).__name__}; it must return a "
+            "jaxmed.data.Dataset, or an Unsplit."
+        )
+    dataset = make_split(apply_naming(found, naming, source), splitting)
+    where = f"{source}: the train split"
+    check_trainable(dataset.train.labels, dataset.task, dataset.class_names, where)
+    dataset = settle_window(dataset, reading)
+    dataset = replace(
+        dataset, image_size=image_size or dataset.image_size, resizing=resizing
+    )
+    return draw_subset(dataset, train_images, subset_seed)
+
+
+def list_schemes() -> list[str]:
+    """Returns what can stand before the colon: jaxmed's, then those of packages."""
+    return [*LOADERS, *metadata.entry_points(group=ENTRY_POINTS).names]
+
+
+def find_loader(scheme: str) -> Loader:
+    """Returns the loader of what stands before the colon, such as "folder".
+
+    One of jaxmed's goes before an entry point of the same name. An error in the code
+    behind an entry point is its author's to find, so it comes out as it is.
+
+    Raises:
+        InputError: there is no such loader, or its package is broken.
+    """
+    if scheme in LOADERS:
+        return LOADERS[scheme]
+    if scheme not in list_schemes():
+        raise unknown("data source", scheme, list_schemes())
+    point = metadata.entry_points(group=ENTRY_POINTS)[scheme]
+    try:
+        return point.load()
+    except ModuleNotFoundError as error:
+        # Another module, that this one imports, is its author's to find.
+        if not f"{point.module}.".startswith(f"{error.name}."):
+            raise
+        raise InputError(
+            f"The data source {scheme!r} is {point.value}, which is not there: "
+            f"{error}. Install its package again."
+        ) from error

@@ -1,0 +1,295 @@
+"""`table:PATH`: a CSV or Parquet file with a row for each image.
+
+    path,label,patient,split
+    IM-0001.jpeg,NORMAL,17,train
+    person1_1.jpeg,PNEUMONIA,1,val
+
+Columns that go by other names are named behind a question mark, and so are the folders
+of the images, where they are not the table's own, and their ending:
+
+    table:cohort.csv?path=file&label=diagnosis&patient=pid&split=fold&root=../images
+    table:cohort.csv?path=image_id&root=part_1,part_2&ext=.jpg
+
+Paths are resolved as far as they have one meaning (`jaxmed.data.sources.table.image_paths`).
+
+Several labels of an image are columns of 0 and 1 whose names begin with "label_", or
+that are named, or one column whose cells hold several:
+
+    table:cohort.csv?label=Effusion,Nodule,Mass&uncertain=zeros&blank=zeros
+    table:cohort.csv?label=findings&sep=|&none=No Finding
+
+An empty cell of such columns is a label that is not known, which loss and metrics leave
+out, and so is -1, for uncertain; `blank` and `uncertain` make them 0 ("zeros"), 1
+("ones") or an error. Columns of which exactly one is 1 in every row are classes that
+exclude each other, unless `task=multilabel` is said. The order of classes is said as
+for every source (`jaxmed.data.sources.class_names`); grades that are numbers from 0 up need none:
+
+    table:cohort.csv?classes=well,ill
+    table:cohort.csv?label=grade&task=ordinal&classes=none,mild,severe
+
+Splits that are files are named: another table of the same columns, or a text file that
+names images of this one, one a line; all other rows are train:
+
+    table:train.csv?test=valid.csv
+    table:cohort.csv?test=test_list.txt
+
+All other columns are left alone, unless they are named to be carried along, as
+properties of the images, into what is predicted of them:
+
+    table:cohort.csv?columns=site,sex
+
+"%26" stands for "&" in a name, and "%2C" for a comma, as in addresses.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxmed.data.assembly import ALL, are_whole, assemble
+from jaxmed.data.dataset import MISSING, SPLITS, Dataset, Split, Unsplit
+from jaxmed.data.images.load import cannot_use
+from jaxmed.data.images.open import READING, Reading, open_images
+from jaxmed.data.labels import lacking_classes
+from jaxmed.data.sources.class_names import NAMING, Naming
+from jaxmed.data.sources.query import Options
+from jaxmed.data.sources.table.columns import Columns, find_columns, parse_source
+from jaxmed.data.sources.table.image_paths import Resolver
+from jaxmed.data.sources.table.label_cells import LabelReader, Labels
+from jaxmed.data.sources.table.label_columns import is_empty, spell_label
+from jaxmed.data.sources.table.reader import Rows, read_rows
+from jaxmed.data.splits.split_names import find_role
+from jaxmed.data.splits.splitting import Splitting, check_given
+from jaxmed.errors import InputError
+
+
+def load_table(
+    rest: str,
+    cache: Path | None = None,
+    image_size: int | None = None,
+    reading: Reading = READING,
+    splitting: Splitting | None = None,
+    naming: Naming = NAMING,
+) -> Dataset | Unsplit:
+    """Loads `table:PATH`.
+
+    Classes are the labels in sorted order, whole numbers by value, if the source does
+    not say another; two make a binary task, of which the second is the positive class.
+    Ids are the images' paths, in the order of the rows; groups are the patients, where
+    there is a column of them. A table that does not name all of train, val and test is
+    to be split.
+
+    Args:
+        rest: the path of the table, with what stands for its columns; see above.
+        cache: the folder for the index of a large set, see `read_index`.
+        image_size: what images of different sizes, or larger ones, are brought to;
+            see `read_images`.
+        reading: how, and what becomes of rows and files that cannot be used.
+        splitting: what becomes train, val and test; by default what is there.
+        naming: the classes that there are, if the user says them.
+
+    Raises:
+        InputError: the table cannot be read, a column is missing, rows cannot be used
+            (the sentence names them), or a split or a class has no images.
+    """
+    path, options = parse_source(rest)
+    where = f"table:{path}"
+    rows = read_rows(path)
+    columns = find_columns(rows, options, where)
+    rows, named = _add_splits(rows, columns, options, path)
+    reader = LabelReader(rows, columns, naming, where)
+    resolver = Resolver(
+        roots=[path.parent / Path(r).expanduser() for r in options.get("root", (".",))],
+        ending=options.get("ext", ("",))[0].lower(),
+    )
+    bad: dict[int, str] = {}
+    ids = resolver.resolve(rows.columns[columns.path], bad)
+    origin = named or _read_splits(rows, columns, bad, splitting)
+    reader.check(bad)
+    if columns.patient is not None:
+        for i, patient in enumerate(rows.columns[columns.patient]):
+            if is_empty(patient):
+                bad.setdefault(i, f"no {columns.patient}")
+    repeats = _find_repeats(ids, rows, columns, origin, bad)
+    if bad and not (reading.skips and len(bad) < len(rows.places)):
+        reasons = [f"{rows.places[i]} ({bad[i]})" for i in sorted(bad)]
+        raise cannot_use(where, reasons, len(rows.places), "rows")
+    if splitting is not None:
+        check_given(where, {*origin} - {""}, splitting)
+    skipped = {rows.places[i]: bad[i] for i in sorted(bad)}
+    left = [i for i in range(len(ids)) if i not in bad and i not in repeats]
+    ids, origin = [ids[i] for i in left], [origin[i] for i in left]
+    found = reader.read(left)
+    notes = [*resolver.notes(), *found.notes]
+    if repeats:
+        notes.append(f"{len(repeats):,} rows repeat an image with the same label")
+    members = _find_members(origin)
+    pooled = splitting is not None and splitting.split != "given"
+    _check_members(members, found, where, pooled=pooled)
+    opened = open_images(
+        resolver.top,
+        {split: [ids[i] for i in chosen] for split, chosen in members.items()},
+        where=where,
+        image_size=image_size,
+        reading=reading,
+        cache=cache,
+    )
+    groups = rows.columns[columns.patient] if columns.patient else None
+    made: dict[str, Any] = {}
+    for split, kept in opened.rows.items():
+        chosen = [members[split][i] for i in kept]
+        made[split] = Split(
+            images=opened.images[split],
+            labels=found.labels[chosen],
+            ids=tuple(ids[i] for i in chosen),
+            groups=tuple(groups[left[i]] for i in chosen) if groups else None,
+            columns=_carry(rows, columns.others, [left[i] for i in chosen]),
+        )
+    return assemble(
+        made,
+        name=path.stem,
+        source=f"table:{rest}",
+        class_names=found.class_names,
+        task=found.task,
+        skipped=skipped | opened.skipped,
+        notes=notes,
+        origin=[origin[i] for i in opened.rows[ALL]] if ALL in made else None,
+    )
+
+
+def _add_splits(
+    rows: Rows, columns: Columns, options: Options, path: Path
+) -> tuple[Rows, list[str]]:
+    """Adds tables of other splits, and returns the split of each row.
+
+    The splits are empty if no file names one.
+    """
+    files = {
+        split: path.parent / Path(*options[split]).expanduser()
+        for split in ("val", "test")
+        if split in options
+    }
+    origin = ["train"] * len(rows.places) if files else []
+    for split, file in files.items():
+        if file.suffix.lower() != ".txt":
+            other = read_rows(file)
+            rows = rows.join(other, file.name)
+            origin += [split] * len(other.places)
+            continue
+        cells = rows.columns[columns.path]
+        names = {name for row in _read_lines(file) for name in [row.strip()] if name}
+        for i, cell in enumerate(cells):
+            if cell in names or cell.replace("\\", "/").rpartition("/")[2] in names:
+                origin[i] = split
+        if split not in origin:
+            raise InputError(
+                f"{file} names no image of {path}; a line is a name as in the column "
+                f"{columns.path!r}, such as {cells[0]}."
+            )
+    return rows, origin
+
+
+def _read_lines(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"The list of images {file} cannot be read: {error}."
+        ) from error
+
+
+def _read_splits(
+    rows: Rows, columns: Columns, bad: dict[int, str], splitting: Splitting | None
+) -> list[str]:
+    """Returns the split that the table says of each row, "" where that is none."""
+    if columns.split is None:
+        return [""] * len(rows.places)
+    cells = rows.columns[columns.split]
+    roles = [find_role(cell) or "" for cell in cells]
+    if splitting is None or splitting.uses_origin:
+        for i, (cell, role) in enumerate(zip(cells, roles, strict=True)):
+            if not role:
+                bad.setdefault(
+                    i, f"the split is {cell!r}, and not one of {', '.join(SPLITS)}"
+                )
+    return roles
+
+
+def _find_repeats(
+    ids: Sequence[str],
+    rows: Rows,
+    columns: Columns,
+    origin: Sequence[str],
+    bad: dict[int, str],
+) -> set[int]:
+    """Returns rows that repeat another one's image and all that counts of it.
+
+    Rows of one image that contradict each other are noted in `bad`, all of them.
+    """
+    by_image: dict[str, list[int]] = {}
+    for i, name in enumerate(ids):
+        if name:
+            by_image.setdefault(name, []).append(i)
+    kept = {name: rows.columns[name] for name in columns.labels}
+    if columns.patient:
+        kept[columns.patient] = rows.columns[columns.patient]
+    repeats: set[int] = set()
+    for name, places in by_image.items():
+        if len(places) == 1:
+            continue
+        first = places[0]
+        said = {
+            f"another {column}": [spell_label(cells[i]) for i in places]
+            for column, cells in kept.items()
+        }
+        said["another split"] = [origin[i] for i in places]
+        differs = [what for what, values in said.items() if len(set(values)) > 1]
+        for i in places:
+            other = rows.places[first if i != first else places[1]]
+            if differs:
+                bad.setdefault(i, f"{name} has {differs[0]} in {other}")
+        if not differs:
+            repeats |= set(places[1:])
+    return repeats
+
+
+def _find_members(origin: Sequence[str]) -> dict[str, list[int]]:
+    """Returns the rows of each split, or of `ALL` if one of them has none."""
+    members: dict[str, list[int]] = {split: [] for split in SPLITS}
+    for i, split in enumerate(origin):
+        members.setdefault(split, []).append(i)
+    if are_whole(members) and "" not in members:
+        return members
+    return {ALL: list(range(len(origin)))}
+
+
+def _carry(
+    rows: Rows, names: Sequence[str], chosen: Sequence[int]
+) -> dict[str, tuple[str, ...]]:
+    """Returns cells of columns that are carried along, "" where there is no value."""
+    cells = {name: rows.columns[name] for name in names}
+    return {
+        name: tuple("" if is_empty(column[i]) else column[i] for i in chosen)
+        for name, column in cells.items()
+    }
+
+
+def _check_members(
+    members: Mapping[str, Sequence[int]], found: Labels, where: str, *, pooled: bool
+) -> None:
+    """Refuses a class that training would not see, before any image is decoded."""
+    whole = pooled or ALL in members
+    there = "the table" if whole else "the split 'train'"
+    labels = found.labels if whole else found.labels[members["train"]]
+    if found.task == "multilabel":
+        for name, column in zip(found.class_names, labels.T, strict=True):
+            if (column == MISSING).all():
+                raise InputError(
+                    f"{where}: no row of {there} has a value of {name!r}, so it cannot "
+                    f"be learned. Name the labels to take, as in '{where}?label=A,B'."
+                )
+    lacking = lacking_classes(labels, found.task, found.class_names)
+    if lacking and found.task != "multilabel":
+        raise InputError(
+            f"{where}: {there} has no {', '.join(lacking)}. Leave such classes out, or "
+            "name the columns to take, as in '?label=A,B'."
+        )

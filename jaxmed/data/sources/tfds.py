@@ -1,0 +1,187 @@
+"""`tfds:NAME`: data sets that tensorflow-datasets has prepared as ArrayRecord files.
+
+They are read with `as_data_source`, for which TensorFlow need not be installed. Most
+of the builders need it to prepare them, so that is done once, where it is:
+
+    tfds build malaria --file_format=array_record
+
+The files are looked for in $TFDS_DATA_DIR or ~/tensorflow_datasets, as it does.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxmed.data.assembly import ALL, assemble
+from jaxmed.data.dataset import (
+    SPLITS,
+    Dataset,
+    Split,
+    Unsplit,
+    number_ids,
+)
+from jaxmed.data.images.decode import decode_content
+from jaxmed.data.images.load import load_images
+from jaxmed.data.images.open import READING, Reading
+from jaxmed.errors import InputError, unknown
+from jaxmed.runtime.progress import progress
+
+SPLIT_NAMES = {"train": "train", "validation": "val", "val": "val", "test": "test"}
+
+
+def load_tfds(
+    rest: str,
+    cache: Path | None = None,
+    image_size: int | None = None,
+    reading: Reading = READING,
+) -> Dataset | Unsplit:
+    """Loads `tfds:NAME`.
+
+    Image and label are the data set's supervised keys, or else its only image and its
+    only class label. Ids are numbers in the order of the files. A data set that lacks
+    one of the three splits is to be split, from all images that it has.
+
+    Args:
+        rest: the name, such as "malaria", "NAME/CONFIG" or "NAME:VERSION".
+        cache: not used; nothing is kept.
+        image_size: what images of different sizes, or larger ones, are brought to.
+        reading: how, and what becomes of images that cannot be used; the others are
+            all kept in memory.
+
+    Raises:
+        InputError: tensorflow-datasets is not installed, there is no such data set,
+            it is not prepared, or not images with one class label each.
+    """
+    del cache
+    where = f"tfds:{rest}"
+    builder = _find_builder(rest)
+    image, label = _find_keys(builder.info, where)
+    found = {
+        SPLIT_NAMES[name]: name for name in builder.info.splits if name in SPLIT_NAMES
+    }
+    if not found:
+        raise InputError(
+            f"{where} has no split called train, validation or test; its splits are "
+            f"{', '.join(builder.info.splits)}."
+        )
+    encoded: dict[str, bytes] = {}
+    labels: dict[str, list[int]] = {}
+    ids: dict[str, tuple[str, ...]] = {}
+    for split in filter(found.get, SPLITS):
+        examples = _read(builder, found[split], image, f"{where}, {split}")
+        ids[split] = number_ids(split, len(examples))
+        labels[split] = [int(example[label]) for example in examples]
+        contents = (example[image] for example in examples)
+        encoded.update(zip(ids[split], contents, strict=True))
+    origin: list[str] = []
+    if len(found) < len(SPLITS):
+        origin = [split for split in ids for _ in ids[split]]
+        ids = {ALL: tuple(encoded)}
+        labels = {ALL: [number for group in labels.values() for number in group]}
+
+    def load(name: str) -> np.ndarray:
+        return decode_content(encoded[name], image_size, reading.resizing)
+
+    skipped: dict[str, str] = {}
+    images = load_images(
+        ids,
+        load,
+        where=where,
+        image_size=image_size,
+        resizing=reading.resizing,
+        skipped=skipped if reading.skips else None,
+    )
+    splits: dict[str, Any] = {}
+    if origin:
+        of = dict(zip(ids[ALL], origin, strict=True))
+        origin = [of[name] for name in ids[ALL] if name not in skipped]
+    for split, names in ids.items():
+        rows = [i for i, name in enumerate(names) if name not in skipped]
+        splits[split] = Split(
+            images=images[split],
+            labels=np.array(labels[split], np.int32)[rows],
+            ids=tuple(names[i] for i in rows),
+        )
+    return assemble(
+        splits,
+        name=builder.name,
+        source=where,
+        class_names=tuple(builder.info.features[label].names),
+        skipped=skipped,
+        origin=origin or None,
+    )
+
+
+def _find_builder(name: str) -> Any:
+    try:
+        import tensorflow_datasets
+    except ModuleNotFoundError as error:
+        raise InputError(
+            "For tfds: the package tensorflow-datasets is needed, without TensorFlow: "
+            f"pip install 'jaxmed[tfds]' ({error})."
+        ) from error
+    if not name:
+        raise InputError("'tfds:' needs the name of a data set, as in 'tfds:malaria'.")
+    folder = os.environ.get("TFDS_DATA_DIR")
+    try:
+        builder = tensorflow_datasets.builder(name, data_dir=folder)
+    except tensorflow_datasets.core.DatasetNotFoundError as error:
+        if not name.isidentifier():
+            raise InputError(
+                f"tfds:{name}: there is no such data set, or not in this configuration "
+                "or version."
+            ) from error
+        # The community's are listed with TensorFlow alone.
+        known = tensorflow_datasets.list_builders(with_community_datasets=False)
+        raise unknown("data set of tensorflow-datasets", name, known) from error
+    except (AssertionError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"tfds:{name} cannot be used: {reason}") from error
+    if not builder.is_prepared():
+        raise _unprepared(name, f"is not prepared in {builder.data_dir}")
+    return builder
+
+
+def _unprepared(name: str, what: str) -> InputError:
+    return InputError(
+        f"tfds:{name} {what}. Run `tfds build {name} --file_format=array_record` where "
+        "TensorFlow is installed, and put the folder there, or where $TFDS_DATA_DIR "
+        "says."
+    )
+
+
+def _find_keys(info: Any, where: str) -> tuple[str, str]:
+    """Returns the names of the image and of its label."""
+    from tensorflow_datasets import features
+
+    kinds = dict(info.features)
+    images = [key for key, kind in kinds.items() if type(kind) is features.Image]
+    labels = [key for key, kind in kinds.items() if type(kind) is features.ClassLabel]
+    pair = info.supervised_keys
+    if pair and len(pair) == 2 and pair[0] in images and pair[1] in labels:
+        return pair
+    if len(images) != 1 or len(labels) != 1:
+        has = ", ".join(f"{key} ({type(kinds[key]).__name__})" for key in sorted(kinds))
+        raise InputError(
+            f"{where} must have one image and one class label in each example; it has "
+            f"{has}."
+        )
+    return images[0], labels[0]
+
+
+def _read(builder: Any, split: str, image: str, where: str) -> list[dict[str, Any]]:
+    """Reads the examples of a split, the images still encoded."""
+    from tensorflow_datasets import decode
+
+    try:
+        source = builder.as_data_source(split, decoders={image: decode.SkipDecoding()})
+    except NotImplementedError as error:
+        raise _unprepared(builder.name, "is prepared, but as TFRecord files") from error
+    with progress(f"Reading {where}", len(source), unit="images") as advance:
+        examples = []
+        for i in range(len(source)):
+            examples.append(source[i])
+            advance(1)
+    return examples

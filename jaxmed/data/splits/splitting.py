@@ -1,0 +1,365 @@
+"""Train, val and test made anew: stratified, by patient, in folds, or from a file."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxmed.data.dataset import SPLITS, Dataset, Split, Unsplit
+from jaxmed.data.images.lazy import join_images
+from jaxmed.data.labels import lacking_classes
+from jaxmed.data.splits.allocation import allocate, memberships, spread
+from jaxmed.data.splits.grouping import find_groups
+from jaxmed.data.splits.split_file import read_split
+from jaxmed.errors import InputError, unknown
+
+FILE = "file:"
+KINDS = ("given", "stratified", "patient")
+# Of val and of test.
+DEFAULT_SHARES = (0.1, 0.2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Splitting:
+    """How images become train, val and test.
+
+    Attributes:
+        split: "given", as the source has it; "stratified", anew from all images of
+            the source, each class with its share; "patient", so too but never a group
+            in two splits; "file:PATH", as `write_split` wrote it.
+        group_pattern: finds an image's group in its id, see `find_groups`; empty for
+            what the source says.
+        split_seed: of a split made anew, at least 0.
+        val_share, test_share: of the images, each above 0, below 1 together.
+        keep_test: whether test stays as the source has it, and only the other images
+            are split anew, of which `val_share` become val.
+        folds: 0; or at least 3 parts of equal size, of which number `fold` (from 0) is
+            test and the next one, or behind the last the first, is val.
+        fold: below `folds`.
+        repeat: another division into folds for every number, with the same seed.
+
+    Raises:
+        InputError: a setting out of its range, or one that has no effect.
+    """
+
+    split: str = "given"
+    group_pattern: str = ""
+    split_seed: int = 0
+    val_share: float = DEFAULT_SHARES[0]
+    test_share: float = DEFAULT_SHARES[1]
+    keep_test: bool = False
+    folds: int = 0
+    fold: int = 0
+    repeat: int = 0
+
+    def __post_init__(self) -> None:
+        if self.split not in KINDS and not self.split.startswith(FILE):
+            raise unknown("split", self.split, (*KINDS, f"{FILE}PATH"))
+        for name in ("split_seed", "val_share", "test_share", "keep_test", "folds"):
+            if not self.is_new and getattr(self, name) != getattr(Splitting, name):
+                raise InputError(
+                    f"{name} is for a split that is made anew, and split is "
+                    f"{self.split!r}. Set split to stratified or patient."
+                )
+        if self.keep_test and (self.folds or self.test_share != DEFAULT_SHARES[1]):
+            raise InputError(
+                "keep_test keeps the test images of the source, so test_share and "
+                "folds have no effect. Leave them out."
+            )
+        if self.folds == 0:
+            self._check_shares()
+        elif self.folds < 3:
+            raise InputError(
+                f"folds must be 0 or at least 3 (for train, val and test), got "
+                f"{self.folds}."
+            )
+        elif not 0 <= self.fold < self.folds:
+            raise InputError(
+                f"fold must be from 0 to {self.folds - 1}, of {self.folds} folds; got "
+                f"{self.fold}."
+            )
+        elif (self.val_share, self.test_share) != DEFAULT_SHARES:
+            raise InputError(
+                f"With folds = {self.folds}, a fold is val and one is test, so "
+                "val_share and test_share have no effect. Leave them out."
+            )
+        if self.split_seed < 0 or self.repeat < 0:
+            raise InputError(
+                f"split_seed and repeat must be at least 0, got {self.split_seed} and "
+                f"{self.repeat}."
+            )
+
+    @property
+    def is_new(self) -> bool:
+        """Whether images are shared out, and not as the source or a file has them."""
+        return self.split in ("stratified", "patient")
+
+    @property
+    def uses_origin(self) -> bool:
+        """Whether it matters which split the source has an image in."""
+        return self.split == "given" or self.keep_test
+
+    def _check_shares(self) -> None:
+        val, test = self.val_share, 1e-9 if self.keep_test else self.test_share
+        if not (val > 0 and test > 0 and val + test < 1):
+            raise InputError(
+                "val_share and test_share must be above 0 and below 1 together, got "
+                f"{val} and {test}."
+            )
+        if self.fold or self.repeat:
+            raise InputError("fold and repeat are of folds, and folds is 0.")
+
+
+def make_split(found: Dataset | Unsplit, splitting: Splitting) -> Dataset:
+    """Splits what a source gave.
+
+    Args:
+        found: with splits or without.
+        splitting: how.
+
+    Returns:
+        The data set with these splits, in each of them the images in the order of the
+        source. Ids stay, so an image "val/0007" can be in train. Splits have groups
+        if the pattern, the source or the file says them.
+
+    Raises:
+        InputError: no groups for a split by patient, too few images or groups, a file
+            that does not fit, or images without splits that are to be as given.
+    """
+    if isinstance(found, Unsplit):
+        splits = (found.images,)
+    else:
+        splits = tuple(getattr(found, name) for name in SPLITS)
+    ids = tuple(identity for split in splits for identity in split.ids)
+    groups = _join_groups(splits)
+    if splitting.group_pattern:
+        groups = find_groups(ids, splitting.group_pattern)
+    if splitting.split == "given":
+        return _keep(found, groups)
+    if len({split.images.shape[1:] for split in splits}) > 1:
+        raise InputError(
+            f"{found.source}: the images of train, val and test differ in size, so no "
+            "other split can be made of them. Leave split as given."
+        )
+    if splitting.split.startswith(FILE):
+        path = Path(splitting.split.removeprefix(FILE)).expanduser()
+        parts, named = read_split(path, ids, found.source)
+        groups = groups or named
+    else:
+        parts = _divide(splits, groups, found, splitting)
+    for i, name in enumerate(SPLITS):
+        if i not in parts:
+            raise InputError(
+                f"{found.source}: no image is left for {name}. There are {len(ids):,} "
+                f"images in {len(set(groups or ids)):,} groups; change the shares, the "
+                "folds or the file."
+            )
+    _check_trained(np.concatenate([s.labels for s in splits]), parts, found, splitting)
+    rows = {name: np.flatnonzero(parts == i) for i, name in enumerate(SPLITS)}
+    made: dict[str, Any] = {n: _gather(splits, rows[n], groups) for n in SPLITS}
+    return Dataset(
+        name=found.name,
+        source=found.source,
+        task=found.task,
+        class_names=found.class_names,
+        image_size=found.image_size,
+        resizing=found.resizing,
+        skipped=found.skipped,
+        notes=found.notes,
+        **made,
+    )
+
+
+def check_given(source: str, there: Collection[str], splitting: Splitting) -> None:
+    """Checks that a source has the splits that are to be as it has them.
+
+    Args:
+        source: for the sentence.
+        there: those of train, val and test that it has.
+        splitting: what is wanted.
+
+    Raises:
+        InputError: it has not; the sentence says which split can be made.
+    """
+    lacking = [name for name in SPLITS if name not in there]
+    names = " and ".join(name for name in SPLITS if name in there)
+    anew = "Set split to patient (with group_pattern) or stratified"
+    if splitting.keep_test and "test" not in there:
+        raise InputError(
+            f"{source} has no test split that could be kept. Leave keep_test out."
+        )
+    if splitting.split != "given" or not lacking:
+        return
+    if not there:
+        raise InputError(
+            f"{source} has no train, val and test, so the split cannot be given. "
+            f"{anew}."
+        )
+    if "test" in there:
+        raise InputError(
+            f"{source} has {names}, and no {' and no '.join(lacking)}. {anew}, and "
+            "keep_test to true, which keeps test as it is and takes val from the "
+            "other images."
+        )
+    raise InputError(
+        f"{source} has {names}, and no {' and no '.join(lacking)}. {anew}, which "
+        "divides all its images."
+    )
+
+
+def _divide(
+    splits: Sequence[Split],
+    groups: Sequence[str] | None,
+    found: Dataset | Unsplit,
+    splitting: Splitting,
+) -> np.ndarray:
+    """Returns the new split of each image, as an index of `SPLITS`."""
+    labels = np.concatenate([split.labels for split in splits])
+    if splitting.split == "patient" and groups is None:
+        raise InputError(
+            f"{found.source} does not say which images are of one patient. Give "
+            "group_pattern, which finds it in the ids, or set split to stratified."
+        )
+    origin = _find_origin(found)
+    check_given(found.source, set(origin) - {""}, splitting)
+    parts = np.full(len(labels), SPLITS.index("test"))
+    free = np.flatnonzero(origin != "test") if splitting.keep_test else slice(None)
+    labels = labels[free]
+    if splitting.split == "patient":
+        whose = np.unique(np.array(groups, object)[free], return_inverse=True)[1]
+    else:
+        whose = np.arange(len(labels))
+    parts[free] = _share_out(labels, whose, found, splitting)
+    return parts
+
+
+def _share_out(
+    labels: np.ndarray,
+    whose: np.ndarray,
+    found: Dataset | Unsplit,
+    splitting: Splitting,
+) -> np.ndarray:
+    """Returns the new split of each image that is free to be in any.
+
+    Args:
+        labels: of n images.
+        whose: the group of each, int (n,), from 0.
+        found, splitting: see `make_split`.
+    """
+    if len(labels) == 0:
+        raise InputError(f"{found.source} has images of test alone.")
+    single = memberships(labels, found.task, found.class_names)
+    members = np.zeros((whose.max() + 1, single.shape[1]))
+    np.add.at(members, whose, single)
+    has = members[:, : len(found.class_names)] > 0
+    if found.task == "multilabel":
+        # A split without a negative says as little of a label.
+        without = np.zeros_like(has, int)
+        np.add.at(without, whose, labels == 0)
+        has = np.hstack([has, without > 0])
+    rng = np.random.default_rng([splitting.split_seed, splitting.repeat])
+    folds, val, test = splitting.folds, splitting.val_share, splitting.test_share
+    if folds:
+        shares = [1 / folds] * folds
+        # In turn each is test, and the one after it val.
+        views = [[(k + i) % folds for i in range(2, folds)] for k in range(folds)]
+    else:
+        shares = [1 - val, val] if splitting.keep_test else [1 - val - test, val, test]
+        views = [[0]]
+    parts = spread(allocate(members, shares, rng), has, shares, views)
+    if folds:
+        _check_folds(parts, has, views, found)
+        # 0 is the test fold then, and 1 the one after it.
+        turned = (parts - splitting.fold) % folds
+        parts = np.select([turned == 0, turned == 1], [2, 1], 0)
+    return parts[whose]
+
+
+def _check_folds(
+    parts: np.ndarray,
+    has: np.ndarray,
+    views: Sequence[Sequence[int]],
+    found: Dataset | Unsplit,
+) -> None:
+    """Refuses folds of which one would be trained without a class."""
+    for label, name in enumerate(found.class_names):
+        holders = set(parts[has[:, label]].tolist())
+        if any(holders.isdisjoint(view) for view in views):
+            raise InputError(
+                f"{found.source}: {name} is in {has[:, label].sum()} of the images or "
+                f"groups that are shared out, too few for each of {len(views)} folds "
+                "to have one to train on, beside a fold for val and one for test. "
+                "Leave the class out, or set folds to 0."
+            )
+
+
+def _check_trained(
+    labels: np.ndarray,
+    parts: np.ndarray,
+    found: Dataset | Unsplit,
+    splitting: Splitting,
+) -> None:
+    """Refuses a class of the source whose images are all kept out of training."""
+    lacking = lacking_classes(labels[parts == 0], found.task, found.class_names)
+    present = set(found.class_names) - set(
+        lacking_classes(labels, found.task, found.class_names)
+    )
+    if names := [name for name in lacking if name in present]:
+        kept = ", which keep_test keeps" if splitting.keep_test else ""
+        raise InputError(
+            f"{found.source}: no image of {', '.join(names)} is left for train; all "
+            f"are in val or test{kept}. Leave the class out, or split otherwise."
+        )
+
+
+def _find_origin(found: Dataset | Unsplit) -> np.ndarray:
+    """Returns which split the source has each image in, "" for none."""
+    if isinstance(found, Dataset):
+        sizes = [len(getattr(found, name)) for name in SPLITS]
+        return np.repeat(SPLITS, sizes)
+    return np.array(found.origin or [""] * len(found.images))
+
+
+def _keep(found: Dataset | Unsplit, groups: tuple[str, ...] | None) -> Dataset:
+    """Returns the splits as they are, with groups."""
+    if isinstance(found, Unsplit):
+        check_given(found.source, set(_find_origin(found)) - {""}, Splitting())
+        raise AssertionError("an Unsplit lacks one of the splits")
+    if groups is None:
+        return found
+    splits, start = {}, 0
+    for name in SPLITS:
+        split: Split = getattr(found, name)
+        end = start + len(split)
+        splits[name] = replace(split, groups=groups[start:end])
+        start = end
+    return replace(found, **splits)
+
+
+def _join_groups(splits: Sequence[Split]) -> tuple[str, ...] | None:
+    if any(split.groups is None for split in splits):
+        return None
+    return tuple(group for split in splits for group in split.groups or ())
+
+
+def _gather(
+    splits: Sequence[Split], rows: np.ndarray, groups: tuple[str, ...] | None
+) -> Split:
+    """Takes images, counted over all splits, without a copy of all of them."""
+    taken, start = [], 0
+    for split in splits:
+        inside = rows[(rows >= start) & (rows < start + len(split))] - start
+        taken.append(split.take(inside))
+        start += len(split)
+    return Split(
+        images=join_images([split.images for split in taken]),
+        labels=np.concatenate([split.labels for split in taken]),
+        ids=tuple(identity for split in taken for identity in split.ids),
+        groups=None if groups is None else tuple(groups[i] for i in rows),
+        columns={
+            name: tuple(text for split in taken for text in split.columns[name])
+            for name in splits[0].columns
+        },
+    )

@@ -1,0 +1,164 @@
+"""uint8 images to what a network gets, on the device."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxmed.data.images.resizing import SQUASH, Resizing, find_start
+from jaxmed.data.images.window import STORED_BITS, Window
+from jaxmed.errors import InputError
+from jaxmed.image_stats import IMAGENET
+
+IMAGENET_MEAN, IMAGENET_STD = IMAGENET
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """Channels, size and scale, as torchvision's Resize, ToTensor and Normalize.
+
+    Hashable, so that it can be a static argument of a jitted step; the images stay
+    uint8 in memory until then.
+
+    Attributes:
+        image_size: side of the square that images become, at least 1.
+        channels: 1 or 3.
+        mean, std: per channel, of images scaled to [0, 1].
+        resizing: how they become it; "squash" does not keep the aspect ratio.
+        window: which gray values became black and white when files of more than 8 bits
+            were decoded.
+
+    Raises:
+        InputError: a number out of its range, or a mean or std per channel missing.
+    """
+
+    image_size: int
+    channels: int = 3
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    resizing: Resizing = SQUASH
+    window: Window = STORED_BITS
+
+    def __post_init__(self) -> None:
+        if self.image_size < 1:
+            raise InputError(f"image_size must be at least 1, got {self.image_size}.")
+        if self.channels not in (1, 3):
+            raise InputError(f"channels must be 1 or 3, got {self.channels}.")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) != self.channels:
+                raise InputError(
+                    f"{name} needs one number for each of {self.channels} channels, "
+                    f"got {len(values)}."
+                )
+        if min(self.std) <= 0:
+            raise InputError(f"std must be above 0, got {min(self.std)}.")
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """Prepares images.
+
+        Args:
+            images: uint8 (n, h, w, 1 or 3).
+
+        Returns:
+            float32 (n, image_size, image_size, channels), normalised.
+        """
+        return self.normalise(self.resize(images))
+
+    def reduce_channels(self, images: jax.Array) -> jax.Array:
+        """Makes RGB images grey for a network of one channel, uint8 (n, h, w, c)."""
+        if self.channels == 1 and images.shape[-1] == 3:
+            return _luminance(images)
+        return images
+
+    def resize(self, images: jax.Array, side: int | None = None) -> jax.Array:
+        """Brings images to the network's size.
+
+        Args:
+            images: uint8 (n, h, w, 1 or 3).
+            side: pixels of a side to keep, if more than image_size: at most
+                `resizing.stored_side(image_size)`.
+
+        Returns:
+            float32 (n, image_size, image_size, 1 or 3) in [0, 255], grey where the
+            images or the network are; (n, side, side, 1 or 3) with a side.
+        """
+        images = self.reduce_channels(images).astype(jnp.float32)
+        return resize(images, self.image_size, self.resizing, side)
+
+    def square(self, images: jax.Array) -> jax.Array:
+        """Makes images squares without resizing them, where their ratio is kept.
+
+        What training crops are cut from: (n, h, w, c) padded or cut to its middle, of
+        the type it has; as it is where images are squashed.
+        """
+        height, width = images.shape[1:3]
+        if self.resizing.mode == "squash":
+            return images
+        longer = self.resizing.mode == "pad"
+        return _centre(images, max(height, width) if longer else min(height, width))
+
+    def normalise(self, images: jax.Array) -> jax.Array:
+        """Scales images, float32 in [0, 255]; grey ones get the network's channels."""
+        # Only here, so that everything before costs a third for grey images.
+        mean, std = jnp.asarray(self.mean), jnp.asarray(self.std)
+        return (images / 255 - mean) / std
+
+
+def resize(
+    images: jax.Array,
+    size: int,
+    resizing: Resizing = SQUASH,
+    side: int | None = None,
+) -> jax.Array:
+    """Resizes to squares: bilinear, antialiased, pixels' centres at half integers.
+
+    Within one grey level of torchvision's Resize on PIL images and on tensors with
+    antialias=True. As there, the triangle filter widens when shrinking.
+
+    Args:
+        images: float (n, h, w, c).
+        size: pixels of a side of the result.
+        resizing: how they become squares.
+        side: see `Preprocessing.resize`.
+
+    Returns:
+        float (n, size, size, c), or (n, side, side, c).
+    """
+    n, height, width, channels = images.shape
+    rows, columns = resizing.whole(height, width, size)
+    if (rows, columns) != (height, width):
+        images = jax.image.resize(
+            images,
+            (n, rows, columns, channels),
+            "linear",
+            antialias=True,
+            # Accelerators would multiply at a lower precision, off by a grey level.
+            precision=lax.Precision.HIGHEST,
+        )
+    return _centre(images, size, side)
+
+
+def _centre(images: jax.Array, size: int, side: int | None = None) -> jax.Array:
+    """Crops and pads (n, h, w, c) to a square as torchvision's CenterCrop."""
+    kept = side or size
+    for axis in (1, 2):
+        length = images.shape[axis]
+        start = find_start(length, size, side)
+        if start < 0:
+            ends = [(0, 0)] * 4
+            ends[axis] = (-start, kept - length + start)
+            images = jnp.pad(images, ends)
+        elif length > kept:
+            images = lax.slice_in_dim(images, start, start + kept, axis=axis)
+    return images
+
+
+def _luminance(images: jax.Array) -> jax.Array:
+    """RGB to grey, uint8 (n, h, w, 1): ITU-R 601-2 as PIL's convert("L"), to the bit.
+
+    PIL computes (19595 R + 38470 G + 7471 B + 2¹⁵) / 2¹⁶ in integers.
+    """
+    weights = jnp.asarray([19595, 38470, 7471], jnp.int32)
+    total = (images.astype(jnp.int32) * weights).sum(-1, keepdims=True)
+    return ((total + 2**15) >> 16).astype(jnp.uint8)
