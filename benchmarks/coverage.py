@@ -17,16 +17,16 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import expit, logit
 
-from jaxmed.evaluation.at_threshold import ThresholdDecisions
-from jaxmed.evaluation.calibration_error import CalibrationError
-from jaxmed.evaluation.intervals import Key, Measure, estimate
-from jaxmed.evaluation.losses import Losses
-from jaxmed.evaluation.metrics import Decisions
+from jaxmed.evaluation.intervals.bootstrap import Bootstrap, units_of
+from jaxmed.evaluation.intervals.estimate import Key, Measure, estimate
+from jaxmed.evaluation.metrics.at_threshold import ThresholdDecisions
+from jaxmed.evaluation.metrics.calibration_error import CalibrationError
+from jaxmed.evaluation.metrics.classification import Decisions
+from jaxmed.evaluation.metrics.decision_curve import NetBenefit
+from jaxmed.evaluation.metrics.probability_scores import Losses
+from jaxmed.evaluation.metrics.ranking import Ranking
+from jaxmed.evaluation.metrics.recalibration import Recalibration
 from jaxmed.evaluation.predictions import Predictions
-from jaxmed.evaluation.ranking import Ranking
-from jaxmed.evaluation.recalibration import Recalibration
-from jaxmed.evaluation.resampling import Bootstrap, units_of
-from jaxmed.evaluation.usefulness import NetBenefit
 
 SHIFT = 1.5
 PER_PATIENT, ICC = 4, 0.8

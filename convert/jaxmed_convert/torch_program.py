@@ -8,7 +8,7 @@ from torch import nn
 
 from jaxmed.data.transforms.symbolic_resize import sampling_matrices
 from jaxmed.data.transforms.test_time import CROPS, list_views
-from jaxmed.evaluation.portable import calibrated_probabilities
+from jaxmed.evaluation.calibrated_output import calibrated_probabilities
 from jaxmed.image_stats import Scale
 
 if TYPE_CHECKING:

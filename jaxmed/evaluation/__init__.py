@@ -1,13 +1,13 @@
 """Evaluation: arrays in, numbers out. Knows nothing of models or data sets."""
 
-from jaxmed.evaluation.comparison import arm_summary, paired_difference
-from jaxmed.evaluation.contrasts import compare_arms
+from jaxmed.evaluation.comparison.arms import compare_arms
+from jaxmed.evaluation.comparison.paired import arm_summary, paired_difference
 from jaxmed.evaluation.evaluate import evaluate
+from jaxmed.evaluation.metrics.decision_curve import decision_curve, risk_coverage
+from jaxmed.evaluation.metrics.reliability_diagram import reliability
 from jaxmed.evaluation.predictions import MISSING, Predictions
-from jaxmed.evaluation.reliability import reliability
-from jaxmed.evaluation.storage import read_predictions, write_predictions
+from jaxmed.evaluation.predictions_csv import read_predictions, write_predictions
 from jaxmed.evaluation.subgroups import evaluate_subgroups
-from jaxmed.evaluation.usefulness import decision_curve, risk_coverage
 
 __all__ = [
     "MISSING",

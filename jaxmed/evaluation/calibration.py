@@ -9,9 +9,9 @@ from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit, log_softmax, logsumexp, softmax
 
 from jaxmed.errors import InputError, unknown
-from jaxmed.evaluation.intervals import Undefined
+from jaxmed.evaluation.intervals.estimate import Undefined
+from jaxmed.evaluation.metrics.counts import ONE_CLASS
 from jaxmed.evaluation.predictions import Predictions
-from jaxmed.evaluation.proportions import ONE_CLASS
 
 TASKS_OF = {
     "temperature": ("binary", "multiclass", "multilabel", "ordinal"),

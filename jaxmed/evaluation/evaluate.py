@@ -6,11 +6,10 @@ from typing import Any
 import numpy as np
 
 from jaxmed.errors import InputError
-from jaxmed.evaluation.at_threshold import ThresholdDecisions
 from jaxmed.evaluation.calibration import Scaling, check_calibration, fit_scaling
-from jaxmed.evaluation.calibration_error import BINS, CalibrationError
 from jaxmed.evaluation.fingerprint import fingerprint_of
-from jaxmed.evaluation.intervals import (
+from jaxmed.evaluation.intervals.bootstrap import Bootstrap, method_of, units_of
+from jaxmed.evaluation.intervals.estimate import (
     LEVEL,
     Estimate,
     Key,
@@ -19,13 +18,14 @@ from jaxmed.evaluation.intervals import (
     as_estimate,
     nested,
 )
-from jaxmed.evaluation.losses import Losses
-from jaxmed.evaluation.metrics import confusion_matrix
+from jaxmed.evaluation.metrics.at_threshold import ThresholdDecisions
+from jaxmed.evaluation.metrics.calibration_error import BINS, CalibrationError
+from jaxmed.evaluation.metrics.classification import confusion_matrix
+from jaxmed.evaluation.metrics.probability_scores import Losses
+from jaxmed.evaluation.metrics.recalibration import Recalibration
+from jaxmed.evaluation.metrics.reliability_diagram import reliability
 from jaxmed.evaluation.predictions import Predictions
-from jaxmed.evaluation.recalibration import Recalibration
-from jaxmed.evaluation.reliability import reliability
-from jaxmed.evaluation.resampling import Bootstrap, method_of, units_of
-from jaxmed.evaluation.splits import estimate_split, overall
+from jaxmed.evaluation.split_metrics import estimate_split, overall
 from jaxmed.evaluation.subgroups import evaluate_subgroups
 from jaxmed.evaluation.thresholds import NO_ONE, ThresholdChoice, ThresholdRule
 

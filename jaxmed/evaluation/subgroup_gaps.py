@@ -7,12 +7,18 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from jaxmed.evaluation.alignment import Judged
-from jaxmed.evaluation.intervals import LEVEL, Key, Measure, Undefined, resample
-from jaxmed.evaluation.metrics import Decisions
+from jaxmed.evaluation.comparison.alignment import Judged
+from jaxmed.evaluation.intervals.bootstrap import Bootstrap, units_of
+from jaxmed.evaluation.intervals.estimate import (
+    LEVEL,
+    Key,
+    Measure,
+    Undefined,
+    resample,
+)
+from jaxmed.evaluation.metrics.classification import Decisions
+from jaxmed.evaluation.metrics.ranking import Ranking
 from jaxmed.evaluation.predictions import Predictions
-from jaxmed.evaluation.ranking import Ranking
-from jaxmed.evaluation.resampling import Bootstrap, units_of
 from jaxmed.evaluation.subgroups import column_texts
 
 KEYS: dict[str, Key] = {name: (name,) for name in ("auroc", "auprc", "accuracy", "f1")}

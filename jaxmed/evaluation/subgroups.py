@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 
 from jaxmed.errors import InputError, unknown
-from jaxmed.evaluation.at_threshold import ThresholdDecisions
-from jaxmed.evaluation.intervals import Undefined, nested
+from jaxmed.evaluation.intervals.bootstrap import Bootstrap, units_of
+from jaxmed.evaluation.intervals.estimate import Undefined, nested
+from jaxmed.evaluation.metrics.at_threshold import ThresholdDecisions
 from jaxmed.evaluation.predictions import Predictions
-from jaxmed.evaluation.resampling import Bootstrap, units_of
-from jaxmed.evaluation.splits import estimate_split, overall
+from jaxmed.evaluation.split_metrics import estimate_split, overall
 
 GROUP = "group"
 NOT_KNOWN = "not known"

@@ -6,12 +6,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from jaxmed.errors import InputError, unknown
-from jaxmed.evaluation.intervals import Interval, Key, Measure, Undefined, levels
-from jaxmed.evaluation.metrics import MANY
-from jaxmed.evaluation.operating import OperatingPoints
+from jaxmed.evaluation.intervals.bootstrap import Units
+from jaxmed.evaluation.intervals.estimate import (
+    Interval,
+    Key,
+    Measure,
+    Undefined,
+    levels,
+)
+from jaxmed.evaluation.metrics.classification import MANY
+from jaxmed.evaluation.metrics.counts import ALL_IMAGES, NO_IMAGE, ratio
+from jaxmed.evaluation.metrics.operating_points import OperatingPoints
 from jaxmed.evaluation.predictions import Predictions
-from jaxmed.evaluation.proportions import ALL_IMAGES, NO_IMAGE, ratio
-from jaxmed.evaluation.resampling import Units
 
 METHODS = ("youden", "sensitivity", "specificity", "cost", "f1", "0.5")
 # The least float32 that no probability reaches: nothing is decided to be positive.

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jaxmed.errors import InputError
-from jaxmed.evaluation.alignment import Judged
+from jaxmed.evaluation.comparison.alignment import Judged
 from jaxmed.experiments.folders import CONFIG
 from jaxmed.report.records import RunRecord, read_run
 

@@ -8,11 +8,11 @@ from jaxmed.data.dataset import Dataset
 from jaxmed.data.transforms.preprocess import Preprocessing
 from jaxmed.errors import InputError
 from jaxmed.evaluation.calibration import read_scaling
-from jaxmed.evaluation.likeness import read_likeness
 from jaxmed.experiments.bundle import load_bundle, read_thresholds
 from jaxmed.experiments.folders import LIKENESS
 from jaxmed.experiments.likeness import learn_likeness
 from jaxmed.experiments.predictor import Predictor
+from jaxmed.inference.out_of_distribution import read_likeness
 from jaxmed.models.classifier import Classifier
 from jaxmed.training.preprocessing import preprocessing_of
 

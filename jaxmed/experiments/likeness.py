@@ -10,7 +10,7 @@ from jaxmed.experiments.folders import LIKENESS
 if TYPE_CHECKING:
     from jaxmed.data.dataset import Dataset
     from jaxmed.data.transforms.preprocess import Preprocessing
-    from jaxmed.evaluation.likeness import Likeness
+    from jaxmed.inference.out_of_distribution import Likeness
     from jaxmed.models.classifier import Classifier
 
 # Training images that are enough to know their features by.
@@ -21,7 +21,7 @@ def record_likeness(
     folder: Path, model: "Classifier", data: "Dataset", preprocessing: "Preprocessing"
 ) -> None:
     """Writes `learn_likeness` to the folder of a run."""
-    from jaxmed.evaluation.likeness import write_likeness
+    from jaxmed.inference.out_of_distribution import write_likeness
 
     write_likeness(folder / LIKENESS, learn_likeness(model, data, preprocessing))
 
@@ -37,7 +37,7 @@ def learn_likeness(
             always the same ones.
         preprocessing: what the model was trained with.
     """
-    from jaxmed.evaluation.likeness import fit_likeness
+    from jaxmed.inference.out_of_distribution import fit_likeness
     from jaxmed.training.features import compute_features
     from jaxmed.training.predict import evaluation_batch
 

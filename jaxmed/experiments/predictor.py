@@ -12,9 +12,9 @@ from jaxmed.data.images.window import has_few_levels
 from jaxmed.data.transforms.preprocess import Preprocessing
 from jaxmed.errors import InputError
 from jaxmed.evaluation.calibration import Scaling
-from jaxmed.evaluation.likeness import FLAGGED, Likeness
 from jaxmed.experiments.cams import as_seen
 from jaxmed.explain.explain import explain
+from jaxmed.inference.out_of_distribution import FLAGGED, Likeness
 from jaxmed.models.classifier import Classifier
 from jaxmed.training.features import Network
 
@@ -34,7 +34,7 @@ class Prediction:
         above: whether the probability is at or above the threshold, by class that has
             one. Thresholds were chosen before calibration and are compared so.
         unlike: the share of the validation images that are more like the training
-            images; see `jaxmed.evaluation.likeness`. None if that is not known.
+            images; see `jaxmed.inference.out_of_distribution`. None if that is not known.
         image: uint8 (h, w, 1 or 3), as the network saw it, where there is a map of it.
         cam: float32 (h, w) in [0, 1], what spoke for the decision, if that was asked
             for; of several labels for the most probable one.

@@ -81,7 +81,7 @@ def reevaluate(folder: Path, recipe: Recipe | None = None) -> None:
             metrics.json was computed from, or another process works on the run.
     """
     from jaxmed.evaluation.fingerprint import check_fingerprint
-    from jaxmed.evaluation.storage import read_predictions
+    from jaxmed.evaluation.predictions_csv import read_predictions
 
     with locked(folder):
         own = recipe or load_recipe(folder / CONFIG)

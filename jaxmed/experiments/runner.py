@@ -187,7 +187,7 @@ def _write_results(
     environment: dict[str, Any],
 ) -> None:
     """Explains and evaluates predictions, by split."""
-    from jaxmed.evaluation.storage import write_predictions
+    from jaxmed.evaluation.predictions_csv import write_predictions
 
     write_predictions(folder / "predictions.csv", list(predictions.values()))
     write_cams(

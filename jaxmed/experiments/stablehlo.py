@@ -11,7 +11,7 @@ from jax import export
 
 from jaxmed.data.transforms.symbolic_resize import AnySizePreprocessing
 from jaxmed.data.transforms.test_time import VIEWS, see
-from jaxmed.evaluation.portable import calibrated_probabilities
+from jaxmed.evaluation.calibrated_output import calibrated_probabilities
 
 if TYPE_CHECKING:
     from jaxmed.experiments.bundle import Bundle

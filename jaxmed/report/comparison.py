@@ -7,11 +7,16 @@ from typing import Any
 
 from jaxmed.errors import InputError
 from jaxmed.evaluation import arm_summary
-from jaxmed.evaluation.comparison import MEASURES, Paired
-from jaxmed.evaluation.contrasts import DECIDED, adjust, overall_keys, resamples_for
-from jaxmed.evaluation.intervals import Key
+from jaxmed.evaluation.comparison.arms import (
+    DECIDED,
+    adjust,
+    overall_keys,
+    resamples_for,
+)
+from jaxmed.evaluation.comparison.paired import MEASURES, Paired
+from jaxmed.evaluation.intervals.bootstrap import Bootstrap
+from jaxmed.evaluation.intervals.estimate import Key
 from jaxmed.evaluation.predictions import Predictions
-from jaxmed.evaluation.resampling import Bootstrap
 from jaxmed.report.records import Arm
 from jaxmed.report.tables import AT_HALF
 

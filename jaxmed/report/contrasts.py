@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from jaxmed.evaluation.intervals import LEVEL
+from jaxmed.evaluation.intervals.estimate import LEVEL
 from jaxmed.report.style import spell
 from jaxmed.report.tables import (
     Cell,

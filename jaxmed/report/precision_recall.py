@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve
 
 from jaxmed.evaluation import Predictions
-from jaxmed.evaluation.bands import precision_recall_band
+from jaxmed.evaluation.metrics.curve_bands import precision_recall_band
 from jaxmed.report.records import Arm, RunRecord
 from jaxmed.report.roc import NAMED_CLASSES, Curve, draw_band
 from jaxmed.report.style import (

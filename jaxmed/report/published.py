@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from jaxmed.evaluation.contrasts import DECIDED
+from jaxmed.evaluation.comparison.arms import DECIDED
 from jaxmed.report.comparison import Comparison
 from jaxmed.report.records import Arm
 from jaxmed.report.tables import (

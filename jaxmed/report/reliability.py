@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jaxmed.evaluation.calibration_error import BINS, equal_width_bins
+from jaxmed.evaluation.metrics.calibration_error import BINS, equal_width_bins
 from jaxmed.report.records import RunRecord
 from jaxmed.report.style import COLORS, GREY, legend_below, new_figure, spell, styled
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
 
 from jaxmed.evaluation import Predictions
-from jaxmed.evaluation.bands import Band, roc_band
+from jaxmed.evaluation.metrics.curve_bands import Band, roc_band
 from jaxmed.report.records import Arm, RunRecord
 from jaxmed.report.style import (
     GREY,

@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from jaxmed.evaluation.bands import RESAMPLES
 from jaxmed.evaluation.calibration import read_scaling
-from jaxmed.evaluation.usefulness import decision_curve, risk_coverage
+from jaxmed.evaluation.metrics.curve_bands import RESAMPLES
+from jaxmed.evaluation.metrics.decision_curve import decision_curve, risk_coverage
 from jaxmed.report.records import Arm, RunRecord
 from jaxmed.report.style import (
     GREY,

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from jaxmed.evaluation.intervals import LEVEL
+from jaxmed.evaluation.intervals.estimate import LEVEL
 from jaxmed.report.comparison import Comparison
 from jaxmed.report.records import Arm
 from jaxmed.report.style import spell

@@ -10,9 +10,9 @@ import numpy as np
 
 from jaxmed.data.dataset import Dataset
 from jaxmed.errors import InputError
-from jaxmed.evaluation.metrics import Decisions, decide
+from jaxmed.evaluation.metrics.classification import Decisions, decide
+from jaxmed.evaluation.metrics.ranking import Ranking
 from jaxmed.evaluation.predictions import Predictions
-from jaxmed.evaluation.ranking import Ranking
 from jaxmed.strategies import Phase, Strategy
 
 Row = Mapping[str, Any]

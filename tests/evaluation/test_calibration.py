@@ -15,7 +15,7 @@ from jaxmed.evaluation.calibration import (
     fit_scaling,
     read_scaling,
 )
-from jaxmed.evaluation.intervals import Undefined
+from jaxmed.evaluation.intervals.estimate import Undefined
 
 TASKS = [("binary", 2), ("multiclass", 5), ("multilabel", 4)]
 

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from jaxmed.evaluation.at_threshold import ThresholdDecisions
-from jaxmed.evaluation.intervals import Undefined
-from jaxmed.evaluation.losses import Losses
-from jaxmed.evaluation.metrics import Decisions
-from jaxmed.evaluation.operating import OperatingPoints
-from jaxmed.evaluation.ranking import Ranking, RankSum
-from jaxmed.evaluation.resampling import Bootstrap, units_of
+from jaxmed.evaluation.intervals.bootstrap import Bootstrap, units_of
+from jaxmed.evaluation.intervals.estimate import Undefined
+from jaxmed.evaluation.metrics.at_threshold import ThresholdDecisions
+from jaxmed.evaluation.metrics.classification import Decisions
+from jaxmed.evaluation.metrics.operating_points import OperatingPoints
+from jaxmed.evaluation.metrics.probability_scores import Losses
+from jaxmed.evaluation.metrics.ranking import Ranking, RankSum
 from jaxmed.evaluation.thresholds import METHODS, ThresholdChoice, ThresholdRule
 
 TASKS = [("binary", 2), ("multiclass", 5), ("multilabel", 4), ("ordinal", 3)]

@@ -8,8 +8,8 @@ from scipy.stats import norm
 from sklearn.metrics import recall_score, roc_auc_score
 
 from jaxmed.evaluation import Predictions
-from jaxmed.evaluation.alignment import judge
-from jaxmed.evaluation.resampling import Bootstrap, units_of
+from jaxmed.evaluation.comparison.alignment import judge
+from jaxmed.evaluation.intervals.bootstrap import Bootstrap, units_of
 from jaxmed.evaluation.subgroup_gaps import rows_by_value, subgroup_gaps
 
 

@@ -8,10 +8,10 @@ from sklearn.metrics import f1_score, recall_score, roc_curve
 
 from jaxmed.errors import InputError
 from jaxmed.evaluation import evaluate
-from jaxmed.evaluation.at_threshold import ThresholdDecisions
-from jaxmed.evaluation.intervals import Undefined, levels
+from jaxmed.evaluation.intervals.bootstrap import Bootstrap, units_of
+from jaxmed.evaluation.intervals.estimate import Undefined, levels
+from jaxmed.evaluation.metrics.at_threshold import ThresholdDecisions
 from jaxmed.evaluation.predictions import Predictions
-from jaxmed.evaluation.resampling import Bootstrap, units_of
 from jaxmed.evaluation.thresholds import ThresholdRule, choose_thresholds
 
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from jaxmed.errors import InputError
-from jaxmed.evaluation.storage import read_predictions
+from jaxmed.evaluation.predictions_csv import read_predictions
 from jaxmed.experiments.__main__ import main
 from jaxmed.experiments.bundle import load_bundle
 from jaxmed.training.predict import predict

@@ -16,7 +16,7 @@ import jaxmed
 from jaxmed.data.images.decode import decode
 from jaxmed.data.images.resizing import Resizing
 from jaxmed.errors import InputError
-from jaxmed.evaluation.storage import read_predictions
+from jaxmed.evaluation.predictions_csv import read_predictions
 from jaxmed.experiments.__main__ import main
 from jaxmed.experiments.bundle import load_bundle
 from jaxmed.explain.explain import explain

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix
 
-from jaxmed.evaluation.storage import read_predictions
+from jaxmed.evaluation.predictions_csv import read_predictions
 from jaxmed.experiments.__main__ import main
 from jaxmed.runtime.locks import locked
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jaxmed.evaluation import compare_arms
-from jaxmed.evaluation.alignment import judge
+from jaxmed.evaluation.comparison.alignment import judge
 from jaxmed.report import read_run
 from jaxmed.report.contrast_page import build_contrast_page
 from jaxmed.report.contrasts import (

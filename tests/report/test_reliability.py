@@ -6,7 +6,7 @@ import torch
 from scipy.stats import binomtest
 from sklearn.calibration import calibration_curve
 
-from jaxmed.evaluation.calibration_error import BINS
+from jaxmed.evaluation.metrics.calibration_error import BINS
 from jaxmed.report.records import read_run
 from jaxmed.report.reliability import draw_reliability
 

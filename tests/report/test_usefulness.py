@@ -6,8 +6,8 @@ import torch
 from sklearn.metrics import confusion_matrix
 
 from jaxmed.evaluation import decision_curve
-from jaxmed.evaluation.bands import RESAMPLES
 from jaxmed.evaluation.calibration import read_scaling
+from jaxmed.evaluation.metrics.curve_bands import RESAMPLES
 from jaxmed.report.records import read_experiment
 from jaxmed.report.usefulness import draw_decision_curves, draw_risk_coverage
 

@@ -1,0 +1,183 @@
+"""Several arms on the same images, in pairs: every metric's difference, tested."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations
+from typing import Any
+
+from jaxmed.errors import InputError
+from jaxmed.evaluation.comparison.alignment import Judged
+from jaxmed.evaluation.comparison.paired import Paired
+from jaxmed.evaluation.fingerprint import fingerprint_of_images
+from jaxmed.evaluation.intervals.bootstrap import Bootstrap, method_of
+from jaxmed.evaluation.intervals.estimate import LEVEL, Key
+from jaxmed.evaluation.intervals.significance import holm
+from jaxmed.evaluation.metrics.classification import MANY
+from jaxmed.evaluation.predictions import Predictions
+
+RANKED = ("auroc", "auprc")
+DECIDED = ("accuracy", "balanced_accuracy", "f1", "mcc", "kappa")
+PROBABILITIES = ("log_loss", "brier")
+# Resamples beyond 0 that a p on the border should rest on, and the most that are drawn.
+RESOLVED, MOST = 10, 20_000
+
+
+def compare_arms(
+    arms: Mapping[str, Sequence[Judged]],
+    *,
+    all_pairs: bool = False,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Compares arms in pairs, on the same images.
+
+    Args:
+        arms: at least two, by name: their runs, one per seed. The first is the one
+            that the others are compared with.
+        all_pairs: compare every two instead.
+        resamples: of the bootstrap, at least; more are drawn where the number of
+            comparisons needs them, see `resamples_for`.
+        seed: of the bootstrap.
+
+    Returns:
+        Plain dicts, lists and numbers. "arms": by name {"metrics"}, of each metric
+        `Paired.summary`. "comparisons": a list of {"a", "b", "metrics", "per_class"};
+        of each metric, `Paired.difference` of a - b, and in it and in its
+        "another_training" a "p_holm". p values of one metric are adjusted for the
+        number of pairs, those of one metric of each class for pairs and classes; not
+        for the number of metrics.
+
+    Raises:
+        InputError: fewer than two arms, or as `Paired`.
+    """
+    if len(arms) < 2 or not all(arms.values()):
+        raise InputError("A comparison needs at least two arms, each with a run.")
+    first = next(iter(arms.values()))[0].predictions
+    overall, of_classes = overall_keys(first), class_keys(first)
+    pairs = [(b, a) for a, b in combinations(arms, 2)]
+    if not all_pairs:
+        pairs = pairs[: len(arms) - 1]
+    tests = len(pairs) * max(1, len(of_classes) * _by_bootstrap(arms))
+    bootstrap = Bootstrap(resamples=resamples, seed=seed)
+    needed = max(bootstrap.resamples, resamples_for(tests))
+    bootstrap = replace(bootstrap, resamples=needed)
+    wanted = [
+        *overall.values(),
+        *(k for of in of_classes.values() for k in of.values()),
+    ]
+    paired = Paired(arms, wanted, bootstrap)
+    comparisons = [
+        {
+            "a": a,
+            "b": b,
+            "metrics": {m: paired.difference(a, b, key) for m, key in overall.items()},
+            "per_class": {
+                name: {m: paired.difference(a, b, key) for m, key in keys.items()}
+                for name, keys in of_classes.items()
+            },
+        }
+        for a, b in pairs
+    ]
+    _adjust(comparisons)
+    summaries = {
+        name: {"metrics": {m: paired.summary(name, key) for m, key in overall.items()}}
+        for name in arms
+    }
+    return _described(paired, bootstrap) | {
+        "arms": summaries,
+        "comparisons": comparisons,
+    }
+
+
+def overall_keys(predictions: Predictions) -> dict[str, Key]:
+    """Returns which metrics are compared: keys by name."""
+    names = [*DECIDED, *PROBABILITIES]
+    if len(predictions.class_names) <= MANY:
+        names = [*RANKED, *names]
+    if predictions.task == "ordinal":
+        names.insert(names.index("kappa") + 1, "quadratic_kappa")
+    keys: dict[str, Key] = {name: (name,) for name in names}
+    if predictions.task == "binary":
+        positive = predictions.class_names[1]
+        keys["sensitivity"] = ("per_class", positive, "recall")
+        keys["specificity"] = ("per_class", positive, "specificity")
+    return keys
+
+
+def class_keys(predictions: Predictions) -> dict[str, dict[str, Key]]:
+    """Returns which metrics of each class are compared: keys by class and name."""
+    names = predictions.class_names
+    if predictions.task == "binary" or len(names) > MANY:
+        return {}
+    parts = {"auroc": "auroc"}
+    if predictions.task == "multilabel":
+        parts |= {"sensitivity": "recall", "specificity": "specificity"}
+    return {
+        name: {metric: ("per_class", name, part) for metric, part in parts.items()}
+        for name in names
+    }
+
+
+def resamples_for(tests: int) -> int:
+    """Counts the resamples that leave Holm's adjustment something to decide.
+
+    The p of a bootstrap cannot fall below 2 / (resamples + 1), and the smallest of
+    several is multiplied by their number: with too few resamples no difference could
+    be clear. These put `RESOLVED` resamples beyond 0 where the smallest p is on the
+    border, as far as `MOST` resamples allow.
+    """
+    return min(math.ceil(2 * RESOLVED * max(tests, 1) / (1 - LEVEL)), MOST)
+
+
+def adjust(differences: Sequence[dict[str, Any]]) -> None:
+    """Adds "p_holm" to differences of one metric, and to their "another_training"."""
+    again = [found["another_training"] for found in differences]
+    for family in (differences, again):
+        adjusted = holm([found["p"] for found in family])
+        for found, p in zip(family, adjusted, strict=True):
+            found["p_holm"] = p
+
+
+def _by_bootstrap(arms: Mapping[str, Sequence[Judged]]) -> bool:
+    """Tells whether classes are tested by resampling, for want of a formula."""
+    runs = [run.predictions for seeds in arms.values() for run in seeds]
+    several = any(len(seeds) > 1 for seeds in arms.values())
+    groups = any(run.groups is not None for run in runs)
+    return groups or (several and runs[0].task == "multilabel")
+
+
+def _adjust(comparisons: Sequence[Mapping[str, Any]]) -> None:
+    families: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for comparison in comparisons:
+        for metric, found in comparison["metrics"].items():
+            families.setdefault(("all", metric), []).append(found)
+        for of_class in comparison["per_class"].values():
+            for metric, found in of_class.items():
+                families.setdefault(("class", metric), []).append(found)
+    for family in families.values():
+        adjust(family)
+
+
+def _described(paired: Paired, bootstrap: Bootstrap) -> dict[str, Any]:
+    """What was compared, and how."""
+    first, units = paired.first, paired.units
+    described: dict[str, Any] = {
+        "task": first.task,
+        "class_names": list(first.class_names),
+    }
+    if first.task == "binary":
+        described["positive_class"] = first.class_names[1]
+    described["n"] = len(first.ids)
+    if units.cluster is not None:
+        described["groups"] = int(units.cluster.max()) + 1
+    return described | {
+        "images": fingerprint_of_images(first),
+        "intervals": {
+            "method": f"paired {method_of(units)}",
+            "level": LEVEL,
+            "resamples": bootstrap.resamples,
+            "seed": bootstrap.seed,
+        },
+        "adjusted": "Holm, over the comparisons of one metric",
+    }

@@ -1,0 +1,322 @@
+"""Arms of an experiment: one arm over its seeds, and the gap between two."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxmed.errors import InputError, unknown
+from jaxmed.evaluation.comparison.alignment import Judged, align, judge
+from jaxmed.evaluation.intervals.bootstrap import Bootstrap, units_of
+from jaxmed.evaluation.intervals.delong import delong_test
+from jaxmed.evaluation.intervals.estimate import (
+    Estimate,
+    Key,
+    Measure,
+    Undefined,
+    as_estimate,
+    resample,
+)
+from jaxmed.evaluation.intervals.significance import (
+    another_training,
+    bootstrap_p,
+    mcnemar,
+    wald,
+)
+from jaxmed.evaluation.metrics.classification import Decisions
+from jaxmed.evaluation.metrics.probability_scores import Losses
+from jaxmed.evaluation.metrics.ranking import Ranking
+from jaxmed.evaluation.predictions import Predictions
+
+MEASURES = {
+    "accuracy": Decisions,
+    "balanced_accuracy": Decisions,
+    "f1": Decisions,
+    "mcc": Decisions,
+    "kappa": Decisions,
+    "quadratic_kappa": Decisions,
+    "auroc": Ranking,
+    "auprc": Ranking,
+    "log_loss": Losses,
+    "brier": Losses,
+}
+# What a metric can be, where that is not from 0 to 1.
+LIMITS = {
+    "mcc": (-1.0, 1.0),
+    "kappa": (-1.0, 1.0),
+    "quadratic_kappa": (-1.0, 1.0),
+    "log_loss": (0.0, np.inf),
+}
+# Why the mean of several seeds has a value and no interval over images.
+ALIKE = "alike in every resample of the images"
+
+
+def paired_difference(
+    a: Sequence[Predictions],
+    b: Sequence[Predictions],
+    metric: str = "auroc",
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Estimate:
+    """Computes how much better arm `a` is than arm `b`, with a 95 % interval.
+
+    Decisions are those of `decide`; see `Paired.difference`.
+
+    Args:
+        a: the predictions of one arm, one per seed.
+        b: those of the other; the number of seeds may differ. All are of the same
+            images, in any order.
+        metric: one of `MEASURES`.
+        resamples: of the bootstrap.
+        seed: of the bootstrap.
+
+    Returns:
+        See `Paired.difference`.
+
+    Raises:
+        InputError: an unknown metric, an arm without predictions, or predictions of
+            different images, labels, classes or tasks.
+    """
+    arms = {"a": [judge(one) for one in a], "b": [judge(one) for one in b]}
+    bootstrap = Bootstrap(resamples=resamples, seed=seed)
+    return Paired(arms, [(metric,)], bootstrap).difference("a", "b", (metric,))
+
+
+def arm_summary(
+    seeds: Sequence[Predictions],
+    metric: str = "auroc",
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Computes an arm's mean over seeds, its interval and its spread.
+
+    Args:
+        seeds: the arm's predictions on the same images, one per seed.
+        metric: one of `MEASURES`.
+        resamples: of the bootstrap over images.
+        seed: of the bootstrap.
+
+    Returns:
+        See `Paired.summary`.
+
+    Raises:
+        InputError: as in `paired_difference`.
+    """
+    bootstrap = Bootstrap(resamples=resamples, seed=seed)
+    arms = {"arm": [judge(one) for one in seeds]}
+    return Paired(arms, [(metric,)], bootstrap).summary("arm", (metric,))
+
+
+class Paired:
+    """Arms measured on the same images, and on the same resamples of them.
+
+    Args:
+        arms: by name, their runs, one per seed; in any order of images and classes.
+        keys: the metrics wanted: (metric,) with one of `MEASURES`, or ("per_class",
+            name, metric) as `Ranking` and `Decisions` have them.
+        bootstrap: how to resample.
+
+    Attributes:
+        first: the first run's predictions, whose order of images all share.
+        units: what is drawn.
+
+    Raises:
+        InputError: an unknown metric, or one that the task lacks; an arm without runs;
+            runs of different images, labels, classes or tasks.
+    """
+
+    def __init__(
+        self,
+        arms: Mapping[str, Sequence[Judged]],
+        keys: Sequence[Key],
+        bootstrap: Bootstrap,
+    ):
+        if not all(arms.values()):
+            raise InputError(
+                "An arm has no predictions; a comparison needs one per seed."
+            )
+        for key in keys:
+            if len(key) == 1 and key[0] not in MEASURES:
+                raise unknown("metric", key[0], MEASURES)
+        runs = align([run for seeds in arms.values() for run in seeds])
+        self.first = runs[0].predictions
+        self.units = units_of(self.first)
+        self._runs, self._places, start = runs, {}, 0
+        for name, seeds in arms.items():
+            self._places[name] = range(start, start + len(seeds))
+            start += len(seeds)
+        measures = [
+            _OfRun(i, measure, set(keys))
+            for i, run in enumerate(runs)
+            for measure in _measures(run, keys)
+        ]
+        self._values = {k: v for one in measures for k, v in one.values().items()}
+        for key in keys:
+            if ("0", *key) not in self._values:
+                raise InputError(f"A {self.first.task} task has no {key[-1]}.")
+        description = "Comparing on resamples"
+        self._samples = resample(measures, self.units, bootstrap, description)
+
+    def difference(self, a: str, b: str, key: Key) -> Estimate:
+        """Computes how much higher a metric of arm `a` is than of arm `b`.
+
+        The metric is averaged over an arm's seeds. The bootstrap is paired: in every
+        resample both arms, and all their seeds, are measured on the same drawn images.
+
+        Returns:
+            {"value", "ci_low", "ci_high"} of metric(a) - metric(b), with "p" and the
+            name of the two-sided "test", all about these models on other images:
+            "delong" for an AUROC of one class against the rest, with {"ci_low",
+            "ci_high"} under "delong" too; "mcnemar_exact" or "mcnemar_chi2" for
+            accuracy, sensitivity or specificity of one run each, with its counts;
+            else, and always where groups of images are drawn, "bootstrap". Under
+            "another_training" what training both again would give on other images,
+            see `significance.another_training`. None for all of them and a "reason"
+            where undefined.
+        """
+        ours, theirs = self._of(a, key), self._of(b, key)
+        for values, _ in (ours, theirs):
+            if isinstance(values, Undefined):
+                again = _none(("ci_low", "ci_high", "df", "p"), values)
+                none = {"p": None, "test": None, "another_training": again}
+                return as_estimate(values, np.empty(0)) | none
+        value = float(ours[0].mean() - theirs[0].mean())
+        samples = ours[1].mean(axis=0) - theirs[1].mean(axis=0)
+        found = as_estimate(value, samples)
+        by_images = {"p": bootstrap_p(samples), "test": "bootstrap"}
+        found |= self._by_formula(a, b, key) or by_images
+        low, high = LIMITS.get(key[-1], (0.0, 1.0))
+        limits = low - high, high - low
+        seeds = ours[0], theirs[0]
+        variance = _variance(samples)
+        again = another_training(value, variance, self.units.size, seeds, limits)
+        return found | {"another_training": again}
+
+    def seeds(self, arm: str) -> int:
+        """Counts the runs of an arm."""
+        return len(self._places[arm])
+
+    def summary(self, name: str, key: Key) -> dict[str, Any]:
+        """Computes an arm's mean over seeds, its intervals and its spread.
+
+        Returns:
+            {"value", "ci_low", "ci_high"} of the mean over seeds, the interval being
+            that of these models on other images; under "another_training" the one of
+            training again, see `significance.another_training`; and over the seeds
+            "min", "max" and "std", the sample standard deviation (None if there is one
+            seed), with "seeds", their number. None and a "reason" where undefined.
+        """
+        values, samples = self._of(name, key)
+        seeds = self.seeds(name)
+        spread = {"std": None, "min": None, "max": None, "seeds": seeds}
+        if isinstance(values, Undefined):
+            again = _none(("ci_low", "ci_high", "df"), values)
+            return (
+                as_estimate(values, np.empty(0)) | spread | {"another_training": again}
+            )
+        if seeds > 1:
+            spread["std"] = float(values.std(ddof=1))
+        spread |= {"min": float(values.min()), "max": float(values.max())}
+        value, samples = float(values.mean()), samples.mean(axis=0)
+        found, limits = as_estimate(value, samples), LIMITS.get(key[-1], (0.0, 1.0))
+        variance = _variance(samples)
+        if variance <= 0:
+            # As where every image is decided rightly: no interval, not one of width 0.
+            found |= {"ci_low": None, "ci_high": None, "reason": ALIKE}
+        elif limits == (0.0, 1.0) and 0 < value < 1:
+            low, high = wald(value, variance, limits)
+            found |= {"ci_low": low, "ci_high": high, "method": "logit"}
+        again = another_training(value, variance, self.units.size, (values,), limits)
+        # That the metric is 0 is no question.
+        del again["p"]
+        return found | spread | {"another_training": again}
+
+    def _of(self, arm: str, key: Key) -> tuple[Any, np.ndarray]:
+        """Returns values (seeds,), or why there are none, and (seeds, resamples)."""
+        keys = [(str(i), *key) for i in self._places[arm]]
+        values = [self._values[one] for one in keys]
+        for value in values:
+            if isinstance(value, Undefined):
+                return value, np.empty((len(keys), 0))
+        return np.array(values), np.stack([self._samples[one] for one in keys])
+
+    def _by_formula(self, a: str, b: str, key: Key) -> dict[str, Any] | None:
+        """Tests by DeLong or McNemar, where they apply: images are independent."""
+        if self.units.cluster is not None:
+            return None
+        ours, theirs = ([self._runs[i] for i in self._places[n]] for n in (a, b))
+        predictions = self.first
+        binary = predictions.task == "binary"
+        if key[-1] == "auroc" and (binary or key[0] == "per_class"):
+            i = predictions.class_names.index(key[1]) if len(key) > 1 else 1
+            rows = predictions.known[:, i]
+            scores = [
+                np.stack([run.predictions.probs[rows, i] for run in arm])
+                for arm in (ours, theirs)
+            ]
+            tested = delong_test(predictions.truth[rows, i], *scores)
+            if tested is None:
+                return None
+            low, high = tested.interval
+            ends = {"ci_low": low, "ci_high": high}
+            return {"p": tested.p, "test": "delong", "delong": ends}
+        if len(ours) == len(theirs) == 1:
+            return self._by_mcnemar(ours[0], theirs[0], key)
+        return None
+
+    def _by_mcnemar(self, a: Judged, b: Judged, key: Key) -> dict[str, Any] | None:
+        """Tests what is a share of images that are decided rightly."""
+        predictions = self.first
+        several = predictions.task == "multilabel"
+        if key == ("accuracy",) and not several:
+            return mcnemar(*(run.decided == predictions.labels for run in (a, b)))
+        if key[0] != "per_class" or key[-1] not in ("recall", "specificity"):
+            return None
+        i = predictions.class_names.index(key[1])
+        said = [
+            run.decided[:, i] == 1 if several else run.decided == i for run in (a, b)
+        ]
+        truth = predictions.truth[:, i]
+        rows = predictions.known[:, i] & (truth == (key[-1] == "recall"))
+        return mcnemar(*((one == truth)[rows] for one in said))
+
+
+def _variance(samples: np.ndarray) -> float:
+    """Computes the variance of resamples; of one or none there is nothing to say."""
+    defined = samples[~np.isnan(samples)]
+    return float(defined.var(ddof=1)) if len(defined) > 1 else 0.0
+
+
+def _none(parts: Sequence[str], why: Undefined) -> dict[str, Any]:
+    return dict.fromkeys(parts) | {"reason": why.reason}
+
+
+def _measures(run: Judged, keys: Sequence[Key]) -> list[Measure]:
+    needed = {MEASURES.get(key[-1], Decisions) for key in keys}
+    measures: list[Measure] = []
+    if Ranking in needed:
+        measures.append(Ranking(run.predictions))
+    if Losses in needed:
+        measures.append(Losses(run.predictions))
+    if Decisions in needed:
+        per_class = any(key[-1] not in MEASURES for key in keys)
+        one = Decisions(run.predictions, run.decided, per_class=per_class)
+        measures.append(one)
+    return measures
+
+
+class _OfRun(Measure):
+    """The wanted metrics of one run, its number in front of their keys."""
+
+    def __init__(self, run: int, measure: Measure, wanted: set[Key]):
+        self._run, self._measure, self._wanted = str(run), measure, wanted
+        self.images = measure.images
+
+    def resampled(self, counts: np.ndarray) -> dict[Key, np.ndarray]:
+        samples = self._measure.resampled(counts).items()
+        return {(self._run, *k): s for k, s in samples if k in self._wanted}
+
+    def reason(self, key: Key) -> Undefined:
+        return self._measure.reason(key[1:])

@@ -1,0 +1,209 @@
+"""Intervals of areas under the ROC and the precision-recall curve.
+
+Areas lie in [0, 1], often near 1, where an interval of equal arms is wrong on both
+sides. These have equal arms on the logit.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxmed.evaluation.intervals.bootstrap import Units
+from jaxmed.evaluation.intervals.delong import ROUNDING, placements
+from jaxmed.evaluation.intervals.estimate import FEW, Interval, student
+from jaxmed.evaluation.intervals.proportions import Z, mover, root_between, wilson
+
+
+class Area(NamedTuple):
+    """An AUROC, and how its images move it.
+
+    Attributes:
+        value: in [0, 1].
+        influence: float64 (n,), of each image: by how much it moves the AUROC. The sum
+            over images is 0, the sum of squares DeLong's variance.
+        positives, negatives: units with at least one such image.
+        freedom: degrees of freedom of the variance, by Satterthwaite's formula.
+    """
+
+    value: float
+    influence: np.ndarray
+    positives: int
+    negatives: int
+    freedom: float
+
+    @property
+    def few(self) -> bool:
+        """Whether the variance says little: too few units."""
+        return min(self.positives, self.negatives) < FEW
+
+
+def area(truth: np.ndarray, scores: np.ndarray, units: Units) -> Area:
+    """Computes an AUROC and the influence of images.
+
+    Args:
+        truth: bool (n,), with both kinds.
+        scores: float (n,), higher for positives.
+        units: of these n images.
+    """
+    influence = np.empty(len(truth))
+    value, counts, variances = 0.0, [], []
+    for kind, placed in zip((truth, ~truth), placements(truth, scores), strict=True):
+        m = int(units.having(kind[:, None])[0])
+        value = float(placed.mean())
+        # What DeLong's variance, or that of whole units, is divided by is m - 1.
+        scale = (m / max(m - 1, 1)) ** 0.5 / len(placed)
+        influence[kind] = (placed - value) * scale
+        sums = units.of(np.flatnonzero(kind)).sums(influence[kind, None])
+        variances.append(float(np.square(sums).sum()))
+        counts.append(m)
+    parts = (v * v / max(m - 1, 1) for v, m in zip(variances, counts, strict=True))
+    freedom = sum(variances) ** 2 / max(sum(parts), ROUNDING**2)
+    positives, negatives = counts
+    return Area(value, influence, positives, negatives, freedom)
+
+
+def area_interval(found: Area, units: Units) -> Interval:
+    """Computes the 95 % interval of an AUROC.
+
+    DeLong's variance, summed over units where images are clustered (Obuchowski,
+    "Nonparametric analysis of clustered ROC curve data", Biometrics 1997), on the
+    logit, where the interval stays within [0, 1] and covers better (Pepe, "The
+    Statistical Evaluation of Medical Tests", 2003, section 5.2.3). With fewer than
+    `FEW` units of a kind, and where the classes do not overlap, that variance says
+    nothing: the interval is then Newcombe's.
+    """
+    error = root_of_squares(units.sums(found.influence[:, None]))
+    spread = Spread(error, 0.0, found.freedom)
+    interval = logit_interval(found.value, spread, "logit_delong")
+    if found.few or interval is None:
+        return newcombe(found.value, found.positives, found.negatives)
+    return interval
+
+
+def newcombe(value: float, positives: int, negatives: int) -> Interval:
+    """Computes a 95 % interval of an AUROC from how many there are.
+
+    Newcombe, "Confidence intervals for an effect size measure based on the Mann-Whitney
+    statistic. Part 2", Statistics in Medicine 2006, method 5: the areas from which the
+    one that was seen is 1.96 standard errors away, by Hanley and McNeil's variance with
+    the mean of both numbers. It holds more than one point also at 0 and 1.
+    """
+    m, n = positives, negatives
+    many = (m + n) / 2 - 1
+
+    def away(area: float) -> float:
+        spread = 1 + many * ((1 - area) / (2 - area) + area / (1 + area))
+        error = (area * (1 - area) * spread / (m * n)) ** 0.5
+        return abs(value - area) - Z * error
+
+    # At 0 and 1 themselves there is no variance, and nothing is away.
+    ends = min(value, 1 - ROUNDING**0.5), max(value, ROUNDING**0.5)
+    low = 0.0 if value == 0 else root_between(lambda area: -away(area), 0, ends[0])
+    high = 1.0 if value == 1 else root_between(away, ends[1], 1)
+    return Interval(low, high, "newcombe")
+
+
+class Spread(NamedTuple):
+    """How an estimate varies around what it estimates.
+
+    Attributes:
+        error: its standard error.
+        bias: by how much it is too high on average.
+        freedom: degrees of freedom of the standard error.
+    """
+
+    error: float
+    bias: float
+    freedom: float = np.inf
+
+    @classmethod
+    def of(cls, value: float, samples: np.ndarray, units: Units) -> "Spread":
+        """Estimates both from resamples, float64 (resamples,); NaN are left out."""
+        defined = samples[~np.isnan(samples)]
+        if len(defined) < 2:
+            return cls(0.0, 0.0)
+        scale = (units.size / max(units.size - 1, 1)) ** 0.5
+        return cls(float(defined.std()) * scale, float(defined.mean() - value))
+
+
+def logit_interval(
+    value: float, spread: Spread, method: str = "logit"
+) -> Interval | None:
+    """Computes a 95 % interval that is symmetric on the logit, by the delta method.
+
+    It is around the value less its bias, and holds the value.
+
+    Returns:
+        None where the value is 0 or 1, or does not vary: there is no such interval.
+    """
+    if not 0 < value < 1 or spread.error < ROUNDING**0.5:
+        return None
+    # Less than all that is between the value and either bound.
+    center = float(np.clip(value - spread.bias, value / 2, (1 + value) / 2))
+    odds = center / (1 - center)
+    error = spread.error / (center * (1 - center))
+    factor = float(np.exp(student(spread.freedom) * error))
+    low, high = odds / (odds + factor), 1 - 1 / (1 + odds * factor)
+    return Interval(min(low, value), max(high, value), method)
+
+
+def auprc_interval(
+    value: float, spread: Spread, positives: int, *, few: bool
+) -> Interval:
+    """Computes the 95 % interval of an AUPRC.
+
+    Boyd, Eng and Page, "Area under the Precision-Recall Curve: Point Estimates and
+    Confidence Intervals", ECML PKDD 2013, section 3.2: symmetric on the logit. The
+    percentiles of resamples are too high, for drawing a rare positive twice raises
+    precision; of resamples only the standard error is taken.
+
+    Args:
+        value: in (0, 1].
+        spread: of resamples, and the bias.
+        positives: units with a positive.
+        few: the standard error is at least the binomial one that Boyd et al. use, for
+            resamples say too little.
+    """
+    spread = spread._replace(freedom=positives - 1)
+    if few:
+        least = (value * (1 - value) / positives) ** 0.5
+        spread = spread._replace(error=max(spread.error, least))
+    interval = logit_interval(value, spread)
+    if interval is None:
+        hits = np.array([value * positives])
+        low, high = wilson(hits, np.array([positives]))
+        return Interval(float(low[0]), float(high[0]), "wilson")
+    return interval
+
+
+def mean_area_interval(
+    value: float,
+    spread: Spread,
+    each: Sequence[tuple[float, Interval]],
+    *,
+    few: bool,
+) -> Interval:
+    """Computes the 95 % interval of the mean over classes of an area.
+
+    Args:
+        value: the mean.
+        spread: of the mean, the images being the same for all classes.
+        each: value and interval of every class.
+        few: of some class there are so few units that the spread may be too small; the
+            interval is then at least as wide as from those of the classes.
+    """
+    interval = logit_interval(value, spread)
+    if interval is not None and not few:
+        return interval
+    values, ends = zip(*each, strict=True)
+    of_parts = mover(values, ends)
+    if interval is None:
+        return of_parts
+    low, high = min(interval.low, of_parts.low), max(interval.high, of_parts.high)
+    return Interval(low, high, interval.method)
+
+
+def root_of_squares(parts: np.ndarray) -> float:
+    """Computes a standard error from what each unit adds to a difference."""
+    return float(np.square(parts).sum()) ** 0.5
