@@ -5,10 +5,10 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from jaxmed.advisor.advice import TITLES, Advice, Reason
+from jaxmed.advisor.advisor import LARGE, SMALL, size_of
 from jaxmed.experiments.config import ExperimentConfig
 from jaxmed.runtime.toml import format_toml
-from jaxmed.strategies.advice import TITLES, Advice, Reason
-from jaxmed.strategies.advisor import LARGE, SMALL, size_of
 
 if TYPE_CHECKING:
     from jaxmed.data.dataset import Dataset

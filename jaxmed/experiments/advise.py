@@ -12,9 +12,9 @@ from jaxmed.experiments.images import load_part
 from jaxmed.experiments.recipes import Recipe, find_recipe, load_recipe
 
 if TYPE_CHECKING:
+    from jaxmed.advisor.advice import Advice
     from jaxmed.data.dataset import Dataset
     from jaxmed.experiments.arms import Prepared
-    from jaxmed.strategies.advice import Advice
 
 HELP = "say which strategy to start with on a recipe's images, and why"
 DESCRIPTION = """\
@@ -100,10 +100,10 @@ def advise_arm(recipe: Recipe, arm: str, *, domain: str | None, out: Path) -> st
     Raises:
         InputError: images or weights that are not there or do not fit.
     """
+    from jaxmed.advisor.advisor import advise
     from jaxmed.experiments.advice_text import describe_facts, format_advice
     from jaxmed.experiments.arms import check_arm, naming, prepare_arm
     from jaxmed.models.parameters import split
-    from jaxmed.strategies.advisor import advise
 
     config = recipe.arms[arm]
     check_arm(config, arm)
@@ -195,7 +195,7 @@ def _choose_arm(recipe: Recipe, name: str | None) -> str:
 def _find_likeness(
     prepared: "Prepared", data: "Dataset", domain: str | None, pretrained: bool
 ) -> Likeness:
-    from jaxmed.training.similarity import SIMILAR, domain_distance
+    from jaxmed.advisor.domain_distance import SIMILAR, domain_distance
 
     if domain is not None:
         return Likeness(domain=domain, how=f"{domain}, as --domain says")

@@ -1,10 +1,10 @@
 """Fine-tuning strategies: paths of parameters, to groups, to optimisers."""
 
-from jaxmed.strategies.optimizer import Optimizer
+from jaxmed.strategies.optimizers import Optimizer
 from jaxmed.strategies.phase import Group, Phase
+from jaxmed.strategies.presets.settings import Settings
 from jaxmed.strategies.registry import create_strategy, options_of
-from jaxmed.strategies.schedule import Schedule
-from jaxmed.strategies.settings import Settings
+from jaxmed.strategies.schedules import Schedule
 from jaxmed.strategies.strategy import Strategy
 
 __all__ = [

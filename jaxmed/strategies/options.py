@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Unpack, get_args, get_origin, get_type_hints, is_typeddict
 
-from jaxmed.strategies.settings import Settings
+from jaxmed.strategies.presets.settings import Settings
 
 
 def read_options(function: Callable[..., Any]) -> inspect.Signature:

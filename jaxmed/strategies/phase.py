@@ -16,8 +16,8 @@ from jaxmed.models.classifier import Classifier
 from jaxmed.models.layers.normalization import norm_paths
 from jaxmed.models.parameters import split
 from jaxmed.runtime.annotations import check_fields
-from jaxmed.strategies.optimizer import Optimizer
-from jaxmed.strategies.schedule import Schedule, as_schedule
+from jaxmed.strategies.optimizers import Optimizer
+from jaxmed.strategies.schedules import Schedule, as_schedule
 
 
 @dataclass(frozen=True, kw_only=True)

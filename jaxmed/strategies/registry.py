@@ -23,20 +23,20 @@ from jaxmed.errors import InputError, unknown
 from jaxmed.models.classifier import Classifier
 from jaxmed.runtime.annotations import expect
 from jaxmed.strategies.options import read_options
-from jaxmed.strategies.presets import (
+from jaxmed.strategies.presets.by_parameter import bias_only, norm_only
+from jaxmed.strategies.presets.by_stage import (
+    discriminative,
+    gradual_unfreezing,
+    layerwise_decay,
+    partial,
+)
+from jaxmed.strategies.presets.whole_backbone import (
     backbone_and_head,
     frozen,
     full,
     l2_sp,
     linear_probe_then_finetune,
     two_phase,
-)
-from jaxmed.strategies.selective import bias_only, norm_only
-from jaxmed.strategies.staged import (
-    discriminative,
-    gradual_unfreezing,
-    layerwise_decay,
-    partial,
 )
 from jaxmed.strategies.strategy import Strategy
 

@@ -11,7 +11,7 @@ from jaxmed.errors import InputError
 from jaxmed.models.parameters import split
 from jaxmed.models.registry import create_model
 from jaxmed.strategies import Group, Optimizer, Phase, create_strategy
-from jaxmed.strategies.schedule import Schedule
+from jaxmed.strategies.schedules import Schedule
 
 RATE = 0.1
 PATHS = ["backbone.conv1.kernel", "backbone.bn1.scale", "head.out.kernel"]

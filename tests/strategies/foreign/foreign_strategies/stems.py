@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from jaxmed.strategies import Group, Optimizer, Phase, Strategy, create_strategy
-from jaxmed.strategies.schedule import as_schedule
+from jaxmed.strategies.schedules import as_schedule
 
 if TYPE_CHECKING:
     from typing import Unpack

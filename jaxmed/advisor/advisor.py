@@ -5,9 +5,9 @@ It is advice: nothing in jaxmed asks for it, and no default depends on it.
 
 from dataclasses import replace
 
+from jaxmed.advisor.advice import BUDA, MEI, RAGHU, SAITO, Advice, Reason
+from jaxmed.advisor.rules import FROM_SCRATCH, TABLE
 from jaxmed.errors import InputError, unknown
-from jaxmed.strategies.advice import BUDA, MEI, RAGHU, SAITO, Advice, Reason
-from jaxmed.strategies.advice_table import FROM_SCRATCH, TABLE
 
 # Training images: under the first number a set is small, over the second it is large.
 # Rules of thumb of transfer-learning tutorials; no paper draws these lines.

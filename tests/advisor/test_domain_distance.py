@@ -9,11 +9,7 @@ from sklearn.datasets import load_sample_image
 from torch.distributions import Normal, kl_divergence
 
 import jaxmed_convert
-from jaxmed.models.layers.normalization import BatchNorm, norm_paths, set_training_norms
-from jaxmed.models.parameters import load, split
-from jaxmed.models.registry import create_model
-from jaxmed.training.preprocessing import preprocessing_of
-from jaxmed.training.similarity import (
+from jaxmed.advisor.domain_distance import (
     SIMILAR,
     divergence,
     domain_distance,
@@ -21,6 +17,10 @@ from jaxmed.training.similarity import (
     input_statistics,
     statistics_distance,
 )
+from jaxmed.models.layers.normalization import BatchNorm, norm_paths, set_training_norms
+from jaxmed.models.parameters import load, split
+from jaxmed.models.registry import create_model
+from jaxmed.training.preprocessing import preprocessing_of
 
 
 def draw(seed, count=40, high=256):

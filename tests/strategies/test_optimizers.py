@@ -7,7 +7,7 @@ import torch
 
 from jaxmed.errors import InputError
 from jaxmed.strategies import Group, Optimizer, Phase
-from jaxmed.strategies.schedule import Schedule
+from jaxmed.strategies.schedules import Schedule
 
 STEPS, RATE = 20, 0.1
 SHAPES = {"backbone.kernel": (3, 4), "backbone.bias": (4,), "head.kernel": (5, 2)}

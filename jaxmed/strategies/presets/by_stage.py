@@ -10,7 +10,7 @@ from jaxmed.errors import InputError, unknown
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.layer_order import layers_in_order
 from jaxmed.models.parameters import split
-from jaxmed.strategies.settings import (
+from jaxmed.strategies.presets.settings import (
     Rates,
     Settings,
     backbone_stages,

@@ -3,7 +3,7 @@
 from typing import Unpack
 
 from jaxmed.models.classifier import Classifier
-from jaxmed.strategies.settings import (
+from jaxmed.strategies.presets.settings import (
     Settings,
     backbone_stages,
     make_phase,

@@ -6,7 +6,7 @@ from jaxmed.errors import InputError
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.layers.normalization import norm_paths
 from jaxmed.models.parameters import split
-from jaxmed.strategies.settings import Settings, make_phase
+from jaxmed.strategies.presets.settings import Settings, make_phase
 from jaxmed.strategies.strategy import Strategy
 
 

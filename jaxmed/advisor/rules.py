@@ -6,7 +6,7 @@ on anything.
 
 from typing import Any
 
-from jaxmed.strategies.advice import (
+from jaxmed.advisor.advice import (
     HOWARD,
     KORNBLITH,
     KUMAR,

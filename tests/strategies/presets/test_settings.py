@@ -7,8 +7,8 @@ from jaxmed.models.layers.normalization import norm_paths
 from jaxmed.models.parameters import split
 from jaxmed.models.registry import create_model
 from jaxmed.strategies import Optimizer, Strategy, create_strategy
-from jaxmed.strategies.schedule import Schedule
-from jaxmed.strategies.settings import make_phase
+from jaxmed.strategies.presets.settings import make_phase
+from jaxmed.strategies.schedules import Schedule
 
 EVERY = {
     "optimizer": "sgd",

@@ -7,9 +7,9 @@ from typing import Any, TypedDict
 from jaxmed.errors import unknown
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.layers.normalization import norm_paths
-from jaxmed.strategies.optimizer import Optimizer
+from jaxmed.strategies.optimizers import Optimizer
 from jaxmed.strategies.phase import Group, Phase
-from jaxmed.strategies.schedule import as_schedule
+from jaxmed.strategies.schedules import as_schedule
 
 NORM_POLICIES = ("trained", "eval", "train")
 _OPTIMIZER = {field.name for field in fields(Optimizer)}

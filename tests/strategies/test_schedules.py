@@ -8,7 +8,7 @@ import torch
 from torch.optim import lr_scheduler as theirs
 
 from jaxmed.errors import InputError
-from jaxmed.strategies.schedule import Schedule, as_schedule
+from jaxmed.strategies.schedules import Schedule, as_schedule
 
 RATE = 0.5
 

@@ -3,12 +3,12 @@
 import pytest
 from flax import nnx
 
+from jaxmed.advisor.advice import TITLES
+from jaxmed.advisor.advisor import FEW, HEAVY, advise
+from jaxmed.advisor.rules import FROM_SCRATCH, TABLE
 from jaxmed.errors import InputError
 from jaxmed.models.registry import FAMILIES, create_model
 from jaxmed.strategies import create_strategy
-from jaxmed.strategies.advice import TITLES
-from jaxmed.strategies.advice_table import FROM_SCRATCH, TABLE
-from jaxmed.strategies.advisor import FEW, HEAVY, advise
 
 CELLS = [*TABLE.items(), (("any", "from scratch"), FROM_SCRATCH)]
 
