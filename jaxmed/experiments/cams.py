@@ -30,7 +30,7 @@ def check_explanation(
     """
     if not explain.layer:
         return
-    from jaxmed.explain.layers import check_layer
+    from jaxmed.explain.layer_taps import check_layer
     from jaxmed.explain.methods import find_method
 
     find_method(explain.method, explain.layer)
@@ -56,7 +56,7 @@ def write_cams(
         preprocessing: what the model was trained with.
         explain: how many images, and by which method.
     """
-    from jaxmed.explain.select import select_images
+    from jaxmed.explain.image_selection import select_images
 
     target = folder / "cams"
     # Of an earlier, interrupted attempt.

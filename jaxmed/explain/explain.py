@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 
 from jaxmed.explain.activation_maps import principal_maps
 from jaxmed.explain.batches import in_batches
-from jaxmed.explain.layers import activations_and_gradients, check_layer
+from jaxmed.explain.layer_taps import activations_and_gradients, check_layer
 from jaxmed.explain.methods import METHODS, Method, find_method
 from jaxmed.explain.network import predicted_classes
 from jaxmed.explain.pixel_maps import RawMaps
@@ -64,7 +64,7 @@ def explain(
             logit, it speaks for class 1, and its negative for class 0.
         method: one of `jaxmed.explain.methods.METHODS`.
         layer: whose map is taken, by torchvision's name, such as "layer3" or
-            "layer4.1.conv2" (see `jaxmed.explain.layers`); None is the last feature
+            "layer4.1.conv2" (see `jaxmed.explain.layer_taps`); None is the last feature
             map. Methods of pixels take none.
         batch_size: images at a time. Each shape and kind of model compiles once.
         description: shown with the progress; None is the method's name, "" shows none.

@@ -13,7 +13,7 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget
 from scipy.stats import rankdata
 
 from jaxmed.errors import InputError
-from jaxmed.explain.road import Road, impute, road
+from jaxmed.explain.faithfulness.road import Road, impute, road
 
 # pytorch-grad-cam mixes NumPy and torch in a way that NumPy will not take for long.
 pytestmark = pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")

@@ -5,7 +5,11 @@ import pytest
 from scipy.stats import spearmanr
 from skimage.metrics import structural_similarity as skimage_ssim
 
-from jaxmed.explain.sanity import randomise, rank_correlation, structural_similarity
+from jaxmed.explain.faithfulness.randomization import (
+    randomise,
+    rank_correlation,
+    structural_similarity,
+)
 from jaxmed.models.parameters import split
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss
 
-from jaxmed.explain.select import KINDS, select_images
+from jaxmed.explain.image_selection import KINDS, select_images
 
 
 def of_kind(chosen, kind):

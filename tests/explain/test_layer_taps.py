@@ -7,7 +7,11 @@ import pytest
 import torch
 
 from jaxmed.errors import InputError
-from jaxmed.explain.layers import activations_and_gradients, check_layer, layer_names
+from jaxmed.explain.layer_taps import (
+    activations_and_gradients,
+    check_layer,
+    layer_names,
+)
 from jaxmed.models.parameters import Parts, merge, split
 from jaxmed.models.registry import create_model
 from jaxmed_convert.references import torch_model

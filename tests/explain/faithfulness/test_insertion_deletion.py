@@ -6,7 +6,12 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from jaxmed.errors import InputError
-from jaxmed.explain.curves import Curves, blurred, deletion, insertion
+from jaxmed.explain.faithfulness.insertion_deletion import (
+    Curves,
+    blurred,
+    deletion,
+    insertion,
+)
 from jaxmed.models.registry import create_model
 
 SIZE, STEPS = 64, 4

@@ -5,7 +5,12 @@ import pytest
 from sklearn.metrics import jaccard_score
 
 from jaxmed.errors import InputError
-from jaxmed.explain.localization import box_masks, energy_inside, overlap, pointing_game
+from jaxmed.explain.faithfulness.localization import (
+    box_masks,
+    energy_inside,
+    overlap,
+    pointing_game,
+)
 
 
 def one_map(*points, shape=(6, 8)):

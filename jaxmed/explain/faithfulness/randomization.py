@@ -14,8 +14,8 @@ from jax.typing import ArrayLike
 from scipy.ndimage import uniform_filter
 from scipy.stats import rankdata
 
-from jaxmed.explain.curves import explained_classes
 from jaxmed.explain.explain import explain
+from jaxmed.explain.faithfulness.insertion_deletion import explained_classes
 from jaxmed.explain.scores import checked_images
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import load, split
