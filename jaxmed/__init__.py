@@ -10,28 +10,28 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jaxmed.data.sources.registry import load_dataset
     from jaxmed.evaluation.evaluate import evaluate
-    from jaxmed.experiments.in_use import load_run, make_predictor
-    from jaxmed.experiments.predictor import Prediction, Predictor
     from jaxmed.explain.gradcam import grad_cam
+    from jaxmed.inference.forward import predict, predict_split
+    from jaxmed.inference.load_run import load_run, make_predictor
+    from jaxmed.inference.predictor import Prediction, Predictor
     from jaxmed.models.registry import create_model
     from jaxmed.training.fit import FitResult, fit
-    from jaxmed.training.predict import predict, predict_split
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "FitResult": "jaxmed.training.fit",
-    "Prediction": "jaxmed.experiments.predictor",
-    "Predictor": "jaxmed.experiments.predictor",
+    "Prediction": "jaxmed.inference.predictor",
+    "Predictor": "jaxmed.inference.predictor",
     "create_model": "jaxmed.models.registry",
     "evaluate": "jaxmed.evaluation.evaluate",
     "fit": "jaxmed.training.fit",
     "grad_cam": "jaxmed.explain.gradcam",
     "load_dataset": "jaxmed.data.sources.registry",
-    "load_run": "jaxmed.experiments.in_use",
-    "make_predictor": "jaxmed.experiments.in_use",
-    "predict": "jaxmed.training.predict",
-    "predict_split": "jaxmed.training.predict",
+    "load_run": "jaxmed.inference.load_run",
+    "make_predictor": "jaxmed.inference.load_run",
+    "predict": "jaxmed.inference.forward",
+    "predict_split": "jaxmed.inference.forward",
 }
 
 __all__ = [

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from jaxmed.data.transforms.preprocess import Preprocessing
     from jaxmed.models.classifier import Classifier
     from jaxmed.strategies import Strategy
-    from jaxmed.training.objective import Loss
+    from jaxmed.training.loss import Loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,12 +107,12 @@ def prepare_arm(
     from jaxmed.data.batching import check_sampling
     from jaxmed.data.transforms.mixup import Mixing
     from jaxmed.evaluation.evaluate import check_options
+    from jaxmed.inference.preprocessing import preprocessing_of
     from jaxmed.models.precision import resolve_precision, set_precision
     from jaxmed.models.registry import create_model
     from jaxmed.strategies import create_strategy
-    from jaxmed.training.balance import make_loss
     from jaxmed.training.checks import check_batches, check_shapes
-    from jaxmed.training.preprocessing import preprocessing_of
+    from jaxmed.training.class_weights import make_loss
 
     check_options(data.task, **evaluation_options(config.evaluate))
     if config.model.single_logit and data.task != "binary":

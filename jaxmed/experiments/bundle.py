@@ -157,11 +157,11 @@ def _load_model(
     environment: Mapping[str, Any],
     preprocessing: "Preprocessing",
 ) -> tuple["Classifier", dict[str, Any]]:
+    from jaxmed.checkpoints.checkpoint import load_best_weights
     from jaxmed.models.layers.normalization import set_training_norms
     from jaxmed.models.parameters import load
     from jaxmed.models.precision import set_precision
     from jaxmed.models.registry import create_model
-    from jaxmed.training.checkpoint import load_best_weights
 
     model = create_model(**config.model.arguments(len(metrics["class_names"])))
     arrays, progress = load_best_weights(folder / "checkpoints")

@@ -233,8 +233,8 @@ def _check_fit(
             _check_head(config, earlier, datasets)
         fresh = replace(model, weights="none", stem="auto", keep_head=False)
         config = replace(config, model=fresh)
-    from jaxmed.training.journal import check_extension
-    from jaxmed.training.selection import check_defined
+    from jaxmed.training.log import check_extension
+    from jaxmed.training.model_selection import check_defined
 
     seed, data = config.train.seeds[0], datasets[config.data]
     prepared = prepare_arm(config, data, seed=seed, out=out)

@@ -20,7 +20,7 @@ from jaxmed.experiments.recipes import Recipe, find_recipe, load_recipe
 from jaxmed.runtime.files import replacing, write_text
 
 if TYPE_CHECKING:
-    from jaxmed.training.lr_finder import RangeTest
+    from jaxmed.training.lr_finder.sweep import RangeTest
 
 HELP = "raise the learning rate until the loss diverges, and suggest one"
 DESCRIPTION = """\
@@ -94,7 +94,7 @@ def measure_arm(
     config = recipe.arms[arm]
     check_arm(config, arm)
     # Only now: it brings JAX, which takes seconds.
-    from jaxmed.training.lr_finder import find_learning_rates
+    from jaxmed.training.lr_finder.sweep import find_learning_rates
 
     with naming(arm):
         data = load_part(config.data)

@@ -13,7 +13,7 @@ from jaxmed.experiments.prediction_rows import STDOUT, open_rows
 from jaxmed.runtime.files import replacing
 
 if TYPE_CHECKING:
-    from jaxmed.experiments.predictor import Prediction
+    from jaxmed.inference.predictor import Prediction
 
 HELP = "label new images with a finished run"
 DESCRIPTION = """\
@@ -86,7 +86,7 @@ def execute(arguments: Any) -> int:
             f"--batch-size must be at least 1, got {arguments.batch_size}."
         )
     from jaxmed.data.images.user_files import find_given
-    from jaxmed.experiments.in_use import load_run
+    from jaxmed.inference.load_run import load_run
     from jaxmed.runtime.progress import progress
 
     cams = None if arguments.cam is None else _cams_folder(arguments.cam, out)

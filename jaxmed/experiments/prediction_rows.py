@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from jaxmed.runtime.files import replacing
 
 if TYPE_CHECKING:
-    from jaxmed.experiments.predictor import Prediction, Predictor
+    from jaxmed.inference.predictor import Prediction, Predictor
 
 STDOUT = "-"
 # Names of files can be any bytes: they survive.

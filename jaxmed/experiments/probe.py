@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from jaxmed.errors import InputError
-from jaxmed.training.predict import predict
+from jaxmed.inference.forward import predict
 
 if TYPE_CHECKING:
     from jaxmed.experiments.bundle import Bundle

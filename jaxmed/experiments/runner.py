@@ -28,9 +28,9 @@ from jaxmed.experiments.folders import (
     write_history,
     write_json,
 )
-from jaxmed.experiments.likeness import record_likeness
 from jaxmed.experiments.recipes import Recipe
 from jaxmed.experiments.results import write_results
+from jaxmed.inference.ood_file import record_likeness
 from jaxmed.runtime import distributed as hosts
 from jaxmed.runtime.files import remove_unfinished
 from jaxmed.runtime.locks import locked
@@ -38,7 +38,7 @@ from jaxmed.runtime.locks import locked
 if TYPE_CHECKING:
     from jaxmed.data.dataset import Dataset
     from jaxmed.evaluation.predictions import Predictions
-    from jaxmed.training.cache_plan import CacheSettings
+    from jaxmed.training.inputs.activation_cache.plan import CacheSettings
 
 
 def train_run(
@@ -88,8 +88,8 @@ def _train_run(
     whole: "Dataset",
     out: Path,
 ) -> None:
+    from jaxmed.inference.forward import predict_split
     from jaxmed.training.fit import fit
-    from jaxmed.training.predict import predict_split
 
     folder = run_folder(out, recipe, arm, seed)
     config = recipe.arms[arm]
@@ -168,7 +168,7 @@ def _write_inputs(
 
 
 def _cache_settings(train: TrainConfig, folder: Path) -> "CacheSettings":
-    from jaxmed.training.cache_plan import CacheSettings
+    from jaxmed.training.inputs.activation_cache.plan import CacheSettings
 
     return CacheSettings(
         mode=train.cache,

@@ -123,8 +123,8 @@ def find_run(weights: str, out: Path) -> Path:
 def _from_run(
     model: "Classifier", weights: str, folder: Path, keep_head: Sequence[str] | None
 ) -> Start:
+    from jaxmed.checkpoints.checkpoint import load_best_weights
     from jaxmed.models import parameters
-    from jaxmed.training.checkpoint import load_best_weights
 
     table = read_toml(folder / CONFIG).get("model", {})
     backbone, channels = table.get("backbone"), table.get("in_channels")

@@ -15,6 +15,7 @@ from jaxmed.data.dataset import Dataset
 from jaxmed.data.transforms.augmentation import NO_AUGMENTATION, Augmentation
 from jaxmed.data.transforms.mixup import NO_MIXING, Mixing
 from jaxmed.data.transforms.preprocess import Preprocessing
+from jaxmed.inference.preprocessing import preprocessing_of
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import merge, split
 from jaxmed.models.precision import resolve_precision, set_precision
@@ -24,8 +25,7 @@ from jaxmed.runtime.sharding import Devices, data_mesh, replicate, spread
 from jaxmed.strategies import Phase, Strategy
 from jaxmed.training.checks import check_batches, check_shapes, take_arguments
 from jaxmed.training.fit import as_strategy
-from jaxmed.training.objective import CROSS_ENTROPY, Loss
-from jaxmed.training.preprocessing import preprocessing_of
+from jaxmed.training.loss import CROSS_ENTROPY, Loss
 from jaxmed.training.state import Batch, StepPlan, begin_phase
 from jaxmed.training.step import compiled_batch_step
 

@@ -20,8 +20,8 @@ from jaxmed.models.layers.normalization import OneValuePerChannel, set_training_
 from jaxmed.models.parameters import merge, split
 from jaxmed.runtime.annotations import expect
 from jaxmed.strategies import Strategy
-from jaxmed.training.cache_plan import CacheSettings
-from jaxmed.training.objective import Loss, is_single
+from jaxmed.training.inputs.activation_cache.plan import CacheSettings
+from jaxmed.training.loss import Loss, is_single
 
 # Of the arguments that `fit` and `find_learning_rates` share: objects, with what makes
 # one of its name; and plain values.

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from jaxmed.checkpoints.checkpoint import Checkpoints
 from jaxmed.errors import InputError
-from jaxmed.training.checkpoint import Checkpoints
 from jaxmed.training.state import TrainState
 
 

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from jaxmed.runtime.progress import Advance
 from jaxmed.runtime.sharding import replicate
 from jaxmed.training.divergence import check_finite
-from jaxmed.training.feed import Feed
+from jaxmed.training.inputs.resident import Feed
 from jaxmed.training.looks import Looks
 from jaxmed.training.state import TrainState, zero_totals
 

@@ -5,24 +5,24 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from jaxmed.checkpoints.checkpoint import open_checkpoints
 from jaxmed.data.batching import check_sampling
 from jaxmed.data.dataset import Dataset
 from jaxmed.data.transforms.augmentation import NO_AUGMENTATION, Augmentation
 from jaxmed.data.transforms.mixup import NO_MIXING, Mixing
 from jaxmed.data.transforms.preprocess import Preprocessing
 from jaxmed.errors import InputError, unknown
+from jaxmed.inference.preprocessing import preprocessing_of
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.precision import resolve_precision, set_precision
 from jaxmed.runtime.sharding import Devices, data_mesh
 from jaxmed.strategies import Strategy, create_strategy
-from jaxmed.training.cache_plan import CacheSettings
-from jaxmed.training.checkpoint import open_checkpoints
 from jaxmed.training.checks import check_batches, check_shapes, take_arguments
-from jaxmed.training.feed import check_feed
+from jaxmed.training.inputs.activation_cache.plan import CacheSettings
+from jaxmed.training.inputs.resident import check_feed
 from jaxmed.training.loop import Loop
-from jaxmed.training.objective import CROSS_ENTROPY, Loss
-from jaxmed.training.preprocessing import preprocessing_of
-from jaxmed.training.selection import SELECTORS, WATCHED, check_defined
+from jaxmed.training.loss import CROSS_ENTROPY, Loss
+from jaxmed.training.model_selection import SELECTORS, WATCHED, check_defined
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ def fit(
             than there are count as all of them.
         seed: decides the order and draw of images, augmentation, mixing and dropout.
         select: what the best epoch has: the lowest "val_loss", or the highest of
-            another of `jaxmed.training.selection.SELECTORS`. The earliest of equals
+            another of `jaxmed.training.model_selection.SELECTORS`. The earliest of equals
             is taken.
         loss: what is minimized, or its name; "val_loss" is the same loss.
         augmentation: what is done to training images, or the name of a preset, such as

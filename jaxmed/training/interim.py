@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from jaxmed.checkpoints.checkpoint import Checkpoints
 from jaxmed.runtime import distributed as hosts
 from jaxmed.runtime import interrupts
-from jaxmed.training.checkpoint import Checkpoints
 from jaxmed.training.divergence import check_finite
 from jaxmed.training.state import TrainState
 

@@ -12,11 +12,18 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from jaxmed.checkpoints.checkpoint import Checkpoints
 from jaxmed.data.batching import draw_epoch
 from jaxmed.data.dataset import Dataset
 from jaxmed.data.transforms.augmentation import Augmentation
 from jaxmed.data.transforms.mixup import Mixing
 from jaxmed.data.transforms.preprocess import Preprocessing
+from jaxmed.inference.forward import (
+    as_predictions,
+    compute_logits,
+    eval_parts,
+    evaluation_batch,
+)
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import Arrays, load
 from jaxmed.models.precision import precision_of
@@ -25,28 +32,21 @@ from jaxmed.runtime.interrupts import postponed
 from jaxmed.runtime.progress import Advance, progress
 from jaxmed.runtime.sharding import replicate, to_host
 from jaxmed.strategies import Phase, Strategy
-from jaxmed.training.cache_fill import cached_inputs
-from jaxmed.training.cache_plan import CacheSettings
-from jaxmed.training.checkpoint import Checkpoints
 from jaxmed.training.divergence import (
     Diverged,
     check_validation,
     diverged_at,
 )
 from jaxmed.training.epoch import train_epoch
-from jaxmed.training.feed import Feed, create_feed
 from jaxmed.training.identity import identify
-from jaxmed.training.inputs import Inputs
+from jaxmed.training.inputs.activation_cache.fill import cached_inputs
+from jaxmed.training.inputs.activation_cache.inputs import Inputs
+from jaxmed.training.inputs.activation_cache.plan import CacheSettings
+from jaxmed.training.inputs.resident import Feed, create_feed
 from jaxmed.training.interim import Interim, stop_if_asked
-from jaxmed.training.journal import Journal
-from jaxmed.training.objective import Loss, image_hits, mean_loss, probabilities
-from jaxmed.training.predict import (
-    as_predictions,
-    compute_logits,
-    eval_parts,
-    evaluation_batch,
-)
-from jaxmed.training.selection import plateau_factor, validation_scores
+from jaxmed.training.log import Journal
+from jaxmed.training.loss import Loss, image_hits, mean_loss, probabilities
+from jaxmed.training.model_selection import plateau_factor, validation_scores
 from jaxmed.training.state import (
     Frozen,
     StepPlan,

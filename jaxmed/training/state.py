@@ -17,7 +17,7 @@ from jaxmed.models.classifier import Classifier
 from jaxmed.models.layers.normalization import set_training_norms
 from jaxmed.models.parameters import Arrays, split
 from jaxmed.strategies import Phase
-from jaxmed.training.objective import CROSS_ENTROPY, Loss
+from jaxmed.training.loss import CROSS_ENTROPY, Loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class StepPlan:
             `ema`, see `average_decay`.
         steps_per_epoch: optimiser steps, which schedules count by.
         entry: the stage that the step begins with, if what enters it is given in the
-            images' place; see `jaxmed.training.inputs`. Preprocessing, augmentation
+            images' place; see `jaxmed.training.inputs.activation_cache.inputs`. Preprocessing, augmentation
             and mixing are then not for the step to do.
     """
 

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from jaxmed.data.transforms.augmentation import augment_stored
 from jaxmed.models.parameters import Arrays, merge, stats_of
 from jaxmed.runtime.sharding import over_rows, replicated
-from jaxmed.training.objective import image_hits
+from jaxmed.training.loss import image_hits
 from jaxmed.training.state import Batch, StepPlan, TrainState, average_decay
 
 TrainStep = Callable[..., TrainState]

@@ -17,10 +17,10 @@ from jaxmed.advisor.domain_distance import (
     input_statistics,
     statistics_distance,
 )
+from jaxmed.inference.preprocessing import preprocessing_of
 from jaxmed.models.layers.normalization import BatchNorm, norm_paths, set_training_norms
 from jaxmed.models.parameters import load, split
 from jaxmed.models.registry import create_model
-from jaxmed.training.preprocessing import preprocessing_of
 
 
 def draw(seed, count=40, high=256):

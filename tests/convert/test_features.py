@@ -13,8 +13,8 @@ from torchvision.models.vgg import cfgs, make_layers
 
 from jaxmed.errors import InputError
 from jaxmed.image_stats import IMAGENET
+from jaxmed.inference.preprocessing import preprocessing_of
 from jaxmed.models.registry import create_model
-from jaxmed.training.preprocessing import preprocessing_of
 from jaxmed_convert import from_torch, initialize, to_torch
 from jaxmed_convert.__main__ import main
 from jaxmed_convert.outlines import outline

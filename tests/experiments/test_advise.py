@@ -14,7 +14,7 @@ from jaxmed.experiments.arms import check_arm
 from jaxmed.experiments.recipes import load_recipe
 from jaxmed.models.registry import create_model
 from jaxmed.strategies import create_strategy
-from jaxmed.training.selection import check_defined
+from jaxmed.training.model_selection import check_defined
 
 RECIPE = """
 [data]

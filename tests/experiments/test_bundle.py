@@ -13,7 +13,7 @@ from jaxmed.errors import InputError
 from jaxmed.evaluation.predictions_csv import read_predictions
 from jaxmed.experiments.__main__ import main
 from jaxmed.experiments.bundle import load_bundle
-from jaxmed.training.predict import predict
+from jaxmed.inference.forward import predict
 
 RECIPE = """
 [data]

@@ -15,8 +15,8 @@ from jaxmed.experiments.config import ExplainConfig
 from jaxmed.explain.explain import explain, explanation
 from jaxmed.explain.methods import METHODS
 from jaxmed.explain.overlay import overlay
+from jaxmed.inference.preprocessing import preprocessing_of
 from jaxmed.models.registry import create_model
-from jaxmed.training.preprocessing import preprocessing_of
 
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxmed.training.checkpoint import load_best_weights, open_checkpoints
+from jaxmed.checkpoints.checkpoint import load_best_weights, open_checkpoints
 
 RECIPE = """
 description = "Which channel is bright?"

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jaxmed.checkpoints.checkpoint import load_best_weights, open_checkpoints
 from jaxmed.experiments.__main__ import main
-from jaxmed.training.checkpoint import load_best_weights, open_checkpoints
 
 RECIPE = """
 description = "Which channel is bright?"

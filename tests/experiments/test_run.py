@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxmed.checkpoints.checkpoint import open_checkpoints
 from jaxmed.errors import InputError
 from jaxmed.experiments.__main__ import main
 from jaxmed.runtime.locks import locked
 from jaxmed.runtime.toml import read_toml
-from jaxmed.training.checkpoint import open_checkpoints
 
 RECIPE = """
 description = "Which channel is bright?"
@@ -154,7 +154,7 @@ def test_nothing_half_written_stays(finished):
 
 
 def test_weights_of_the_earlier_run_were_used(finished):
-    from jaxmed.training.checkpoint import load_best_weights
+    from jaxmed.checkpoints.checkpoint import load_best_weights
 
     runs = finished / "out" / "channels"
     before, _ = load_best_weights(runs / "full/seed-0/checkpoints")

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from jaxmed.experiments.__main__ import main
-from jaxmed.experiments.in_use import load_run
+from jaxmed.inference.load_run import load_run
 
 RECIPE = """
 [data]

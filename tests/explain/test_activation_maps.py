@@ -10,8 +10,8 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from jaxmed.data.sources.registry import load_dataset
 from jaxmed.explain.explain import explain, raw_maps
 from jaxmed.explain.methods import METHODS
+from jaxmed.inference.preprocessing import preprocessing_of
 from jaxmed.models.registry import create_model
-from jaxmed.training.preprocessing import preprocessing_of
 from jaxmed_convert import from_torch
 from jaxmed_convert.references import random_reference
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jaxmed.checkpoints.checkpoint import load_best_weights
 from jaxmed.errors import InputError
 from jaxmed.experiments.__main__ import main
 from jaxmed.models.parameters import split
 from jaxmed.models.registry import create_model
 from jaxmed.strategies import create_strategy, options_of
 from jaxmed.strategies.registry import installed_strategies
-from jaxmed.training.checkpoint import load_best_weights
 
 PACKAGE = Path(__file__).parent / "foreign"
 RECIPE = """

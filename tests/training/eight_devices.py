@@ -22,9 +22,9 @@ from jaxmed.models.parameters import load, merge, split, stats_of
 from jaxmed.models.registry import create_model
 from jaxmed.runtime.sharding import data_mesh, replicate, to_host
 from jaxmed.strategies import create_strategy
-from jaxmed.training.cache_fill import fill_cache
-from jaxmed.training.cache_plan import CachePlan
-from jaxmed.training.objective import Loss
+from jaxmed.training.inputs.activation_cache.fill import fill_cache
+from jaxmed.training.inputs.activation_cache.plan import CachePlan
+from jaxmed.training.loss import Loss
 from jaxmed.training.state import Images, StepPlan, all_weights, begin_phase
 from jaxmed.training.step import compiled_train_step
 

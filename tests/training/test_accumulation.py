@@ -10,7 +10,7 @@ from jaxmed.data.transforms.mixup import Mixing
 from jaxmed.models.parameters import load, split
 from jaxmed.runtime.sharding import data_mesh, replicate
 from jaxmed.strategies import Group, Optimizer, Phase
-from jaxmed.training.objective import Loss
+from jaxmed.training.loss import Loss
 from jaxmed.training.state import (
     Images,
     StepPlan,

@@ -16,7 +16,7 @@ from jaxmed.models.registry import create_model
 from jaxmed.strategies import create_strategy
 from jaxmed.training.checks import check_batches, check_shapes
 from jaxmed.training.fit import fit
-from jaxmed.training.lr_finder import find_learning_rates
+from jaxmed.training.lr_finder.sweep import find_learning_rates
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1, 3), (1, 3), (2, 1, 1, 3), (1, 2, 1, 3)])
@@ -189,8 +189,8 @@ def test_names_are_taken_for_objects(new_tiny, quarters):
     settings = {"loss": "focal", "augmentation": "dermoscopy", "cache": "off"}
     named = fit(new_tiny(), quarters, "frozen", mixing=Mixing(), **settings).history
     from jaxmed.data import create_augmentation
-    from jaxmed.training.cache_plan import CacheSettings
-    from jaxmed.training.objective import Loss
+    from jaxmed.training.inputs.activation_cache.plan import CacheSettings
+    from jaxmed.training.loss import Loss
 
     made = fit(
         new_tiny(), quarters, "frozen",

@@ -5,12 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 
+from jaxmed.checkpoints.checkpoint import load_best_weights, open_checkpoints
 from jaxmed.data.batching import shuffled
 from jaxmed.errors import InputError
 from jaxmed.strategies import Group, Optimizer, Phase, Strategy
-from jaxmed.training.checkpoint import load_best_weights, open_checkpoints
 from jaxmed.training.fit import fit
-from jaxmed.training.objective import Loss
+from jaxmed.training.loss import Loss
 
 POISON = 17
 # An image of the last class costs more than float32 can say.

@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
+from jaxmed.checkpoints.checkpoint import load_best_weights
 from jaxmed.data import create_augmentation
 from jaxmed.data.batching import drawn_balanced
 from jaxmed.data.dataset import Dataset, Split
 from jaxmed.data.transforms.preprocess import Preprocessing
 from jaxmed.errors import InputError
+from jaxmed.inference.forward import predict, predict_split
 from jaxmed.models.parameters import split
 from jaxmed.models.registry import create_model
 from jaxmed.strategies import Group, Optimizer, Phase, Strategy
-from jaxmed.training.checkpoint import load_best_weights
 from jaxmed.training.fit import fit
-from jaxmed.training.predict import predict, predict_split
 
 SIZE = 64
 TIMINGS = ("seconds", "images_per_second")

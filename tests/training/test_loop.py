@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch.optim import lr_scheduler
 
+from jaxmed.checkpoints.checkpoint import load_best_weights, open_checkpoints
 from jaxmed.data.batching import shuffled
 from jaxmed.data.transforms.preprocess import Preprocessing
 from jaxmed.models.parameters import load, split
 from jaxmed.strategies import Group, Optimizer, Phase, Schedule, Strategy
-from jaxmed.training.checkpoint import load_best_weights, open_checkpoints
 from jaxmed.training.fit import fit
-from jaxmed.training.objective import Loss
+from jaxmed.training.loss import Loss
 from jaxmed.training.state import average_decay, describe_average
 
 BATCH, RATE = 8, 0.3

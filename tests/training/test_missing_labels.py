@@ -10,12 +10,12 @@ import torch
 from jaxmed.data.batching import shuffled, windows
 from jaxmed.data.dataset import MISSING
 from jaxmed.data.transforms.mixup import NO_MIXING, Mixing
+from jaxmed.inference.forward import predict_split
 from jaxmed.models.parameters import load, split
 from jaxmed.runtime.sharding import data_mesh, replicate
 from jaxmed.strategies import Group, Optimizer, Phase, Strategy
 from jaxmed.training.fit import fit
-from jaxmed.training.objective import Loss
-from jaxmed.training.predict import predict_split
+from jaxmed.training.loss import Loss
 from jaxmed.training.state import Images, StepPlan, begin_phase
 from jaxmed.training.step import compiled_train_step
 from jaxmed_convert import to_torch

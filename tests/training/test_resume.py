@@ -10,17 +10,17 @@ import numpy as np
 import optax
 import pytest
 
+from jaxmed.checkpoints.checkpoint import Checkpoints
 from jaxmed.data import create_augmentation
 from jaxmed.data.transforms.mixup import Mixing
 from jaxmed.errors import InputError
 from jaxmed.models.parameters import split
 from jaxmed.runtime.interrupts import Interrupted, ask
 from jaxmed.strategies import Group, Optimizer, Phase, Schedule, Strategy
-from jaxmed.training.cache_plan import CacheSettings
-from jaxmed.training.checkpoint import Checkpoints
 from jaxmed.training.fit import fit
+from jaxmed.training.inputs.activation_cache.plan import CacheSettings
 from jaxmed.training.interim import Interim
-from jaxmed.training.objective import Loss
+from jaxmed.training.loss import Loss
 
 
 def group(name, *patterns, rate, optimizer="adam", **settings):

@@ -1,0 +1,254 @@
+"""A trained model in use: what it says of new images."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxmed.data.images.user_files import Decoding, Given, decode_ahead, find_given
+from jaxmed.data.images.window import has_few_levels
+from jaxmed.data.transforms.preprocess import Preprocessing
+from jaxmed.errors import InputError
+from jaxmed.evaluation.calibration import Scaling
+from jaxmed.experiments.cams import as_seen
+from jaxmed.explain.explain import explain
+from jaxmed.inference.features import Network
+from jaxmed.inference.out_of_distribution import FLAGGED, Likeness
+from jaxmed.models.classifier import Classifier
+
+BATCH_SIZE = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What a model says of one image.
+
+    Attributes:
+        id: the image's path as it was given, or its number among arrays.
+        decision: the class: in a binary task by the threshold, with several classes the
+            most probable one; of several labels those at or above their thresholds,
+            separated by "; ".
+        probs: calibrated probabilities by class.
+        above: whether the probability is at or above the threshold, by class that has
+            one. Thresholds were chosen before calibration and are compared so.
+        unlike: the share of the validation images that are more like the training
+            images; see `jaxmed.inference.out_of_distribution`. None if that is not known.
+        image: uint8 (h, w, 1 or 3), as the network saw it, where there is a map of it.
+        cam: float32 (h, w) in [0, 1], what spoke for the decision, if that was asked
+            for; of several labels for the most probable one.
+        few_levels: whether few of the 256 gray levels are left of the file's values,
+            see `jaxmed.data.images.window.has_few_levels`.
+        error: why the file cannot be used; all else is then empty.
+    """
+
+    id: str
+    decision: str | None = None
+    probs: dict[str, float] = field(default_factory=dict)
+    above: dict[str, bool] = field(default_factory=dict)
+    unlike: float | None = None
+    image: np.ndarray | None = field(default=None, repr=False, compare=False)
+    cam: np.ndarray | None = field(default=None, repr=False, compare=False)
+    few_levels: bool = False
+    error: str | None = None
+
+    @property
+    def flagged(self) -> bool:
+        """Whether the image is unlike those that the model was trained on."""
+        return self.unlike is not None and self.unlike > FLAGGED
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Predictor:
+    """A trained model with all that it takes to use it.
+
+    `jaxmed.load_run` makes it of a finished run, `jaxmed.make_predictor` of a model
+    that was trained in Python.
+
+    Attributes:
+        model: in eval mode.
+        preprocessing: what it was trained with.
+        task: see `jaxmed.data.dataset.Task`.
+        class_names: in the order of its logits.
+        scaling: the calibration; None for none.
+        thresholds: by class, of probabilities before calibration: of the positive class
+            alone in a binary task. None where there is none.
+        views: test-time augmentation by its name in `jaxmed.data.transforms.test_time`.
+        image_shape: height and width that images had in training before
+            `preprocessing`; None if that is not known.
+        likeness: what training images were like; None leaves `unlike` empty.
+        method, layer: of explanations, see `jaxmed.explain.explain.explain`.
+    """
+
+    model: Classifier
+    preprocessing: Preprocessing
+    task: str
+    class_names: tuple[str, ...]
+    scaling: Scaling | None
+    thresholds: Mapping[str, float | None]
+    views: str = "none"
+    image_shape: tuple[int, int] | None = None
+    likeness: Likeness | None = None
+    method: str = "grad_cam"
+    layer: str | None = None
+
+    def predict(
+        self, images: Any, *, cams: bool = False, batch_size: int = BATCH_SIZE
+    ) -> list[Prediction]:
+        """Predicts images.
+
+        Args:
+            images: paths of files or folders, or patterns, one or several; or arrays,
+                uint8 (h, w, 1 or 3) each, one, several or stacked, grey or RGB as
+                `jaxmed.data.images.decode.decode` gives them.
+            cams: whether to tell what spoke for each decision.
+            batch_size: images at a time.
+
+        Returns:
+            In the order given; a folder's images in sorted order. A file that cannot
+            be used has its `error`.
+
+        Raises:
+            InputError: no images, or arrays of another type or shape.
+        """
+        if isinstance(images, str | Path) or getattr(images, "ndim", 4) == 3:
+            images = [images]
+        images = list(images)
+        if not images:
+            raise InputError("There are no images to predict.")
+        if all(isinstance(one, str | Path) for one in images):
+            given = find_given(list(map(str, images)), {})
+            return [*self.stream(given, cams=cams, batch_size=batch_size)]
+        fit = self._decoding.fit
+        given = [Given(str(i), fit(_checked(one))) for i, one in enumerate(images)]
+        size = min(batch_size, len(given))
+        batches = (given[i : i + size] for i in range(0, len(given), size))
+        return [*self._predict(batches, size, cams)]
+
+    def stream(
+        self, given: Sequence[Given], *, cams: bool = False, batch_size: int
+    ) -> Iterator[Prediction]:
+        """Predicts files one after the other, in memory that does not grow with them.
+
+        Args:
+            given: as `find_given` finds them.
+            cams, batch_size: see `predict`.
+        """
+        batches = decode_ahead(given, self._decoding, batch_size)
+        return self._predict(batches, min(batch_size, len(given)), cams)
+
+    @property
+    def _decoding(self) -> Decoding:
+        return Decoding(
+            image_size=self.preprocessing.image_size,
+            resizing=self.preprocessing.resizing,
+            window=self.preprocessing.window,
+            image_shape=self.image_shape,
+        )
+
+    def _predict(
+        self, batches: Iterable[Sequence[Given]], rows: int, cams: bool
+    ) -> Iterator[Prediction]:
+        """Predicts decoded images; batches are filled up to `rows`."""
+        network = Network(self.model, self.preprocessing, self.task, views=self.views)
+        for batch in batches:
+            found: dict[int, Prediction] = {}
+            for places, images in _by_shape(batch):
+                probs, features = network(images, rows)
+                ids = [batch[place].name for place in places]
+                shown = [(None, None)] * len(ids)
+                if cams:
+                    shown = self._explain(images, probs, rows)
+                told = self._tell(ids, probs, features, shown)
+                for place, row, one in zip(places, images, told, strict=True):
+                    found[place] = replace(one, few_levels=has_few_levels(row))
+            for place, one in enumerate(batch):
+                yield found.get(place) or Prediction(id=one.name, error=one.reason)
+
+    def _tell(
+        self,
+        ids: Sequence[str],
+        probs: np.ndarray,
+        features: np.ndarray,
+        shown: Sequence[tuple[np.ndarray | None, np.ndarray | None]],
+    ) -> Iterator[Prediction]:
+        """Puts together what is said of images with these probabilities."""
+        names, calibrated = self.class_names, probs.astype(np.float64)
+        if self.scaling is not None:
+            calibrated = self.scaling.calibrate(probs, self.task)
+        decided, ranks = self._decide(probs), [None] * len(ids)
+        if self.likeness is not None:
+            ranks = self.likeness.rank(features).tolist()
+        for i, name in enumerate(ids):
+            raw = dict(zip(names, probs[i].tolist(), strict=True))
+            above = {
+                label: raw[label] >= threshold
+                for label, threshold in self.thresholds.items()
+                if threshold is not None
+            }
+            if self.task == "multilabel":
+                decision = "; ".join(label for label in names if above.get(label))
+            else:
+                decision = names[decided[i]]
+            yield Prediction(
+                id=name,
+                decision=decision,
+                probs=dict(zip(names, calibrated[i].tolist(), strict=True)),
+                above=above,
+                unlike=ranks[i],
+                image=shown[i][0],
+                cam=shown[i][1],
+            )
+
+    def _decide(self, probs: np.ndarray) -> np.ndarray:
+        """Returns int (n,), the decided class; of several labels the most probable."""
+        threshold = self.thresholds.get(self.class_names[-1])
+        if self.task == "binary" and threshold is not None:
+            return (probs[:, 1] >= threshold).astype(int)
+        return probs.argmax(axis=1)
+
+    def _explain(
+        self, images: np.ndarray, probs: np.ndarray, rows: int
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Returns the `image` and the `cam` of each image."""
+        # The single logit of a task with one label speaks for class 1.
+        classes = self._decide(probs) + (probs.shape[1] == 1)
+        # Filled up, so that one program serves all batches.
+        places = np.minimum(np.arange(rows), len(images) - 1)
+        cams = explain(
+            self.model,
+            self.preprocessing(images[places]),  # pyright: ignore[reportArgumentType]
+            classes[places],
+            method=self.method,
+            layer=self.layer,
+            description="",
+        )
+        seen = as_seen(images, self.preprocessing)
+        return list(zip(seen, cams, strict=False))
+
+
+def _checked(image: Any) -> np.ndarray:
+    pixels = image if isinstance(image, str | Path) else np.asarray(image)
+    if isinstance(pixels, str | Path):
+        raise InputError("Give either paths to predict or arrays, not both.")
+    fits = pixels.ndim == 3 and pixels.shape[2] in (1, 3) and pixels.size > 0
+    if pixels.dtype != np.uint8 or not fits:
+        raise InputError(
+            "Arrays to predict must be uint8 of the shape (h, w, 1 or 3) each, got "
+            f"{pixels.dtype} of the shape {pixels.shape}."
+        )
+    return pixels
+
+
+def _by_shape(batch: Sequence[Given]) -> Iterator[tuple[list[int], np.ndarray]]:
+    """Stacks the images of a batch that have one size, all as RGB."""
+    places: dict[tuple[int, ...], list[int]] = {}
+    pixels = {i: one.pixels for i, one in enumerate(batch) if one.pixels is not None}
+    for place, image in pixels.items():
+        places.setdefault(image.shape[:2], []).append(place)
+    for shape, members in places.items():
+        stacked = np.empty((len(members), *shape, 3), np.uint8)
+        for row, place in enumerate(members):
+            stacked[row] = pixels[place]
+        yield members, stacked

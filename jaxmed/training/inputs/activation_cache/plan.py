@@ -1,0 +1,187 @@
+"""Whether a phase keeps what its frozen stages give, where, and how exactly."""
+
+import math
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxmed.data.dataset import Dataset
+from jaxmed.data.transforms.augmentation import Augmentation
+from jaxmed.data.transforms.preprocess import Preprocessing
+from jaxmed.errors import InputError, unknown
+from jaxmed.inference.forward import eval_parts
+from jaxmed.models.classifier import Classifier
+from jaxmed.models.parameters import merge
+from jaxmed.runtime.cache import cache_folder
+from jaxmed.strategies import Phase
+from jaxmed.training.inputs.activation_cache.frozen_prefix import TRAINED, find_entry
+
+MODES = ("auto", "off", "float32", "bfloat16")
+GIGABYTE = 1e9
+# What a disk reads in the time of so many operations is not worth reading: half a
+# gigabyte a second, against 500 GFLOP/s.
+OPERATIONS_PER_BYTE = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheSettings:
+    """Whether and how the output of frozen stages is kept.
+
+    Attributes:
+        mode: "auto", in float32 where it saves time; "off", never; "float32" or
+            "bfloat16", wherever it is possible. bfloat16 takes half the room and
+            rounds to three digits.
+        views: with augmentation, views of every train image that are drawn once and
+            take turns in the epochs; 0 caches nothing there, so that every epoch
+            draws anew.
+        memory: gigabytes up to which it is kept in memory; above, it is on disk.
+        folder: for the files on disk, which are gone when the phase or the program
+            ends; by default the cache folder.
+
+    Raises:
+        InputError: an unknown mode, or a negative number.
+    """
+
+    mode: str = "auto"
+    views: int = 0
+    memory: float = 4.0
+    folder: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise unknown("cache mode", self.mode, MODES)
+        for name in ("views", "memory"):
+            if getattr(self, name) < 0:
+                raise InputError(
+                    f"The cache's {name} must be at least 0, got {getattr(self, name)}."
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CachePlan:
+    """What is cached in a phase, and where.
+
+    Attributes:
+        entry: the stage that it enters.
+        shape: of one image's.
+        dtype: of the numbers.
+        train, val: images of the two splits.
+        views: of every train image.
+        folder: for the files; None keeps it in memory.
+    """
+
+    entry: str
+    shape: tuple[int, ...]
+    dtype: Any
+    train: int
+    val: int
+    views: int
+    folder: Path | None = None
+
+    @property
+    def bytes(self) -> int:
+        """Size of all of it."""
+        images = self.train * self.views + self.val
+        return images * math.prod(self.shape) * jnp.dtype(self.dtype).itemsize
+
+    def describe(self) -> str:
+        """Says it in a sentence."""
+        shape = "×".join(map(str, self.shape))
+        views = f" in {self.views} views" if self.views > 1 else ""
+        return (
+            f"What enters {self.entry} is computed once and kept "
+            f"{'on disk' if self.folder else 'in memory'}: {shape} "
+            f"{jnp.dtype(self.dtype).name} for each of {self.train} train images"
+            f"{views} and {self.val} val images, {self.bytes / 1e6:,.1f} MB."
+        )
+
+
+def plan_cache(
+    model: Classifier,
+    phase: Phase,
+    data: Dataset,
+    *,
+    preprocessing: Preprocessing,
+    augmentation: Augmentation,
+    mixed: bool,
+    settings: CacheSettings,
+) -> CachePlan | str:
+    """Decides what a phase caches.
+
+    In mode "auto" that is all there is to cache, if the phase has more epochs than
+    there are views, each of which costs what the frozen stages cost in an epoch; on
+    disk only if they take `OPERATIONS_PER_BYTE`.
+
+    Args:
+        model: as the phase begins.
+        phase: what is trained, and how long.
+        data: whose train and val images.
+        preprocessing, augmentation: of the images.
+        mixed: whether images are mixed, by mixup or cutmix.
+        settings: what the user wants.
+
+    Returns:
+        The plan, or why nothing is cached, as the end of a sentence; empty where all
+        stages are trained.
+    """
+    if settings.mode == "off":
+        return "the cache is off"
+    entry, why = find_entry(model, phase, preprocessing.image_size)
+    if entry == next(iter(model.stages)):
+        return "" if why == TRAINED else f"{entry}, its first stage, {why}"
+    if mixed:
+        return "mixing images, by mixup or cutmix, is not mixing what enters a stage"
+    if augmentation and not settings.views:
+        return "every epoch augments the images anew (cache_views can bound the views)"
+    views = settings.views if augmentation else 1
+    if settings.mode == "auto" and phase.epochs <= views:
+        return f"filling a cache takes {views} of {phase.epochs} epochs' work"
+    size = preprocessing.image_size
+    image = jax.ShapeDtypeStruct((1, size, size, model.in_channels), jnp.float32)
+    plan = CachePlan(
+        entry=entry,
+        shape=jax.eval_shape(*_one_image(model, entry), image).shape[1:],
+        dtype=jnp.bfloat16 if settings.mode == "bfloat16" else jnp.float32,
+        train=len(data.train),
+        val=len(data.val),
+        views=views,
+    )
+    if plan.bytes <= settings.memory * GIGABYTE:
+        return plan
+    return _plan_on_disk(plan, settings, model, image)
+
+
+def _one_image(model: Classifier, entry: str) -> tuple[Callable, Any]:
+    """Returns the function that a cache is of, and its first argument."""
+    definition, params, stats = eval_parts(model)
+
+    def entering(weights, images):
+        return merge(definition, weights, {}).entering(entry, images)
+
+    return entering, params | stats
+
+
+def _plan_on_disk(
+    plan: CachePlan, settings: CacheSettings, model: Classifier, image: Any
+) -> CachePlan | str:
+    entering, weights = _one_image(model, plan.entry)
+    cost: Any = jax.jit(entering).lower(weights, image).cost_analysis()
+    one = math.prod(plan.shape) * jnp.dtype(plan.dtype).itemsize
+    needed = f"{plan.bytes / GIGABYTE:.1f} GB for what enters {plan.entry}"
+    worth = not cost or cost.get("flops", 0) >= OPERATIONS_PER_BYTE * one
+    if settings.mode == "auto" and not worth:
+        return f"reading {needed} from disk takes longer than computing it"
+    folder = cache_folder(settings.folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        return f"{folder} cannot be used ({error.strerror})"
+    if free < plan.bytes:
+        return f"{folder} has {free / GIGABYTE:.1f} GB left, not {needed}"
+    return replace(plan, folder=folder)

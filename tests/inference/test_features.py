@@ -1,0 +1,36 @@
+"""Features and probabilities of batches of any length."""
+
+import numpy as np
+import pytest
+
+from jaxmed.data.images.resizing import Resizing
+from jaxmed.data.transforms.preprocess import Preprocessing
+from jaxmed.inference.features import Network, compute_features
+from jaxmed.inference.forward import eval_parts, predict
+from jaxmed.models.registry import create_model
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (7, 36, 36, 3), dtype=np.uint8)
+CROP = Preprocessing(image_size=32, resizing=Resizing(mode="crop"))
+
+
+@pytest.mark.parametrize("views", ["none", "ten_crop"])
+@pytest.mark.parametrize(("task", "logits"), [("binary", 1), ("multilabel", 3)])
+def test_probabilities_are_those_of_predict(views, task, logits):
+    model = create_model("resnet10_narrow", num_classes=logits)
+    network = Network(model, CROP, task, views=views)
+    expected = predict(model, IMAGES, preprocessing=CROP, task=task, views=views)
+    for count, rows in ((7, None), (3, 8)):
+        probs, features = network(IMAGES[:count], rows)
+        assert probs.dtype == np.float32
+        np.testing.assert_allclose(probs, expected[:count], atol=1e-6)
+        assert features.shape == (count, 128)
+
+
+def test_features_are_what_enters_the_head():
+    model = create_model("resnet10_narrow", num_classes=2)
+    found = compute_features(
+        model, IMAGES, preprocessing=CROP, task="binary", batch_size=3
+    )
+    eval_parts(model)
+    expected = model.entering("head", CROP(IMAGES))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
