@@ -93,7 +93,7 @@ def test_installed_wheel_is_used_and_lists_its_recipes(installed, tmp_path):
     listed = run(installed, "-m", "jaxmed.experiments", "list", cwd=tmp_path)
     for recipe in (CHECKOUT / "experiments").glob("*.toml"):
         assert recipe.stem in listed
-    code = "from jaxmed.experiments.recipes import recipes_folder as f; print(f())"
+    code = "from jaxmed.config.recipes import recipes_folder as f; print(f())"
     folder = Path(run(installed, "-c", code, cwd=tmp_path).strip())
     assert folder.is_relative_to(installed.parents[1])
 

@@ -11,13 +11,13 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import jaxmed
+from jaxmed.config.recipes import load_recipe
+from jaxmed.config.schema import DataConfig
 from jaxmed.data.sources.registry import LOADERS
 from jaxmed.data.transforms.presets import PRESETS as AUGMENTATIONS
 from jaxmed.experiments.__main__ import main
 from jaxmed.experiments.arms import check_arm
-from jaxmed.experiments.config import DataConfig
 from jaxmed.experiments.images import load_images
-from jaxmed.experiments.recipes import load_recipe
 from jaxmed.models.parameters import split as parameters_of
 from jaxmed.strategies.registry import PRESETS
 from jaxmed_convert import to_torch

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
+from jaxmed.config.flags import take_overrides
 from jaxmed.errors import UNREAD, InputError, explain, silence
-from jaxmed.experiments.flags import take_overrides
 from jaxmed.runtime import distributed as hosts
 from jaxmed.runtime.cache import keep_compiled_programs
 from jaxmed.runtime.interrupts import Interrupted, ask

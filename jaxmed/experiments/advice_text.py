@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from jaxmed.advisor.advice import TITLES, Advice, Reason
 from jaxmed.advisor.advisor import LARGE, SMALL, size_of
-from jaxmed.experiments.config import ExperimentConfig
+from jaxmed.config.schema import ExperimentConfig
 from jaxmed.runtime.toml import format_toml
 
 if TYPE_CHECKING:

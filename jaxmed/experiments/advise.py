@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxmed.config.recipes import Recipe, find_recipe, load_recipe
 from jaxmed.errors import InputError, unknown
 from jaxmed.experiments.arguments import add_out, add_recipe
 from jaxmed.experiments.images import load_part
-from jaxmed.experiments.recipes import Recipe, find_recipe, load_recipe
 
 if TYPE_CHECKING:
     from jaxmed.advisor.advice import Advice

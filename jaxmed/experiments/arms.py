@@ -6,15 +6,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxmed.errors import InputError, unknown
-from jaxmed.experiments.cams import check_explanation
-from jaxmed.experiments.config import (
+from jaxmed.config.schema import (
     AugmentConfig,
     EvaluateConfig,
     ExperimentConfig,
     ModelConfig,
     TrainConfig,
 )
+from jaxmed.errors import InputError, unknown
+from jaxmed.experiments.cams import check_explanation
 from jaxmed.experiments.images import resizing_of
 from jaxmed.experiments.weights import (
     RUN,

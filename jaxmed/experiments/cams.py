@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxmed.experiments.config import ExplainConfig
-from jaxmed.experiments.folders import write_json
+from jaxmed.config.schema import ExplainConfig
+from jaxmed.runs.layout import write_json
 from jaxmed.runtime.files import replacing
 
 if TYPE_CHECKING:

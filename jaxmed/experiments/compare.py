@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxmed.errors import InputError
-from jaxmed.experiments.folders import check_writable, write_json
+from jaxmed.runs.layout import check_writable, write_json
 from jaxmed.runtime.files import write_text
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from jaxmed.errors import InputError
 from jaxmed.evaluation.comparison.alignment import Judged
-from jaxmed.experiments.folders import CONFIG
-from jaxmed.report.records import RunRecord, read_run
+from jaxmed.runs.layout import CONFIG
+from jaxmed.runs.record import RunRecord, read_run
 
 RUN = re.compile(r"seed-\d+")
 

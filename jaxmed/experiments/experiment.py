@@ -6,10 +6,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jaxmed.config.recipes import Recipe
+from jaxmed.config.schema import DataConfig, ExperimentConfig
 from jaxmed.errors import InputError
 from jaxmed.experiments.arms import check_arm, naming, prepare_arm
-from jaxmed.experiments.config import DataConfig, ExperimentConfig
-from jaxmed.experiments.folders import (
+from jaxmed.experiments.images import load_images, without_subset
+from jaxmed.experiments.report import rebuild_report
+from jaxmed.experiments.results import reevaluate
+from jaxmed.experiments.runner import train_run
+from jaxmed.experiments.samples import write_samples
+from jaxmed.experiments.weights import RUN, check_classes
+from jaxmed.runs.layout import (
     Work,
     check_folders,
     describe_change,
@@ -19,13 +26,6 @@ from jaxmed.experiments.folders import (
     run_folder,
     work_left,
 )
-from jaxmed.experiments.images import load_images, without_subset
-from jaxmed.experiments.recipes import Recipe
-from jaxmed.experiments.report import rebuild_report
-from jaxmed.experiments.results import reevaluate
-from jaxmed.experiments.runner import train_run
-from jaxmed.experiments.samples import write_samples
-from jaxmed.experiments.weights import RUN, check_classes
 from jaxmed.runtime import distributed as hosts
 
 if TYPE_CHECKING:

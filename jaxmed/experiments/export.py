@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxmed.errors import unknown
-from jaxmed.experiments.folders import check_writable, write_json
+from jaxmed.runs.layout import check_writable, write_json
 from jaxmed.runtime.files import replacing
 
 if TYPE_CHECKING:
-    from jaxmed.experiments.bundle import Bundle
+    from jaxmed.runs.trained_model import Bundle
 
 HELP = "write a run's model for other runtimes, each file checked"
 DESCRIPTION = """\
@@ -55,8 +55,8 @@ def execute(arguments: Any) -> None:
     """Carries the command out."""
     formats = parse_formats(arguments.format)
     folder = arguments.out or arguments.run / "export"
-    from jaxmed.experiments.bundle import load_bundle
-    from jaxmed.experiments.exporters import check_installed
+    from jaxmed.export.formats import check_installed
+    from jaxmed.runs.trained_model import load_bundle
 
     check_installed(formats)
     bundle = load_bundle(arguments.run)
@@ -99,9 +99,9 @@ def export(
     Raises:
         InputError: a file does not do what the model does.
     """
-    from jaxmed.experiments.exporters import EXPORTERS, loading_code
-    from jaxmed.experiments.model_record import describe
-    from jaxmed.experiments.probe import Probe
+    from jaxmed.export.formats import EXPORTERS, loading_code
+    from jaxmed.export.metadata import describe
+    from jaxmed.export.verify import Probe
     from jaxmed.models.precision import set_precision
     from jaxmed_convert.checkpoints import hash_file
 

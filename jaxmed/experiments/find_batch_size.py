@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from jaxmed.config.recipes import find_recipe, load_recipe
 from jaxmed.experiments.arguments import add_out, add_recipe
 from jaxmed.experiments.arms import (
     check_arm,
@@ -10,7 +11,6 @@ from jaxmed.experiments.arms import (
     training_settings,
 )
 from jaxmed.experiments.images import load_part
-from jaxmed.experiments.recipes import find_recipe, load_recipe
 
 if TYPE_CHECKING:
     from jaxmed.training.batch_finder import BatchMeasure

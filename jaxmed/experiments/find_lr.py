@@ -7,6 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jaxmed.config.recipes import Recipe, find_recipe, load_recipe
 from jaxmed.experiments.arguments import add_out, add_recipe
 from jaxmed.experiments.arms import (
     check_arm,
@@ -14,9 +15,8 @@ from jaxmed.experiments.arms import (
     prepare_arm,
     training_settings,
 )
-from jaxmed.experiments.folders import check_writable, experiment_folder
 from jaxmed.experiments.images import load_part
-from jaxmed.experiments.recipes import Recipe, find_recipe, load_recipe
+from jaxmed.runs.layout import check_writable, experiment_folder
 from jaxmed.runtime.files import replacing, write_text
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ import re
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
+from jaxmed.config.schema import DataConfig
 from jaxmed.errors import InputError
-from jaxmed.experiments.config import DataConfig
 
 if TYPE_CHECKING:
     from jaxmed.data.dataset import Dataset

@@ -6,12 +6,12 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jaxmed.config.recipes import find_recipe, is_path, load_recipe, recipe_files
+from jaxmed.config.schema import DataConfig
+from jaxmed.config.validate import build_config
 from jaxmed.errors import InputError
 from jaxmed.experiments.arguments import add_out
-from jaxmed.experiments.config import DataConfig
-from jaxmed.experiments.folders import check_writable
-from jaxmed.experiments.loader import build_config
-from jaxmed.experiments.recipes import find_recipe, is_path, load_recipe, recipe_files
+from jaxmed.runs.layout import check_writable
 from jaxmed.runtime.files import write_text
 
 if TYPE_CHECKING:

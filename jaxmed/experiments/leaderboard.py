@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from jaxmed.config.multi_dataset import BOARD, Board, write_board
+from jaxmed.config.recipes import Recipe
+from jaxmed.config.schema import DataConfig
 from jaxmed.errors import InputError
-from jaxmed.experiments.board import BOARD, Board, write_board
-from jaxmed.experiments.config import DataConfig
 from jaxmed.experiments.experiment import (
     Datasets,
     add_images,
@@ -14,13 +15,12 @@ from jaxmed.experiments.experiment import (
     train_recipe,
     write_report,
 )
-from jaxmed.experiments.folders import (
+from jaxmed.runs.layout import (
     METRICS,
     experiment_folder,
     run_folder,
     work_left,
 )
-from jaxmed.experiments.recipes import Recipe
 from jaxmed.runtime import distributed as hosts
 from jaxmed.runtime.toml import read_toml
 

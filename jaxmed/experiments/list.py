@@ -3,9 +3,9 @@
 import sys
 from typing import Any
 
-from jaxmed.experiments.board import is_board, load_board
-from jaxmed.experiments.expectations import Expectation
-from jaxmed.experiments.recipes import load_recipe, recipe_files
+from jaxmed.config.multi_dataset import is_board, load_board
+from jaxmed.config.published import Expectation
+from jaxmed.config.recipes import load_recipe, recipe_files
 
 HELP = "show the recipes, or with --strategies the strategies and their options"
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from jaxmed.config.schema import ExperimentConfig
 from jaxmed.data.images.window import read_window
-from jaxmed.experiments.config import ExperimentConfig
 
 # Of metrics.json's "test", in this order, as far as the task has them. In binary tasks
 # decisions are those at the threshold, as far as they are recorded.

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxmed.errors import InputError
-from jaxmed.experiments.folders import check_writable
 from jaxmed.experiments.prediction_rows import STDOUT, open_rows
+from jaxmed.runs.layout import check_writable
 from jaxmed.runtime.files import replacing
 
 if TYPE_CHECKING:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxmed.config.flags import split_list
+from jaxmed.config.multi_dataset import BOARD
 from jaxmed.errors import InputError, unknown
-from jaxmed.experiments.board import BOARD
-from jaxmed.experiments.flags import split_list
-from jaxmed.experiments.folders import CONFIG, METRICS
+from jaxmed.runs.layout import CONFIG, METRICS
 from jaxmed.runtime.files import check_readable
 from jaxmed.runtime.toml import read_toml
 

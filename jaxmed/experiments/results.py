@@ -5,11 +5,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jaxmed.config.recipes import Recipe, load_recipe
+from jaxmed.config.schema import ExperimentConfig
 from jaxmed.errors import InputError
 from jaxmed.experiments.arms import evaluation_options
-from jaxmed.experiments.config import ExperimentConfig
 from jaxmed.experiments.environment import describe_program
-from jaxmed.experiments.folders import (
+from jaxmed.experiments.model_card import describe_run
+from jaxmed.runs.layout import (
     CONFIG,
     ENVIRONMENT,
     METRICS,
@@ -17,8 +19,6 @@ from jaxmed.experiments.folders import (
     read_json,
     write_json,
 )
-from jaxmed.experiments.model_card import describe_run
-from jaxmed.experiments.recipes import Recipe, load_recipe
 from jaxmed.runtime.files import replacing, write_text
 from jaxmed.runtime.locks import locked
 from jaxmed.runtime.toml import format_toml

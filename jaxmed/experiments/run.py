@@ -4,6 +4,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from jaxmed.config.flags import describe_fields, split_list
+from jaxmed.config.multi_dataset import Board, is_board, load_board
+from jaxmed.config.recipes import find_recipe, load_recipe, needed_recipes
 from jaxmed.errors import InputError
 from jaxmed.experiments.arguments import (
     add_out,
@@ -11,10 +14,7 @@ from jaxmed.experiments.arguments import (
     add_recipe,
     processes_of,
 )
-from jaxmed.experiments.board import Board, is_board, load_board
-from jaxmed.experiments.flags import describe_fields, split_list
-from jaxmed.experiments.folders import experiment_folder
-from jaxmed.experiments.recipes import find_recipe, load_recipe, needed_recipes
+from jaxmed.runs.layout import experiment_folder
 from jaxmed.runtime import distributed as hosts
 
 HELP = "train every arm and seed of a recipe, evaluate, write the report"

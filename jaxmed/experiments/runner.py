@@ -6,6 +6,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jaxmed.config.recipes import Recipe
+from jaxmed.config.schema import ExperimentConfig, TrainConfig
 from jaxmed.data.dataset import ON_DISK
 from jaxmed.errors import InputError
 from jaxmed.experiments.arms import (
@@ -16,9 +18,10 @@ from jaxmed.experiments.arms import (
 )
 from jaxmed.experiments.augmented import write_augmented
 from jaxmed.experiments.cams import write_cams
-from jaxmed.experiments.config import ExperimentConfig, TrainConfig
 from jaxmed.experiments.environment import describe_environment
-from jaxmed.experiments.folders import (
+from jaxmed.experiments.results import write_results
+from jaxmed.inference.ood_file import record_likeness
+from jaxmed.runs.layout import (
     ENVIRONMENT,
     METRICS,
     SKIPPED,
@@ -28,9 +31,6 @@ from jaxmed.experiments.folders import (
     write_history,
     write_json,
 )
-from jaxmed.experiments.recipes import Recipe
-from jaxmed.experiments.results import write_results
-from jaxmed.inference.ood_file import record_likeness
 from jaxmed.runtime import distributed as hosts
 from jaxmed.runtime.files import remove_unfinished
 from jaxmed.runtime.locks import locked

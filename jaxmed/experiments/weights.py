@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxmed.errors import InputError, unknown
-from jaxmed.experiments.bundle import check_trained
-from jaxmed.experiments.folders import CONFIG, ENVIRONMENT, read_preprocessing
+from jaxmed.runs.layout import CONFIG, ENVIRONMENT, read_preprocessing
+from jaxmed.runs.trained_model import check_trained
 from jaxmed.runtime.toml import read_toml
 
 if TYPE_CHECKING:

@@ -8,13 +8,13 @@ from jaxmed.data.dataset import Dataset
 from jaxmed.data.transforms.preprocess import Preprocessing
 from jaxmed.errors import InputError
 from jaxmed.evaluation.calibration import read_scaling
-from jaxmed.experiments.bundle import load_bundle, read_thresholds
-from jaxmed.experiments.folders import LIKENESS
 from jaxmed.inference.ood_file import learn_likeness
 from jaxmed.inference.out_of_distribution import read_likeness
 from jaxmed.inference.predictor import Predictor
 from jaxmed.inference.preprocessing import preprocessing_of
 from jaxmed.models.classifier import Classifier
+from jaxmed.runs.layout import LIKENESS
+from jaxmed.runs.trained_model import load_bundle, read_thresholds
 
 
 def load_run(folder: str | Path) -> Predictor:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxmed.experiments.folders import LIKENESS
+from jaxmed.runs.layout import LIKENESS
 
 if TYPE_CHECKING:
     from jaxmed.data.dataset import Dataset

@@ -10,7 +10,6 @@ from jaxmed.report.curves import Ranges
 from jaxmed.report.drawings import Drawings, run_drawings
 from jaxmed.report.gallery import gallery_items
 from jaxmed.report.published import Expected
-from jaxmed.report.records import Arm
 from jaxmed.report.style import color
 from jaxmed.report.tables import (
     class_table,
@@ -19,6 +18,7 @@ from jaxmed.report.tables import (
     environment_table,
     groups_table,
 )
+from jaxmed.runs.record import Arm
 from jaxmed.runtime.files import replacing
 from jaxmed.runtime.progress import Advance
 

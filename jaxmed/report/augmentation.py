@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jaxmed.report.pictures import SAMPLES_WIDTH, Shot, picture_shot
-from jaxmed.report.records import Arm
+from jaxmed.runs.record import Arm
 
 
 def augmented_shots(arms: Sequence[Arm]) -> list[Shot]:

@@ -9,9 +9,9 @@ from typing import Any
 from jaxmed.report.comparison import Comparison
 from jaxmed.report.contrasts import INDEPENDENT
 from jaxmed.report.data_summary import patients_sentence
-from jaxmed.report.records import Arm
 from jaxmed.report.style import spell
 from jaxmed.report.tables import SCALINGS, estimate, metric_title
+from jaxmed.runs.record import Arm
 
 CAUTION = (
     "Not for clinical use. Research only: nothing here has been validated for "

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from jaxmed.report.records import Arm, RunRecord
 from jaxmed.report.style import spell
 from jaxmed.report.tables import SCALINGS, Cell, Table, metric_title, number, word
+from jaxmed.runs.record import Arm, RunRecord
 
 RULES = {
     "youden": "largest Youden's J",

@@ -17,8 +17,8 @@ from jaxmed.evaluation.comparison.paired import MEASURES, Paired
 from jaxmed.evaluation.intervals.bootstrap import Bootstrap
 from jaxmed.evaluation.intervals.estimate import Key
 from jaxmed.evaluation.predictions import Predictions
-from jaxmed.report.records import Arm
 from jaxmed.report.tables import AT_HALF
+from jaxmed.runs.record import Arm
 
 COMPARED = ("auroc", "accuracy")
 """The metrics whose differences are shown, and which get a picture."""

@@ -4,7 +4,6 @@ from statistics import fmean
 from typing import Any
 
 from jaxmed.report.comparison import COMPARED, Comparison
-from jaxmed.report.records import Arm
 from jaxmed.report.tables import (
     Cell,
     Table,
@@ -14,6 +13,7 @@ from jaxmed.report.tables import (
     number,
     word,
 )
+from jaxmed.runs.record import Arm
 
 
 def cost_table(comparison: Comparison) -> Table:

@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
-from jaxmed.report.records import Row, RunRecord
 from jaxmed.report.style import (
     COLORS,
     GREY,
@@ -22,6 +21,7 @@ from jaxmed.report.style import (
     spell_rate,
     styled,
 )
+from jaxmed.runs.record import Row, RunRecord
 
 Limits = tuple[float, float]
 Ranges = tuple[Limits, Limits, Limits | None]

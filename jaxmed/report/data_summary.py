@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxmed.report.records import RunRecord
 from jaxmed.report.tables import Cell, Table, count, word
+from jaxmed.runs.record import RunRecord
 
 SPLITS = ("train", "val", "test")
 SHOWN = 40

@@ -19,7 +19,6 @@ from jaxmed.report.precision_recall import (
     draw_class_precision_recall,
 )
 from jaxmed.report.published import Expected, published_curves
-from jaxmed.report.records import Arm, RunRecord
 from jaxmed.report.reliability import draw_reliability
 from jaxmed.report.roc import NAMED_CLASSES, draw_binary_roc, draw_class_roc
 from jaxmed.report.stages import draw_stages
@@ -28,6 +27,7 @@ from jaxmed.report.subgroups import draw_subgroups, subgroup_columns
 from jaxmed.report.summary import class_lines, difference_lines, summary_lines
 from jaxmed.report.tables import metric_title
 from jaxmed.report.usefulness import draw_decision_curves, draw_risk_coverage
+from jaxmed.runs.record import Arm, RunRecord
 
 
 @dataclass(frozen=True, kw_only=True)

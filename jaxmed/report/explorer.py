@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from jaxmed.report.records import Arm, RunRecord
+from jaxmed.runs.record import Arm, RunRecord
 
 EMBEDDED = 3_000_000
 """Characters of scores in a page at most, so that it stays below 10 MB."""

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from jaxmed.report.pictures import Shot, cam_shot
-from jaxmed.report.records import Arm, Cam, RunRecord
 from jaxmed.report.style import spell
+from jaxmed.runs.record import Arm, Cam, RunRecord
 
 COMPLETE = 0.05
 """The largest completeness gap of sound integrated gradients (Sundararajan et al., ICML

@@ -27,12 +27,12 @@ from jaxmed.report.notes import facts, section_notes
 from jaxmed.report.page import render_page
 from jaxmed.report.pictures import Shot, samples_shot
 from jaxmed.report.published import Expected, published_table
-from jaxmed.report.records import Arm, read_experiment
 from jaxmed.report.stages import rate_scale
 from jaxmed.report.subgroups import gaps_table, subgroup_columns, subgroup_table
 from jaxmed.report.summary import differences_table, summary_table
 from jaxmed.report.tables import Table, calibration_table, threshold_table
 from jaxmed.report.verdict import verdict
+from jaxmed.runs.record import Arm, read_experiment
 from jaxmed.runtime.files import write_text
 from jaxmed.runtime.progress import Advance, progress
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from jaxmed.errors import InputError
 from jaxmed.report.comparison import COMPARED, Comparison
-from jaxmed.report.records import Arm, RunRecord, read_experiment
 from jaxmed.report.tables import AT_HALF
+from jaxmed.runs.record import Arm, RunRecord, read_experiment
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,6 @@ from typing import Any
 
 from jaxmed.report.comparison import COMPARED
 from jaxmed.report.leaderboard_records import Entry, Leaderboard
-from jaxmed.report.records import RunRecord
 from jaxmed.report.tables import (
     INTERVALS,
     Cell,
@@ -19,6 +18,7 @@ from jaxmed.report.tables import (
     number,
     word,
 )
+from jaxmed.runs.record import RunRecord
 
 
 def board_title(metric: str) -> str:

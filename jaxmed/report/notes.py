@@ -8,7 +8,7 @@ from jaxmed.report.comparison import Comparison
 from jaxmed.report.contrasts import explain_questions
 from jaxmed.report.curves import rates_vary
 from jaxmed.report.phases import read_phases
-from jaxmed.report.records import Arm, RunRecord
+from jaxmed.runs.record import Arm, RunRecord
 
 RESIZED = {
     "squash": "squashed to a square",

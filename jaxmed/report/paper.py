@@ -15,7 +15,6 @@ from jaxmed.report.curves import common_limits
 from jaxmed.report.drawings import Drawings
 from jaxmed.report.latex import latex_document, latex_table
 from jaxmed.report.published import Expected
-from jaxmed.report.records import Arm, read_experiment
 from jaxmed.report.stages import rate_scale
 from jaxmed.report.style import pdf
 from jaxmed.report.subgroups import gaps_table, subgroup_columns, subgroup_table
@@ -29,6 +28,7 @@ from jaxmed.report.tables import (
     confusion_table,
     threshold_table,
 )
+from jaxmed.runs.record import Arm, read_experiment
 from jaxmed.runtime.files import replacing
 from jaxmed.runtime.progress import progress
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from jaxmed.report.records import RunRecord
 from jaxmed.report.style import spell_rate
+from jaxmed.runs.record import RunRecord
 
 
 @dataclass(frozen=True, kw_only=True)

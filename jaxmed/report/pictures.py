@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from jaxmed.errors import InputError
-from jaxmed.report.records import Cam
 from jaxmed.report.style import DPI
+from jaxmed.runs.record import Cam
 
 CSS_DPI = 96
 CAM_WIDTH = 448

@@ -10,7 +10,6 @@ from sklearn.metrics import precision_recall_curve
 
 from jaxmed.evaluation import Predictions
 from jaxmed.evaluation.metrics.curve_bands import precision_recall_band
-from jaxmed.report.records import Arm, RunRecord
 from jaxmed.report.roc import NAMED_CLASSES, Curve, draw_band
 from jaxmed.report.style import (
     GREY,
@@ -23,6 +22,7 @@ from jaxmed.report.style import (
     spell,
     styled,
 )
+from jaxmed.runs.record import Arm, RunRecord
 
 
 @styled

@@ -6,7 +6,6 @@ from typing import Any
 
 from jaxmed.evaluation.comparison.arms import DECIDED
 from jaxmed.report.comparison import Comparison
-from jaxmed.report.records import Arm
 from jaxmed.report.tables import (
     AT_HALF,
     Cell,
@@ -16,6 +15,7 @@ from jaxmed.report.tables import (
     number,
     word,
 )
+from jaxmed.runs.record import Arm
 
 Expected = Mapping[str, Any]
 """{"arm": ..., "metric": ..., "value": a number or one per epoch, "source": ...}."""

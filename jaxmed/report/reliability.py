@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jaxmed.evaluation.metrics.calibration_error import BINS, equal_width_bins
-from jaxmed.report.records import RunRecord
 from jaxmed.report.style import COLORS, GREY, legend_below, new_figure, spell, styled
+from jaxmed.runs.record import RunRecord
 
 # When, and what a diagram looks like then: never by colour alone.
 LOOKS: dict[str, dict[str, Any]] = {

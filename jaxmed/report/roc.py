@@ -10,7 +10,6 @@ from sklearn.metrics import roc_curve
 
 from jaxmed.evaluation import Predictions
 from jaxmed.evaluation.metrics.curve_bands import Band, roc_band
-from jaxmed.report.records import Arm, RunRecord
 from jaxmed.report.style import (
     GREY,
     INK,
@@ -23,6 +22,7 @@ from jaxmed.report.style import (
     spell,
     styled,
 )
+from jaxmed.runs.record import Arm, RunRecord
 
 NAMED_CLASSES = 12
 """With more classes than this, only the macro curve gets a name in the legend."""

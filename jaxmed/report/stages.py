@@ -13,7 +13,6 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
 from jaxmed.report.phases import PhaseRecord, StageRecord, read_phases
-from jaxmed.report.records import RunRecord
 from jaxmed.report.stage_grid import (
     LARGE,
     LINE,
@@ -35,6 +34,7 @@ from jaxmed.report.style import (
     styled,
     text_width,
 )
+from jaxmed.runs.record import RunRecord
 
 # Uniform to the eye, with or without colour vision and in grey; the higher the darker,
 # so that white paper, light grey for frozen and low rates come in that order.

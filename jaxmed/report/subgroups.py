@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 from jaxmed.evaluation.intervals.significance import holm
 from jaxmed.evaluation.subgroup_gaps import rows_by_value, subgroup_gaps
 from jaxmed.report.forest import Line, draw_groups
-from jaxmed.report.records import Arm
 from jaxmed.report.tables import (
     Cell,
     Table,
@@ -19,6 +18,7 @@ from jaxmed.report.tables import (
     p_cell,
     word,
 )
+from jaxmed.runs.record import Arm
 
 DRAWN = "auroc"
 WHOLE = "all images"

@@ -6,7 +6,6 @@ from typing import Any
 
 from jaxmed.report.comparison import COMPARED, Comparison
 from jaxmed.report.forest import Line
-from jaxmed.report.records import Arm
 from jaxmed.report.tables import (
     AT_HALF,
     INTERVALS,
@@ -23,6 +22,7 @@ from jaxmed.report.tables import (
     word,
 )
 from jaxmed.report.verdict import shown
+from jaxmed.runs.record import Arm
 
 # More arms than this do not fit on a page side by side.
 MANY_ARMS = 5

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from jaxmed.report.records import Arm, RunRecord
 from jaxmed.report.style import spell, spell_rate
+from jaxmed.runs.record import Arm, RunRecord
 
 TITLES = {
     "auroc": "AUROC",

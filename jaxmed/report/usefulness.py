@@ -11,7 +11,6 @@ from matplotlib.ticker import PercentFormatter
 from jaxmed.evaluation.calibration import read_scaling
 from jaxmed.evaluation.metrics.curve_bands import RESAMPLES
 from jaxmed.evaluation.metrics.decision_curve import decision_curve, risk_coverage
-from jaxmed.report.records import Arm, RunRecord
 from jaxmed.report.style import (
     GREY,
     INK,
@@ -23,6 +22,7 @@ from jaxmed.report.style import (
     spell,
     styled,
 )
+from jaxmed.runs.record import Arm, RunRecord
 
 Parts = dict[str, np.ndarray]
 # A legend names no more of them.

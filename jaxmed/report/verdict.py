@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 from jaxmed.evaluation.intervals.estimate import LEVEL
 from jaxmed.report.comparison import Comparison
-from jaxmed.report.records import Arm
 from jaxmed.report.style import spell
 from jaxmed.report.tables import SCALINGS, interval, metric_title
+from jaxmed.runs.record import Arm
 
 
 class Verdict(NamedTuple):

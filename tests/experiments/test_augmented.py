@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxmed.config.recipes import load_recipe
+from jaxmed.config.schema import AugmentConfig
 from jaxmed.data import Augmentation, create_augmentation
 from jaxmed.data.dataset import Dataset, Split
 from jaxmed.data.transforms.geometry import HorizontalFlip
@@ -21,8 +23,6 @@ from jaxmed.experiments.augmented import (
     augmented_grid,
     write_augmented,
 )
-from jaxmed.experiments.config import AugmentConfig
-from jaxmed.experiments.recipes import load_recipe
 from jaxmed.experiments.samples import GAP, TILE
 
 PREPROCESSING = Preprocessing(image_size=TILE)

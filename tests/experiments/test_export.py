@@ -15,11 +15,11 @@ from safetensors import safe_open
 
 from jaxmed.checkpoints.checkpoint import load_best_weights
 from jaxmed.errors import InputError
-from jaxmed.experiments import exporters
 from jaxmed.experiments.__main__ import main
-from jaxmed.experiments.bundle import load_bundle
-from jaxmed.experiments.probe import Probe, predict_images
+from jaxmed.export import formats as exporters
+from jaxmed.export.verify import Probe, predict_images
 from jaxmed.models.registry import create_model
+from jaxmed.runs.trained_model import load_bundle
 from jaxmed_convert.torch_models import write_torch
 
 PAGE = (Path(__file__).parents[2] / "docs" / "using_a_model.md").read_text("utf-8")

@@ -7,10 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from jaxmed.data.transforms.preprocess import Preprocessing
-from jaxmed.evaluation.calibration import Scaling
-from jaxmed.experiments.bundle import Bundle
-from jaxmed.experiments.config import (
+from jaxmed.config.schema import (
     AugmentConfig,
     DataConfig,
     EvaluateConfig,
@@ -19,10 +16,13 @@ from jaxmed.experiments.config import (
     ModelConfig,
     TrainConfig,
 )
+from jaxmed.data.transforms.preprocess import Preprocessing
+from jaxmed.evaluation.calibration import Scaling
 from jaxmed.experiments.export import FORMATS, export
-from jaxmed.experiments.probe import draw_images, predict_images
+from jaxmed.export.verify import draw_images, predict_images
 from jaxmed.models.layers.normalization import set_training_norms
 from jaxmed.models.registry import create_model
+from jaxmed.runs.trained_model import Bundle
 
 NAMES = ("healthy", "ill", "unclear")
 

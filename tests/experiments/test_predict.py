@@ -18,9 +18,9 @@ from jaxmed.data.images.resizing import Resizing
 from jaxmed.errors import InputError
 from jaxmed.evaluation.predictions_csv import read_predictions
 from jaxmed.experiments.__main__ import main
-from jaxmed.experiments.bundle import load_bundle
 from jaxmed.explain.explain import explain
 from jaxmed.explain.overlay import overlay
+from jaxmed.runs.trained_model import load_bundle
 
 RECIPE = """
 [data]

@@ -12,16 +12,16 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from jaxmed.checkpoints.checkpoint import load_best_weights
+from jaxmed.config.schema import DataConfig, EvaluateConfig
 from jaxmed.data.images.resizing import FACTOR, MODES, Resizing
 from jaxmed.data.transforms.preprocess import Preprocessing
 from jaxmed.data.transforms.test_time import VIEWS
 from jaxmed.errors import InputError
 from jaxmed.experiments.__main__ import main
-from jaxmed.experiments.config import DataConfig, EvaluateConfig
-from jaxmed.experiments.folders import read_preprocessing
 from jaxmed.inference.forward import predict
 from jaxmed.models.parameters import load
 from jaxmed.models.registry import create_model
+from jaxmed.runs.layout import read_preprocessing
 
 RECIPE = """
 [data]

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxmed.config.schema import DataConfig
 from jaxmed.data.sources.registry import load_dataset
 from jaxmed.errors import InputError
 from jaxmed.experiments.__main__ import main
-from jaxmed.experiments.config import DataConfig
 from jaxmed.experiments.images import load_images
 from jaxmed.experiments.runner import _check_unchanged
 

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import torch
 
+from jaxmed.config.validate import build_config
 from jaxmed.data import load_dataset
 from jaxmed.errors import InputError
 from jaxmed.experiments.arms import check_arm, prepare_arm
-from jaxmed.experiments.loader import build_config
 from jaxmed.models.parameters import split
 from jaxmed.models.registry import create_model
 from jaxmed_convert import to_torch

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxmed.config.recipes import find_recipe, load_recipe
+from jaxmed.config.schema import AugmentConfig
 from jaxmed.experiments.__main__ import main
 from jaxmed.experiments.arms import make_augmentation
-from jaxmed.experiments.config import AugmentConfig
-from jaxmed.experiments.recipes import find_recipe, load_recipe
 from jaxmed.models.registry import create_model
 from jaxmed.strategies import create_strategy
 

@@ -7,7 +7,7 @@ from PIL import Image
 
 from jaxmed.report.augmentation import augmented_shots, describe_augmentation
 from jaxmed.report.html import build_report
-from jaxmed.report.records import read_experiment
+from jaxmed.runs.record import read_experiment
 
 FLIP = {"op": "HorizontalFlip", "probability": 0.5}
 CROP = {"op": "RandomResizedCrop", "scale": [0.8, 1.0], "ratio": [0.75, 4 / 3]}

@@ -10,7 +10,7 @@ from jaxmed.report.card import model_card
 from jaxmed.report.chosen import chosen_table
 from jaxmed.report.comparison import Comparison
 from jaxmed.report.data_summary import data_table, skipped_table
-from jaxmed.report.records import read_experiment, read_run
+from jaxmed.runs.record import read_experiment, read_run
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ import shutil
 
 from jaxmed.report.comparison import Comparison
 from jaxmed.report.cost import cost_table
-from jaxmed.report.records import read_experiment
 from jaxmed.report.summary import MANY_ARMS, summary_table
+from jaxmed.runs.record import read_experiment
 
 
 def test_costs_are_those_of_the_runs(binary_folder):

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from jaxmed.report import read_run
 from jaxmed.report.curves import common_limits, draw_curves, rates_vary
-from jaxmed.report.records import Row, RunRecord
 from jaxmed.report.style import png, spell_rate
+from jaxmed.runs.record import Row, RunRecord
 
 
 def history(phases: str, **rates: list[float]) -> tuple[Row, ...]:

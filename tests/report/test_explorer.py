@@ -8,7 +8,7 @@ import pytest
 
 from jaxmed.report import build_report, read_run
 from jaxmed.report.explorer import decide, explorables, explorer_context
-from jaxmed.report.records import Arm
+from jaxmed.runs.record import Arm
 
 
 @pytest.fixture(params=["binary", "multiclass", "multilabel"])

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from jaxmed.config.schema import ExplainConfig
 from jaxmed.errors import InputError
-from jaxmed.experiments.config import ExplainConfig
 from jaxmed.report import read_run
 from jaxmed.report.gallery import (
     KINDS,
@@ -18,7 +18,7 @@ from jaxmed.report.gallery import (
     gallery_items,
 )
 from jaxmed.report.pictures import cam_shot
-from jaxmed.report.records import Arm
+from jaxmed.runs.record import Arm
 
 
 def test_outcomes_are_those_at_the_threshold_chosen_on_val(binary_folder: Path):

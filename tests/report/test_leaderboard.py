@@ -11,7 +11,7 @@ import pytest
 from jaxmed.errors import InputError
 from jaxmed.evaluation import arm_summary
 from jaxmed.report.leaderboard import build_leaderboard
-from jaxmed.report.records import read_run
+from jaxmed.runs.record import read_run
 
 PUBLISHED = {
     "source": "Somebody <2023>",

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from jaxmed.report.notes import facts
-from jaxmed.report.records import read_experiment
+from jaxmed.runs.record import read_experiment
 
 
 def test_images_are_told_for_each_arm_that_has_its_own(binary_folder, tmp_path):

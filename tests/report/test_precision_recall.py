@@ -9,7 +9,7 @@ from jaxmed.report.precision_recall import (
     draw_class_precision_recall,
     precision_recall,
 )
-from jaxmed.report.records import read_experiment, read_run
+from jaxmed.runs.record import read_experiment, read_run
 
 
 def lines(figure):

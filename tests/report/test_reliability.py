@@ -7,8 +7,8 @@ from scipy.stats import binomtest
 from sklearn.calibration import calibration_curve
 
 from jaxmed.evaluation.metrics.calibration_error import BINS
-from jaxmed.report.records import read_run
 from jaxmed.report.reliability import draw_reliability
+from jaxmed.runs.record import read_run
 
 
 @pytest.fixture(scope="module", params=["binary", "multiclass", "multilabel"])

@@ -5,8 +5,8 @@ import pytest
 from sklearn.metrics import auc, roc_auc_score
 
 from jaxmed.evaluation.predictions import Predictions
-from jaxmed.report.records import read_run
 from jaxmed.report.roc import class_curve, macro_curve
+from jaxmed.runs.record import read_run
 
 
 def test_curves_have_the_areas_that_metrics_json_states(multiclass_folder):

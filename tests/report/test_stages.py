@@ -14,9 +14,9 @@ from PIL import Image
 
 from jaxmed.report import build_report, read_run
 from jaxmed.report.phases import describe_phases, read_phases
-from jaxmed.report.records import RunRecord
 from jaxmed.report.stages import draw_stages, rate_scale
 from jaxmed.report.style import png
+from jaxmed.runs.record import RunRecord
 
 
 def stage(name="layer1", parameters=1000, trained=None, rates=(), **norms) -> dict:

@@ -8,8 +8,8 @@ import pytest
 from sklearn.metrics import recall_score, roc_auc_score
 
 from jaxmed.report import build_report
-from jaxmed.report.records import read_experiment
 from jaxmed.report.subgroups import draw_subgroups, subgroup_columns, subgroup_table
+from jaxmed.runs.record import read_experiment
 
 
 @pytest.fixture(scope="module")

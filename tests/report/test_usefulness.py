@@ -8,8 +8,8 @@ from sklearn.metrics import confusion_matrix
 from jaxmed.evaluation import decision_curve
 from jaxmed.evaluation.calibration import read_scaling
 from jaxmed.evaluation.metrics.curve_bands import RESAMPLES
-from jaxmed.report.records import read_experiment
 from jaxmed.report.usefulness import draw_decision_curves, draw_risk_coverage
+from jaxmed.runs.record import read_experiment
 
 
 @pytest.fixture(scope="module")

@@ -6,17 +6,17 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from jaxmed.config.published import Expectation, read_expectations
+from jaxmed.config.schema import ExperimentConfig
+from jaxmed.config.validate import build_config
 from jaxmed.errors import InputError, unknown
-from jaxmed.experiments.config import ExperimentConfig
-from jaxmed.experiments.expectations import Expectation, read_expectations
-from jaxmed.experiments.loader import build_config
 from jaxmed.runtime.toml import read_toml
 
 Table = dict[str, Any]
 # Of a recipe that names no arms.
 ONLY_ARM = "main"
 FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-# Of a recipe of several sets of images: see `jaxmed.experiments.board`.
+# Of a recipe of several sets of images: see `jaxmed.config.multi_dataset`.
 OF_SETS = ("sets", "published")
 
 

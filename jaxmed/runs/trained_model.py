@@ -5,16 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jaxmed.config.recipes import load_recipe
+from jaxmed.config.schema import ExperimentConfig
 from jaxmed.errors import InputError
-from jaxmed.experiments.config import ExperimentConfig
-from jaxmed.experiments.folders import (
+from jaxmed.runs.layout import (
     CONFIG,
     ENVIRONMENT,
     METRICS,
     read_json,
     read_preprocessing,
 )
-from jaxmed.experiments.recipes import load_recipe
 from jaxmed.runtime.locks import holder_of
 
 if TYPE_CHECKING:

@@ -4,11 +4,11 @@ import math
 
 import pytest
 
+from jaxmed.config.multi_dataset import is_board, load_board
+from jaxmed.config.recipes import find_recipe, load_recipe
 from jaxmed.data.sources.medmnist_catalog import read_catalog
 from jaxmed.errors import InputError
 from jaxmed.experiments.__main__ import main
-from jaxmed.experiments.board import is_board, load_board
-from jaxmed.experiments.recipes import find_recipe, load_recipe
 from jaxmed.runtime.toml import format_toml
 
 TEXT = """

@@ -10,7 +10,7 @@ from jaxmed.errors import InputError
 from jaxmed.inference.forward import predict
 
 if TYPE_CHECKING:
-    from jaxmed.experiments.bundle import Bundle
+    from jaxmed.runs.trained_model import Bundle
 
 TOLERANCE = 1e-4
 # Height and width are no multiples of anything, which is where resizing goes wrong.

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from jaxmed.config.validate import unknown_key
 from jaxmed.errors import InputError, unknown
-from jaxmed.experiments.loader import unknown_key
 from jaxmed.runtime.annotations import fits
 
 

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields
 from typing import Any, get_args, get_origin
 
+from jaxmed.config.schema import ExperimentConfig
+from jaxmed.config.setting import is_section
 from jaxmed.errors import InputError
-from jaxmed.experiments.config import ExperimentConfig
-from jaxmed.experiments.setting import is_section
 from jaxmed.runtime.annotations import expect
 
 NAMES = {

@@ -12,8 +12,8 @@ from PIL import Image
 from jaxmed.errors import InputError
 from jaxmed.evaluation.predictions_csv import read_predictions
 from jaxmed.experiments.__main__ import main
-from jaxmed.experiments.bundle import load_bundle
 from jaxmed.inference.forward import predict
+from jaxmed.runs.trained_model import load_bundle
 
 RECIPE = """
 [data]

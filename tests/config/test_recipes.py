@@ -2,17 +2,17 @@ import tomllib
 
 import pytest
 
-from jaxmed.errors import InputError
-from jaxmed.experiments.arms import check_arm
-from jaxmed.experiments.board import is_board, load_board
-from jaxmed.experiments.config import TrainConfig
-from jaxmed.experiments.recipes import (
+from jaxmed.config.multi_dataset import is_board, load_board
+from jaxmed.config.recipes import (
     find_recipe,
     load_recipe,
     merge_tables,
     needed_recipes,
     recipe_files,
 )
+from jaxmed.config.schema import TrainConfig
+from jaxmed.errors import InputError
+from jaxmed.experiments.arms import check_arm
 from jaxmed.runtime.toml import format_toml
 
 TEXT = """

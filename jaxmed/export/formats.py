@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from jaxmed.errors import InputError
-from jaxmed.experiments.model_record import metadata_of
+from jaxmed.export.metadata import metadata_of
 
 if TYPE_CHECKING:
-    from jaxmed.experiments.bundle import Bundle
-    from jaxmed.experiments.probe import Run
+    from jaxmed.export.verify import Run
+    from jaxmed.runs.trained_model import Bundle
     from jaxmed_convert.torch_program import Program
 
 
@@ -81,14 +81,14 @@ def _torch_program(bundle: "Bundle", network: Any) -> "Program":
 
 
 def _write_stablehlo(bundle: "Bundle", path: Path, record: dict[str, Any]) -> None:
-    from jaxmed.experiments.stablehlo import write_stablehlo
+    from jaxmed.export.stablehlo import write_stablehlo
 
     del record  # Nor has this.
     write_stablehlo(bundle, path)
 
 
 def _open_stablehlo(bundle: "Bundle", path: Path) -> "Run":
-    from jaxmed.experiments.stablehlo import open_stablehlo
+    from jaxmed.export.stablehlo import open_stablehlo
 
     del bundle
     return open_stablehlo(path)
@@ -107,7 +107,7 @@ def _write_safetensors(bundle: "Bundle", path: Path, record: dict[str, Any]) -> 
 def _open_safetensors(bundle: "Bundle", path: Path) -> "Run":
     from safetensors import safe_open
 
-    from jaxmed.experiments.probe import predict_images
+    from jaxmed.export.verify import predict_images
     from jaxmed.models.parameters import load
     from jaxmed.models.registry import create_model
 

@@ -8,7 +8,7 @@ classes below, and so are the flags of `run`: `[train] batch_size = 16` is
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from jaxmed.experiments.setting import is_section, setting
+from jaxmed.config.setting import is_section, setting
 
 
 @dataclass(frozen=True, kw_only=True)

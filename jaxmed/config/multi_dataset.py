@@ -21,15 +21,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jaxmed.errors import InputError, unknown
-from jaxmed.experiments.loader import unknown_key
-from jaxmed.experiments.recipes import (
+from jaxmed.config.recipes import (
     Recipe,
     Table,
     check_folder_name,
     merge_tables,
     resolve_recipe,
 )
+from jaxmed.config.validate import unknown_key
+from jaxmed.errors import InputError, unknown
 from jaxmed.runtime.files import write_text
 from jaxmed.runtime.toml import format_toml, read_toml
 

@@ -2,9 +2,9 @@ import dataclasses
 
 import pytest
 
+from jaxmed.config.flags import describe_fields, take_overrides
+from jaxmed.config.schema import ExperimentConfig, sections
 from jaxmed.errors import InputError
-from jaxmed.experiments.config import ExperimentConfig, sections
-from jaxmed.experiments.flags import describe_fields, take_overrides
 
 
 def test_flags_become_nested_tables_and_the_rest_is_left():

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from jaxmed.config.recipes import Recipe, Table
 from jaxmed.errors import InputError
-from jaxmed.experiments.recipes import Recipe, Table
 from jaxmed.runtime import distributed as hosts
 from jaxmed.runtime.files import UNFINISHED, write_text
 from jaxmed.runtime.locks import HOLDER, LOCK, locked
@@ -26,7 +26,7 @@ METRICS = "metrics.json"
 LIKENESS = "likeness.npz"
 MODEL_CARD = "MODEL_CARD.md"
 # A run is finished when all of these are there. Its model can be used with fewer: see
-# `jaxmed.experiments.bundle`.
+# `jaxmed.runs.trained_model`.
 FILES = (
     CONFIG,
     ENVIRONMENT,

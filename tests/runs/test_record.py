@@ -9,7 +9,7 @@ import pytest
 
 from jaxmed.errors import InputError
 from jaxmed.report import build_report, read_run
-from jaxmed.report.records import read_experiment
+from jaxmed.runs.record import read_experiment
 
 
 @pytest.fixture

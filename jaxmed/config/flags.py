@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import MISSING, Field, fields
 from typing import Any, get_origin
 
+from jaxmed.config.schema import ExperimentConfig, sections
+from jaxmed.config.setting import is_section
 from jaxmed.errors import InputError
-from jaxmed.experiments.config import ExperimentConfig, sections
-from jaxmed.experiments.setting import is_section
 
 OPTIONS = "train.options."
 

@@ -1,8 +1,8 @@
 import pytest
 
+from jaxmed.config.schema import ExperimentConfig
+from jaxmed.config.validate import build_config
 from jaxmed.errors import InputError
-from jaxmed.experiments.config import ExperimentConfig
-from jaxmed.experiments.loader import build_config
 
 BASE = {"name": "mine", "data": {"source": "cells"}}
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import jaxmed
 
 if TYPE_CHECKING:
-    from jaxmed.experiments.bundle import Bundle
+    from jaxmed.runs.trained_model import Bundle
 
 # The parts that go into the files themselves.
 INSIDE = (

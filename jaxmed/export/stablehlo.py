@@ -14,7 +14,7 @@ from jaxmed.data.transforms.test_time import VIEWS, see
 from jaxmed.evaluation.calibrated_output import calibrated_probabilities
 
 if TYPE_CHECKING:
-    from jaxmed.experiments.bundle import Bundle
+    from jaxmed.runs.trained_model import Bundle
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 Program = Callable[[jax.Array], dict[str, jax.Array]]
