@@ -16,8 +16,8 @@ from jaxmed.config.schema import DataConfig
 from jaxmed.data.sources.registry import LOADERS
 from jaxmed.data.transforms.presets import PRESETS as AUGMENTATIONS
 from jaxmed.experiments.__main__ import main
-from jaxmed.experiments.arms import check_arm
-from jaxmed.experiments.images import load_images
+from jaxmed.experiments.pipeline.load_data import load_images
+from jaxmed.experiments.pipeline.prepare import check_arm
 from jaxmed.models.parameters import split as parameters_of
 from jaxmed.strategies.registry import PRESETS
 from jaxmed_convert import to_torch

@@ -12,7 +12,7 @@ from jaxmed.config.recipes import (
 )
 from jaxmed.config.schema import TrainConfig
 from jaxmed.errors import InputError
-from jaxmed.experiments.arms import check_arm
+from jaxmed.experiments.pipeline.prepare import check_arm
 from jaxmed.runtime.toml import format_toml
 
 TEXT = """

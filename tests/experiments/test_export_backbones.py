@@ -18,7 +18,7 @@ from jaxmed.config.schema import (
 )
 from jaxmed.data.transforms.preprocess import Preprocessing
 from jaxmed.evaluation.calibration import Scaling
-from jaxmed.experiments.export import FORMATS, export
+from jaxmed.experiments.commands.export import FORMATS, export
 from jaxmed.export.verify import draw_images, predict_images
 from jaxmed.models.layers.normalization import set_training_norms
 from jaxmed.models.registry import create_model

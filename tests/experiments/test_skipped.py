@@ -12,8 +12,8 @@ from jaxmed.config.schema import DataConfig
 from jaxmed.data.sources.registry import load_dataset
 from jaxmed.errors import InputError
 from jaxmed.experiments.__main__ import main
-from jaxmed.experiments.images import load_images
-from jaxmed.experiments.runner import _check_unchanged
+from jaxmed.experiments.pipeline.load_data import load_images
+from jaxmed.experiments.pipeline.train_run import _check_unchanged
 
 RECIPE = """
 [data]

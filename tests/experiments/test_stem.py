@@ -8,7 +8,7 @@ import torch
 from jaxmed.config.validate import build_config
 from jaxmed.data import load_dataset
 from jaxmed.errors import InputError
-from jaxmed.experiments.arms import check_arm, prepare_arm
+from jaxmed.experiments.pipeline.prepare import check_arm, prepare_arm
 from jaxmed.models.parameters import split
 from jaxmed.models.registry import create_model
 from jaxmed_convert import to_torch

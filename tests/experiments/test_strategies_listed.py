@@ -7,7 +7,7 @@ import pytest
 
 from jaxmed.config.schema import TrainConfig
 from jaxmed.experiments.__main__ import main
-from jaxmed.experiments.strategies_text import read_section
+from jaxmed.experiments.printing.strategies import read_section
 from jaxmed.strategies import Optimizer, Phase, Schedule, Settings, options_of
 from jaxmed.strategies.registry import PRESETS
 

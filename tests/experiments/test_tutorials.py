@@ -11,7 +11,7 @@ from PIL import Image
 from jaxmed.config.recipes import find_recipe, load_recipe
 from jaxmed.config.schema import AugmentConfig
 from jaxmed.experiments.__main__ import main
-from jaxmed.experiments.arms import make_augmentation
+from jaxmed.experiments.pipeline.prepare import make_augmentation
 from jaxmed.models.registry import create_model
 from jaxmed.strategies import create_strategy
 

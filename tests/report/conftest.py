@@ -21,7 +21,7 @@ from sklearn.metrics import (
 from jaxmed.data import Dataset, Split
 from jaxmed.data.audit.audit import audit
 from jaxmed.evaluation import Predictions, evaluate, write_predictions
-from jaxmed.experiments.inspect import write_sheet
+from jaxmed.experiments.commands.inspect import write_sheet
 from jaxmed.report import build_report
 from jaxmed.report.leaderboard import build_leaderboard
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxmed.errors import InputError
-from jaxmed.experiments.find_batch_size import format_measures
+from jaxmed.experiments.commands.find_batch_size import format_measures
 from jaxmed.models.parameters import split
 from jaxmed.training import batch_finder
 from jaxmed.training.batch_finder import BatchMeasure, find_batch_sizes

@@ -10,7 +10,7 @@ from PIL import Image
 from jaxmed.data.dataset import SPLITS, Dataset, Split
 from jaxmed.data.splits.splitting import Splitting, make_split
 from jaxmed.experiments.__main__ import main
-from jaxmed.experiments.images import notes_on_split
+from jaxmed.experiments.pipeline.load_data import notes_on_split
 from jaxmed.runtime.toml import read_toml
 
 RECIPE = """

@@ -16,7 +16,7 @@ from jaxmed.runtime import distributed as hosts
 
 if TYPE_CHECKING:
     from jaxmed.data.dataset import Dataset
-    from jaxmed.experiments.arms import Prepared
+    from jaxmed.experiments.pipeline.prepare import Prepared
 
 # Linux has it where there is a GPU of NVIDIA's with its driver.
 NVIDIA = Path("/dev/nvidia0")
@@ -121,7 +121,7 @@ def git_revision() -> str | None:
 
     None if jaxmed does not run from a checkout, or git is not there.
     """
-    checkout = Path(__file__).resolve().parents[2]
+    checkout = Path(__file__).resolve().parents[3]
     if not (checkout / ".git").exists():
         return None
     command = ["git", "-C", str(checkout), "describe", "--always", "--dirty"]

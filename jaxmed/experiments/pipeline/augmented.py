@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxmed.experiments.samples import GAP, TILE, members_of, tile
+from jaxmed.experiments.pipeline.sample_images import GAP, TILE, members_of, tile
 from jaxmed.runtime.files import replacing
 
 if TYPE_CHECKING:

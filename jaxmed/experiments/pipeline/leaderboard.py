@@ -7,7 +7,7 @@ from jaxmed.config.multi_dataset import BOARD, Board, write_board
 from jaxmed.config.recipes import Recipe
 from jaxmed.config.schema import DataConfig
 from jaxmed.errors import InputError
-from jaxmed.experiments.experiment import (
+from jaxmed.experiments.pipeline.experiment import (
     Datasets,
     add_images,
     check_settings,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxmed.errors import InputError
-from jaxmed.experiments.prediction_rows import STDOUT, open_rows
+from jaxmed.experiments.printing.predictions import STDOUT, open_rows
 from jaxmed.runs.layout import check_writable
 from jaxmed.runtime.files import replacing
 

@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 from jaxmed.config.recipes import load_recipe
 from jaxmed.errors import InputError
 from jaxmed.experiments.__main__ import main
-from jaxmed.experiments.advise import weigh_classes
-from jaxmed.experiments.arms import check_arm
+from jaxmed.experiments.commands.advise import weigh_classes
+from jaxmed.experiments.pipeline.prepare import check_arm
 from jaxmed.models.registry import create_model
 from jaxmed.strategies import create_strategy
 from jaxmed.training.model_selection import check_defined

@@ -11,7 +11,7 @@ from jaxmed.runs.layout import check_writable, write_json
 from jaxmed.runtime.files import write_text
 
 if TYPE_CHECKING:
-    from jaxmed.experiments.compared_runs import Compared
+    from jaxmed.experiments.pipeline.compared_runs import Compared
 
 HELP = "compare finished runs on the same test images: paired differences and tests"
 DESCRIPTION = """\
@@ -68,7 +68,7 @@ def execute(arguments: Any) -> None:
     for path in arguments.out:
         _check_out(path)
     # Only now: they bring matplotlib and scipy.
-    from jaxmed.experiments.compared_runs import read_compared
+    from jaxmed.experiments.pipeline.compared_runs import read_compared
 
     compared = read_compared(arguments.folders)
     found = compare_runs(
@@ -110,7 +110,7 @@ def compare_runs(compared: "Compared", **options: Any) -> dict[str, Any]:
 
 def show(found: Mapping[str, Any]) -> None:
     """Prints tables and sentences."""
-    from jaxmed.experiments.tables_text import print_table
+    from jaxmed.experiments.printing.tables import print_table
     from jaxmed.report import contrasts
 
     for one in found["comparisons"]:

@@ -22,7 +22,7 @@ from jaxmed.models.registry import create_model
 from jaxmed.runs.trained_model import load_bundle
 from jaxmed_convert.torch_models import write_torch
 
-PAGE = (Path(__file__).parents[2] / "docs" / "using_a_model.md").read_text("utf-8")
+PAGE = (Path(__file__).parents[3] / "docs" / "using_a_model.md").read_text("utf-8")
 
 RECIPE = """
 [data]
@@ -174,7 +174,7 @@ def test_onnx_files_tell_classes_and_thresholds(run):
     if metrics["task"] == "binary":
         value = {metrics["positive_class"]: value}
     assert thresholds == value
-    assert str(Path(__file__).parents[2]) not in str(model)
+    assert str(Path(__file__).parents[3]) not in str(model)
 
 
 def test_the_page_says_how_to_use_runs_and_files(runs, tmp_path, monkeypatch, capsys):

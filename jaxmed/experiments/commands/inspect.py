@@ -10,7 +10,7 @@ from jaxmed.config.recipes import find_recipe, is_path, load_recipe, recipe_file
 from jaxmed.config.schema import DataConfig
 from jaxmed.config.validate import build_config
 from jaxmed.errors import InputError
-from jaxmed.experiments.arguments import add_out
+from jaxmed.experiments.commands.arguments import add_out
 from jaxmed.runs.layout import check_writable
 from jaxmed.runtime.files import write_text
 
@@ -62,7 +62,7 @@ def execute(arguments: Any) -> int:
     name, config = _choose(arguments.source, arguments.overrides)
     check_writable(arguments.out, "Give another --out.")
     from jaxmed.data.audit.audit import audit
-    from jaxmed.experiments.images import load_part
+    from jaxmed.experiments.pipeline.load_data import load_part
     from jaxmed.report.findings import judge, tell, tell_counts
 
     data = load_part(config)
@@ -90,7 +90,7 @@ def write_sheet(out: Path, name: str, data: "Dataset", found: "Audit") -> Path:
     Returns:
         The path of the page.
     """
-    from jaxmed.experiments.samples import write_samples
+    from jaxmed.experiments.pipeline.sample_images import write_samples
     from jaxmed.report.data_sheet import build_sheet
 
     table = found.table()

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxmed.config.recipes import Recipe, find_recipe, load_recipe
-from jaxmed.experiments.arguments import add_out, add_recipe
-from jaxmed.experiments.arms import (
+from jaxmed.experiments.commands.arguments import add_out, add_recipe
+from jaxmed.experiments.pipeline.load_data import load_part
+from jaxmed.experiments.pipeline.prepare import (
     check_arm,
     naming,
     prepare_arm,
     training_settings,
 )
-from jaxmed.experiments.images import load_part
 from jaxmed.runs.layout import check_writable, experiment_folder
 from jaxmed.runtime.files import replacing, write_text
 

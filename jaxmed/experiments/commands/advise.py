@@ -8,13 +8,13 @@ import numpy as np
 
 from jaxmed.config.recipes import Recipe, find_recipe, load_recipe
 from jaxmed.errors import InputError, unknown
-from jaxmed.experiments.arguments import add_out, add_recipe
-from jaxmed.experiments.images import load_part
+from jaxmed.experiments.commands.arguments import add_out, add_recipe
+from jaxmed.experiments.pipeline.load_data import load_part
 
 if TYPE_CHECKING:
     from jaxmed.advisor.advice import Advice
     from jaxmed.data.dataset import Dataset
-    from jaxmed.experiments.arms import Prepared
+    from jaxmed.experiments.pipeline.prepare import Prepared
 
 HELP = "say which strategy to start with on a recipe's images, and why"
 DESCRIPTION = """\
@@ -101,8 +101,8 @@ def advise_arm(recipe: Recipe, arm: str, *, domain: str | None, out: Path) -> st
         InputError: images or weights that are not there or do not fit.
     """
     from jaxmed.advisor.advisor import advise
-    from jaxmed.experiments.advice_text import describe_facts, format_advice
-    from jaxmed.experiments.arms import check_arm, naming, prepare_arm
+    from jaxmed.experiments.pipeline.prepare import check_arm, naming, prepare_arm
+    from jaxmed.experiments.printing.advice import describe_facts, format_advice
     from jaxmed.models.parameters import split
 
     config = recipe.arms[arm]

@@ -14,9 +14,9 @@ from jaxmed.config.schema import (
     TrainConfig,
 )
 from jaxmed.errors import InputError, unknown
-from jaxmed.experiments.cams import check_explanation
-from jaxmed.experiments.images import resizing_of
-from jaxmed.experiments.weights import (
+from jaxmed.experiments.pipeline.explanations import check_explanation
+from jaxmed.experiments.pipeline.load_data import resizing_of
+from jaxmed.experiments.pipeline.weights import (
     RUN,
     Start,
     adapts_stem,

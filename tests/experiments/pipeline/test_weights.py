@@ -9,7 +9,7 @@ import pytest
 
 from jaxmed.errors import InputError
 from jaxmed.experiments.__main__ import main
-from jaxmed.experiments.weights import load_start
+from jaxmed.experiments.pipeline.weights import load_start
 from jaxmed.image_stats import IMAGENET
 from jaxmed.models.parameters import split
 from jaxmed.models.registry import create_model

@@ -3,14 +3,14 @@
 from typing import TYPE_CHECKING, Any
 
 from jaxmed.config.recipes import find_recipe, load_recipe
-from jaxmed.experiments.arguments import add_out, add_recipe
-from jaxmed.experiments.arms import (
+from jaxmed.experiments.commands.arguments import add_out, add_recipe
+from jaxmed.experiments.pipeline.load_data import load_part
+from jaxmed.experiments.pipeline.prepare import (
     check_arm,
     naming,
     prepare_arm,
     training_settings,
 )
-from jaxmed.experiments.images import load_part
 
 if TYPE_CHECKING:
     from jaxmed.training.batch_finder import BatchMeasure

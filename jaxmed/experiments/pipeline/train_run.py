@@ -10,16 +10,16 @@ from jaxmed.config.recipes import Recipe
 from jaxmed.config.schema import ExperimentConfig, TrainConfig
 from jaxmed.data.dataset import ON_DISK
 from jaxmed.errors import InputError
-from jaxmed.experiments.arms import (
+from jaxmed.experiments.pipeline.augmented import write_augmented
+from jaxmed.experiments.pipeline.environment import describe_environment
+from jaxmed.experiments.pipeline.explanations import write_cams
+from jaxmed.experiments.pipeline.prepare import (
     Prepared,
     naming,
     prepare_arm,
     training_settings,
 )
-from jaxmed.experiments.augmented import write_augmented
-from jaxmed.experiments.cams import write_cams
-from jaxmed.experiments.environment import describe_environment
-from jaxmed.experiments.results import write_results
+from jaxmed.experiments.pipeline.results import write_results
 from jaxmed.inference.ood_file import record_likeness
 from jaxmed.runs.layout import (
     ENVIRONMENT,

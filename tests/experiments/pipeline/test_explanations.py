@@ -11,7 +11,7 @@ from jaxmed.config.schema import ExplainConfig
 from jaxmed.data.dataset import Split
 from jaxmed.errors import InputError
 from jaxmed.evaluation.predictions import Predictions
-from jaxmed.experiments.cams import check_explanation, write_cams
+from jaxmed.experiments.pipeline.explanations import check_explanation, write_cams
 from jaxmed.explain.explain import explain, explanation
 from jaxmed.explain.methods import METHODS
 from jaxmed.explain.overlay import overlay

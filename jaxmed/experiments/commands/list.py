@@ -27,7 +27,7 @@ def execute(arguments: Any) -> None:
         _list_recipes()
         return
     # Only here: it brings JAX.
-    from jaxmed.experiments import strategies_text
+    from jaxmed.experiments.printing import strategies as strategies_text
 
     if arguments.strategies:
         print(strategies_text.describe_strategy(arguments.strategies))

@@ -8,7 +8,7 @@ from jaxmed.config.flags import describe_fields, split_list
 from jaxmed.config.multi_dataset import Board, is_board, load_board
 from jaxmed.config.recipes import find_recipe, load_recipe, needed_recipes
 from jaxmed.errors import InputError
-from jaxmed.experiments.arguments import (
+from jaxmed.experiments.commands.arguments import (
     add_out,
     add_processes,
     add_recipe,
@@ -90,7 +90,7 @@ def execute(arguments: Any) -> int:
     if joined is not None:
         hosts.start(**joined)
     # Only now: it brings JAX, which takes seconds.
-    from jaxmed.experiments.experiment import run_recipes
+    from jaxmed.experiments.pipeline.experiment import run_recipes
 
     if board is None:
         together = [*needed.values(), *recipes]
@@ -113,7 +113,7 @@ def _names(text: str | None, flag: str) -> list[str] | None:
 
 
 def _run_board(board: Board, out: Path) -> int:
-    from jaxmed.experiments.leaderboard import (
+    from jaxmed.experiments.pipeline.leaderboard import (
         rebuild_leaderboard,
         run_board,
         tell_failures,

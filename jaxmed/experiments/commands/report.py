@@ -71,9 +71,9 @@ def reevaluate_all(folder: Path) -> None:
         folder: of a run, an experiment, or a leaderboard.
 
     Raises:
-        InputError: there is none, or see `jaxmed.experiments.results.reevaluate`.
+        InputError: there is none, or see `jaxmed.experiments.pipeline.results.reevaluate`.
     """
-    from jaxmed.experiments.results import reevaluate
+    from jaxmed.experiments.pipeline.results import reevaluate
 
     depths = ("", "*/seed-*/", "*/*/seed-*/")
     found = [p.parent for depth in depths for p in folder.glob(f"{depth}{METRICS}")]
@@ -97,7 +97,7 @@ def _experiment_of(run: Path) -> Path:
 
 
 def _report_board(folder: Path, for_paper: Sequence[str]) -> None:
-    from jaxmed.experiments.leaderboard import rebuild_leaderboard
+    from jaxmed.experiments.pipeline.leaderboard import rebuild_leaderboard
 
     if for_paper:
         raise InputError(

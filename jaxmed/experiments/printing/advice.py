@@ -12,7 +12,7 @@ from jaxmed.runtime.toml import format_toml
 
 if TYPE_CHECKING:
     from jaxmed.data.dataset import Dataset
-    from jaxmed.experiments.advise import Balance
+    from jaxmed.experiments.commands.advise import Balance
 
 WIDTH = 88
 

@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 
 from jaxmed.data import Dataset, Split
-from jaxmed.experiments.samples import ROWS, TILE, sample_grid
+from jaxmed.experiments.pipeline.sample_images import ROWS, TILE, sample_grid
 from jaxmed.report.pictures import samples_shot
 
 
