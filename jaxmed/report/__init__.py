@@ -1,6 +1,6 @@
 """The report: figures and one self-contained page, from an experiment's folder."""
 
-from jaxmed.report.html import build_report
+from jaxmed.report.pages.experiment import build_report
 from jaxmed.runs.record import RunRecord, read_run
 
 __all__ = ["RunRecord", "build_report", "read_run"]

@@ -7,8 +7,8 @@ from statistics import fmean
 from typing import Any
 
 from jaxmed.errors import InputError
-from jaxmed.report.comparison import COMPARED, Comparison
-from jaxmed.report.tables import AT_HALF
+from jaxmed.report.arm_estimates import COMPARED, Comparison
+from jaxmed.report.tables.formatting import AT_HALF
 from jaxmed.runs.record import Arm, RunRecord, read_experiment
 
 

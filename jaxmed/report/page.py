@@ -7,7 +7,7 @@ from importlib.resources import files
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from jaxmed.report.style import spell
+from jaxmed.report.figures.style import spell
 
 
 def render_page(template: str, **context: object) -> str:

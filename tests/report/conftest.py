@@ -23,7 +23,7 @@ from jaxmed.data.audit.audit import audit
 from jaxmed.evaluation import Predictions, evaluate, write_predictions
 from jaxmed.experiments.commands.inspect import write_sheet
 from jaxmed.report import build_report
-from jaxmed.report.leaderboard import build_leaderboard
+from jaxmed.report.pages.leaderboard import build_leaderboard
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 ARGUMENTS = [

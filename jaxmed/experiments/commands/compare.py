@@ -111,7 +111,7 @@ def compare_runs(compared: "Compared", **options: Any) -> dict[str, Any]:
 def show(found: Mapping[str, Any]) -> None:
     """Prints tables and sentences."""
     from jaxmed.experiments.printing.tables import print_table
-    from jaxmed.report import contrasts
+    from jaxmed.report.tables import comparison as contrasts
 
     for one in found["comparisons"]:
         print_table(contrasts.difference_table(found, one))
@@ -130,13 +130,13 @@ def write(path: Path, found: Mapping[str, Any]) -> None:
     elif path.suffix == ".csv":
         write_text(path, _csv(found))
     else:
-        from jaxmed.report.contrast_page import build_contrast_page
+        from jaxmed.report.pages.comparison import build_contrast_page
 
         build_contrast_page(path, found)
 
 
 def _csv(found: Mapping[str, Any]) -> str:
-    from jaxmed.report.contrasts import contrast_rows
+    from jaxmed.report.tables.comparison import contrast_rows
 
     rows: Sequence[dict[str, Any]] = list(contrast_rows(found))
     text = io.StringIO(newline="")

@@ -114,7 +114,7 @@ def measure_arm(
 
 def format_tests(tests: "Sequence[RangeTest]") -> str:
     """Returns a table with a line per test, and the notes below it."""
-    from jaxmed.report.style import spell_rate
+    from jaxmed.report.figures.style import spell_rate
 
     rows = [("phase", "group", "in the recipe", "steepest", "valley")]
     rows += [
@@ -143,8 +143,8 @@ def write_table(path: Path, tests: "Sequence[RangeTest]") -> None:
 
 def write_picture(path: Path, tests: "Sequence[RangeTest]", title: str) -> None:
     """Draws the curves, a panel per test."""
-    from jaxmed.report.range_test import Panel, draw_range_tests
-    from jaxmed.report.style import png
+    from jaxmed.report.figures.lr_sweep import Panel, draw_range_tests
+    from jaxmed.report.figures.style import png
 
     phases = [test.phase for test in tests]
     names = [field.name for field in fields(Panel) if field.name != "title"]

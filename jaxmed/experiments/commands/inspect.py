@@ -17,7 +17,7 @@ from jaxmed.runtime.files import write_text
 if TYPE_CHECKING:
     from jaxmed.data import Dataset
     from jaxmed.data.audit.audit import Audit
-    from jaxmed.report.data_sheet import Twins
+    from jaxmed.report.pages.data_sheet import Twins
 
 HELP = "look a data set through: counts, duplicates, patients on both sides"
 DESCRIPTION = """\
@@ -63,7 +63,7 @@ def execute(arguments: Any) -> int:
     check_writable(arguments.out, "Give another --out.")
     from jaxmed.data.audit.audit import audit
     from jaxmed.experiments.pipeline.load_data import load_part
-    from jaxmed.report.findings import judge, tell, tell_counts
+    from jaxmed.report.text.audit import judge, tell, tell_counts
 
     data = load_part(config)
     scheme, _, rest = config.source.partition(":")
@@ -91,7 +91,7 @@ def write_sheet(out: Path, name: str, data: "Dataset", found: "Audit") -> Path:
         The path of the page.
     """
     from jaxmed.experiments.pipeline.sample_images import write_samples
-    from jaxmed.report.data_sheet import build_sheet
+    from jaxmed.report.pages.data_sheet import build_sheet
 
     table = found.table()
     stem = "inspect-" + re.sub(r"[^A-Za-z0-9_.-]+", "-", name)
@@ -134,7 +134,7 @@ def _choose(source: str, overrides: dict[str, Any]) -> tuple[str, DataConfig]:
 
 def _twins(data: "Dataset", table: dict[str, Any]) -> "list[Twins]":
     """Chooses duplicates to show: across splits first, then with different labels."""
-    from jaxmed.report.data_sheet import Twins
+    from jaxmed.report.pages.data_sheet import Twins
 
     every = [*table["duplicates"]["exact"], *table["duplicates"]["near"]]
     every.sort(key=lambda one: (not one["across_splits"], not one["labels_differ"]))

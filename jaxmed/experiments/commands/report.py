@@ -135,7 +135,7 @@ def rebuild_report(folder: Path) -> Path:
     Raises:
         InputError: there is no finished run in it.
     """
-    from jaxmed.report.html import build_report
+    from jaxmed.report.pages.experiment import build_report
 
     tables = _configurations(folder)
     base = tables[0]
@@ -162,7 +162,7 @@ def export_paper(folder: Path, formats: Sequence[str]) -> list[Path]:
     Raises:
         InputError: there is no finished run in it.
     """
-    from jaxmed.report.paper import write_paper
+    from jaxmed.report.pages.paper import write_paper
 
     expected = _expected(_configurations(folder))
     return write_paper(folder, formats, expected=expected, arms=_arms_in_order(folder))

@@ -119,7 +119,7 @@ def rebuild_leaderboard(folder: Path) -> Path:
     Raises:
         InputError: no run is finished, or one is damaged.
     """
-    from jaxmed.report.leaderboard import build_leaderboard
+    from jaxmed.report.pages.leaderboard import build_leaderboard
 
     table = read_toml(folder / BOARD)
     source = f" ({table['source']})" if table["source"] else ""

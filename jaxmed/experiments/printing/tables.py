@@ -4,7 +4,7 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from jaxmed.report.tables import Cell, Table
+    from jaxmed.report.tables.formatting import Cell, Table
 
 # Columns of a terminal from which on intervals stand beside their values, not below.
 WIDE = 110

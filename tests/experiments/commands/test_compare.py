@@ -17,7 +17,7 @@ from sklearn.metrics import accuracy_score, roc_auc_score
 from jaxmed.evaluation import Predictions, evaluate, write_predictions
 from jaxmed.experiments.__main__ import main
 from jaxmed.experiments.printing.tables import print_table
-from jaxmed.report.tables import Table, estimate, word
+from jaxmed.report.tables.formatting import Table, estimate, word
 
 NAMES = ("normal", "pneumonia")
 

@@ -1,0 +1,182 @@
+"""Estimates per arm and between arms, each computed once."""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from statistics import fmean
+from typing import Any
+
+from jaxmed.errors import InputError
+from jaxmed.evaluation import arm_summary
+from jaxmed.evaluation.comparison.arms import (
+    DECIDED,
+    adjust,
+    overall_keys,
+    resamples_for,
+)
+from jaxmed.evaluation.comparison.paired import MEASURES, Paired
+from jaxmed.evaluation.intervals.bootstrap import Bootstrap
+from jaxmed.evaluation.intervals.estimate import Key
+from jaxmed.evaluation.predictions import Predictions
+from jaxmed.report.tables.formatting import AT_HALF
+from jaxmed.runs.record import Arm
+
+COMPARED = ("auroc", "accuracy")
+"""The metrics whose differences are shown, and which get a picture."""
+ENDS = ("value", "ci_low", "ci_high")
+
+
+class Comparison:
+    """The arms of an experiment and their numbers.
+
+    Decisions on the test split are those at each run's own threshold, chosen on val,
+    in binary and multi-label tasks; else the most probable class.
+
+    Args:
+        arms: the first is the one that the others are compared with.
+    """
+
+    def __init__(self, arms: Sequence[Arm]):
+        self.arms: tuple[Arm, ...] = tuple(arms)
+        self._found: dict[tuple[str, ...], dict[str, Any]] = {}
+        self._families: dict[str, dict[str, dict[str, Any]]] = {}
+        self._alone: dict[str, Paired] = {}
+        intervals = arms[0].first.metrics.get("intervals", {})
+        self._bootstrap = {
+            name: intervals[name] for name in ("resamples", "seed") if name in intervals
+        }
+
+    @property
+    def has_thresholds(self) -> bool:
+        """Tells whether decisions are at thresholds that were chosen on val."""
+        return self.arms[0].first.task in ("binary", "multilabel")
+
+    @property
+    def several_seeds(self) -> bool:
+        """Tells whether an arm was trained more than once."""
+        return any(len(arm.runs) > 1 for arm in self.arms)
+
+    def estimate(self, arm: Arm, split: str, metric: str) -> dict[str, Any]:
+        """Finds one number of an arm.
+
+        With several seeds it is their mean, with the intervals of `Paired.summary`.
+
+        Args:
+            arm: one of the arms.
+            split: "val" or "test".
+            metric: as `overall_keys` and metrics.json call it, at the run's threshold
+                on test; one that ends in `AT_HALF` is as decided at 0.5.
+
+        Returns:
+            {"value", "ci_low", "ci_high"}, or None for them and a "reason".
+        """
+        key = (arm.name, split, metric)
+        if key not in self._found:
+            self._found[key] = self._estimate(arm, split, metric)
+        return self._found[key]
+
+    def difference(self, arm: Arm, other: Arm, metric: str) -> dict[str, Any]:
+        """Finds how much higher an arm's test metric is than another's, by image.
+
+        Args:
+            arm, other: one of them is the first arm.
+            metric: one of `COMPARED`.
+
+        Returns:
+            As `Paired.difference`, with p values adjusted for the number of arms that
+            are compared with the first one; arms that were tested on different images
+            have a reason instead of a value.
+        """
+        first = self.arms[0]
+        if arm is first:
+            return _mirrored(self.difference(other, first, metric))
+        assert other is first, other.name
+        if metric not in self._families:
+            found = {one.name: self._difference(one, metric) for one in self.arms[1:]}
+            adjust([*found.values()])
+            self._families[metric] = found
+        return self._families[metric][arm.name]
+
+    def _difference(self, arm: Arm, metric: str) -> dict[str, Any]:
+        if isinstance(self._paired, InputError):
+            none = {"p": None, "test": None, "another_training": {"p": None}}
+            return _missing(str(self._paired)) | none
+        return self._paired.difference(arm.name, self.arms[0].name, (metric,))
+
+    def _estimate(self, arm: Arm, split: str, metric: str) -> dict[str, Any]:
+        name = metric.removesuffix(AT_HALF)
+        stored = [run.metrics.get(split, {}) for run in arm.runs]
+        own = self.has_thresholds and split == "test" and name == metric
+        # Sensitivity and its like are metrics of the threshold alone.
+        if own and (name in DECIDED or name not in stored[0]):
+            stored = [run.metrics["test_at_threshold"] for run in arm.runs]
+        each = [one.get(name) for one in stored]
+        found = [one for one in each if isinstance(one, dict) and "value" in one]
+        if len(arm.runs) == 1 and found:
+            return found[0]
+        if split == "test" and metric in self._keys:
+            return self._summary(arm, self._keys[metric])
+        if len(found) < len(each):
+            return _missing(f"no {split} {metric} in metrics.json")
+        if name in MEASURES and split in arm.first.predictions:
+            predictions = [run.predictions[split] for run in arm.runs]
+            return arm_summary(predictions, name, **self._bootstrap)
+        values = [one["value"] for one in found]
+        if None in values:
+            return _missing("undefined for one seed")
+        return {"value": fmean(values), "ci_low": None, "ci_high": None}
+
+    def _summary(self, arm: Arm, key: Key) -> dict[str, Any]:
+        if not isinstance(self._paired, InputError):
+            return self._paired.summary(arm.name, key)
+        if arm.name not in self._alone:
+            self._alone[arm.name] = self._pair([arm])
+        return self._alone[arm.name].summary(arm.name, key)
+
+    @cached_property
+    def _keys(self) -> Mapping[str, Key]:
+        return compared_keys(self.arms[0].first.predictions["test"])
+
+    @cached_property
+    def _paired(self) -> Paired | InputError:
+        """All arms on the same images, or why they are not."""
+        try:
+            return self._pair(self.arms)
+        except InputError as error:
+            return error
+
+    def _pair(self, arms: Sequence[Arm]) -> Paired:
+        bootstrap = Bootstrap(**self._bootstrap)
+        resamples = max(bootstrap.resamples, resamples_for(len(self.arms) - 1))
+        bootstrap = Bootstrap(resamples=resamples, seed=bootstrap.seed)
+        judged = {arm.name: [run.judged for run in arm.runs] for arm in arms}
+        return Paired(judged, [*self._keys.values()], bootstrap)
+
+
+def compared_keys(test: Predictions) -> dict[str, Key]:
+    """Returns what has a mean over seeds: keys by name, predictive values too."""
+    keys = overall_keys(test)
+    if test.task == "binary":
+        positive = test.class_names[1]
+        keys["ppv"] = ("per_class", positive, "precision")
+        keys["npv"] = ("per_class", positive, "npv")
+    return keys
+
+
+def _mirrored(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The difference seen from the other arm."""
+    turned = dict(found)
+    for name in ("another_training", "delong"):
+        if name in found:
+            turned[name] = _mirrored(found[name])
+    value, low, high = (found.get(end) for end in ENDS)
+    ends = {"value": value, "ci_low": high, "ci_high": low}
+    for name, end in ends.items():
+        if name in found:
+            turned[name] = None if end is None else -end
+    if "only_a" in found:
+        turned |= {"only_a": found["only_b"], "only_b": found["only_a"]}
+    return turned
+
+
+def _missing(reason: str) -> dict[str, Any]:
+    return {"value": None, "ci_low": None, "ci_high": None, "reason": reason}

@@ -1,0 +1,162 @@
+"""Every figure of an experiment by its name, for the page and for a paper."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+
+from jaxmed.report.arm_estimates import COMPARED, Comparison
+from jaxmed.report.figures.confusion_matrix import draw_confusion
+from jaxmed.report.figures.decision_curve import (
+    draw_decision_curves,
+    draw_risk_coverage,
+)
+from jaxmed.report.figures.embed import Shot, figure_shot
+from jaxmed.report.figures.forest import draw_forest, draw_groups
+from jaxmed.report.figures.precision_recall import (
+    draw_binary_precision_recall,
+    draw_class_precision_recall,
+)
+from jaxmed.report.figures.reliability import draw_reliability
+from jaxmed.report.figures.roc import NAMED_CLASSES, draw_binary_roc, draw_class_roc
+from jaxmed.report.figures.strategy_diagram import draw_stages
+from jaxmed.report.figures.style import png
+from jaxmed.report.figures.training_curves import Ranges, draw_curves
+from jaxmed.report.tables.formatting import metric_title
+from jaxmed.report.tables.published import Expected, published_curves
+from jaxmed.report.tables.results import class_lines, difference_lines, summary_lines
+from jaxmed.report.tables.subgroups import draw_subgroups, subgroup_columns
+from jaxmed.report.text.phases import describe_phases, read_phases
+from jaxmed.runs.record import Arm, RunRecord
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """A figure, and what it shows, for those who do not see it."""
+
+    figure: Figure
+    alt: str
+
+    @cached_property
+    def png(self) -> bytes:
+        """The figure as a PNG file; drawing it takes most of a report's time."""
+        return png(self.figure)
+
+    def shot(self) -> Shot:
+        """The figure as the page has it."""
+        return figure_shot(self.png, self.alt)
+
+
+Drawings = dict[str, Drawing]
+
+
+def run_drawings(
+    run: RunRecord,
+    limits: Ranges,
+    scale: LogNorm | None,
+    expected: Sequence[Expected] = (),
+) -> Drawings:
+    """The figures of one run.
+
+    Args:
+        run: the run.
+        limits: common ranges of the training curves.
+        scale: common scale of the learning rates' colours.
+        expected: published numbers.
+    """
+    name, found, test = run.arm, {}, "on the test split"
+
+    def add(kind: str, figure: Figure | None, alt: str) -> None:
+        if figure is not None:
+            found[kind] = Drawing(figure=figure, alt=alt)
+
+    if phases := read_phases(run):
+        add("stages", draw_stages(phases, scale), describe_phases(name, phases))
+    if run.history:
+        rates = " Below them, the learning rates." if limits[2] else ""
+        alt = f"Training curves of {name}: loss, accuracy and AUROC by epoch.{rates}"
+        add("curves", draw_curves(run, limits, published_curves(name, expected)), alt)
+    if run.task == "binary":
+        arm = [Arm(name=name, runs=(run,))]
+        roc, recall = draw_binary_roc(arm), draw_binary_precision_recall(arm)
+        rest = "."
+    else:
+        roc, recall = draw_class_roc(run), draw_class_precision_recall(run)
+        rest = ", one class against the rest."
+    add("roc", roc, f"ROC curves of {name} {test}{rest}")
+    add("precision_recall", recall, f"Precision-recall curves of {name} {test}{rest}")
+    alt = f"Reliability diagram of {name} {test}, before and after scaling."
+    add("reliability", draw_reliability(run), alt)
+    if matrix := (run.metrics.get("confusion_matrix") or {}).get("test"):
+        alt = f"Confusion matrix of {name} {test}."
+        add("confusion", draw_confusion(matrix, run.class_names), alt)
+    return found
+
+
+def forest_drawings(comparison: Comparison) -> Drawings:
+    """Values of all arms, and their differences from the first."""
+    arms, found = comparison.arms, {}
+    for metric in COMPARED:
+        name = metric_title(metric)
+        drawn = draw_forest(summary_lines(comparison, metric), f"test {name}")
+        alt = f"Test {name} of every arm with intervals; a table has the numbers."
+        found[metric] = Drawing(figure=drawn, alt=alt)
+        if len(arms) > 1:
+            title = f"difference in test {name}"
+            lines = difference_lines(comparison, metric)
+            drawn = draw_forest(lines, title, zero=True)
+            alt = f"Differences in test {name} from {arms[0].name}, with intervals."
+            found[f"{metric}_difference"] = Drawing(figure=drawn, alt=alt)
+    return found
+
+
+def class_drawings(comparison: Comparison) -> Drawings:
+    """Values of all arms, class by class; none of very many classes."""
+    run, found = comparison.arms[0].first, {}
+    if len(run.class_names) > NAMED_CLASSES:
+        return {}
+    metrics = ("precision", "recall") if run.task == "binary" else ("f1", "auroc")
+    for metric in metrics:
+        name = metric_title(metric)
+        drawn = draw_groups(class_lines(comparison, metric), f"test {name} by class")
+        alt = f"Test {name} of every class and arm; the tables have the numbers."
+        found[f"class_{metric}"] = Drawing(figure=drawn, alt=alt)
+    return found
+
+
+def joint_drawings(arms: Sequence[Arm]) -> Drawings:
+    """Curves of all arms in one picture, of a binary task."""
+    if arms[0].first.task != "binary":
+        return {}
+    kinds: dict[str, Any] = {
+        "roc": (draw_binary_roc, "ROC curves"),
+        "precision_recall": (draw_binary_precision_recall, "Precision-recall curves"),
+    }
+    return {
+        kind: Drawing(figure=draw(arms), alt=f"{what} of all arms on the test split.")
+        for kind, (draw, what) in kinds.items()
+    }
+
+
+def usefulness_drawings(arms: Sequence[Arm]) -> Drawings:
+    """The decision curve, of a binary task, and risk over coverage."""
+    found = {}
+    if arms[0].first.task == "binary":
+        alt = "Net benefit of every arm by threshold, and of treating all and none."
+        found["decision_curve"] = Drawing(figure=draw_decision_curves(arms), alt=alt)
+    alt = "Share of errors of every arm by the share of images that it decides."
+    found["risk_coverage"] = Drawing(figure=draw_risk_coverage(arms), alt=alt)
+    return found
+
+
+def subgroup_drawings(arms: Sequence[Arm]) -> Drawings:
+    """AUROC by the values of each column that has some, by column."""
+    found = {}
+    for column in subgroup_columns(arms):
+        if (figure := draw_subgroups(arms, column)) is not None:
+            alt = f"Test AUROC of every arm by {column}; the table has the numbers."
+            found[column] = Drawing(figure=figure, alt=alt)
+    return found

@@ -1,0 +1,144 @@
+"""Is the model worth using? Decision curves, and errors when it may abstain."""
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from jaxmed.evaluation.calibration import read_scaling
+from jaxmed.evaluation.metrics.curve_bands import RESAMPLES
+from jaxmed.evaluation.metrics.decision_curve import decision_curve, risk_coverage
+from jaxmed.report.figures.style import (
+    GREY,
+    INK,
+    color,
+    dashes,
+    label,
+    legend_below,
+    new_figure,
+    spell,
+    styled,
+)
+from jaxmed.runs.record import Arm, RunRecord
+
+Parts = dict[str, np.ndarray]
+# A legend names no more of them.
+STRETCHES = 2
+
+
+@styled
+def draw_decision_curves(arms: Sequence[Arm]) -> Figure:
+    """Net benefit over the threshold, of each arm and of treating all and none.
+
+    The strip at the foot shows at which thresholds a model is better than both, thick
+    where the intervals of both differences say so too.
+
+    Args:
+        arms: of a binary task; the lowest seed of each is drawn.
+    """
+    figure, (axes,) = new_figure(4.1 + 0.18 * len(arms))
+    curves = [_net_benefit(arm.first) for arm in arms]
+    at, everyone = curves[0]["at"], _parts(curves[0]["all"])
+    highest = 0.0
+    for index, (arm, found) in enumerate(zip(arms, curves, strict=True)):
+        model = _parts(found["model"])
+        shown: dict[str, Any] = {"color": color(index), "linestyle": dashes(index)}
+        axes.plot(at, model["value"], **shown, label=_name(arm, found))
+        ends = model["ci_low"], model["ci_high"]
+        axes.fill_between(at, *ends, color=color(index), alpha=0.13, linewidth=0)
+        # Of few patients, and of a model that acts on no one, there is no interval.
+        tops = np.fmax(model["value"], model["ci_high"])
+        highest = max(highest, float(np.nanmax(tops)))
+        height = 0.025 + 0.03 * index
+        place: dict[str, Any] = {"transform": axes.get_xaxis_transform()}
+        place["color"] = color(index)
+        for where, width in ((better(found), 1.0), (clearly_better(found), 3.5)):
+            foot = np.where(where, height, np.nan)
+            axes.plot(at, foot, linewidth=width, **place)
+            axes.plot(at, foot, ".", markersize=width, **place)
+    axes.plot(at, everyone["value"], color=INK, linewidth=0.9, label="treat all")
+    axes.axhline(0, color=GREY, linestyle=":", label="treat none")
+    axes.set(
+        xlabel="threshold probability, after scaling",
+        ylabel="net benefit per image",
+        xlim=(0, 1),
+        ylim=(-(0.08 + 0.04 * len(arms)) * max(highest, 0.05), 1.06 * highest or 0.05),
+    )
+    legend_below(figure, [axes])
+    return figure
+
+
+@styled
+def draw_risk_coverage(arms: Sequence[Arm]) -> Figure:
+    """The share of errors over the share of images that the model decides.
+
+    Args:
+        arms: of any task; the lowest seed of each is drawn.
+    """
+    figure, (axes,) = new_figure(3.6 + 0.18 * len(arms))
+    for index, arm in enumerate(arms):
+        found = risk_coverage(arm.first.predictions["test"], resamples=RESAMPLES)
+        at, risk = found["coverages"], _parts(found["risk"])
+        shown: dict[str, Any] = {"color": color(index), "linestyle": dashes(index)}
+        name = f"{label(arm.name)}, AURC {spell(found['aurc']['value'])}"
+        axes.plot(at, risk["value"], **shown, label=name)
+        ends = risk["ci_low"], risk["ci_high"]
+        axes.fill_between(at, *ends, color=color(index), alpha=0.13, linewidth=0)
+    what = "labels" if arms[0].first.task == "multilabel" else "images"
+    axes.set(xlabel=f"{what} decided, the surest first", xlim=(0, 1.01))
+    axes.set(ylabel="share decided wrongly")
+    axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_formatter(PercentFormatter(1))
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    legend_below(figure, [axes])
+    return figure
+
+
+def better(found: dict[str, Any]) -> np.ndarray:
+    """Where the model's net benefit is above those of treating all and none: bool."""
+    model, everyone = _parts(found["model"])["value"], _parts(found["all"])["value"]
+    return model > np.maximum(everyone, 0)
+
+
+def clearly_better(found: dict[str, Any]) -> np.ndarray:
+    """Where the 95 % intervals of what it is above both leave no zero: bool."""
+    lows = [_parts(found[kind])["ci_low"] for kind in ("model", "over_all")]
+    return better(found) & (np.minimum(*lows) > 0)
+
+
+def _net_benefit(run: RunRecord) -> dict[str, Any]:
+    """The decision curve of calibrated probabilities, where there is a scaling."""
+    test, scaling = run.predictions["test"], read_scaling(run.metrics["calibration"])
+    probs = None if scaling is None else scaling.apply(test)
+    found = decision_curve(test, probs=probs, resamples=RESAMPLES)
+    return found | {"at": np.array(found["thresholds"])}
+
+
+def _name(arm: Arm, found: dict[str, Any]) -> str:
+    at = found["at"]
+    above, clearly = (_stretches(at, w(found)) for w in (better, clearly_better))
+    return f"{label(arm.name)}: above both at {above}, clearly at {clearly}"
+
+
+def _stretches(at: np.ndarray, where: np.ndarray) -> str:
+    """Says where something holds: "0.10–0.35, 0.41–0.50"."""
+    stretches = []
+    for holds, places in groupby(range(len(at)), key=list(where).__getitem__):
+        if holds:
+            first, *_, last = [*places] * 2
+            stretches.append(f"{at[first]:.2f}–{at[last]:.2f}")
+    if len(stretches) > STRETCHES:
+        ends = stretches[0].partition("–")[0], stretches[-1].partition("–")[2]
+        return f"{'–'.join(ends)} with gaps"
+    return ", ".join(stretches) or "none"
+
+
+def _parts(estimates: Sequence[dict[str, Any]]) -> Parts:
+    """Estimates as arrays by part, nan for what has no value."""
+    return {
+        part: np.array([one[part] for one in estimates], np.float64)
+        for part in ("value", "ci_low", "ci_high")
+    }

@@ -1,0 +1,239 @@
+"""A strategy as a picture: a row per phase, a box per stage, coloured by its rate."""
+
+import math
+from collections.abc import Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
+
+from jaxmed.report.figures.stage_grid import (
+    LARGE,
+    LINE,
+    MARGIN,
+    PAD,
+    PAGE,
+    SMALL,
+    Grid,
+    make_grid,
+    spell_name,
+    spell_size,
+)
+from jaxmed.report.figures.style import (
+    GREY,
+    INK,
+    label,
+    new_figure,
+    spell_rate,
+    styled,
+    text_width,
+)
+from jaxmed.report.text.phases import PhaseRecord, StageRecord, read_phases
+from jaxmed.runs.record import RunRecord
+
+# Uniform to the eye, with or without colour vision and in grey; the higher the darker,
+# so that white paper, light grey for frozen and low rates come in that order.
+COLORS_OF_RATES = matplotlib.colormaps["viridis_r"]
+PALE, HATCH = "#f1f3f5", "#cfd6dd"
+DRIFTING, STILL = "↻", "❄"
+MEANINGS = {
+    DRIFTING: "frozen, but BatchNorm statistics drift",
+    STILL: "trained, but BatchNorm statistics stay",
+}
+BADGE = 10.0
+BAR = 2.6 * LINE
+
+Place = tuple[float, float, float, float]
+"""Left, top, width and height in points, downwards from the figure's top left."""
+
+
+def rate_scale(runs: Sequence[RunRecord]) -> LogNorm | None:
+    """The scale of all rates in `runs`, in whole decades; None if there are none."""
+    stages = [s for run in runs for phase in read_phases(run) for s in phase.stages]
+    rates = [math.log10(rate) for stage in stages for rate in stage.rates if rate > 0]
+    if not rates:
+        return None
+    low, high = math.floor(min(rates)), math.ceil(max(rates))
+    if low == high:
+        low, high = low - 1, high + 1
+    return LogNorm(10.0**low, 10.0**high)
+
+
+@styled
+def draw_stages(phases: Sequence[PhaseRecord], scale: LogNorm | None) -> Figure:
+    """Draws what each phase trains.
+
+    Args:
+        phases: from `read_phases`, at least one.
+        scale: from `rate_scale` of every run in the report, so that colours mean the
+            same in all its pictures.
+    """
+    grid = make_grid(phases)
+    shown = "".join(_marks(stage) for phase in phases for stage in phase.stages)
+    marks = [mark for mark in MEANINGS if mark in shown]
+    tops, top = [], LINE + PAD + grid.head + 2 * PAD
+    space = BADGE if marks else PAD
+    for phase in phases:
+        tops.append(top)
+        top += LINE * len(_heading(phase)) + space + grid.box + LINE
+    legend = top + (BAR if scale else 0)
+    height = legend + LINE * len(marks)
+    figure, (axes,) = new_figure(height / 72)
+    figure.set_layout_engine("none")
+    axes.set_position((0, 0, 1, 1))
+    axes.set(xlim=(0, PAGE), ylim=(height, 0))
+    axes.axis("off")
+    _draw_head(axes, phases[0].stages, grid)
+    for phase, y in zip(phases, tops, strict=True):
+        _draw_phase(axes, phase, y, space, grid, scale)
+    if scale:
+        _draw_bar(figure, axes, scale, top)
+    for index, mark in enumerate(marks):
+        y = legend + (index + 0.3) * LINE
+        _draw_mark(axes, MARGIN + BADGE / 2, y, mark)
+        _write(axes, MARGIN + BADGE + PAD, y, MEANINGS[mark], size=SMALL, ha="left")
+    return figure
+
+
+def _marks(stage: StageRecord) -> str:
+    return (DRIFTING if stage.drifting else "") + (STILL if stage.still else "")
+
+
+def _draw_head(axes: Axes, stages: Sequence[StageRecord], grid: Grid) -> None:
+    y, plain = LINE / 2, {"color": GREY, "size": SMALL}
+    _write(axes, MARGIN, y, "image", ha="left", **plain)
+    start = MARGIN + text_width("image", SMALL) + PAD
+    arrow = {"arrowstyle": "->", "color": GREY, "linewidth": 0.8}
+    axes.annotate("", (PAGE - MARGIN, y), (start, y), arrowprops=arrow)
+    for stage, left, width in zip(stages, grid.lefts, grid.widths, strict=True):
+        x, y = left + width / 2, LINE + PAD + grid.head
+        if not grid.turned:
+            y -= LINE
+            _write(axes, x, y + LINE / 2, spell_size(stage.parameters), **plain)
+        turn = {"rotation": 90 if grid.turned_names else 0, "va": "bottom"}
+        name = spell_name(stage.name)
+        _write(axes, x, y, name, weight="bold", gid="name", **turn)
+
+
+def _heading(phase: PhaseRecord) -> tuple[tuple[str, str], ...]:
+    """The lines above a phase, each of a bold part and a plain one."""
+    name, rest = label(phase.name, 36), label(phase.duration, 64)
+    together = text_width(name, LARGE, "bold") + 2 * PAD + text_width(rest, SMALL)
+    if together <= PAGE - 2 * MARGIN:
+        return ((name, rest),)
+    return (name, ""), ("", rest)
+
+
+def _draw_phase(
+    axes: Axes,
+    phase: PhaseRecord,
+    top: float,
+    space: float,
+    grid: Grid,
+    scale: LogNorm | None,
+) -> None:
+    for name, rest in _heading(phase):
+        y = top + LINE / 2
+        _write(axes, MARGIN, y, name, weight="bold", ha="left")
+        x = MARGIN + (text_width(name, LARGE, "bold") + 2 * PAD if name else 0)
+        _write(axes, x, y, rest, color=GREY, size=SMALL, ha="left")
+        top += LINE
+    top += space
+    for stage, left, width in zip(phase.stages, grid.lefts, grid.widths, strict=True):
+        _draw_stage(axes, stage, (left, top, width, grid.box), grid.turned, scale)
+        for index, mark in enumerate(reversed(_marks(stage))):
+            x = left + width - PAD - index * (BADGE + 1)
+            _draw_mark(axes, x, top - 2.5, mark)
+
+
+def _draw_stage(
+    axes: Axes, stage: StageRecord, place: Place, turned: bool, scale: LogNorm | None
+) -> None:
+    """Draws a box: grey if frozen, coloured below a grey half if trained in part."""
+    left, top, width, height = place
+    if stage.frozen:
+        _draw_frozen(axes, stage.rate, place, turned, size=LARGE)
+    else:
+        upper = height / 2 if stage.partial else 0.0
+        if stage.partial:
+            above = left, top, width, upper
+            _draw_frozen(axes, stage.share, above, turned, size=SMALL)
+        lower = left, top + upper, width, height - upper
+        _draw_rates(axes, stage.rates, lower, turned, scale)
+    outline = {"fill": False, "edgecolor": GREY, "linewidth": 0.8, "gid": "stage"}
+    axes.add_patch(Rectangle((left, top), width, height, **outline))
+
+
+def _draw_frozen(axes: Axes, words: str, place: Place, turned: bool, size) -> None:
+    left, top, width, height = place
+    grey = {"facecolor": PALE, "edgecolor": HATCH, "hatch": "/////", "linewidth": 0}
+    axes.add_patch(Rectangle((left, top), width, height, **grey))
+    halo = [withStroke(linewidth=2.5, foreground=PALE)]
+    style = {"size": size, "rotation": 90 if turned else 0, "path_effects": halo}
+    _write(axes, left + width / 2, top + height / 2, words, **style)
+
+
+def _draw_rates(
+    axes: Axes,
+    rates: Sequence[float],
+    place: Place,
+    turned: bool,
+    scale: LogNorm | None,
+) -> None:
+    """Colours a box by its rate, or its two halves by the lowest and the highest."""
+    left, top, width, height = place
+    parts = max(1, len(rates))
+    wide, high = (width, height / parts) if turned else (width / parts, height)
+    for index, rate in enumerate(rates or (math.nan,)):
+        x = left if turned else left + index * wide
+        # Turned text is read from below.
+        y = top + (parts - 1 - index) * high if turned else top
+        # A rate of zero has no place on a logarithmic scale; its box is white.
+        color = (1.0, 1.0, 1.0, 1.0)
+        if scale and rate > 0:
+            color = COLORS_OF_RATES(scale(rate))
+        axes.add_patch(Rectangle((x, y), wide, high, facecolor=color, linewidth=0))
+        style = {"color": _ink(color), "rotation": 90 if turned else 0}
+        _write(axes, x + wide / 2, y + high / 2, spell_rate(rate), **style)
+
+
+def _ink(color: tuple[float, ...]) -> str:
+    """White on dark colours: where its contrast is the higher one (WCAG 2.2)."""
+    linear = [c / 12.92 if c <= 0.04 else ((c + 0.055) / 1.055) ** 2.4 for c in color]
+    luminance = np.dot(linear[:3], (0.2126, 0.7152, 0.0722))
+    return "white" if luminance < 0.2 else INK
+
+
+def _draw_bar(figure: Figure, axes: Axes, scale: LogNorm, top: float) -> None:
+    _write(axes, MARGIN, top + 4, "learning rate", size=SMALL, ha="left")
+    height = axes.get_ylim()[0]
+    left = MARGIN + text_width("learning rate", SMALL) + 2 * PAD
+    # The figures below the ends of the bar need room, too.
+    width = PAGE - 4 * MARGIN - left
+    place = (left / PAGE, 1 - (top + 8) / height, width / PAGE, 8 / height)
+    mappable = ScalarMappable(scale, COLORS_OF_RATES)
+    bar = figure.colorbar(
+        mappable, figure.add_axes(place), orientation="horizontal", label=""
+    )
+    # Of many colours a bar is pixels by default, also in a PDF.
+    if bar.solids is not None:
+        bar.solids.set(rasterized=False, edgecolor="face")
+    low, high = (round(math.log10(end)) for end in bar.ax.get_xlim())
+    ticks = [10.0**d for d in range(low, high + 1, 1 + (high - low) // 7)]
+    bar.set_ticks(ticks, labels=list(map(spell_rate, ticks)))
+    bar.minorticks_off()
+    bar.ax.tick_params(labelsize=SMALL, length=2)
+
+
+def _draw_mark(axes: Axes, x: float, y: float, mark: str) -> None:
+    disc = {"boxstyle": "circle,pad=0.15", "facecolor": "white", "edgecolor": INK}
+    _write(axes, x, y, mark, size=SMALL, bbox=disc | {"linewidth": 0.7}, gid="mark")
+
+
+def _write(axes: Axes, x: float, y: float, text: str, **style) -> None:
+    axes.text(x, y, text, **{"ha": "center", "va": "center", "size": LARGE} | style)

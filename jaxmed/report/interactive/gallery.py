@@ -1,0 +1,191 @@
+"""The gallery: test images with their maps, to be filtered by class and outcome."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from jaxmed.report.figures.embed import Shot, cam_shot
+from jaxmed.report.figures.style import spell
+from jaxmed.runs.record import Arm, Cam, RunRecord
+
+COMPLETE = 0.05
+"""The largest completeness gap of sound integrated gradients (Sundararajan et al., ICML
+2017, section 5)."""
+EMBEDDED = 4_000_000
+"""Characters of pictures in a page at most, so that it stays below 10 MB; one of 224
+pixels takes 10,000 to 40,000."""
+KINDS = {
+    "loss": "highest loss",
+    "uncertain": "least certain",
+    "random": "drawn at random",
+}
+METHODS = {
+    "grad_cam": "Grad-CAM",
+    "grad_cam++": "Grad-CAM++",
+    "hires_cam": "HiResCAM",
+    "xgrad_cam": "XGradCAM",
+    "layer_cam": "LayerCAM",
+    "eigen_cam": "Eigen-CAM",
+    "eigen_grad_cam": "Eigen-Grad-CAM",
+    "integrated_gradients": "integrated gradients",
+    "smooth_grad": "SmoothGrad",
+    "occlusion": "occlusion",
+}
+"""What papers call the ways to make a map."""
+OUTCOMES = {
+    "TP": "true positive",
+    "FP": "false positive",
+    "TN": "true negative",
+    "FN": "false negative",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """One image of the gallery.
+
+    Attributes:
+        shot: the image, and beside it the map.
+        cam: what is known of it.
+        classes: its true classes.
+        kinds: why it was chosen, in the words of `KINDS`.
+        outcome: one of `OUTCOMES` in binary tasks, by the threshold chosen on val;
+            else "right" or "wrong".
+        right: the decision is right.
+        probability: in words, "P(pneumonia) = 0.931".
+        gap: how complete integrated gradients are, in words; else empty.
+    """
+
+    shot: Shot
+    cam: Cam
+    classes: tuple[str, ...]
+    kinds: tuple[str, ...]
+    outcome: str
+    right: bool
+    probability: str
+    gap: str
+
+    @property
+    def filters(self) -> dict[str, str]:
+        """What the page's filters look at, as JSON, by name."""
+        found = {
+            "kinds": self.kinds,
+            "classes": self.classes,
+            "outcome": (self.outcome,),
+        }
+        return {name: json.dumps(value) for name, value in found.items()}
+
+
+def gallery_items(run: RunRecord, room: int) -> tuple[Item, ...]:
+    """As many maps of a run as there is room for, with the highest loss in front.
+
+    Args:
+        run: the kinds of its maps take turns, so that of each kind some are shown.
+        room: in characters of the page.
+
+    Raises:
+        InputError: a file is not an image.
+    """
+    rows = {name: row for row, name in enumerate(run.predictions["test"].ids)}
+    items = []
+    for cam in run.cams:
+        item = _item(run, cam, rows.get(cam.id))
+        room -= len(item.shot.src)
+        if room < 0:
+            break
+        items.append(item)
+    rank = {kind: place for place, kind in enumerate(KINDS.values())}
+    items.sort(key=lambda item: min((rank.get(k, 9) for k in item.kinds), default=9))
+    return tuple(items)
+
+
+def gallery_filters(
+    arms: Sequence[dict[str, Any]], first: str
+) -> dict[str, Any] | None:
+    """The choices of each filter, of what is there; None if there is no image.
+
+    Args:
+        arms: sections with their "name" and "gallery".
+        first: the arm whose images are shown before another is asked for.
+    """
+    items = [item for arm in arms for item in arm["gallery"]]
+    if not items:
+        return None
+    outcomes = {item.outcome for item in items}
+    known = [*OUTCOMES, "wrong", "right"]
+    shown = [arm["name"] for arm in arms if arm["gallery"]]
+    return {
+        "arms": shown,
+        "first": first if first in shown else "",
+        "kinds": [k for k in KINDS.values() if any(k in item.kinds for item in items)],
+        "classes": list(dict.fromkeys(c for item in items for c in item.classes)),
+        "outcomes": [
+            (one, f"{one}, {OUTCOMES[one]}" if one in OUTCOMES else one)
+            for one in known
+            if one in outcomes
+        ],
+        "count": len(items),
+    }
+
+
+def _item(run: RunRecord, cam: Cam, row: int | None) -> Item:
+    classes: tuple[str, ...] = (cam.true,)
+    name, probability = cam.predicted, cam.probability
+    outcome, right = "right" if cam.correct else "wrong", cam.correct
+    threshold = run.metrics["threshold"].get("value")
+    if row is not None:
+        test = run.predictions["test"]
+        truth = test.truth[row]
+        classes = tuple(run.class_names[c] for c in np.flatnonzero(truth)) or ("none",)
+        if run.task == "binary" and threshold is not None:
+            name, probability = run.class_names[1], float(test.probs[row, 1])
+            said = probability >= threshold
+            right = bool(said == truth[1])
+            outcome = f"{'T' if right else 'F'}{'P' if said else 'N'}"
+    return Item(
+        shot=cam_shot(cam),
+        cam=cam,
+        classes=classes,
+        kinds=tuple(KINDS.get(kind, kind) for kind in cam.kinds),
+        outcome=outcome,
+        right=right,
+        probability=f"P({name}) = {spell(probability)}",
+        gap=_tell_gap(cam),
+    )
+
+
+def _tell_gap(cam: Cam) -> str:
+    if cam.gap is None:
+        return ""
+    much = " (much: take more steps)" if cam.gap > COMPLETE else ""
+    return f"completeness gap {cam.gap:.1%}{much}"
+
+
+def describe_gallery(arms: Sequence[Arm]) -> str:
+    """Says what the pictures show, and how the outcome is decided."""
+    run = arms[0].first
+    used = sorted({cam.method for arm in arms for cam in arm.first.cams} - {""})
+    methods = ", ".join(METHODS.get(name, name) for name in used)
+    text = (
+        "Test images with the highest loss, those that the model was least sure of, "
+        "and some drawn at random; only these last tell what is usual. Point at an "
+        "image, or move to it with the Tab key, to see what spoke for the class named "
+        f"below it{f' ({methods})' if methods else ''}; click, tap or press Space to "
+        "keep the map. A map shows where the evidence came from, not why it counts."
+    )
+    gaps = [c.gap for arm in arms for c in arm.first.cams if c.gap is not None]
+    if gaps:
+        text += (
+            " The completeness gap of integrated gradients is how far the sum of a map "
+            "is from the difference between the logits of image and baseline, which it "
+            f"should equal; it should be within {COMPLETE:.0%}, and is at most "
+            f"{max(gaps):.1%} here."
+        )
+    if run.task == "binary":
+        text += " Outcomes are those at the threshold chosen on val."
+    elif run.task == "multilabel":
+        text += " Right or wrong is the most probable label."
+    return text

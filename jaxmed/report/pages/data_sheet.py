@@ -1,0 +1,250 @@
+"""The sheet of a data set as a page: counts, pictures, duplicates, patients."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from jaxmed.report.figures.embed import Shot, array_shot, figure_shot, samples_shot
+from jaxmed.report.figures.style import (
+    color,
+    label,
+    legend_below,
+    new_figure,
+    png,
+    styled,
+)
+from jaxmed.report.page import render_page
+from jaxmed.report.tables.formatting import Cell, Table, count, number, word
+from jaxmed.report.text.audit import Findings, judge, spell_imbalance, tell
+from jaxmed.runtime.files import write_text
+
+SHOWN = 40
+"""Rows of a list in the page; the JSON beside it has them all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Twins:
+    """Two images that are the same, to be shown side by side.
+
+    Attributes:
+        found: one of the findings' exact or near duplicates.
+        images: two of its images, uint8 (h, w, 1 or 3), in the order of its ids.
+    """
+
+    found: Findings
+    images: tuple[np.ndarray, np.ndarray]
+
+
+def build_sheet(
+    path: Path,
+    found: Findings,
+    *,
+    samples: Path,
+    means: Mapping[str, np.ndarray],
+    twins: Sequence[Twins],
+) -> None:
+    """Writes the page.
+
+    Args:
+        path: of the HTML file; it is there complete or not at all.
+        found: as inspect-NAME.json holds it.
+        samples: a picture of some images of every class.
+        means: by class, its mean image, uint8 (h, w, 1 or 3).
+        twins: duplicates to be shown.
+    """
+    patients = found["patients"]
+    html = render_page(
+        "sheet.html.j2",
+        title=found["name"],
+        found=found,
+        verdict=judge(found),
+        sentences=tell(found),
+        facts=_facts(found),
+        counts=_count_table(found),
+        bars=figure_shot(png(draw_counts(found["counts"])), "Images of every class."),
+        images=_image_table(found),
+        files=_file_table(found["files"]) if found["files"] else None,
+        samples=samples_shot(samples),
+        means=[
+            array_shot(mean, f"Mean image of {name}.", name)
+            for name, mean in means.items()
+        ],
+        twins=[_twin_shots(pair) for pair in twins],
+        duplicates=_duplicate_table(found) if _all(found) else None,
+        patients=_patient_table(patients) if patients else None,
+    )
+    write_text(path, html)
+
+
+# Of more classes, a picture has only so many bars: the table has all counts.
+BARS = 100
+
+
+@styled
+def draw_counts(counts: Mapping[str, Mapping[str, int]]) -> Figure:
+    """Draws a bar per class and split.
+
+    Args:
+        counts: by split, by class.
+    """
+    names = list(next(iter(counts.values())))
+    every, names = len(names), names[:BARS]
+    height = 0.8 / len(counts)
+    figure, (axes,) = new_figure(1.1 + 0.22 * len(names) * len(counts))
+    for index, (split, by_class) in enumerate(counts.items()):
+        places = np.arange(len(names)) + (index - (len(counts) - 1) / 2) * height
+        images = [by_class[name] for name in names]
+        axes.barh(places, images, height, color=color(index), label=split)
+    axes.set_yticks(np.arange(len(names)), [label(name) for name in names])
+    axes.invert_yaxis()
+    axes.grid(visible=False, axis="y")
+    more = f" (of the first {BARS} of {every:,} classes)" if every > BARS else ""
+    axes.set_xlabel(f"images{more}")
+    legend_below(figure, [axes], columns=len(counts))
+    return figure
+
+
+def _facts(found: Findings) -> list[tuple[str, str]]:
+    total = sum(images["count"] for images in found["images"].values())
+    return [
+        ("source", found["source"]),
+        ("images", f"{total:,}"),
+        ("task", f"{found['task']}, {len(found['class_names'])} classes"),
+        ("fingerprint", found["fingerprint"][:16]),
+    ]
+
+
+def _count_table(found: Findings) -> Table:
+    splits = list(found["counts"])
+    rows = [
+        (word(name), *(count(found["counts"][split][name]) for split in splits))
+        for name in found["class_names"]
+    ]
+    ratios = [found["imbalance"][split] for split in splits]
+    return Table(
+        caption="Images of every class",
+        head=("class", *splits),
+        rows=(*rows, (word("largest / smallest"), *(_ratio(r) for r in ratios))),
+    )
+
+
+def _ratio(ratio: float | None) -> Cell:
+    if ratio is None:
+        return Cell(text="–", note=spell_imbalance(ratio))
+    return number(ratio, digits=2)
+
+
+def _image_table(found: Findings) -> Table:
+    rows = [
+        (
+            word(split),
+            count(images["count"]),
+            word(f"{images['width']} × {images['height']}"),
+            count(images["channels"]),
+            Cell(text=f"{images['grey']:.1%}", exact=images["grey"]),
+        )
+        for split, images in found["images"].items()
+    ]
+    return Table(
+        caption="The images as they were loaded",
+        head=("split", "images", "pixels", "channels", "all channels equal"),
+        rows=tuple(rows),
+        note="Files that cannot be read are refused by name while loading.",
+    )
+
+
+def _file_table(files: Findings) -> Table:
+    rows = [
+        (
+            word(f"{split}, {name}"),
+            word(_frequent(headers["modes"])),
+            count(len(headers["sizes"])),
+            word(_frequent(headers["sizes"])),
+        )
+        for split, by_class in files.items()
+        for name, headers in by_class.items()
+    ]
+    return Table(
+        caption="The files",
+        head=("class", "modes", "sizes", "most frequent"),
+        rows=tuple(rows),
+    )
+
+
+def _frequent(counts: Mapping[str, int], shown: int = 3) -> str:
+    said = [f"{name} ({n:,})" for name, n in list(counts.items())[:shown]]
+    return ", ".join(said) + (", …" if len(counts) > shown else "")
+
+
+def _all(found: Findings) -> list[Findings]:
+    duplicates = found["duplicates"]
+    every = [*duplicates["exact"], *duplicates["near"]]
+    return sorted(
+        every, key=lambda one: (not one["across_splits"], not one["labels_differ"])
+    )
+
+
+def _duplicate_table(found: Findings) -> Table:
+    every = _all(found)
+    rows = []
+    for one in every[:SHOWN]:
+        members = list(zip(one["ids"], one["labels"], strict=True))[:SHOWN]
+        rows.append(
+            (
+                word(one["kind"]),
+                word("yes" if one["across_splits"] else "no"),
+                word("yes" if one["labels_differ"] else "no"),
+                number(one["similarity"], digits=4),
+                word("; ".join(f"{name} ({said})" for name, said in members)),
+            )
+        )
+    more = len(every) - SHOWN
+    return Table(
+        caption="Duplicates",
+        head=("kind", "across splits", "labels differ", "correlation", "images"),
+        rows=tuple(rows),
+        note=f"And {more:,} more, in the JSON beside this page." if more > 0 else "",
+    )
+
+
+def _patient_table(patients: Findings) -> Table | None:
+    across = patients["across"]
+    if not across:
+        return None
+    rows = [
+        (word(name), *(_members(by_split.get(s, ())) for s in ("train", "val", "test")))
+        for name, by_split in list(across.items())[:SHOWN]
+    ]
+    more = len(across) - SHOWN
+    return Table(
+        caption="Patients or groups in more than one split",
+        head=("group", "train", "val", "test"),
+        rows=tuple(rows),
+        note=f"And {more:,} more, in the JSON beside this page." if more > 0 else "",
+    )
+
+
+def _members(ids: Sequence[str]) -> Cell:
+    return word(", ".join(ids[:5]) + (", …" if len(ids) > 5 else "") or "–")
+
+
+def _twin_shots(pair: Twins) -> dict[str, Any]:
+    found, shots = pair.found, list[Shot]()
+    for image, name, said in zip(
+        pair.images, found["ids"], found["labels"], strict=False
+    ):
+        shots.append(array_shot(image, f"Image {name}, {said}.", f"{name}: {said}"))
+    tags = [
+        ("across splits", found["across_splits"]),
+        ("labels differ", found["labels_differ"]),
+    ]
+    near = found["kind"] == "near"
+    return {
+        "name": f"near, correlation {found['similarity']:.4f}" if near else "exact",
+        "tags": [tag for tag, there in tags if there],
+        "shots": shots,
+    }

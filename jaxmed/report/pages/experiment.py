@@ -1,0 +1,194 @@
+"""The report: one HTML file that needs nothing but itself."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from jaxmed.report.arm_estimates import Comparison
+from jaxmed.report.figures.catalog import (
+    Drawings,
+    class_drawings,
+    forest_drawings,
+    joint_drawings,
+    subgroup_drawings,
+    usefulness_drawings,
+)
+from jaxmed.report.figures.embed import Shot, samples_shot
+from jaxmed.report.figures.strategy_diagram import rate_scale
+from jaxmed.report.figures.training_curves import common_limits
+from jaxmed.report.interactive.gallery import (
+    EMBEDDED,
+    describe_gallery,
+    gallery_filters,
+)
+from jaxmed.report.interactive.threshold_explorer import explorer_context
+from jaxmed.report.page import render_page
+from jaxmed.report.pages.arm_section import arm_section
+from jaxmed.report.tables.cost import cost_table
+from jaxmed.report.tables.dataset import data_table, skipped_table
+from jaxmed.report.tables.formatting import Table, calibration_table, threshold_table
+from jaxmed.report.tables.published import Expected, published_table
+from jaxmed.report.tables.results import differences_table, summary_table
+from jaxmed.report.tables.selections import chosen_table
+from jaxmed.report.tables.subgroups import gaps_table, subgroup_columns, subgroup_table
+from jaxmed.report.text.augmentation import augmented_shots
+from jaxmed.report.text.captions import facts, section_notes
+from jaxmed.report.text.headline import verdict
+from jaxmed.report.text.model_card import CAUTION, model_card
+from jaxmed.runs.record import Arm, read_experiment
+from jaxmed.runtime.files import write_text
+from jaxmed.runtime.progress import Advance, progress
+
+
+def build_report(
+    folder: Path,
+    *,
+    title: str,
+    description: str = "",
+    expected: Sequence[Expected] | None = None,
+    arms: Sequence[str] | None = None,
+) -> Path:
+    """Writes `report.html` and the figures of every run.
+
+    It reads nothing but the experiment's folder, so it can be called again at any
+    time, and without the data set.
+
+    Args:
+        folder: `OUT/<experiment>`, with at least one finished run in it.
+        title: the headline of the page.
+        description: a sentence or two about the experiment.
+        expected: published numbers, {"arm", "metric", "value", "source"}; a value is
+            a number or a list with one per epoch.
+        arms: names of arms in the order wanted; the first is what the others are
+            compared with. None: alphabetical.
+
+    Returns:
+        The path of report.html. It is there complete or not at all.
+
+    Raises:
+        InputError: the folder holds no finished run, or a damaged one.
+    """
+    folder = Path(folder)
+    found, unfinished = read_experiment(folder, arms)
+    context = _context(folder, found, expected or ())
+    html = render_page(
+        "page.html.j2",
+        title=title,
+        description=description,
+        unfinished=unfinished,
+        **context,
+    )
+    path = folder / "report.html"
+    write_text(path, html)
+    return path
+
+
+def _context(
+    folder: Path, arms: Sequence[Arm], expected: Sequence[Expected]
+) -> dict[str, Any]:
+    runs = [run for arm in arms for run in arm.runs]
+    comparison = Comparison(arms)
+    with progress("Drawing the report", len(runs) + 1, unit="runs") as advance:
+        sections = _arms(arms, expected, advance)
+        context = _pictures(comparison)
+        advance(1)
+    context |= _tables(comparison, expected)
+    samples = folder / "samples.png"
+    context |= {
+        "arms": sections,
+        "filters": gallery_filters(sections, context["verdict"].best.name),
+        "facts": facts(arms, _when(arms)),
+        "notes": section_notes(comparison) | {"maps": describe_gallery(arms)},
+        "caution": CAUTION,
+        "samples": samples_shot(samples) if samples.exists() else None,
+        "augmented": augmented_shots(arms),
+        "explorer": explorer_context(arms),
+    }
+    return context | {"contents": _contents(context)}
+
+
+def _arms(
+    arms: Sequence[Arm], expected: Sequence[Expected], advance: Advance
+) -> list[dict[str, Any]]:
+    runs = [run for arm in arms for run in arm.runs]
+    limits, scale, room = common_limits(runs), rate_scale(runs), EMBEDDED // len(arms)
+    return [
+        arm_section(index, arm, limits, scale, expected, room, advance)
+        for index, arm in enumerate(arms)
+    ]
+
+
+def _pictures(comparison: Comparison) -> dict[str, Any]:
+    return {
+        "forests": _shots(forest_drawings(comparison)),
+        "joint": _shots(joint_drawings(comparison.arms)),
+        "by_class": _shots(class_drawings(comparison)),
+        "usefulness": _shots(usefulness_drawings(comparison.arms)),
+        "subgroups": _subgroups(comparison.arms),
+    }
+
+
+def _tables(comparison: Comparison, expected: Sequence[Expected]) -> dict[str, Any]:
+    arms, headline = comparison.arms, verdict(comparison)
+    run = arms[0].first
+    return {
+        "verdict": headline,
+        "card": model_card(comparison, headline.best),
+        "summary": summary_table(comparison),
+        "cost": cost_table(comparison) if _has_costs(arms) else None,
+        "differences": differences_table(comparison) if len(arms) > 1 else None,
+        "data": data_table(run),
+        "skipped": skipped_table(run),
+        "chosen": chosen_table(arms),
+        "thresholds": threshold_table(arms) if run.task == "binary" else None,
+        "calibration": calibration_table(arms),
+        "published": published_table(comparison, expected) if expected else None,
+    }
+
+
+def _shots(drawings: Drawings) -> list[Shot]:
+    return [drawing.shot() for drawing in drawings.values()]
+
+
+def _subgroups(arms: Sequence[Arm]) -> list[tuple[Shot | None, Table, Table | None]]:
+    """A picture, if there is one, and tables of values and gaps, for each column."""
+    drawn = subgroup_drawings(arms)
+    return [
+        (
+            drawn[column].shot() if column in drawn else None,
+            subgroup_table(arms, column),
+            gaps_table(arms, column),
+        )
+        for column in subgroup_columns(arms)
+    ]
+
+
+def _has_costs(arms: Sequence[Arm]) -> bool:
+    return any(run.history or run.environment for arm in arms for run in arm.runs)
+
+
+def _when(arms: Sequence[Arm]) -> str:
+    """The time of the newest run, from its files."""
+    times = [(r.folder / "metrics.json").stat().st_mtime for a in arms for r in a.runs]
+    return datetime.fromtimestamp(max(times), UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _contents(context: dict[str, Any]) -> list[tuple[str, str]]:
+    """The sections that the page has, as (anchor, name)."""
+    sections = (
+        ("results", "Results", True),
+        ("discrimination", "Curves and confusion", True),
+        ("maps", "Images and maps", context["filters"]),
+        ("thresholds", "Thresholds", True),
+        ("classes", "Classes", True),
+        ("subgroups", "Subgroups", context["subgroups"]),
+        ("calibration", "Calibration", True),
+        ("usefulness", "Usefulness", True),
+        ("published", "Published", context["published"]),
+        ("data", "Data", True),
+        ("training", "Training", context["cost"]),
+        ("card", "Model card", True),
+        ("protocol", "Protocol", True),
+    )
+    return [(anchor, name) for anchor, name, there in sections if there]

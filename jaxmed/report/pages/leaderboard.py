@@ -1,0 +1,148 @@
+"""The page of several sets of images: every arm beside published numbers."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxmed.report.arm_estimates import COMPARED
+from jaxmed.report.figures.embed import Shot, figure_shot
+from jaxmed.report.figures.forest import Line, draw_groups
+from jaxmed.report.figures.style import png, spell
+from jaxmed.report.leaderboard_records import Entry, Leaderboard, read_leaderboard
+from jaxmed.report.page import render_page
+from jaxmed.report.tables.leaderboard import (
+    arms_table,
+    board_title,
+    csv_text,
+    metric_table,
+    sets_table,
+)
+from jaxmed.report.tables.results import make_line
+from jaxmed.runtime.files import write_text
+
+PAGE, CSV = "leaderboard.html", "leaderboard.csv"
+EXPLAINED = (
+    "Measured numbers are those of the runs' metrics.json, on the test split; "
+    "validation chose the epoch. Thick lines and brackets are 95 % intervals over the "
+    "test images, of these models.",
+    "With several seeds an arm's number is their mean, with the interval of that mean; "
+    "thin lines and what is called retrained are 95 % intervals for another training, "
+    "over images and seeds. The CSV has every seed. What was trained once may be "
+    "better or worse by its seed alone.",
+    "No difference is tested on this page; the reports of the sets do that.",
+    "AUROC and accuracy are what MedMNIST calls AUC and ACC. AUROC: of the positive "
+    "class in binary tasks, else the mean over classes or labels, each against the "
+    "rest. Accuracy: of the most probable class or, with several labels, of all "
+    "decisions at 0.5; the reports of the sets have that at the "
+    "threshold chosen on validation.",
+    "A mean over sets gives every set the same weight. It is there only for what has a "
+    "number on every set of this page.",
+)
+
+
+def build_leaderboard(
+    folder: Path,
+    *,
+    title: str,
+    description: str,
+    sets: Sequence[str],
+    arms: Sequence[str],
+    published: Mapping[str, Any],
+) -> Path:
+    """Writes leaderboard.html and leaderboard.csv from the sets' finished runs.
+
+    Args:
+        folder: with a folder for each set, which is an experiment's.
+        title: the headline of the page.
+        description: a sentence or two.
+        sets, arms, published: see `read_leaderboard`.
+
+    Returns:
+        The path of the page. Each file is there complete or not at all.
+
+    Raises:
+        InputError: there is no finished run, or a damaged one.
+    """
+    board = read_leaderboard(folder, sets, arms, published)
+    page = render_page(
+        "leaderboard.html.j2",
+        title=title,
+        description=description,
+        headlines=[_headline(board, metric) for metric in COMPARED],
+        facts=_facts(board),
+        pictures=[_picture(board, metric) for metric in COMPARED],
+        tables=[metric_table(board, metric) for metric in COMPARED],
+        arms=arms_table(board),
+        sets=sets_table(board),
+        reports=[entry.name for entry in board.entries],
+        missing=board.missing,
+        explained=EXPLAINED,
+        published=board.published,
+    )
+    write_text(folder / CSV, csv_text(board))
+    write_text(folder / PAGE, page)
+    return folder / PAGE
+
+
+def _headline(board: Leaderboard, metric: str) -> str:
+    methods = board.published.methods
+    names = (*board.arms, *methods)
+    means = dict(zip(names, board.means(metric), strict=True))
+    title, first = board_title(metric), board.entries[0].name
+    several = len(board.entries) > 1
+    what = (
+        f"Mean test {title} over {len(board.entries)} sets"
+        if several
+        else f"Test {title} on {first}"
+    )
+
+    def tell(names: Sequence[str]) -> str:
+        known = [(value, name) for name in names if (value := means[name]) is not None]
+        known.sort(key=lambda one: -one[0])
+        return ", ".join(f"{name} {spell(value)}" for value, name in known)
+
+    measured, published = tell(board.arms), tell(methods)
+    beside = f"; published: {published}" if published else ""
+    return f"{what}: {measured or 'no arm has a number on every set'}{beside}."
+
+
+def _facts(board: Leaderboard) -> list[tuple[str, str]]:
+    runs = [run for entry in board.entries for run in entry.runs]
+    unfinished = sum(len(entry.unfinished) for entry in board.entries)
+    versions = {str(run.environment.get("jaxmed", "not recorded")) for run in runs}
+    of_sets = len(board.entries) + len(board.missing)
+    return [
+        ("Sets", f"{len(board.entries)} of {of_sets}"),
+        ("Runs", f"{len(runs)}" + (f", {unfinished} not finished" * bool(unfinished))),
+        ("Seeds", ", ".join(map(str, sorted({run.seed for run in runs})))),
+        ("jaxmed", ", ".join(sorted(versions))),
+    ]
+
+
+def _picture(board: Leaderboard, metric: str) -> Shot:
+    """Every arm with its interval, set by set, and below them what is published."""
+    groups, marks, remarks = {}, {}, {}
+    for entry in board.entries:
+        groups[entry.name] = [
+            make_line(index, arm, entry.estimate(arm, metric))
+            for index, arm in enumerate(board.arms)
+        ]
+        marks[entry.name] = _marks(board, entry, metric)
+        images = entry.runs[0].metrics["test"]["n"]
+        remarks[entry.name] = f"{images:,} test images"
+    title = f"test {board_title(metric)}"
+    figure = draw_groups(groups, title, remarks, marks)
+    caption = "Filled: measured, with 95 % intervals (thin: another training)."
+    if board.published.methods:
+        caption += " Hollow: published."
+    alt = f"{title} of every arm with intervals, set by set; a table has the numbers."
+    return figure_shot(png(figure), alt, caption)
+
+
+def _marks(board: Leaderboard, entry: Entry, metric: str) -> list[Line]:
+    published = board.published
+    pairs = zip(published.methods, published.of(metric, entry.name), strict=True)
+    return [
+        Line(name=method, index=index, value=value, faint=True)
+        for index, (method, value) in enumerate(pairs, len(board.arms))
+    ]

@@ -1,0 +1,174 @@
+"""Figures and tables for a paper: PDF, CSV and LaTeX, from stored files."""
+
+import csv
+import io
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from jaxmed.report.arm_estimates import Comparison
+from jaxmed.report.figures import catalog as drawings
+from jaxmed.report.figures.catalog import Drawings
+from jaxmed.report.figures.strategy_diagram import rate_scale
+from jaxmed.report.figures.style import pdf
+from jaxmed.report.figures.training_curves import common_limits
+from jaxmed.report.pages.arm_section import JOINT
+from jaxmed.report.tables.cost import cost_table
+from jaxmed.report.tables.formatting import (
+    Cell,
+    Table,
+    calibration_table,
+    class_table,
+    class_threshold_table,
+    confusion_table,
+    threshold_table,
+)
+from jaxmed.report.tables.latex import latex_document, latex_table
+from jaxmed.report.tables.published import Expected
+from jaxmed.report.tables.results import differences_table, summary_table
+from jaxmed.report.tables.selections import chosen_table
+from jaxmed.report.tables.subgroups import gaps_table, subgroup_columns, subgroup_table
+from jaxmed.runs.record import Arm, read_experiment
+from jaxmed.runtime.files import replacing
+from jaxmed.runtime.progress import progress
+
+FORMATS = ("pdf", "csv", "latex")
+NAME = 80
+"""Characters of a file's name, which arms and columns are part of."""
+
+
+def write_paper(
+    folder: Path,
+    formats: Sequence[str],
+    *,
+    expected: Sequence[Expected] | None = None,
+    arms: Sequence[str] | None = None,
+) -> list[Path]:
+    """Writes the report's figures to `figures/` and its tables to `tables/`.
+
+    A figure is a PDF of vectors. A table is a CSV file, or LaTeX with booktabs; beside
+    the latter lies `all.tex`, a document with all of them. Numbers are as the page has
+    them: value [low, high]. What is of one seed says so in its head.
+
+    Args:
+        folder: `OUT/<experiment>`, with at least one finished run in it.
+        formats: of `FORMATS`.
+        expected, arms: see `build_report`.
+
+    Returns:
+        The folders written to. Nothing is written before all of it is made, and every
+        file is there complete or not at all.
+
+    Raises:
+        InputError: the folder holds no finished run, or a damaged one.
+    """
+    found, _ = read_experiment(folder, arms)
+    comparison, contents = Comparison(found), {}
+    if "pdf" in formats:
+        kinds = _figures(comparison, expected or ())
+        with progress("Drawing for print", len(found) + 1, unit="parts") as advance:
+            for part in kinds:
+                for name, drawing in part.items():
+                    place = _place(folder / "figures", name, ".pdf", contents)
+                    contents[place] = pdf(drawing.figure)
+                advance(1)
+    written: list[Path] = []
+    tables = {} if set(formats) <= {"pdf"} else paper_tables(comparison)
+    for name, table in tables.items():
+        if "csv" in formats:
+            place = _place(folder / "tables", name, ".csv", contents)
+            contents[place] = csv_table(table).encode()
+        if "latex" in formats:
+            place = _place(folder / "tables", name, ".tex", contents)
+            contents[place] = latex_table(table, f"tab:{place.stem}").encode()
+            written.append(place)
+    if "latex" in formats:
+        place = _place(folder / "tables", "all", ".tex", contents)
+        contents[place] = latex_document([path.stem for path in written]).encode()
+    for path, content in contents.items():
+        with replacing(path) as temporary:
+            temporary.write_bytes(content)
+    return sorted({path.parent for path in contents})
+
+
+def paper_tables(comparison: Comparison) -> dict[str, Table]:
+    """The tables of an experiment by name."""
+    arms = comparison.arms
+    binary = arms[0].first.task == "binary"
+    tables = {"summary": summary_table(comparison)}
+    if len(arms) > 1:
+        tables["differences"] = differences_table(comparison)
+    tables |= {"cost": cost_table(comparison), "chosen": chosen_table(arms)}
+    tables["calibration"] = calibration_table(arms)
+    if binary:
+        tables["thresholds"] = threshold_table(arms)
+    for arm in arms:
+        own: dict[str, Table] = {}
+        own["per_class"] = class_table(arm)
+        if not binary:
+            own["thresholds"] = class_threshold_table(arm)
+        if table := confusion_table(arm):
+            own["confusion"] = table
+        tables |= {f"{arm.name}-{name}": table for name, table in own.items()}
+    for column in subgroup_columns(arms):
+        tables[f"subgroups-{column}"] = subgroup_table(arms, column)
+        if table := gaps_table(arms, column):
+            tables[f"gaps-{column}"] = table
+    return tables
+
+
+def csv_table(table: Table) -> str:
+    """A table as CSV: a row of heads, then "value [low, high]" with a plain minus.
+
+    What is missing is an empty cell, or says why.
+    """
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(table.head)
+    writer.writerows([_plain(cell) for cell in row] for row in table.rows)
+    return buffer.getvalue()
+
+
+def _plain(cell: Cell) -> str:
+    if cell.exact is None and not cell.words:
+        return cell.note if cell.text == "–" else cell.text
+    text = cell.line
+    return text if cell.words else text.replace("−", "-")
+
+
+def _figures(
+    comparison: Comparison, expected: Sequence[Expected]
+) -> Iterator[Drawings]:
+    """What all arms share, then what each has of its own."""
+    arms = comparison.arms
+    runs = [run for arm in arms for run in arm.runs]
+    limits, scale = common_limits(runs), rate_scale(runs)
+    by_column = drawings.subgroup_drawings(arms)
+    yield {
+        **drawings.forest_drawings(comparison),
+        **drawings.joint_drawings(arms),
+        **drawings.class_drawings(comparison),
+        **drawings.usefulness_drawings(arms),
+        **{f"subgroups-{column}": one for column, one in by_column.items()},
+    }
+    for arm in arms:
+        yield {
+            f"{arm.name}-{kind}": drawing
+            for kind, drawing in _own(arm, limits, scale, expected).items()
+        }
+
+
+def _own(arm: Arm, limits, scale, expected) -> Drawings:
+    own = drawings.run_drawings(arm.first, limits, scale, expected)
+    shared = JOINT if arm.first.task == "binary" else ()
+    return {kind: drawing for kind, drawing in own.items() if kind not in shared}
+
+
+def _place(folder: Path, name: str, ending: str, taken: dict[Path, bytes]) -> Path:
+    """A path for a name of anything, such as a column's; no two are alike."""
+    stem = re.sub(r"[^A-Za-z0-9.-]+", "_", name)[:NAME].strip(".") or "_"
+    names = {path.name.casefold() for path in taken if path.parent == folder}
+    place, number = f"{stem}{ending}", 2
+    while place.casefold() in names:
+        place, number = f"{stem}-{number}{ending}", number + 1
+    return folder / place

@@ -1,0 +1,304 @@
+"""What `compare_arms` found, as tables and sentences."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from jaxmed.evaluation.intervals.estimate import LEVEL
+from jaxmed.report.figures.style import spell
+from jaxmed.report.tables.formatting import (
+    Cell,
+    Table,
+    estimate,
+    metric_title,
+    number,
+    spell_p,
+    word,
+)
+from jaxmed.report.text.headline import gap, shown
+
+Contrasts = Mapping[str, Any]
+"""What `jaxmed.evaluation.compare_arms` returns; one of its "comparisons"."""
+
+TESTS = {
+    "delong": "DeLong",
+    "mcnemar_exact": "McNemar, exact",
+    "mcnemar_chi2": "McNemar, χ²",
+    "bootstrap": "bootstrap",
+}
+LOWER_IS_BETTER = ("log_loss", "brier")
+INDEPENDENT = (
+    "Which images are of one patient is not known, so that intervals and tests take "
+    "images as independent; where patients have several, they are too narrow."
+)
+
+
+def tell_contrasts(found: Contrasts) -> list[str]:
+    """Says of each pair how far apart it is in AUROC, or else in accuracy."""
+    sentences = []
+    for one in found["comparisons"]:
+        main = "auroc" if _defined(one, "auroc") else "accuracy"
+        if not _defined(one, main):
+            sentences.append(
+                f"{one['a']} and {one['b']}: neither AUROC nor accuracy is defined for "
+                "both; the table says why."
+            )
+            continue
+        value = found["arms"][one["a"]]["metrics"][main]["value"]
+        difference = one["metrics"][main]
+        sentences.append(
+            f"{one['a']} has a test {metric_title(main)} of {spell(value)}, "
+            f"{gap(difference, one['b'])}; {_significance(found, difference)}."
+        )
+    return sentences
+
+
+def explain_contrasts(found: Contrasts) -> list[str]:
+    """Says what the numbers are about, and what they are not."""
+    groups = found.get("groups")
+    images = f"{found['n']:,} test images"
+    if groups:
+        images += f" of {groups:,} groups, which are drawn as wholes"
+    formula = "" if groups else "DeLong's for the AUROC of one class, else "
+    method, times = (found["intervals"][name] for name in ("method", "resamples"))
+    sentences = [
+        f"The same {images}. Intervals are 95 %: {formula}{method} ({times:,} "
+        "resamples). p values are two-sided.",
+        "Decisions are at each run's own threshold, chosen on its validation split."
+        if found["task"] in ("binary", "multilabel")
+        else "Decisions are the most probable class.",
+        *explain_questions(
+            several=any(_seeds(found, name) > 1 for name in found["arms"]),
+            single=any(_seeds(found, name) == 1 for name in found["arms"]),
+            patients=bool(groups),
+        ),
+        "There is a test for every metric, and the more are looked at, the more are "
+        "small by chance: conclude from the one that was chosen beforehand.",
+    ]
+    if _adjusted(found):
+        sentences.append(
+            "p (Holm) is adjusted for the number of comparisons, metric by metric."
+        )
+        sentences += _unresolved(found)
+    return sentences
+
+
+def explain_questions(*, several: bool, single: bool, patients: bool) -> list[str]:
+    """Says what intervals and tests ask, and what they cannot tell.
+
+    Args:
+        several: some arm was trained with several seeds.
+        single: some arm was trained once.
+        patients: whole patients, or other groups of images, are drawn.
+    """
+    sentences = [
+        "The intervals and tests on images ask whether these trained models would "
+        "differ on other images drawn like these. They tell nothing of images from "
+        "elsewhere, such as another hospital, and a difference that is not clear is "
+        "not thereby none."
+    ]
+    if not patients:
+        sentences.append(INDEPENDENT)
+    if several:
+        sentences.append(
+            "Those for another training ask what training again would give on such "
+            "images: the variance of the seeds is added to that of the images (t, "
+            "Satterthwaite's degrees of freedom), with the values of seeds taken as "
+            "normal. From a few seeds only large differences become clear."
+        )
+    if single:
+        sentences.append(
+            "What was trained once may be better or worse by its seed alone; how much "
+            "that is cannot be told from these runs."
+        )
+    return sentences
+
+
+def _unresolved(found: Contrasts) -> list[str]:
+    """Says where the bootstrap has too few resamples to call anything clear."""
+    lowest = 2 / (found["intervals"]["resamples"] + 1)
+    taken = any(
+        one["test"] == "bootstrap" and one["p"] <= lowest and one["p_holm"] > 1 - LEVEL
+        for pair in found["comparisons"]
+        for metrics in (pair["metrics"], *pair["per_class"].values())
+        for one in metrics.values()
+        if one["p"] is not None
+    )
+    if not taken:
+        return []
+    return [
+        f"A p of the bootstrap cannot fall below {lowest:.2g} here, and adjusted for "
+        "so many comparisons not even that is below 0.05: there, that a difference is "
+        "not clear is the number of resamples, or of comparisons, and no finding."
+    ]
+
+
+def difference_table(found: Contrasts, one: Contrasts) -> Table:
+    """A row per metric: both values, their difference, and the test on images."""
+    a, b = one["a"], one["b"]
+    rows = []
+    for metric, difference in one["metrics"].items():
+        values = (number(found["arms"][n]["metrics"][metric]["value"]) for n in (a, b))
+        note = " ↓" if metric in LOWER_IS_BETTER else ""
+        name = word(f"{metric_title(metric)}{note}")
+        rows.append((name, *values, *_tested(found, difference)))
+    return Table(
+        caption=f"{a} − {b}: on images",
+        head=("metric", a, b, "difference", *_p_heads(found), "test"),
+        rows=tuple(rows),
+        note="↓ lower is better.",
+    )
+
+
+def class_difference_table(found: Contrasts, one: Contrasts) -> Table | None:
+    """A row per class and metric of it; None in binary tasks."""
+    rows = [
+        (word(name), word(metric_title(metric)), *_tested(found, difference, True))
+        for name, metrics in one["per_class"].items()
+        for metric, difference in metrics.items()
+    ]
+    if not rows:
+        return None
+    return Table(
+        caption=f"{one['a']} − {one['b']}: class by class, on images",
+        head=("class", "metric", "difference", "p", "p (Holm)", "test"),
+        rows=tuple(rows),
+        note="p (Holm) is adjusted for the number of classes and comparisons.",
+    )
+
+
+def training_table(found: Contrasts, one: Contrasts) -> Table | None:
+    """A row per metric: the difference if both were trained again; or None."""
+    a, b = one["a"], one["b"]
+    if not any(_seeds(found, name) > 1 for name in (a, b)):
+        return None
+    rows = []
+    for metric, difference in one["metrics"].items():
+        again = difference["another_training"]
+        shown_again = {"value": difference["value"], **again}
+        note = " ↓" if metric in LOWER_IS_BETTER else ""
+        rows.append(
+            (
+                word(f"{metric_title(metric)}{note}"),
+                estimate(shown_again, sign=True),
+                *_p_cells(found, shown_again),
+                number(again.get("df"), digits=1),
+            )
+        )
+    seeds = " and ".join(str(_seeds(found, name)) for name in (a, b))
+    return Table(
+        caption=f"{a} − {b}: another training (seeds: {seeds})",
+        head=("metric", "difference", *_p_heads(found), "df"),
+        rows=tuple(rows),
+        note="↓ lower is better. df: Satterthwaite's degrees of freedom.",
+    )
+
+
+def spread_table(found: Contrasts) -> Table | None:
+    """Mean, SD and range over seeds of arms that have several; None if none has."""
+    rows = []
+    for name, arm in found["arms"].items():
+        for metric, summary in arm["metrics"].items():
+            if summary["seeds"] > 1 and summary["value"] is not None:
+                parts = (summary[part] for part in ("value", "std", "min", "max"))
+                cells = (number(part, digits=4) for part in parts)
+                rows.append((word(name), word(metric_title(metric)), *cells))
+    if not rows:
+        return None
+    head = ("arm", "metric", "mean", "SD", "lowest", "highest")
+    return Table(caption="Over seeds", head=head, rows=tuple(rows))
+
+
+def contrast_rows(found: Contrasts) -> Iterator[dict[str, Any]]:
+    """Everything that was compared, as rows of one long table."""
+    for one in found["comparisons"]:
+        of_classes = {"": one["metrics"]} | one["per_class"]
+        for name, metrics in of_classes.items():
+            for metric, difference in metrics.items():
+                values = {
+                    side: found["arms"][one[side]]["metrics"][metric]["value"]
+                    for side in "ab"
+                    if not name
+                }
+                row = {"a": one["a"], "b": one["b"], "class": name, "metric": metric}
+                row |= {f"value_{side}": values.get(side) for side in "ab"}
+                yield row | _row(difference, "images")
+                if min(_seeds(found, one[side]) for side in "ab") > 1:
+                    again = difference["another_training"]
+                    again = {"value": difference["value"], "test": "t", **again}
+                    yield row | _row(again, "images and seeds")
+
+
+def _significance(found: Contrasts, difference: Mapping[str, Any]) -> str:
+    """Says the p values of both questions, and if adjusting changes an answer."""
+    test = TESTS[difference["test"]]
+    again = difference["another_training"]
+    parts = [_tell_p(found, f"these models, {test}", difference)]
+    if again["p"] is not None:
+        parts.append(_tell_p(found, "another training", again))
+    else:
+        parts.append(f"another training: not told, {again['reason']}")
+    return "; ".join(parts)
+
+
+def _tell_p(found: Contrasts, what: str, tested: Mapping[str, Any]) -> str:
+    p, adjusted = tested["p"], tested["p_holm"]
+    text = f"{what}: p {_equals(p)}"
+    if not _adjusted(found) or p is None:
+        return text
+    text += (
+        f", adjusted for {len(found['comparisons'])} comparisons {_equals(adjusted)}"
+    )
+    unclear = p <= 1 - LEVEL < adjusted
+    return f"{text}, so no longer clear" if unclear else text
+
+
+def _row(difference: Mapping[str, Any], on: str) -> dict[str, Any]:
+    found = shown(difference)
+    row = {"on": on, "difference": found["value"]}
+    names = ("ci_low", "ci_high", "p", "p_holm", "test", "reason")
+    return row | {name: found.get(name) for name in names}
+
+
+def _tested(found, difference, holm: bool = False) -> tuple[Cell, ...]:
+    """Cells of a difference, its p values and its test."""
+    test = TESTS.get(difference["test"], "–")
+    if "only_a" in difference:
+        test += f" ({difference['only_a']} : {difference['only_b']})"
+    p_cells = _p_cells(found, difference, holm)
+    return (estimate(_of_models(difference), sign=True), *p_cells, word(test))
+
+
+def _of_models(difference: Mapping[str, Any]) -> dict[str, Any]:
+    """A difference without what training again would give, which has a table."""
+    return {k: v for k, v in shown(difference).items() if k != "another_training"}
+
+
+def _p_cells(found, difference, holm: bool = False) -> tuple[Cell, ...]:
+    p = difference["p"]
+    reason = difference.get("reason", "") if difference["value"] is not None else ""
+    cells = [Cell(text=spell_p(p), exact=p, note=reason)]
+    if holm or _adjusted(found):
+        adjusted = difference["p_holm"]
+        cells.append(Cell(text=spell_p(adjusted), exact=adjusted))
+    return tuple(cells)
+
+
+def _p_heads(found: Contrasts) -> tuple[str, ...]:
+    return ("p", "p (Holm)") if _adjusted(found) else ("p",)
+
+
+def _adjusted(found: Contrasts) -> bool:
+    return len(found["comparisons"]) > 1
+
+
+def _seeds(found: Contrasts, name: str) -> int:
+    return next(iter(found["arms"][name]["metrics"].values()))["seeds"]
+
+
+def _defined(one: Contrasts, metric: str) -> bool:
+    return one["metrics"].get(metric, {}).get("value") is not None
+
+
+def _equals(p: float | None) -> str:
+    text = spell_p(p)
+    return text if text.startswith("<") else f"= {text}"

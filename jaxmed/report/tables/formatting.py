@@ -1,0 +1,373 @@
+"""Tables as plain values: a template turns them into HTML, other formats can follow."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from jaxmed.report.figures.style import spell, spell_rate
+from jaxmed.runs.record import Arm, RunRecord
+
+TITLES = {
+    "auroc": "AUROC",
+    "auprc": "AUPRC",
+    "log_loss": "log loss",
+    "f1": "F1",
+    "mcc": "MCC",
+    "ppv": "PPV",
+    "npv": "NPV",
+    "youden_j": "Youden's J",
+    "ece": "ECE",
+    "brier": "Brier score",
+    "ece_equal_mass": "ECE, bins of equal mass",
+    "ace": "adaptive calibration error",
+    "lr_positive": "LR+",
+    "lr_negative": "LR−",
+    "ppv_at_prevalence": "PPV at the given prevalence",
+    "npv_at_prevalence": "NPV at the given prevalence",
+    "kappa": "Cohen's kappa",
+    "quadratic_kappa": "quadratic kappa",
+    "intercept": "calibration intercept",
+    "intercept_calibrated": "calibration intercept, after scaling",
+    "slope": "calibration slope",
+    "slope_calibrated": "calibration slope, after scaling",
+}
+"""What a metric is called where replacing "_" by a space is not enough."""
+SCALINGS = {"vector": "vector scaling", "platt": "Platt scaling"}
+"""What scales the logits where it is not one temperature."""
+AT_HALF = "_at_half"
+"""The ending of a metric of what is decided at 0.5, where a threshold was chosen."""
+INTERVALS = (
+    "[ ]: 95 % over test images, of these models; retrained [ ]: 95 % over test images "
+    "and seeds, for another training."
+)
+"""Which of two intervals is which, below a table that has both."""
+STABILITY = "A threshold's interval is that of the choice in resamples of val."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One cell: what is read, and the exact number behind it.
+
+    Attributes:
+        text: rounded for reading.
+        exact: the number as metrics.json has it; None for words and missing numbers.
+        range: the interval, "[0.964, 0.986]", or what else is said below it.
+        again: the interval for another training, "retrained [0.951, 0.990]".
+        note: why a number is missing.
+        words: the text may wrap and is aligned left.
+    """
+
+    text: str
+    exact: float | None = None
+    range: str = ""
+    again: str = ""
+    note: str = ""
+    words: bool = False
+
+    @property
+    def line(self) -> str:
+        """The number and its intervals on one line: "0.97 [0.96, 0.98]"."""
+        return " ".join(filter(None, (self.text, self.range, self.again)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A caption, a head and rows of cells; the first cell of a row names the row."""
+
+    caption: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    note: str = ""
+
+
+def annotated(table: Table, *notes: str) -> Table:
+    """The table with notes before its own."""
+    return replace(table, note=" ".join(filter(None, (*notes, table.note))))
+
+
+def p_cell(found: Mapping[str, Any]) -> Cell:
+    """A cell of a p value, adjusted where it is, or why there is none."""
+    p = found.get("p_holm", found.get("p"))
+    reason = "" if p is not None else str(found.get("reason", ""))
+    return Cell(text=spell_p(p), exact=p, note=reason)
+
+
+def spell_p(p: float | None) -> str:
+    """A p value for people: "0.031", "< 0.001", or a dash for none."""
+    if p is None:
+        return "–"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def metric_title(name: str) -> str:
+    """A metric's name for people: "balanced_accuracy" is "balanced accuracy"."""
+    for ending, words in (AT_HALF, " at 0.5"), ("_calibrated", ", after scaling"):
+        if name.endswith(ending):
+            return metric_title(name.removesuffix(ending)) + words
+    return TITLES.get(name, name.replace("_", " "))
+
+
+def footnotes(rows: Iterable[Sequence[Cell]]) -> str:
+    """What the stars of a table's numbers mean, each reason once."""
+    noted = (c.note for row in rows for c in row if c.text.endswith("*") and c.note)
+    return " ".join(f"* {note[0].upper()}{note[1:]}." for note in dict.fromkeys(noted))
+
+
+def estimate_names(metrics: Mapping[str, Any]) -> list[str]:
+    """The names under which `metrics` holds estimates ({"value", "ci_low", ...})."""
+    return [k for k, v in metrics.items() if isinstance(v, dict) and "value" in v]
+
+
+def word(text: object) -> Cell:
+    """A cell of words."""
+    return Cell(text=str(text), words=True)
+
+
+def number(value: float | None, digits: int = 3, sign: bool = False) -> Cell:
+    """A cell of one number without an interval."""
+    return Cell(text=spell(value, digits, sign), exact=value)
+
+
+def count(value: int | None) -> Cell:
+    """A cell of a whole number: 11,689,512."""
+    return Cell(text="–" if value is None else f"{value:,}", exact=value)
+
+
+def rate(value: float | None) -> Cell:
+    """A cell of a learning rate: 1e-5."""
+    return Cell(text=spell_rate(value), exact=value)
+
+
+def estimate(found: Mapping[str, Any] | float | None, sign: bool = False) -> Cell:
+    """A cell of an estimate: its value and, smaller, its 95 % intervals.
+
+    A number that is to be read with care has a "*" behind it, and the reason as note.
+    """
+    if not isinstance(found, Mapping):
+        return number(found, sign=sign)
+    value = found.get("value")
+    if value is None:
+        return Cell(text="–", note=str(found.get("reason", "undefined")))
+    again = interval(found.get("another_training") or {}, sign=sign)
+    ends, warning = (
+        interval(found, sign=sign),
+        str(found.get("note", "")),
+    )
+    if not ends and not warning:
+        warning = str(found.get("reason", ""))
+    return Cell(
+        text=spell(value, sign=sign) + "*" * bool(warning),
+        exact=value,
+        range=ends,
+        again=f"retrained {again}" if again else "",
+        note=warning,
+    )
+
+
+def interval(found: Mapping[str, Any], sign: bool = False) -> str:
+    """An interval for people: "[0.964, 0.986]", or nothing where there is none."""
+    low, high = found.get("ci_low"), found.get("ci_high")
+    if low is None or high is None:
+        return ""
+    return f"[{spell(low, sign=sign)}, {spell(high, sign=sign)}]"
+
+
+def estimate_table(
+    caption: str, rows: Mapping[str, Mapping[str, Any]], first: str
+) -> Table:
+    """A row per key, a column per estimate, support last.
+
+    Args:
+        caption: the table's caption.
+        rows: estimates by row name, such as metrics["per_class"]["test"].
+        first: the head of the first column.
+    """
+    names = list(dict.fromkeys(n for row in rows.values() for n in estimate_names(row)))
+    support = any("support" in row for row in rows.values())
+    body = []
+    for name, row in rows.items():
+        cells = [word(name), *(estimate(row.get(metric)) for metric in names)]
+        body.append((*cells, count(row.get("support"))) if support else tuple(cells))
+    head = (first, *map(metric_title, names), *(("support",) if support else ()))
+    return Table(caption=caption, head=head, rows=tuple(body), note=footnotes(body))
+
+
+def transpose(table: Table, first: str) -> Table:
+    """Turns rows into columns, so that the table's arms stand side by side."""
+    head = (first, *(row[0].text for row in table.rows))
+    columns = zip(*(row[1:] for row in table.rows), strict=True)
+    rows = ((word(n), *c) for n, c in zip(table.head[1:], columns, strict=True))
+    return Table(caption=table.caption, head=head, rows=tuple(rows), note=table.note)
+
+
+def class_table(arm: Arm) -> Table:
+    """Precision, recall, F1, AUROC and support of every class, of the lowest seed."""
+    run = arm.first
+    per_class = run.metrics["per_class"]["test"]
+    rule = "probability of 0.5" if run.task == "multilabel" else "largest probability"
+    return _of_seed(arm, estimate_table(f"Decided by the {rule}", per_class, "class"))
+
+
+def _of_seed(arm: Arm, table: Table) -> Table:
+    """The table, saying of which seed it is; a CSV has no caption, but a head."""
+    if not (seed := arm.shown_seed):
+        return table
+    head = (f"{table.head[0]} ({seed})", *table.head[1:])
+    return replace(table, caption=f"{table.caption}, {seed}", head=head)
+
+
+def threshold_table(arms: Sequence[Arm]) -> Table:
+    """A binary task: the threshold of each arm and what it gives on the test split.
+
+    Of each arm's lowest seed.
+    """
+    rows = {arm.shown_name: arm.first.metrics["test_at_threshold"] for arm in arms}
+    table = transpose(estimate_table("At the threshold chosen on val", rows, ""), "")
+    values = (estimate(arm.first.metrics["threshold"]) for arm in arms)
+    threshold = (word("threshold"), *values)
+    return annotated(replace(table, rows=(threshold, *table.rows)), STABILITY)
+
+
+def class_threshold_table(arm: Arm) -> Table:
+    """Other tasks: one-vs-rest thresholds and what they give, class by class.
+
+    Of the arm's lowest seed.
+    """
+    run = arm.first
+    rows = run.metrics["test_at_threshold"]
+    table = estimate_table("At one-vs-rest thresholds chosen on val", rows, "class")
+    chosen = run.metrics["threshold"]
+    body = (
+        (row[0], estimate(_of_class(chosen, name)), *row[1:])
+        for name, row in zip(rows, table.rows, strict=True)
+    )
+    head = (table.head[0], "threshold", *table.head[1:])
+    table = annotated(replace(table, head=head, rows=tuple(body)), STABILITY)
+    return _of_seed(arm, table)
+
+
+def _of_class(chosen: Mapping[str, Any], name: str) -> dict[str, Any]:
+    parts = {k: v for k, v in chosen.items() if isinstance(v, Mapping)}
+    return {part: values.get(name) for part, values in parts.items() if name in values}
+
+
+def _scaling(found: Mapping[str, Any]) -> Cell:
+    """What was fitted on val, or why nothing could be."""
+    if found.get("temperature") is not None:
+        return number(found["temperature"])
+    if "reason" in found:
+        return Cell(text="–", note=str(found["reason"]))
+    method = found.get("method", "–")
+    return word(SCALINGS.get(method, method))
+
+
+def _in_pairs(run: RunRecord) -> dict[str, Any]:
+    """Calibration errors of the test split, each with what it is after scaling."""
+    found = run.metrics["calibration"].get("test", {})
+    names = [name for name in found if not name.endswith("_calibrated")]
+    pairs = (pair for name in names for pair in (name, f"{name}_calibrated"))
+    return {name: found[name] for name in pairs if name in found}
+
+
+def calibration_table(arms: Sequence[Arm]) -> Table:
+    """The scaling, and each calibration error before and after it, of each arm.
+
+    Of each arm's lowest seed.
+    """
+    rows = {arm.shown_name: _in_pairs(arm.first) for arm in arms}
+    bins = arms[0].first.metrics["calibration"].get("ece_bins")
+    table = transpose(estimate_table("Calibration on the test split", rows, ""), "")
+    scalings = [arm.first.metrics["calibration"] for arm in arms]
+    methods = {scaling.get("method", "temperature") for scaling in scalings}
+    name = "temperature" if methods == {"temperature"} else "scaling"
+    table = replace(table, rows=((word(name), *map(_scaling, scalings)), *table.rows))
+    said = [f"ECE: expected calibration error over {bins} bins."] if bins else []
+    if any("slope" in row for row in rows.values()):
+        said.append("Calibrated perfectly, the intercept is 0 and the slope 1.")
+    warned = (str(one["note"]) for one in scalings if one.get("note"))
+    said += [f"{text[0].upper()}{text[1:]}." for text in dict.fromkeys(warned)]
+    return annotated(table, *said)
+
+
+def confusion_table(arm: Arm) -> Table | None:
+    """Counts; rows are true classes, columns predicted ones. Of the lowest seed."""
+    run = arm.first
+    matrix = (run.metrics.get("confusion_matrix") or {}).get("test")
+    if not matrix:
+        return None
+    names = run.class_names
+    rows = zip(names, matrix, strict=True)
+    body = tuple((word(name), *map(count, row)) for name, row in rows)
+    head = ("true ↓ predicted →", *names)
+    return _of_seed(arm, Table(caption="Counts", head=head, rows=body))
+
+
+def groups_table(run: RunRecord) -> Table | None:
+    """The parameter groups that each phase trains; None if the run kept no record."""
+    parameters = run.environment.get("parameters")
+    if not parameters:
+        return None
+    total, rows, blank = parameters.get("total"), [], Cell(text="")
+    for phase in parameters.get("phases", ()):
+        head = [word(phase.get("name", "")), count(phase.get("epochs"))]
+        for group in phase.get("groups", ()):
+            patterns = group.get("patterns", "")
+            if not isinstance(patterns, str):
+                patterns = ", ".join(patterns)
+            rows.append(
+                (
+                    *head,
+                    word(group.get("name", "")),
+                    word(patterns),
+                    count(group.get("parameters")),
+                    word(group.get("optimizer", "")),
+                    rate(group.get("learning_rate")),
+                )
+            )
+        rows.append(_trainable(phase, total))
+        rows += [
+            (head[0], blank, word(name), word(words), blank, blank, blank)
+            for name, words in _remarks(phase)
+        ]
+    head = ("phase", "epochs", "group", "pattern", "parameters", "optimiser", "rate")
+    return Table(caption="Groups of parameters, by phase", head=head, rows=tuple(rows))
+
+
+def _remarks(phase: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    if (schedule := phase.get("schedule")) and schedule != "constant":
+        yield "schedule", str(schedule)
+    if drifting := phase.get("drifting"):
+        yield "drifting", f"frozen BatchNorm statistics drift: {', '.join(drifting)}"
+    if still := phase.get("still"):
+        yield "still", f"trained, but BatchNorm statistics stay: {', '.join(still)}"
+
+
+def _trainable(phase: Mapping[str, Any], total: int | None) -> tuple[Cell, ...]:
+    trainable = phase.get("trainable")
+    words = f"of {total:,} in all" if total else ""
+    if total and trainable is not None:
+        words += f" ({_percent(trainable / total)})"
+    blank = Cell(text="")
+    name = word(phase.get("name", ""))
+    return (name, blank, word("trainable"), word(words), count(trainable), blank, blank)
+
+
+def _percent(share: float) -> str:
+    return "less than 0.01 %" if 0 < share < 1e-4 else f"{share * 100:.4g} %"
+
+
+def environment_table(run: RunRecord) -> Table:
+    """Everything in environment.json but the parameter groups, which have a table."""
+    kept = {k: v for k, v in run.environment.items() if k != "parameters"}
+    rows = tuple((word(name), word(value)) for name, value in _flat(kept))
+    return Table(caption="environment.json", head=("entry", "value"), rows=rows)
+
+
+def _flat(entries: Mapping[str, Any], above: str = "") -> Iterable[tuple[str, str]]:
+    for name, value in entries.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{above}{name}.")
+        elif isinstance(value, list):
+            yield f"{above}{name}", ", ".join(map(str, value))
+        else:
+            yield f"{above}{name}", str(value)

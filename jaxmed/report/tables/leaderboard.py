@@ -1,0 +1,170 @@
+"""The tables of a leaderboard, and its CSV."""
+
+import csv
+import io
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from jaxmed.report.arm_estimates import COMPARED
+from jaxmed.report.leaderboard_records import Entry, Leaderboard
+from jaxmed.report.tables.formatting import (
+    INTERVALS,
+    Cell,
+    Table,
+    count,
+    estimate,
+    metric_title,
+    number,
+    word,
+)
+from jaxmed.runs.record import RunRecord
+
+
+def board_title(metric: str) -> str:
+    """The metric's name; accuracy is by another rule than in the sets' reports."""
+    title = metric_title(metric)
+    return f"{title} (most probable class)" if metric == "accuracy" else title
+
+
+def metric_table(board: Leaderboard, metric: str) -> Table:
+    """A row per set: every arm, then every published method; and means over sets."""
+    rows = []
+    for entry in board.entries:
+        measured = (estimate(entry.estimate(arm, metric)) for arm in board.arms)
+        published = map(_plain, board.published.of(metric, entry.name))
+        rows.append((word(entry.name), *measured, *published))
+    if len(rows) > 1:
+        means = map(_plain, board.means(metric))
+        rows.append((word(f"mean over {len(rows)} sets"), *means))
+    several = any(entry.comparison.several_seeds for entry in board.entries)
+    return Table(
+        caption=f"Test {board_title(metric)}",
+        head=("set", *board.arms, *board.published.methods),
+        rows=tuple(rows),
+        note=INTERVALS if several else "",
+    )
+
+
+def _plain(value: float | None) -> Cell:
+    return Cell(text="") if value is None else number(value)
+
+
+def sets_table(board: Leaderboard) -> Table:
+    """A row per set: its task, its images, and how many of its runs are finished."""
+    rows = []
+    for entry in board.entries:
+        run = entry.runs[0]
+        data = run.environment.get("data", {})
+        sizes = data.get("sizes", {})
+        rows.append(
+            (
+                word(entry.name),
+                word(data.get("source", "not recorded")),
+                word(run.task),
+                count(len(run.class_names)),
+                *(count(sizes.get(split)) for split in ("train", "val", "test")),
+                count(len(entry.runs)),
+                word(", ".join(entry.unfinished)),
+            )
+        )
+    return Table(
+        caption="Images and runs",
+        head=(
+            *("set", "source", "task", "classes", "train", "val", "test"),
+            *("runs", "not finished"),
+        ),
+        rows=tuple(rows),
+    )
+
+
+def arms_table(board: Leaderboard) -> Table:
+    """A row per arm: how it was trained, and how long on all sets together."""
+    rows = []
+    for name in board.arms:
+        arms = [e.arms[name] for e in board.entries if name in e.arms]
+        runs = [run for arm in arms for run in arm.runs]
+        seconds = [run.environment.get("seconds") or 0.0 for run in runs]
+        rows.append(
+            (
+                word(name),
+                *(word(_each(runs, read)) for read in TRAINED.values()),
+                *(Cell(text=_each(runs, read)) for read in COUNTED.values()),
+                count(len(runs)),
+                number(sum(seconds) / 60, digits=0),
+            )
+        )
+    return Table(
+        caption="How the arms were trained",
+        head=("arm", *TRAINED, *COUNTED, "runs", "minutes"),
+        rows=tuple(rows),
+        note="Pixels: the side of the square that the network saw. Minutes: training "
+        "and validation of all runs together; they depend on the machine and on what "
+        "else it does.",
+    )
+
+
+def _setting(table: str, key: str) -> Callable[[RunRecord], Any]:
+    def read(run: RunRecord) -> Any:
+        return tomllib.loads(run.config).get(table, {}).get(key)
+
+    return read
+
+
+TRAINED: dict[str, Callable[[RunRecord], Any]] = {
+    "strategy": _setting("train", "strategy"),
+    "network": _setting("model", "backbone"),
+    "starting weights": lambda run: run.environment.get("weights", {}).get("name"),
+}
+COUNTED: dict[str, Callable[[RunRecord], Any]] = {
+    "pixels": _setting("data", "image_size"),
+    "epochs": lambda run: len(run.history) or None,
+}
+
+
+def _each(runs: list[RunRecord], read: Callable[[RunRecord], Any]) -> str:
+    """The values of all runs, each once."""
+    found = dict.fromkeys(read(run) for run in runs)
+    return ", ".join("–" if value is None else str(value) for value in found)
+
+
+def csv_text(board: Leaderboard) -> str:
+    """A row per run; "mean" per arm of several seeds; and one per published method."""
+    text = io.StringIO(newline="")
+    rows = [row for entry in board.entries for row in _rows(board, entry)]
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _rows(board: Leaderboard, entry: Entry) -> Iterator[dict[str, Any]]:
+    first = entry.runs[0]
+    of_set = {
+        "set": entry.name,
+        "task": first.task,
+        "test_images": first.metrics["test"]["n"],
+    }
+
+    def row(method: str, seed: object, found: Mapping[str, Any], source: str):
+        numbers = {}
+        for metric, one in found.items():
+            numbers[metric] = one.get("value")
+            again = one.get("another_training") or {}
+            for end in ("ci_low", "ci_high"):
+                numbers[f"{metric}_{end}"] = one.get(end)
+                numbers[f"{metric}_retrained_{end}"] = again.get(end)
+        method_of = {"method": method, "seed": seed}
+        return of_set | method_of | numbers | {"source": source}
+
+    for name, arm in entry.arms.items():
+        for run in arm.runs:
+            found = {metric: run.metrics["test"].get(metric, {}) for metric in COMPARED}
+            yield row(name, run.seed, found, "measured")
+        if len(arm.runs) > 1:
+            found = {metric: entry.estimate(name, metric) for metric in COMPARED}
+            yield row(name, "mean", found, "measured")
+    published = board.published
+    for index, method in enumerate(published.methods):
+        found = {m: {"value": published.of(m, entry.name)[index]} for m in COMPARED}
+        yield row(method, "", found, published.source)

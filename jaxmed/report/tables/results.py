@@ -1,0 +1,157 @@
+"""One number per arm, and the differences between arms."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from jaxmed.report.arm_estimates import COMPARED, Comparison
+from jaxmed.report.figures.forest import Line
+from jaxmed.report.tables.formatting import (
+    AT_HALF,
+    INTERVALS,
+    Cell,
+    Table,
+    annotated,
+    estimate,
+    estimate_names,
+    estimate_table,
+    metric_title,
+    number,
+    p_cell,
+    transpose,
+    word,
+)
+from jaxmed.report.text.headline import shown
+from jaxmed.runs.record import Arm
+
+# More arms than this do not fit on a page side by side.
+MANY_ARMS = 5
+
+
+def summary_table(comparison: Comparison) -> Table:
+    """The metrics of the test split: a column per arm, or a row where arms are many.
+
+    Decisions are at the thresholds chosen on val, where there are some, and accuracy at
+    0.5 is beside them.
+    """
+    arms = comparison.arms
+    known = estimate_names(arms[0].first.metrics["test"])
+    names = [*COMPARED, *(name for name in known if name not in COMPARED)]
+    if comparison.has_thresholds:
+        names.insert(len(COMPARED), f"accuracy{AT_HALF}")
+    rows = {
+        arm.name: {name: comparison.estimate(arm, "test", name) for name in names}
+        for arm in arms
+    }
+    images = arms[0].first.metrics["test"]["n"]
+    caption = f"Test split, {images:,} images"
+    table = annotated(estimate_table(caption, rows, "arm"), _which(comparison))
+    if len(arms) > MANY_ARMS:
+        return table
+    table = transpose(table, "")
+    if not comparison.several_seeds:
+        return table
+    spreads = tuple(_spread_row(comparison, metric) for metric in COMPARED)
+    return replace(table, rows=table.rows + spreads)
+
+
+def _which(comparison: Comparison) -> str:
+    """Says which interval is which, and at which threshold is decided."""
+    said = [INTERVALS] if comparison.several_seeds else []
+    if comparison.has_thresholds:
+        said.append(
+            "Decisions are at each run's threshold, chosen on val, where nothing else "
+            "is said."
+        )
+    return " ".join(said)
+
+
+def _spread_row(comparison: Comparison, metric: str) -> tuple[Cell, ...]:
+    """The standard deviation over seeds, arm by arm."""
+    found = (comparison.estimate(arm, "test", metric) for arm in comparison.arms)
+    name = word(f"{metric_title(metric)}, SD over seeds")
+    return (name, *(number(one.get("std"), digits=4) for one in found))
+
+
+def differences_table(comparison: Comparison) -> Table:
+    """A row per arm but the first: its differences from the first, and their tests."""
+    arms, rows = list(comparison.arms), []
+    several, head = comparison.several_seeds, ["arm"]
+    p = "p (Holm)" if len(arms) > 2 else "p"
+    for metric in COMPARED:
+        title = metric_title(metric)
+        head += [title, f"{title}, {p}"]
+        head += [f"{title}, {p}, retrained"] if several else []
+    for arm in arms[1:]:
+        row = [word(arm.name)]
+        for metric in COMPARED:
+            found = comparison.difference(arm, arms[0], metric)
+            row += [estimate(shown(found), sign=True), p_cell(found)]
+            row += [p_cell(found["another_training"])] if several else []
+        rows.append(tuple(row))
+    note = "p: two-sided, of these models on other images"
+    note += "; retrained: of another training." if several else "."
+    if len(arms) > 2:
+        note += f" Adjusted by Holm for {len(arms) - 1} comparisons."
+    table = Table(
+        caption=f"Difference from {arms[0].name}, paired by image",
+        head=tuple(head),
+        rows=tuple(rows),
+    )
+    return annotated(table, f"{INTERVALS} {note}" if several else note)
+
+
+def summary_lines(comparison: Comparison, metric: str) -> list[Line]:
+    """The lines of the forest plot of one metric."""
+    lines = []
+    for index, arm in enumerate(comparison.arms):
+        found = comparison.estimate(arm, "test", metric)
+        lines.append(make_line(index, arm.name, found, _seeds(arm, metric)))
+    return lines
+
+
+def difference_lines(comparison: Comparison, metric: str) -> list[Line]:
+    """The lines of the forest plot of the differences from the first arm."""
+    first, lines = comparison.arms[0], []
+    for index, arm in enumerate(comparison.arms[1:], 1):
+        found = comparison.difference(arm, first, metric)
+        lines.append(make_line(index, f"{arm.name} − {first.name}", found))
+    return lines
+
+
+def class_lines(comparison: Comparison, metric: str) -> dict[str, list[Line]]:
+    """The lines of the forest plot of one metric, class by class."""
+    lines: dict[str, list[Line]] = {}
+    for index, arm in enumerate(comparison.arms):
+        for name, found in arm.first.metrics["per_class"]["test"].items():
+            line = make_line(index, arm.name, found.get(metric, {}))
+            lines.setdefault(name, []).append(line)
+    return lines
+
+
+def make_line(
+    index: int, name: str, found: Mapping[str, Any], seeds: tuple[float, ...] = ()
+) -> Line:
+    """A line of a forest plot from an estimate; see `Line`."""
+    found = shown(found)
+    return Line(
+        name=name,
+        index=index,
+        value=found.get("value"),
+        low=found.get("ci_low"),
+        high=found.get("ci_high"),
+        again=_ends(found.get("another_training") or {}),
+        seeds=seeds,
+    )
+
+
+def _ends(found: Mapping[str, Any]) -> tuple[float, float] | None:
+    low, high = found.get("ci_low"), found.get("ci_high")
+    return None if low is None or high is None else (low, high)
+
+
+def _seeds(arm: Arm, metric: str) -> tuple[float, ...]:
+    """The values of an arm's seeds, each by the rule of their mean."""
+    alone = (Comparison([Arm(name=arm.name, runs=(run,))]) for run in arm.runs)
+    values = (one.estimate(one.arms[0], "test", metric)["value"] for one in alone)
+    return tuple(value for value in values if value is not None)

@@ -1,0 +1,157 @@
+"""The experiment in one sentence, computed from its numbers."""
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any, NamedTuple
+
+from jaxmed.evaluation.intervals.estimate import LEVEL
+from jaxmed.report.arm_estimates import Comparison
+from jaxmed.report.figures.style import spell
+from jaxmed.report.tables.formatting import SCALINGS, interval, metric_title
+from jaxmed.runs.record import Arm
+
+
+class Verdict(NamedTuple):
+    """The sentence, what has to be known to read it, and the arm it is about."""
+
+    text: str
+    footnote: str
+    best: Arm
+
+
+def verdict(comparison: Comparison) -> Verdict:
+    """Says how good the best arm is, and how far above the first arm.
+
+    The best arm is the one with the best validation score, since the test split must
+    decide nothing, not even what the headline says. Where arms were trained several
+    times, intervals and "clear" are those of another training.
+    """
+    arms = comparison.arms
+    metric = "auroc" if _val_score(arms[0], "auroc") is not None else "accuracy"
+    scored = [arm for arm in arms if _val_score(arm, metric) is not None]
+    ranked = sorted(scored, key=lambda arm: -(_val_score(arm, metric) or 0.0))
+    if not ranked:
+        text = "No arm has an AUROC or an accuracy; the tables say why."
+        return Verdict(text, choices(arms), arms[0])
+    best, name = ranked[0], metric_title(metric)
+    score = _with_interval(_main(comparison.estimate(best, "test", metric)))
+    text = f"{best.name} reaches a test {name} of {score}"
+    if len(ranked) > 1:
+        other = arms[0] if best is not arms[0] else ranked[1]
+        text += ", " + gap(comparison.difference(best, other, metric), other.name)
+    if metric == "auroc":
+        accuracy = _main(comparison.estimate(best, "test", "accuracy"))
+        text += f"{',' if len(ranked) > 1 else ''} and an accuracy"
+        text += f"{decided(comparison)} of {_with_interval(accuracy)}"
+    text += "."
+    footnote = f"{_brackets(comparison)} {choices(arms)}"
+    if len(arms) > 1:
+        footnote = f"{best.name} has the best validation {name}. {footnote}"
+    return Verdict(text, footnote, best)
+
+
+def decided(comparison: Comparison) -> str:
+    """Says by which rule accuracy decides, where there are two."""
+    return " at the threshold chosen on val" if comparison.has_thresholds else ""
+
+
+def _brackets(comparison: Comparison) -> str:
+    """Says what the sentence's intervals are about."""
+    if comparison.several_seeds:
+        text = "Brackets are for another training, over test images and seeds"
+        if any(len(arm.runs) == 1 for arm in comparison.arms):
+            text += "; of what was trained once, over test images alone"
+    else:
+        text = (
+            "Brackets are over test images, of these very models: each arm was trained "
+            "once, so what another training would give cannot be told"
+        )
+    others = len(comparison.arms) - 1
+    if others > 1:
+        text += f". Clear is a difference after adjusting for {others} comparisons"
+    return f"{text}."
+
+
+def choices(arms: Sequence[Arm]) -> str:
+    """Says what was chosen, and on which split."""
+    run = arms[0].first
+    threshold, scaling = run.metrics["threshold"], run.metrics["calibration"]
+    chosen: dict[str, list[str]] = {}
+    best = str((run.environment.get("best") or {}).get("metric", ""))
+    split, _, score = best.partition("_")
+    if score:
+        chosen[split] = [f"checkpoint ({metric_title(score)})"]
+    rule = str(threshold.get("method", "?")).replace("youden", "Youden's J")
+    chosen.setdefault(threshold.get("chosen_on", "?"), []).append(f"threshold ({rule})")
+    scaled = SCALINGS.get(scaling.get("method", ""), "temperature")
+    chosen.setdefault(scaling.get("chosen_on", "?"), []).append(scaled)
+    method = run.metrics.get("intervals", {}).get("method", "method not recorded")
+    parts = [f"Intervals are 95 % ({method})."]
+    parts += [f"Chosen on {on}: {', '.join(what)}." for on, what in chosen.items()]
+    if "test" not in chosen and "?" not in chosen:
+        parts.append("The test split decided nothing.")
+    return " ".join(parts)
+
+
+def _val_score(arm: Arm, metric: str) -> float | None:
+    values = [r.metrics["val"].get(metric, {}).get("value") for r in arm.runs]
+    defined = [value for value in values if value is not None]
+    return fmean(defined) if defined else None
+
+
+def _with_interval(found: Mapping[str, Any]) -> str:
+    ends = interval(found)
+    return f"{spell(found.get('value'))} {ends}".strip()
+
+
+def shown(difference: Mapping[str, Any]) -> dict[str, Any]:
+    """An estimate with the interval that goes with its test on images."""
+    return {**difference, **difference.get("delong", {})}
+
+
+def _main(found: Mapping[str, Any]) -> dict[str, Any]:
+    """An estimate with interval and p of another training, where there are seeds."""
+    again = found.get("another_training") or {}
+    return {**shown(found), **(again if again.get("ci_low") is not None else {})}
+
+
+def is_clear(found: Mapping[str, Any]) -> bool:
+    """Tells whether a difference is beyond chance, by the widest question it answers.
+
+    With several seeds that is whether training again would give it, else whether these
+    models would differ on other images; adjusted, where there are several comparisons.
+    """
+    main = _main(found)
+    p = main.get("p_holm", main.get("p"))
+    inside = main["ci_low"] is None or main["ci_low"] <= 0 <= main["ci_high"]
+    return p is not None and p <= 1 - LEVEL and not inside
+
+
+def gap(found: Mapping[str, Any], other: str) -> str:
+    """Says a difference: "0.01 [0.00, 0.02] above scratch", and if it is not clear.
+
+    Args:
+        found: the difference from the other, see `Paired.difference`.
+        other: the other's name.
+    """
+    main = _main(found)
+    value, low, high = (main.get(k) for k in ("value", "ci_low", "ci_high"))
+    if value is None:
+        return f"which cannot be compared with {other}"
+    side = "above"
+    if value < 0:
+        # "0.01 [0.00, 0.02] below" reads better than two minus signs above.
+        side, value = "below", -value
+        if low is not None and high is not None:
+            low, high = -high, -low
+    size = _with_interval({"value": value, "ci_low": low, "ci_high": high})
+    text = f"{size} {side} {other}"
+    if is_clear(found):
+        return text
+    if low is not None and low <= 0:
+        return f"{text} (an interval with zero in it: no clear difference)"
+    if "p" not in main or main["p"] is None:
+        return f"{text} (not tested: no clear difference)"
+    p, adjusted = main["p"], main.get("p_holm", main["p"])
+    why = f"p = {adjusted:.3f}" + (", adjusted" if adjusted != p else "")
+    return f"{text} ({why}: no clear difference)"

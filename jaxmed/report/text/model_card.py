@@ -1,0 +1,168 @@
+"""The model card: what the model is for, what it was made from, and its limits.
+
+Its parts follow Mitchell et al., "Model Cards for Model Reporting" (FAT* 2019).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from jaxmed.report.arm_estimates import Comparison
+from jaxmed.report.figures.style import spell
+from jaxmed.report.tables.comparison import INDEPENDENT
+from jaxmed.report.tables.dataset import patients_sentence
+from jaxmed.report.tables.formatting import SCALINGS, estimate, metric_title
+from jaxmed.runs.record import Arm
+
+CAUTION = (
+    "Not for clinical use. Research only: nothing here has been validated for "
+    "diagnosing or treating anyone, and no regulator has seen it."
+)
+FEW_IMAGES = 100
+"""With fewer of a class in the test split, its numbers are said to be uncertain."""
+BINARY = ("auroc", "auprc")
+DECIDED = ("accuracy", "sensitivity", "specificity", "ppv", "npv")
+OTHERS = ("auroc", "auprc", "accuracy", "balanced_accuracy", "f1", "mcc")
+
+
+def model_card(comparison: Comparison, arm: Arm) -> list[tuple[str, list[str]]]:
+    """The card of one arm, as (heading, sentences); the first run stands for it."""
+    card = [
+        ("Model", _model(arm)),
+        ("Intended use", _use(arm)),
+        ("Training data", _data(arm)),
+        ("Performance", _performance(comparison, arm)),
+        ("Calibration", _calibration(arm)),
+        ("Limits", _limits(comparison, arm)),
+    ]
+    return [(heading, sentences) for heading, sentences in card if sentences]
+
+
+def _model(arm: Arm) -> list[str]:
+    environment = arm.first.environment
+    parameters = environment.get("parameters") or {}
+    said = [f"Arm {arm.name}, trained with {_count(len(arm.runs), 'seed')}."]
+    if total := parameters.get("total"):
+        said.append(f"{total:,} parameters.")
+    weights = environment.get("weights")
+    name = weights.get("name") if isinstance(weights, dict) else weights
+    if name:
+        start = "random weights" if name == "none" else str(name)
+        said.append(f"Training started from {start}")
+    if version := environment.get("jaxmed"):
+        said.append(f"Made with jaxmed {version}.")
+    return said
+
+
+def _use(arm: Arm) -> list[str]:
+    run = arm.first
+    names = ", ".join(run.class_names[:8]) + (", …" if len(run.class_names) > 8 else "")
+    return [
+        f"Research on telling these classes apart in images like those it was trained "
+        f"on: {names}.",
+        "Not meant for other kinds of images, other devices or other patients, without "
+        "an evaluation on them first, nor for decisions about anyone's care.",
+    ]
+
+
+def _data(arm: Arm) -> list[str]:
+    data = arm.first.environment.get("data", {})
+    sizes = data.get("sizes") or {}
+    said = [f"Source: {data['source']}"] if data.get("source") else []
+    if sizes:
+        numbers = ", ".join(f"{size:,} {split}" for split, size in sizes.items())
+        said.append(f"Images: {numbers}.")
+    said.append(patients_sentence(data))
+    if data.get("skipped"):
+        said.append(f"{data['skipped']:,} files or rows of the source were left out.")
+    return said
+
+
+def _performance(comparison: Comparison, arm: Arm) -> list[str]:
+    run = arm.first
+    test = run.metrics["test"]
+    names = BINARY if run.task == "binary" else OTHERS
+    found = {name: comparison.estimate(arm, "test", name) for name in names}
+    numbers = _numbers(found)
+    if not numbers:
+        return ["No metric is defined on the test split; the tables say why."]
+    said = [f"On {test['n']:,} test images, with 95 % intervals: {numbers}."]
+    if run.task == "binary":
+        at = {name: comparison.estimate(arm, "test", name) for name in DECIDED}
+        if decided := _numbers(at):
+            said.append(f"At the threshold chosen on val: {decided}.")
+    elif run.task == "multilabel":
+        said.append("Decisions are at the thresholds chosen on val.")
+    if len(arm.runs) > 1:
+        said.append(
+            "Means over seeds; [ ] is of these models on other images, retrained [ ] "
+            "of another training on other images."
+        )
+    if run.predictions["test"].groups is None:
+        said.append(INDEPENDENT)
+    return said
+
+
+def _numbers(found: Mapping[str, Mapping[str, Any]]) -> str:
+    """Says estimates: "AUROC 0.97 [0.96, 0.98]; accuracy ...", those that there are."""
+    said = []
+    for name, one in found.items():
+        if one.get("value") is not None:
+            said.append(f"{metric_title(name)} {estimate(one).line}")
+    return "; ".join(said)
+
+
+def _which(arm: Arm) -> str:
+    return f" (seed {arm.first.seed})" if len(arm.runs) > 1 else ""
+
+
+def _calibration(arm: Arm) -> list[str]:
+    scaling = arm.first.metrics["calibration"]
+    test = scaling.get("test", {})
+    before, after = (test.get(n, {}).get("value") for n in ("ece", "ece_calibrated"))
+    if before is None:
+        return []
+    said = f"Expected calibration error on test {spell(before)}{_which(arm)}"
+    if after is not None:
+        method = SCALINGS.get(scaling.get("method", ""), "temperature scaling")
+        said += f", and {spell(after)} after {method} fitted on {scaling['chosen_on']}"
+    return [said + "."]
+
+
+def _limits(comparison: Comparison, arm: Arm) -> list[str]:
+    run = arm.first
+    said = [
+        "The numbers are of images drawn like these test images; how the model does on "
+        "images of another hospital, device or time is not known, unless the test "
+        "images were from there.",
+    ]
+    support = {
+        name: found.get("support", 0)
+        for name, found in run.metrics["per_class"]["test"].items()
+    }
+    if few := [name for name, n in support.items() if n < FEW_IMAGES]:
+        shown = ", ".join(few[:6]) + (", …" if len(few) > 6 else "")
+        said.append(
+            f"Fewer than {FEW_IMAGES} test images of {shown}: what is said of them is "
+            "uncertain."
+        )
+    if len(arm.runs) == 1:
+        said.append("Trained once: how much results vary with the seed is not known.")
+    if len(comparison.arms) > 1:
+        said.append(f"It is one of {len(comparison.arms)} arms that were compared.")
+    if not run.metrics.get("subgroups"):
+        said.append(
+            "Whether it does as well for every sex, age, site or device was not tested."
+        )
+    else:
+        names = ", ".join(run.metrics["subgroups"])
+        said.append(
+            f"How far apart its numbers are by {names} is in the section on subgroups; "
+            "that no gap is clear there does not show that there is none."
+        )
+    if run.cams:
+        said.append("Maps show where evidence came from and explain no decision.")
+    return said
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}" + ("s" if n != 1 else "")

@@ -1,0 +1,132 @@
+"""What each phase trains, stage by stage, as a run recorded it, and in words."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from jaxmed.report.figures.style import spell_rate
+from jaxmed.runs.record import RunRecord
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageRecord:
+    """One stage of the network in one phase.
+
+    Attributes:
+        name: such as "layer4".
+        parameters: how many it has.
+        trained: how many of them are trained.
+        rates: the lowest and the highest learning rate, or the only one; empty if it
+            is frozen.
+        drifting: its BatchNorm layers that are frozen but for their statistics.
+        still: its BatchNorm layers whose statistics stay although it is trained.
+    """
+
+    name: str
+    parameters: int
+    trained: int
+    rates: tuple[float, ...]
+    drifting: int
+    still: int
+
+    @property
+    def frozen(self) -> bool:
+        return self.trained == 0
+
+    @property
+    def partial(self) -> bool:
+        """Whether some of its parameters are trained, but not all."""
+        return 0 < self.trained < self.parameters
+
+    @property
+    def share(self) -> str:
+        """The share of its parameters that is trained: "0.4 %"."""
+        percent = 100 * self.trained / max(1, self.parameters)
+        if 0 < percent < 0.1:
+            return "<0.1 %"
+        return ">99 %" if 99 < percent < 100 else f"{percent:.2g} %"
+
+    @property
+    def rate(self) -> str:
+        """Its learning rate in words: "at 1e-4", "at 1e-5 to 1e-4", or "frozen"."""
+        if self.frozen:
+            return "frozen"
+        return f"at {' to '.join(map(spell_rate, self.rates)) or 'an unknown rate'}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhaseRecord:
+    """One phase: its name, epochs, schedule ("" if constant), stages in order."""
+
+    name: str
+    epochs: int
+    schedule: str
+    stages: tuple[StageRecord, ...]
+
+    @property
+    def duration(self) -> str:
+        """Epochs and schedule: "5 epochs, cosine by step"."""
+        words = f"{self.epochs} epoch{'' if self.epochs == 1 else 's'}"
+        return f"{words}, {self.schedule}" if self.schedule else words
+
+
+def read_phases(run: RunRecord) -> tuple[PhaseRecord, ...]:
+    """The phases of a run; none if it did not record their stages, as older ones."""
+    entries = (run.environment.get("parameters") or {}).get("phases") or ()
+    phases = tuple(map(_phase, entries))
+    # A picture has a column for each stage, so that every phase must have the same.
+    names = {tuple(stage.name for stage in phase.stages) for phase in phases}
+    return phases if len(names) == 1 and names != {()} else ()
+
+
+def _phase(entry: Mapping[str, Any]) -> PhaseRecord:
+    schedule = str(entry.get("schedule") or "")
+    return PhaseRecord(
+        name=str(entry.get("name", "")),
+        epochs=int(entry.get("epochs") or 0),
+        schedule="" if schedule == "constant" else schedule,
+        stages=tuple(map(_stage, entry.get("stages") or ())),
+    )
+
+
+def _stage(entry: Mapping[str, Any]) -> StageRecord:
+    trained = int(entry.get("trained") or 0)
+    rates = [float(rate) for rate in entry.get("rates") or ()]
+    norms = entry.get("norms") or {}
+    return StageRecord(
+        name=str(entry.get("name", "")),
+        parameters=int(entry.get("parameters") or 0),
+        trained=trained,
+        rates=tuple(sorted({min(rates), max(rates)})) if rates else (),
+        drifting=int(norms.get("drifting") or 0),
+        # Statistics that stay are nothing to speak of where all else stays, too.
+        still=int(norms.get("frozen") or 0) if trained else 0,
+    )
+
+
+def describe_phases(arm: str, phases: Sequence[PhaseRecord]) -> str:
+    """Says in words what the picture of an arm's phases shows."""
+    sentences = [f"What {arm} trains, stage by stage from the image to the head."]
+    for phase in phases:
+        parts = [
+            f"{_span([stage.name for stage in stages])} {words}"
+            for words, stages in groupby(phase.stages, key=_words)
+        ]
+        sentences.append(f"Phase {phase.name} ({phase.duration}): {'; '.join(parts)}.")
+    return " ".join(sentences)
+
+
+def _span(names: Sequence[str]) -> str:
+    return f"{names[0]} to {names[-1]}" if len(names) > 2 else " and ".join(names)
+
+
+def _words(stage: StageRecord) -> str:
+    words = stage.rate
+    if stage.partial:
+        words = f"in part ({stage.share}) {words}"
+    if stage.drifting:
+        words += f",{'' if stage.frozen else ' frozen'} BatchNorm statistics drifting"
+    if stage.still:
+        words += ", BatchNorm statistics kept"
+    return words
