@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from jaxmed_convert.conversion import Report, from_torch, to_torch
-    from jaxmed_convert.starting_weights import StartingWeights, initialize
+    from jaxmed_convert.weights.pretrained import StartingWeights, initialize
 
 _HOMES = {
     "Report": "conversion",

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from jaxmed.errors import UNREAD, InputError, explain, silence
 from jaxmed.runtime.progress import progress
-from jaxmed_convert.checkpoints import read_checkpoint, require_torch
-from jaxmed_convert.published import PUBLISHED, pool_of, published, resolve
+from jaxmed_convert.checkpoints.read import read_checkpoint, require_torch
+from jaxmed_convert.weights.torchvision import PUBLISHED, pool_of, published, resolve
 
 # verify compares several networks at this size too: no multiple of anything, which is
 # where paddings and poolings differ.
@@ -20,7 +20,7 @@ SMALLEST = {"inception_v3": 75}
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from jaxmed_convert.verify import Row
+    from jaxmed_convert.verify.parity import Row
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -100,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _torchvision(options: argparse.Namespace) -> int:
-    from jaxmed_convert.starting_weights import prepare
+    from jaxmed_convert.weights.pretrained import prepare
 
     weights = resolve(options.name, options.weights)
     pool = pool_of(options.name, weights)
@@ -111,7 +111,7 @@ def _torchvision(options: argparse.Namespace) -> int:
 
 
 def _file(options: argparse.Namespace) -> int:
-    from jaxmed_convert.starting_weights import prepare
+    from jaxmed_convert.weights.pretrained import prepare
 
     return _say(prepare(options.name, f"file:{options.path}", cache=options.cache))
 
@@ -137,7 +137,7 @@ def _verify(options: argparse.Namespace) -> int:
                     f"--image-size must be at least {least} for {name}, got {size}."
                 )
     require_torch()
-    from jaxmed_convert.verify import TOLERANCE
+    from jaxmed_convert.verify.parity import TOLERANCE
 
     rows = _verify_one(names[0], options) if len(names) == 1 else []
     rows = rows or _verify_several(names, options)
@@ -153,7 +153,7 @@ def _verify(options: argparse.Namespace) -> int:
 
 def _verify_one(name: str, options: argparse.Namespace) -> "list[Row]":
     """Prints every layer's difference and returns those of the logits."""
-    from jaxmed_convert.verify import compare
+    from jaxmed_convert.verify.parity import compare
 
     logits = []
     reference, pool = _reference(name, options)
@@ -171,7 +171,7 @@ def _verify_one(name: str, options: argparse.Namespace) -> "list[Row]":
 
 def _verify_several(names: "Sequence[str]", options: argparse.Namespace) -> "list[Row]":
     """Prints a line for each network and returns the differences of the logits."""
-    from jaxmed_convert.verify import compare_logits
+    from jaxmed_convert.verify.parity import compare_logits
 
     table, logits = _table("architecture", "image"), []
     with progress("Comparing", len(names)) as advance:
@@ -193,8 +193,8 @@ def _verify_several(names: "Sequence[str]", options: argparse.Namespace) -> "lis
 
 def _reference(name: str, options: argparse.Namespace):
     """Returns torchvision's model, and how it and ours pool."""
-    from jaxmed_convert import references
-    from jaxmed_convert.starting_weights import source_file
+    from jaxmed_convert.verify import references
+    from jaxmed_convert.weights.pretrained import source_file
 
     if options.weights == "none":
         return references.random_reference(name, seed=options.seed), "own"

@@ -11,7 +11,8 @@ from flax import nnx
 
 from jaxmed.models import parameters
 from jaxmed.models.classifier import Classifier
-from jaxmed_convert.differences import Differences
+from jaxmed_convert.mismatch import Differences
+from jaxmed_convert.old_names import renamed
 from jaxmed_convert.rules import (
     COUNTER,
     LEFT_OUT,
@@ -21,7 +22,6 @@ from jaxmed_convert.rules import (
     left_out,
     targets,
 )
-from jaxmed_convert.spellings import renamed
 
 if TYPE_CHECKING:
     import torch

@@ -16,7 +16,7 @@ from jaxmed.export.metadata import metadata_of
 if TYPE_CHECKING:
     from jaxmed.export.verify import Run
     from jaxmed.runs.trained_model import Bundle
-    from jaxmed_convert.torch_program import Program
+    from jaxmed_convert.export.torch_program import Program
 
 
 class Exporter(NamedTuple):
@@ -38,21 +38,21 @@ class Exporter(NamedTuple):
 
 
 def _write_torch(bundle: "Bundle", path: Path, record: dict[str, Any]) -> None:
-    from jaxmed_convert.torch_models import write_torch
+    from jaxmed_convert.export.torch_models import write_torch
 
     del record  # A state dict has no place for it.
     write_torch(bundle.model, path)
 
 
 def _open_torch(bundle: "Bundle", path: Path) -> "Run":
-    from jaxmed_convert.torch_models import read_torch
+    from jaxmed_convert.export.torch_models import read_torch
 
     return _torch_program(bundle, read_torch(bundle.model, path)).predict
 
 
 def _write_onnx(bundle: "Bundle", path: Path, record: dict[str, Any]) -> None:
-    from jaxmed_convert.onnx_export import write_onnx
-    from jaxmed_convert.torch_models import build_torch
+    from jaxmed_convert.export.onnx import write_onnx
+    from jaxmed_convert.export.torch_models import build_torch
 
     program = _torch_program(bundle, build_torch(bundle.model))
     channels = bundle.preprocessing.channels
@@ -60,15 +60,15 @@ def _write_onnx(bundle: "Bundle", path: Path, record: dict[str, Any]) -> None:
 
 
 def _open_onnx(bundle: "Bundle", path: Path) -> "Run":
-    from jaxmed_convert.onnx_export import open_onnx
+    from jaxmed_convert.export.onnx import open_onnx
 
     del bundle
     return open_onnx(path)
 
 
 def _torch_program(bundle: "Bundle", network: Any) -> "Program":
-    from jaxmed_convert.torch_models import torch_scale
-    from jaxmed_convert.torch_program import Program
+    from jaxmed_convert.export.torch_models import torch_scale
+    from jaxmed_convert.export.torch_program import Program
 
     return Program(
         network,
@@ -153,7 +153,7 @@ def loading_code(bundle: "Bundle", name: str) -> list[str]:
     """Returns lines of Python that open the file of a format, beside which they run."""
     file = EXPORTERS[name].file
     if name == "torch":
-        from jaxmed_convert.torch_models import loading_code as torch_code
+        from jaxmed_convert.export.torch_models import loading_code as torch_code
 
         return torch_code(bundle.model, file)
     if name == "onnx":

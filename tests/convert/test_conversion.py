@@ -10,9 +10,9 @@ from jaxmed.errors import InputError
 from jaxmed.models.parameters import split
 from jaxmed.models.registry import create_model
 from jaxmed_convert import from_torch, to_torch
-from jaxmed_convert.outlines import outline
-from jaxmed_convert.references import random_reference
+from jaxmed_convert.abstract_models import outline
 from jaxmed_convert.rules import counters, targets
+from jaxmed_convert.verify.references import random_reference
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ CONVERT = """
 import resource, sys, time
 from pathlib import Path
 import jax, torch, torchvision
-from jaxmed_convert.starting_weights import prepare
+from jaxmed_convert.weights.pretrained import prepare
 
 def memory():
     unit = 1 if sys.platform == "darwin" else 1024

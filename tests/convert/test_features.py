@@ -17,7 +17,7 @@ from jaxmed.inference.preprocessing import preprocessing_of
 from jaxmed.models.registry import create_model
 from jaxmed_convert import from_torch, initialize, to_torch
 from jaxmed_convert.__main__ import main
-from jaxmed_convert.outlines import outline
+from jaxmed_convert.abstract_models import outline
 
 FEATURES = "IMAGENET1K_FEATURES"
 WIDTHS = (4, 6, 8, 10, 12)
@@ -186,7 +186,7 @@ def test_verify_compares_up_to_the_average(
     torch.manual_seed(0)
     name = save(tmp_path / "served", make_layers(cfgs["D"]).state_dict(), hidden=2)
     monkeypatch.setattr(
-        "jaxmed_convert.starting_weights.address", lambda *_: f"{serve}/{name}"
+        "jaxmed_convert.weights.pretrained.address", lambda *_: f"{serve}/{name}"
     )
     options = ["--weights", FEATURES, "--image-size", "32", "--cache", str(tmp_path)]
     assert main(["verify", "vgg16", *others, *options]) == 0

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torchvision.models import resnet18
 
 from jaxmed_convert.__main__ import main
-from jaxmed_convert.published import PUBLISHED
+from jaxmed_convert.weights.torchvision import PUBLISHED
 
 
 @pytest.mark.parametrize(

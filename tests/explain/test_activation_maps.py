@@ -13,7 +13,7 @@ from jaxmed.explain.methods import METHODS
 from jaxmed.inference.preprocessing import preprocessing_of
 from jaxmed.models.registry import create_model
 from jaxmed_convert import from_torch
-from jaxmed_convert.references import random_reference
+from jaxmed_convert.verify.references import random_reference
 
 THEIRS = {
     "grad_cam": pytorch_grad_cam.GradCAM,

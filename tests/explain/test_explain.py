@@ -29,7 +29,7 @@ from jaxmed.models.parameters import split
 from jaxmed.models.precision import set_precision
 from jaxmed.models.registry import create_model
 from jaxmed_convert import from_torch
-from jaxmed_convert.references import random_reference
+from jaxmed_convert.verify.references import random_reference
 
 CLASSES = 5
 

@@ -14,7 +14,7 @@ from jaxmed.explain.layer_taps import (
 )
 from jaxmed.models.parameters import Parts, merge, split
 from jaxmed.models.registry import create_model
-from jaxmed_convert.references import torch_model
+from jaxmed_convert.verify.references import torch_model
 
 LAYERS = {
     "resnet50": ("layer4", "layer3.5", "layer4.1.conv2", "layer2.0.downsample"),

@@ -103,7 +103,7 @@ def export(
     from jaxmed.export.metadata import describe
     from jaxmed.export.verify import Probe
     from jaxmed.models.precision import set_precision
-    from jaxmed_convert.checkpoints import hash_file
+    from jaxmed_convert.checkpoints.read import hash_file
 
     set_precision(bundle.model, "float32")
     record, probe = describe(bundle), Probe(bundle)

@@ -20,7 +20,7 @@ from jaxmed.export import formats as exporters
 from jaxmed.export.verify import Probe, predict_images
 from jaxmed.models.registry import create_model
 from jaxmed.runs.trained_model import load_bundle
-from jaxmed_convert.torch_models import write_torch
+from jaxmed_convert.export.torch_models import write_torch
 
 PAGE = (Path(__file__).parents[3] / "docs" / "using_a_model.md").read_text("utf-8")
 

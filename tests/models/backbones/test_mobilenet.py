@@ -10,7 +10,7 @@ from jaxmed.models.layers.normalization import norm_paths, set_training_norms
 from jaxmed.models.parameters import split
 from jaxmed.models.registry import create_model
 from jaxmed_convert import from_torch, to_torch
-from jaxmed_convert.references import random_reference
+from jaxmed_convert.verify.references import random_reference
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save_file
 
 from jaxmed.errors import InputError
-from jaxmed_convert.checkpoints import Checkpoint, hash_file, read_checkpoint
+from jaxmed_convert.checkpoints.read import Checkpoint, hash_file, read_checkpoint
 
 TENSORS = {"conv.weight": torch.arange(6.0).reshape(2, 3), "bn.bias": torch.ones(300)}
 
@@ -302,7 +302,7 @@ def test_a_class_of_the_users_is_named_and_the_file_not_called_damaged(tmp_path)
         {"state_dict": TENSORS, "config": Checkpoint(tensors={}, sha256="")}, path
     )
     message = _message(path)
-    assert "holds code (jaxmed_convert.checkpoints.Checkpoint)" in message
+    assert "holds code (jaxmed_convert.checkpoints.read.Checkpoint)" in message
     assert "damaged" not in message
 
 
@@ -353,7 +353,7 @@ def test_a_missing_torch_is_explained(tmp_path):
 import sys
 from pathlib import Path
 sys.modules["torch"] = None  # makes Python treat it as not installed
-from jaxmed_convert.checkpoints import read_checkpoint
+from jaxmed_convert.checkpoints.read import read_checkpoint
 read_checkpoint(Path(sys.argv[1]))
 """
     run = subprocess.run(

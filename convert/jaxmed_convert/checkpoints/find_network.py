@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jaxmed.models.registry import FAMILIES
-from jaxmed_convert.outlines import backbone_targets, outline
-from jaxmed_convert.positions import named
-from jaxmed_convert.prefixes import best, count_prefixes
+from jaxmed_convert.abstract_models import backbone_targets, outline
+from jaxmed_convert.checkpoints.positions import named
+from jaxmed_convert.checkpoints.prefixes import best, count_prefixes
+from jaxmed_convert.checkpoints.unwrapping import AVERAGED
 from jaxmed_convert.rules import LEFT_OUT, head_module
-from jaxmed_convert.unwrapping import AVERAGED
 
 # What wrappers put into names, at the start or where a part of a network is wrapped.
 # No module of torchvision is called so.

@@ -15,8 +15,8 @@ from jaxmed.errors import InputError
 from jaxmed.models.parameters import split
 from jaxmed.models.registry import create_model
 from jaxmed_convert import initialize, to_torch
-from jaxmed_convert.outlines import outline
-from jaxmed_convert.starting_weights import prepare
+from jaxmed_convert.abstract_models import outline
+from jaxmed_convert.weights.pretrained import prepare
 
 
 @pytest.fixture(scope="module")

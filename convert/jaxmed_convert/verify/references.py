@@ -9,11 +9,11 @@ from torchvision.models import get_model
 
 from jaxmed.errors import InputError
 from jaxmed.models.registry import create_model
+from jaxmed_convert.abstract_models import backbone_targets, outline
+from jaxmed_convert.checkpoints.find_network import select
 from jaxmed_convert.conversion import convert, from_torch
-from jaxmed_convert.outlines import backbone_targets, outline
-from jaxmed_convert.published import published
 from jaxmed_convert.rules import LEFT_OUT, head_module
-from jaxmed_convert.selection import select
+from jaxmed_convert.weights.torchvision import published
 
 
 def torch_model(architecture: str, **options: Any) -> torch.nn.Module:

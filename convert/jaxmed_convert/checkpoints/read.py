@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from jaxmed.errors import InputError
-from jaxmed_convert.harmless import harmless_globals, rebuilt
-from jaxmed_convert.spellings import renamed
-from jaxmed_convert.unwrapping import unwrap
+from jaxmed_convert.checkpoints.harmless import harmless_globals, rebuilt
+from jaxmed_convert.checkpoints.unwrapping import unwrap
+from jaxmed_convert.old_names import renamed
 
 # How files begin: what torch.save writes, a zip archive, or before version 1.6 a pickle
 # of a number of its own.
@@ -79,7 +79,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
     What a file is, its content tells and not its name. No code that may be in it is
     run. Prefixes stay, and so do tensors of other modules: see
-    `jaxmed_convert.selection`.
+    `jaxmed_convert.checkpoints.find_network`.
 
     Args:
         path: a file that `torch.save` wrote, or a safetensors file.

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from jaxmed.errors import InputError
 from jaxmed.runtime.progress import progress
-from jaxmed_convert.checkpoints import hash_file
-from jaxmed_convert.partial import Partial, claim
+from jaxmed_convert.checkpoints.read import hash_file
+from jaxmed_convert.weights.partial_download import Partial, claim
 
 TIMEOUT = 30.0
 CHUNK = 1 << 16

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from jaxmed_convert.prefixes import best, count_prefixes
+from jaxmed_convert.checkpoints.prefixes import best, count_prefixes
 
 # The children of torchvision's networks in their order, by architecture. Where there is
 # more than one line, an argument of the network decides.

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from jaxmed_convert.torch_program import Program
+from jaxmed_convert.export.torch_program import Program
 
 INPUT = "images"
 OUTPUTS = ("probabilities", "scores")

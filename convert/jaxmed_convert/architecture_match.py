@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxmed.models.registry import FAMILIES
-from jaxmed_convert.outlines import backbone_targets, outline
-from jaxmed_convert.published import PUBLISHED
+from jaxmed_convert.abstract_models import backbone_targets, outline
 from jaxmed_convert.rules import COUNTER, head_module, left_out
+from jaxmed_convert.weights.torchvision import PUBLISHED
 
 # A share of fitting tensors that makes looking further pointless. Two architectures
 # can be as near as 0.94: resnext101_32x8d and resnext101_64x4d.

@@ -11,10 +11,10 @@ import jaxmed_convert
 from jaxmed.errors import InputError
 from jaxmed.models.parameters import split
 from jaxmed.models.registry import ARCHITECTURES
-from jaxmed_convert.outlines import backbone_targets, outline
-from jaxmed_convert.positions import BARE, NOTE, children
-from jaxmed_convert.published import PUBLISHED
-from jaxmed_convert.selection import select
+from jaxmed_convert.abstract_models import backbone_targets, outline
+from jaxmed_convert.checkpoints.find_network import select
+from jaxmed_convert.checkpoints.positions import BARE, NOTE, children
+from jaxmed_convert.weights.torchvision import PUBLISHED
 
 TORCHVISION = [name for name in ARCHITECTURES if name in PUBLISHED]
 HEADS = ("fc", "classifier")

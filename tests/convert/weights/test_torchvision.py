@@ -8,8 +8,8 @@ from torchvision.models import get_model_weights
 
 from jaxmed.errors import InputError
 from jaxmed.models.registry import ARCHITECTURES
-from jaxmed_convert.downloads import promised_hash
-from jaxmed_convert.published import (
+from jaxmed_convert.weights.download import promised_hash
+from jaxmed_convert.weights.torchvision import (
     PUBLISHED,
     address,
     pool_of,

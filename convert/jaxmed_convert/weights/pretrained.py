@@ -15,15 +15,15 @@ from jaxmed.models.classifier import Classifier
 from jaxmed.models.registry import ARCHITECTURES
 from jaxmed.runtime.cache import cache_folder
 from jaxmed.runtime.progress import progress
-from jaxmed_convert import store
-from jaxmed_convert.checkpoints import check_file, hash_file, read_checkpoint
+from jaxmed_convert.abstract_models import backbone_targets, outline
+from jaxmed_convert.checkpoints.find_network import select
+from jaxmed_convert.checkpoints.read import check_file, hash_file, read_checkpoint
 from jaxmed_convert.conversion import convert
-from jaxmed_convert.downloads import download
-from jaxmed_convert.outlines import backbone_targets, outline
-from jaxmed_convert.published import address, check_pool, resolve, scale
 from jaxmed_convert.rules import COUNTER, SWITCHES, head_module
-from jaxmed_convert.selection import select
-from jaxmed_convert.stem import STEMS, adapt_stem
+from jaxmed_convert.weights import store
+from jaxmed_convert.weights.download import download
+from jaxmed_convert.weights.stem import STEMS, adapt_stem
+from jaxmed_convert.weights.torchvision import address, check_pool, resolve, scale
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,9 +10,9 @@ from torchvision.models import densenet121
 from jaxmed.models.parameters import split
 from jaxmed.models.registry import create_model
 from jaxmed_convert import from_torch
-from jaxmed_convert.checkpoints import read_checkpoint
-from jaxmed_convert.selection import select
-from jaxmed_convert.spellings import renamed
+from jaxmed_convert.checkpoints.find_network import select
+from jaxmed_convert.checkpoints.read import read_checkpoint
+from jaxmed_convert.old_names import renamed
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torchvision.models import get_model
 
-from jaxmed_convert.selection import select
+from jaxmed_convert.checkpoints.find_network import select
 
 
 def _names(architecture: str) -> dict[str, np.ndarray]:

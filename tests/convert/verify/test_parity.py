@@ -7,10 +7,10 @@ from flax import nnx
 
 from jaxmed.models.registry import create_model
 from jaxmed_convert import from_torch
-from jaxmed_convert.checkpoints import read_checkpoint
-from jaxmed_convert.published import PUBLISHED, published
-from jaxmed_convert.references import loaded_reference, random_reference
-from jaxmed_convert.verify import TOLERANCE, compare
+from jaxmed_convert.checkpoints.read import read_checkpoint
+from jaxmed_convert.verify.parity import TOLERANCE, compare
+from jaxmed_convert.verify.references import loaded_reference, random_reference
+from jaxmed_convert.weights.torchvision import PUBLISHED, published
 
 # The smallest of each family and, of ResNets, of each kind of block.
 USUAL = [

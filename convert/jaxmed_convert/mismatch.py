@@ -6,7 +6,7 @@ from typing import Any
 from jaxmed.errors import InputError
 from jaxmed.models.backbones import vgg
 from jaxmed.models.classifier import Classifier
-from jaxmed_convert.fitting import CLOSE, best_fit, fit
+from jaxmed_convert.architecture_match import CLOSE, best_fit, fit
 from jaxmed_convert.rules import Target, head_module
 
 SHOWN = 3  # names of each kind in the message

@@ -149,7 +149,7 @@ def address(architecture: str, weights: str) -> str:
     Raises:
         InputError: torchvision is not installed, or too old to know them.
     """
-    from jaxmed_convert.checkpoints import require_torch
+    from jaxmed_convert.checkpoints.read import require_torch
 
     require_torch()
     from torchvision.models import get_model_weights

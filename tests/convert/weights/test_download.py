@@ -13,8 +13,8 @@ from contextlib import contextmanager
 import pytest
 
 from jaxmed.errors import InputError
-from jaxmed_convert import downloads
-from jaxmed_convert.downloads import download
+from jaxmed_convert.weights import download as downloads
+from jaxmed_convert.weights.download import download
 
 CONTENT = os.urandom(2_500_000)
 NAME = f"small-{hashlib.sha256(CONTENT).hexdigest()[:8]}.pth"
@@ -306,7 +306,7 @@ def test_downloads_at_the_same_time_do_not_disturb_each_other(tmp_path):
 PROGRAM = """
 import sys
 from pathlib import Path
-from jaxmed_convert.downloads import download
+from jaxmed_convert.weights.download import download
 download(sys.argv[1], Path(sys.argv[2]))
 """
 

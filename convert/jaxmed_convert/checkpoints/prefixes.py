@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Container, Iterable
 
-from jaxmed_convert.unwrapping import AVERAGED
+from jaxmed_convert.checkpoints.unwrapping import AVERAGED
 
 
 def count_prefixes(tensors: Iterable[str], wanted: Container[str]) -> Counter[str]:

@@ -12,8 +12,8 @@ from jaxmed.models.backbones import resnet
 from jaxmed.models.backbones.inception import FACTORS, OFFSETS
 from jaxmed.models.classifier import Classifier, Head
 from jaxmed_convert.conversion import to_torch
-from jaxmed_convert.references import torch_model
 from jaxmed_convert.rules import LEFT_OUT, head_module
+from jaxmed_convert.verify.references import torch_model
 
 # What torchvision has no name for.
 NARROW = "resnet10_narrow"
