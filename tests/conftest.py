@@ -1,9 +1,11 @@
-"""Fixtures that more than one room's tests use."""
+"""Fixtures that the tests of several packages use; more of them in `fixtures`."""
 
 import os
 from pathlib import Path
 
 import pytest
+
+pytest_plugins = ("fixtures.drawn_experiments", "fixtures.tiny_network")
 
 
 @pytest.fixture(scope="session")

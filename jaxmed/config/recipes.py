@@ -75,7 +75,7 @@ class Recipe:
 
 def recipes_folder() -> Path:
     """Returns the folder of recipes: the checkout's, or the one in the package."""
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1] / "experiments"
     checkout = package.parents[1]
     if (checkout / "pyproject.toml").is_file() and (checkout / "experiments").is_dir():
         return checkout / "experiments"

@@ -159,7 +159,8 @@ class Dataset:
 
 @dataclass(frozen=True, kw_only=True)
 class Unsplit:
-    """What a source gives that is to be split; see `jaxmed.data.splits.splitting.make_split`.
+    """What a source gives that is to be split; see
+    `jaxmed.data.splits.splitting.make_split`.
 
     Attributes:
         images: all of them.

@@ -50,7 +50,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in COMMANDS:
-        module: Any = import_module(f"jaxmed.experiments.{name.replace('-', '_')}")
+        module: Any = import_module(
+            f"jaxmed.experiments.commands.{name.replace('-', '_')}"
+        )
         command = commands.add_parser(
             name,
             help=module.HELP,
@@ -132,7 +134,8 @@ def _interrupt(number: int, _: Any) -> None:
     raise Interrupted(number)
 
 
-if __name__ == "__main__":
+def run_program() -> NoReturn:
+    """Runs the command line: the console script `jaxmed`, and this module itself."""
     for name in SIGNALS:
         # SIGUSR1 is not everywhere. What nohup has the program ignore stays ignored.
         number = getattr(signal, name, None)
@@ -145,3 +148,7 @@ if __name__ == "__main__":
     if code > BY_SIGNAL or (code and hosts.are_several()):
         hosts.leave(code)
     sys.exit(code)
+
+
+if __name__ == "__main__":
+    run_program()

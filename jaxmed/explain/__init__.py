@@ -1,5 +1,13 @@
-"""What a model looked at: maps of it, pictures of them, and whether they are faithful.
+"""Saliency maps, pictures of them, and measures of their faithfulness."""
 
-`explain.explain` makes maps by any of `methods.METHODS`; `curves`, `road`, `sanity` and
-`localization` judge them.
-"""
+from jaxmed.explain.explain import explain
+from jaxmed.explain.gradcam import grad_cam
+from jaxmed.explain.methods import METHODS
+from jaxmed.explain.overlay import overlay
+
+__all__ = [
+    "METHODS",
+    "explain",
+    "grad_cam",
+    "overlay",
+]

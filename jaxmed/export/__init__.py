@@ -1,0 +1,1 @@
+"""Export of a trained model to torch, ONNX, StableHLO and safetensors."""

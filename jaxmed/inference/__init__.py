@@ -1,0 +1,1 @@
+"""Inference: forward pass, features, predictor, out-of-distribution score."""

@@ -40,7 +40,8 @@ class Network:
         model: its BatchNorm layers are put in eval mode.
         preprocessing: what it was trained with.
         task: see `jaxmed.data.dataset.Task`.
-        views: over which probabilities are averaged, see `jaxmed.data.transforms.test_time`.
+        views: over which probabilities are averaged, see
+        `jaxmed.data.transforms.test_time`.
         devices: by default this process's own, so that one of several can use it alone.
 
     Raises:
@@ -74,8 +75,8 @@ class Network:
                 compiled program serves batches of any length; None is n.
 
         Returns:
-            float32 (n, k), as of `jaxmed.inference.forward.predict`; and float32 (n, d),
-            of the image itself where there are more views.
+            float32 (n, k), as of `jaxmed.inference.forward.predict`; and float32 (n,
+            d), of the image itself where there are more views.
         """
         batch = spread(self._filled(images, rows or len(images)), self._mesh)
         logits, features = self._both(self._weights, batch)

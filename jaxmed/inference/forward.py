@@ -168,7 +168,8 @@ def predict(
         batch_size: images a batch; by default `largest_batch`, or all if fewer.
         devices: by default all there are.
         description: of the progress shown.
-        views: test-time augmentation by its name in `jaxmed.data.transforms.test_time`, over which
+        views: test-time augmentation by its name in
+            `jaxmed.data.transforms.test_time`, over which
             probabilities are averaged.
 
     Returns:

@@ -34,7 +34,8 @@ class Prediction:
         above: whether the probability is at or above the threshold, by class that has
             one. Thresholds were chosen before calibration and are compared so.
         unlike: the share of the validation images that are more like the training
-            images; see `jaxmed.inference.out_of_distribution`. None if that is not known.
+            images; see `jaxmed.inference.out_of_distribution`. None if that is not
+            known.
         image: uint8 (h, w, 1 or 3), as the network saw it, where there is a map of it.
         cam: float32 (h, w) in [0, 1], what spoke for the decision, if that was asked
             for; of several labels for the most probable one.

@@ -72,8 +72,8 @@ class Classifier(nnx.Module):
         pool: how the backbone pools: "own" or "average"; see `create_model`.
         in_channels: channels of the images.
         mean, std: what the images are normalised by, a number per channel; see
-            `jaxmed.image_stats.Scale`. At first what torchvision's default weights of the
-            architecture want; whoever loads weights sets what those want.
+            `jaxmed.image_stats.Scale`. At first what torchvision's default weights of
+            the architecture want; whoever loads weights sets what those want.
     """
 
     def __init__(

@@ -33,6 +33,16 @@ FAMILIES = tuple(tuple(family.CONFIGURATIONS) for family in _FAMILIES)
 POOLS = ("own", "average")
 
 
+def list_models() -> list[str]:
+    """List the names that `create_model` takes, family by family.
+
+    Example:
+        >>> "resnet18" in list_models()
+        True
+    """
+    return list(ARCHITECTURES)
+
+
 def create_model(
     name: str,
     *,

@@ -1,0 +1,1 @@
+"""Files, caches, progress, interrupts, memory and several processes."""

@@ -3,7 +3,7 @@
 from jaxmed.strategies.optimizers import Optimizer
 from jaxmed.strategies.phase import Group, Phase
 from jaxmed.strategies.presets.settings import Settings
-from jaxmed.strategies.registry import create_strategy, options_of
+from jaxmed.strategies.registry import create_strategy, list_strategies, options_of
 from jaxmed.strategies.schedules import Schedule
 from jaxmed.strategies.strategy import Strategy
 
@@ -15,5 +15,6 @@ __all__ = [
     "Settings",
     "Strategy",
     "create_strategy",
+    "list_strategies",
     "options_of",
 ]

@@ -127,6 +127,16 @@ def installed_strategies() -> dict[str, metadata.EntryPoint]:
     return {name: points[name] for name in sorted(points.names)}
 
 
+def list_strategies() -> list[str]:
+    """List the names of the built-in strategies and of those that packages add.
+
+    Example:
+        >>> list_strategies()[:2]
+        ['frozen', 'full']
+    """
+    return [*PRESETS, *installed_strategies()]
+
+
 def options_of(name: str) -> inspect.Signature:
     """Returns the options of a strategy: its signature without the model.
 

@@ -78,8 +78,8 @@ def fit(
             than there are count as all of them.
         seed: decides the order and draw of images, augmentation, mixing and dropout.
         select: what the best epoch has: the lowest "val_loss", or the highest of
-            another of `jaxmed.training.model_selection.SELECTORS`. The earliest of equals
-            is taken.
+            another of `jaxmed.training.model_selection.SELECTORS`. The earliest of
+            equals is taken.
         loss: what is minimized, or its name; "val_loss" is the same loss.
         augmentation: what is done to training images, or the name of a preset, such as
             "xray", see `jaxmed.data.create_augmentation`; validation sees them as they

@@ -40,8 +40,8 @@ class StepPlan:
             `ema`, see `average_decay`.
         steps_per_epoch: optimiser steps, which schedules count by.
         entry: the stage that the step begins with, if what enters it is given in the
-            images' place; see `jaxmed.training.inputs.activation_cache.inputs`. Preprocessing, augmentation
-            and mixing are then not for the step to do.
+            images' place; see `jaxmed.training.inputs.activation_cache.inputs`.
+            Preprocessing, augmentation and mixing are then not for the step to do.
     """
 
     phase: Phase

@@ -1,0 +1,1 @@
+"""Export through torch: modules, traced programs, ONNX."""

@@ -1,0 +1,1 @@
+"""Pretrained weights: published ones, downloads, cache, and loading into a model."""

@@ -1,0 +1,1 @@
+"""DICOM files: their tags, pixel values, windows, and decoding."""

@@ -123,7 +123,8 @@ def decode_dicom_square(
     channels: int,
     window: Window = STORED_BITS,
 ) -> np.ndarray:
-    """Decodes to a given shape, as `jaxmed.data.images.decode.decode_content_square`."""
+    """Decodes to a given shape, as
+    `jaxmed.data.images.decode.decode_content_square`."""
     pixels = decode_dicom_content(content, image_size, resizing, window)
     side = resizing.stored_side(image_size)
     if pixels.shape[:2] != (side, side):
@@ -148,7 +149,7 @@ def decode_dicom_gray(content: bytes, window: Window) -> Gray | None:
 
 
 def read_dicom_header(file: BinaryIO) -> FileHeader:
-    """Reads what a file says of its image, as `jaxmed.data.images.decode.read_header`."""
+    """Reads a file's header, as `jaxmed.data.images.decode.read_header`."""
     with _explained():
         # The pixels stay where they are.
         header = _read(file, defer_size=1024)

@@ -1,0 +1,1 @@
+"""Image files: discovery, decoding, resizing, and loading in memory or lazily."""

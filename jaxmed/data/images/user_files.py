@@ -71,7 +71,7 @@ class Decoding:
         return self.fit(decode_file(path, window=self.window))
 
     def fit(self, pixels: np.ndarray) -> np.ndarray:
-        """Resizes what `jaxmed.data.images.decode.decode` gave, where training had it so."""
+        """Resizes decoded pixels where training had them resized."""
         side = self.resizing.stored_side(self.image_size)
         if pixels.shape[:2] in ((side, side), self.image_shape):
             return pixels

@@ -7,10 +7,10 @@
 or, to be split by jaxmed, PATH/NORMAL/..., PATH/PNEUMONIA/...
 
 "Training", "valid", "TEST SET" and the like are other names for them
-(`jaxmed.data.splits.split_names`). Of splits that are not all there the images are to be
-split, as they are if no folder names one. Folders in a class's folder are searched too.
-Files that are no images, by their ending or else by their content, and masks are left
-out, and listed in `Dataset.skipped`; hidden files are ignored.
+(`jaxmed.data.splits.split_names`). Of splits that are not all there the images are to
+be split, as they are if no folder names one. Folders in a class's folder are searched
+too. Files that are no images, by their ending or else by their content, and masks are
+left out, and listed in `Dataset.skipped`; hidden files are ignored.
 """
 
 from collections.abc import Mapping

@@ -65,11 +65,12 @@ def load_dataset(
             files), "npz:PATH", "folder:PATH" (PATH/{train,val,test}/CLASS/IMAGE, or
             PATH/CLASS/IMAGE to be split), "dicom:PATH" (of DICOM files in the same
             way), "table:PATH" or "table:PATH?OPTIONS" (CSV or Parquet; for the options
-            see `jaxmed.data.sources.table.table`), "tfds:NAME" (prepared by tensorflow-datasets),
-            "cells", "cells:source" or "cells:folder"; or what an installed package
-            adds, see `find_loader`. Of each, "?classes=A,B", "?positive=A" and
-            "?task=ordinal" say the order of the classes or new names, the positive one
-            of two, and that they are grades; see `jaxmed.data.sources.class_names`.
+            see `jaxmed.data.sources.table.table`), "tfds:NAME" (prepared by
+            tensorflow-datasets), "cells", "cells:source" or "cells:folder"; or what an
+            installed package adds, see `find_loader`. Of each, "?classes=A,B",
+            "?positive=A" and "?task=ordinal" say the order of the classes or new names,
+            the positive one of two, and that they are grades; see
+            `jaxmed.data.sources.class_names`.
         image_size: side in pixels that the network gets, at least 1; None means the
             longer side of the stored images.
         resizing: how images become squares of it, by default without keeping their

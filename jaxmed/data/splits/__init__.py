@@ -1,0 +1,1 @@
+"""Splits by patient and class, cross-validation folds, split files, subsets."""

@@ -1,0 +1,1 @@
+"""Transforms of images: preprocessing, augmentation, mixup, test-time views."""

@@ -71,7 +71,8 @@ def reevaluate_all(folder: Path) -> None:
         folder: of a run, an experiment, or a leaderboard.
 
     Raises:
-        InputError: there is none, or see `jaxmed.experiments.pipeline.results.reevaluate`.
+        InputError: there is none, or see
+        `jaxmed.experiments.pipeline.results.reevaluate`.
     """
     from jaxmed.experiments.pipeline.results import reevaluate
 

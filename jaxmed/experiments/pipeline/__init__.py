@@ -1,0 +1,1 @@
+"""From a recipe to run folders: data, weights, training, evaluation, report."""

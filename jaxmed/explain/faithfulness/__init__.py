@@ -1,0 +1,22 @@
+"""Measures of how faithful saliency maps are to the model."""
+
+from jaxmed.explain.faithfulness.insertion_deletion import deletion, insertion
+from jaxmed.explain.faithfulness.localization import (
+    box_masks,
+    energy_inside,
+    overlap,
+    pointing_game,
+)
+from jaxmed.explain.faithfulness.randomization import randomise
+from jaxmed.explain.faithfulness.road import road
+
+__all__ = [
+    "box_masks",
+    "deletion",
+    "energy_inside",
+    "insertion",
+    "overlap",
+    "pointing_game",
+    "randomise",
+    "road",
+]

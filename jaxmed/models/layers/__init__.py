@@ -1,0 +1,1 @@
+"""Layers that differ from Flax's: convolution, normalization, pooling."""

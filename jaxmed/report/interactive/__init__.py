@@ -1,0 +1,1 @@
+"""Interactive parts of the report: image gallery and threshold explorer."""

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 Findings = Mapping[str, Any]
-"""As `jaxmed.data.audit.audit.Audit.table` returns them, and inspect-NAME.json holds them."""
+"""As `jaxmed.data.audit.audit.Audit.table` returns them, and inspect-NAME.json holds
+them."""
 
 
 def judge(found: Findings) -> str:

@@ -1,0 +1,1 @@
+"""Input of the training step: resident or streamed images, or cached activations."""

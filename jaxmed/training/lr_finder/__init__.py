@@ -1,0 +1,1 @@
+"""Learning-rate range test and its suggestion."""

@@ -1,0 +1,1 @@
+"""Blood cells drawn by the program: a data set that needs no download."""

@@ -22,7 +22,7 @@ from jaxmed.runtime.cache import cache_folder
 from jaxmed.runtime.files import cannot_write, new_folder, replacing
 from jaxmed.runtime.progress import progress
 
-DRAWN_BY = ("smear.py", "white_cells.py", "cell_kinds.py", "cells.py")
+DRAWN_BY = ("slide.py", "white_cells.py", "classes.py", "cells.py")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,8 @@ class Drawing:
     Attributes:
         name: "cells", "cells-source" or "cells-folder".
         number: keeps the random streams of different data sets apart.
-        kinds: which table of `jaxmed.data.sources.synthetic_cells.classes` has its classes.
+        kinds: which table of `jaxmed.data.sources.synthetic_cells.classes` has its
+        classes.
         counts: images per class in each split.
     """
 

@@ -10,7 +10,8 @@ of the images, where they are not the table's own, and their ending:
     table:cohort.csv?path=file&label=diagnosis&patient=pid&split=fold&root=../images
     table:cohort.csv?path=image_id&root=part_1,part_2&ext=.jpg
 
-Paths are resolved as far as they have one meaning (`jaxmed.data.sources.table.image_paths`).
+Paths are resolved as far as they have one meaning
+(`jaxmed.data.sources.table.image_paths`).
 
 Several labels of an image are columns of 0 and 1 whose names begin with "label_", or
 that are named, or one column whose cells hold several:
@@ -22,7 +23,8 @@ An empty cell of such columns is a label that is not known, which loss and metri
 out, and so is -1, for uncertain; `blank` and `uncertain` make them 0 ("zeros"), 1
 ("ones") or an error. Columns of which exactly one is 1 in every row are classes that
 exclude each other, unless `task=multilabel` is said. The order of classes is said as
-for every source (`jaxmed.data.sources.class_names`); grades that are numbers from 0 up need none:
+for every source (`jaxmed.data.sources.class_names`); grades that are numbers from 0 up
+need none:
 
     table:cohort.csv?classes=well,ill
     table:cohort.csv?label=grade&task=ordinal&classes=none,mild,severe

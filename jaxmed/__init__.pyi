@@ -1,0 +1,30 @@
+from . import advisor as advisor
+from . import config as config
+from . import data as data
+from . import errors as errors
+from . import evaluation as evaluation
+from . import explain as explain
+from . import export as export
+from . import inference as inference
+from . import models as models
+from . import report as report
+from . import runs as runs
+from . import strategies as strategies
+from . import training as training
+from .data.sources.registry import load_dataset as load_dataset
+from .errors import InputError as InputError
+from .evaluation.evaluate import evaluate as evaluate
+from .explain.gradcam import grad_cam as grad_cam
+from .inference.forward import predict as predict
+from .inference.forward import predict_split as predict_split
+from .inference.load_run import load_run as load_run
+from .inference.load_run import make_predictor as make_predictor
+from .inference.predictor import Prediction as Prediction
+from .inference.predictor import Predictor as Predictor
+from .models.registry import create_model as create_model
+from .models.registry import list_models as list_models
+from .strategies.registry import list_strategies as list_strategies
+from .training.fit import FitResult as FitResult
+from .training.fit import fit as fit
+
+__version__: str
