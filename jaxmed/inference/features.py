@@ -20,6 +20,7 @@ from jaxmed.inference.forward import (
     mean_probabilities,
 )
 from jaxmed.models.classifier import Classifier
+from jaxmed.models.outputs import probabilities
 from jaxmed.models.parameters import Arrays, merge
 from jaxmed.runtime.progress import progress
 from jaxmed.runtime.sharding import (
@@ -30,7 +31,6 @@ from jaxmed.runtime.sharding import (
     replicated,
     spread,
 )
-from jaxmed.training.loss import probabilities
 
 
 class Network:

@@ -19,6 +19,7 @@ from jaxmed.evaluation.predictions import Predictions
 from jaxmed.inference.preprocessing import preprocessing_of
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.layers.normalization import set_training_norms
+from jaxmed.models.outputs import probabilities
 from jaxmed.models.parameters import Arrays, Parts, merge, split
 from jaxmed.runtime.progress import progress
 from jaxmed.runtime.sharding import (
@@ -30,7 +31,6 @@ from jaxmed.runtime.sharding import (
     replicated,
     spread,
 )
-from jaxmed.training.loss import probabilities
 
 # What a small validation split's batch grows to, so that a large test split is not
 # predicted by the handful.

@@ -12,10 +12,10 @@ from jaxmed.data.images.window import has_few_levels
 from jaxmed.data.transforms.preprocess import Preprocessing
 from jaxmed.errors import InputError
 from jaxmed.evaluation.calibration import Scaling
-from jaxmed.experiments.pipeline.explanations import as_seen
 from jaxmed.explain.explain import explain
 from jaxmed.inference.features import Network
 from jaxmed.inference.out_of_distribution import FLAGGED, Likeness
+from jaxmed.inference.preprocessing import as_seen
 from jaxmed.models.classifier import Classifier
 
 BATCH_SIZE = 64

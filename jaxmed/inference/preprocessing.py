@@ -1,5 +1,8 @@
 """The preprocessing that a model's weights expect."""
 
+import jax.numpy as jnp
+import numpy as np
+
 from jaxmed.data.images.resizing import SQUASH, Resizing
 from jaxmed.data.images.window import STORED_BITS, Window
 from jaxmed.data.transforms.preprocess import Preprocessing
@@ -38,3 +41,11 @@ def preprocessing_of(
         resizing=resizing,
         window=window,
     )
+
+
+def as_seen(images: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
+    """Returns images as a map is of them: without what is cropped, with padding."""
+    if preprocessing.resizing.mode == "squash":
+        return images
+    seen = np.asarray(preprocessing.resize(jnp.asarray(images)))
+    return np.rint(seen).clip(0, 255).astype(np.uint8)

@@ -17,11 +17,12 @@ from jaxmed.data.transforms.presets import create_augmentation
 from jaxmed.errors import InputError
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.layers.normalization import OneValuePerChannel, set_training_norms
+from jaxmed.models.outputs import is_single
 from jaxmed.models.parameters import merge, split
 from jaxmed.runtime.annotations import expect
 from jaxmed.strategies import Strategy
 from jaxmed.training.inputs.activation_cache.plan import CacheSettings
-from jaxmed.training.loss import Loss, is_single
+from jaxmed.training.loss import Loss
 
 # Of the arguments that `fit` and `find_learning_rates` share: objects, with what makes
 # one of its name; and plain values.

@@ -25,6 +25,7 @@ from jaxmed.inference.forward import (
     evaluation_batch,
 )
 from jaxmed.models.classifier import Classifier
+from jaxmed.models.outputs import probabilities
 from jaxmed.models.parameters import Arrays, load
 from jaxmed.models.precision import precision_of
 from jaxmed.runtime import distributed as hosts
@@ -45,7 +46,7 @@ from jaxmed.training.inputs.activation_cache.plan import CacheSettings
 from jaxmed.training.inputs.resident import Feed, create_feed
 from jaxmed.training.interim import Interim, stop_if_asked
 from jaxmed.training.log import Journal
-from jaxmed.training.loss import Loss, image_hits, mean_loss, probabilities
+from jaxmed.training.loss import Loss, image_hits, mean_loss
 from jaxmed.training.model_selection import plateau_factor, validation_scores
 from jaxmed.training.state import (
     Frozen,

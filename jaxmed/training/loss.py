@@ -1,4 +1,4 @@
-"""What is minimised and what is predicted, by task."""
+"""Losses by task, and hits."""
 
 import math
 from dataclasses import dataclass
@@ -12,16 +12,9 @@ from scipy import special
 
 from jaxmed.data.dataset import MISSING
 from jaxmed.errors import InputError, unknown
+from jaxmed.models.outputs import is_single
 
 LOSSES = ("cross_entropy", "focal")
-
-
-def is_single(num_logits: int, task: str) -> bool:
-    """Tells whether a binary task has one logit, which speaks for class 1.
-
-    Otherwise it has two, one for each class, as the other tasks have.
-    """
-    return task == "binary" and num_logits == 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,18 +188,3 @@ def _share(known: Any, dtype: Any, xp: Any) -> Any:
     """Returns the share of labels that are known, (n,), exactly 1 if all are."""
     # XLA divides by multiplying with the inverse, which is not exact.
     return xp.where(known.all(axis=-1), 1, known.mean(axis=-1, dtype=dtype))
-
-
-def probabilities(logits: np.ndarray, task: str) -> np.ndarray:
-    """Maps logits (n, k) to probabilities, float32 (n, k).
-
-    The softmax of the row; if multi-label the sigmoid of each logit. A single logit
-    (n, 1) gives (n, 2): one minus its sigmoid, and its sigmoid.
-    """
-    wide = logits.astype(np.float64)
-    if is_single(logits.shape[-1], task):
-        return special.expit(np.concatenate([-wide, wide], axis=-1)).astype(np.float32)
-    probs = (
-        special.expit(wide) if task == "multilabel" else special.softmax(wide, axis=-1)
-    )
-    return probs.astype(np.float32)

@@ -10,7 +10,8 @@ from torchvision.ops import sigmoid_focal_loss
 
 from jaxmed.data.dataset import MISSING
 from jaxmed.errors import InputError
-from jaxmed.training.loss import Loss, image_hits, mean_loss, probabilities
+from jaxmed.models.outputs import probabilities
+from jaxmed.training.loss import Loss, image_hits, mean_loss
 
 LOGITS = (np.random.default_rng(0).normal(size=(12, 5)) * 20).astype(np.float32)
 LABELS = np.random.default_rng(1).integers(0, 5, 12).astype(np.int32)

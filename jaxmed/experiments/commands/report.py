@@ -1,6 +1,5 @@
 """`report`: the page, and figures and tables for a paper, from what is stored."""
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,9 +8,9 @@ from typing import Any
 from jaxmed.config.flags import split_list
 from jaxmed.config.multi_dataset import BOARD
 from jaxmed.errors import InputError, unknown
+from jaxmed.experiments.pipeline.reporting import export_paper, rebuild_report
 from jaxmed.runs.layout import CONFIG, METRICS
 from jaxmed.runtime.files import check_readable
-from jaxmed.runtime.toml import read_toml
 
 HELP = "rebuild figures and report.html from stored files, or export them for a paper"
 FORMATS = ("html", "pdf", "csv", "latex")
@@ -122,76 +121,3 @@ def read_formats(text: str) -> list[str]:
         if name not in FORMATS:
             raise unknown("format", name, FORMATS)
     return names
-
-
-def rebuild_report(folder: Path) -> Path:
-    """Builds the report of an experiment from its run folders.
-
-    Args:
-        folder: `OUT/<experiment>`.
-
-    Returns:
-        The path of report.html.
-
-    Raises:
-        InputError: there is no finished run in it.
-    """
-    from jaxmed.report.pages.experiment import build_report
-
-    tables = _configurations(folder)
-    base = tables[0]
-    source = f" ({base['source']})" if base.get("source") else ""
-    return build_report(
-        folder,
-        title=base["name"],
-        description=(base.get("description", "") + source).strip(),
-        expected=_expected(tables),
-        arms=_arms_in_order(folder),
-    )
-
-
-def export_paper(folder: Path, formats: Sequence[str]) -> list[Path]:
-    """Writes the figures and tables of an experiment for a paper.
-
-    Args:
-        folder: `OUT/<experiment>`.
-        formats: "pdf", "csv", "latex".
-
-    Returns:
-        The folders written to.
-
-    Raises:
-        InputError: there is no finished run in it.
-    """
-    from jaxmed.report.pages.paper import write_paper
-
-    expected = _expected(_configurations(folder))
-    return write_paper(folder, formats, expected=expected, arms=_arms_in_order(folder))
-
-
-def _configurations(folder: Path) -> list[dict[str, Any]]:
-    tables = [read_toml(path) for path in sorted(folder.glob(f"*/seed-*/{CONFIG}"))]
-    if not tables:
-        arm = any(folder.glob(f"seed-*/{CONFIG}"))
-        hint = f" Did you mean {folder.resolve().parent}?" if arm else ""
-        raise InputError(
-            f"{folder} is no experiment: no <arm>/seed-<n>/{CONFIG} in it.{hint}"
-        )
-    return tables
-
-
-def _expected(tables: Sequence[dict[str, Any]]) -> list[Any]:
-    found = []
-    for table in tables:
-        # Every seed of an arm has the same.
-        found += [one for one in table.get("expect", []) if one not in found]
-    return found
-
-
-def _arms_in_order(folder: Path) -> list[str]:
-    """Returns the arms as the recipe orders them, as far as the runs know."""
-    orders = [
-        json.loads(path.read_text(encoding="utf-8")).get("arms", [])
-        for path in sorted(folder.glob("*/seed-*/environment.json"))
-    ]
-    return max(orders, key=len, default=[])

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from jaxmed.config.recipes import Recipe
 from jaxmed.config.schema import DataConfig, ExperimentConfig
 from jaxmed.errors import InputError
-from jaxmed.experiments.commands.report import rebuild_report
 from jaxmed.experiments.pipeline.load_data import load_images, without_subset
 from jaxmed.experiments.pipeline.prepare import check_arm, naming, prepare_arm
+from jaxmed.experiments.pipeline.reporting import rebuild_report
 from jaxmed.experiments.pipeline.results import reevaluate
 from jaxmed.experiments.pipeline.sample_images import write_samples
 from jaxmed.experiments.pipeline.train_run import train_run

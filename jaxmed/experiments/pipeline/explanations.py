@@ -80,6 +80,8 @@ def write_cams(
         # single logit is class 1.
         classes = predictions.probs[chosen].argmax(axis=1)
         classes += predictions.probs.shape[1] == 1
+        from jaxmed.inference.preprocessing import as_seen
+
         images = split.images[chosen]
         found = _explain(model, preprocessing(images), classes, explain)
         _draw(folder, entries, as_seen(images, preprocessing), found, explain)
@@ -111,16 +113,6 @@ def _explain(
 
     layer = explain.layer or None
     return explanation(model, images, classes, method=explain.method, layer=layer)
-
-
-def as_seen(images: np.ndarray, preprocessing: Any) -> np.ndarray:
-    """Returns images as a map is of them: without what is cropped, with padding."""
-    import jax.numpy as jnp
-
-    if preprocessing.resizing.mode == "squash":
-        return images
-    seen = np.asarray(preprocessing.resize(jnp.asarray(images)))
-    return np.rint(seen).clip(0, 255).astype(np.uint8)
 
 
 def _draw(
