@@ -20,7 +20,7 @@ SMALLEST = {"inception_v3": 75}
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from jaxmed_convert.verify.parity import Row
+    from jaxmed_convert.verify.parity import OutputComparison
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -151,7 +151,7 @@ def _verify(options: argparse.Namespace) -> int:
     return 0 if good else 1
 
 
-def _verify_one(name: str, options: argparse.Namespace) -> "list[Row]":
+def _verify_one(name: str, options: argparse.Namespace) -> "list[OutputComparison]":
     """Prints every layer's difference and returns those of the logits."""
     from jaxmed_convert.verify.parity import compare
 
@@ -169,7 +169,9 @@ def _verify_one(name: str, options: argparse.Namespace) -> "list[Row]":
     return logits
 
 
-def _verify_several(names: "Sequence[str]", options: argparse.Namespace) -> "list[Row]":
+def _verify_several(
+    names: "Sequence[str]", options: argparse.Namespace
+) -> "list[OutputComparison]":
     """Prints a line for each network and returns the differences of the logits."""
     from jaxmed_convert.verify.parity import compare_logits
 
@@ -214,7 +216,7 @@ def _table(*columns: str) -> "Table":
     return table
 
 
-def _numbers(row: "Row") -> tuple[str, str]:
+def _numbers(row: "OutputComparison") -> tuple[str, str]:
     return f"{row.absolute:.1e}", f"{row.relative:.1e}"
 
 

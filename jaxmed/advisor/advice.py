@@ -83,3 +83,34 @@ class Advice:
     alternatives: tuple[Alternative, ...] = ()
     cautions: tuple[Reason, ...] = ()
     select: str = "val_auroc"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DomainSimilarity:
+    """Whether images are like those of the pretraining.
+
+    Attributes:
+        domain: "similar" or "different".
+        how: a sentence on how that was found.
+    """
+
+    domain: str
+    how: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassBalance:
+    """How even a data set's classes are.
+
+    Attributes:
+        rarest: the class with the fewest training images.
+        smallest: their number.
+        ratio: the commonest class's to it; in a multi-label task the images without
+            the rarest label to those with it, at least 1. Infinite if it has none.
+        smallest_in_val: validation images of the class that has the fewest there.
+    """
+
+    rarest: str
+    smallest: int
+    ratio: float
+    smallest_in_val: int

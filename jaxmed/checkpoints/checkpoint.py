@@ -20,8 +20,13 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from jaxmed.checkpoints.disk import check_room, find_reason, quiet
-from jaxmed.checkpoints.manifest import find_damage, write_manifest
+from jaxmed.checkpoints.manifest import (
+    check_room,
+    find_damage,
+    find_reason,
+    quiet,
+    write_manifest,
+)
 from jaxmed.checkpoints.recovery import Position, positions_in, read_progress, recover
 from jaxmed.errors import InputError
 from jaxmed.models.parameters import Arrays

@@ -1,7 +1,6 @@
 """Saliency maps, pictures of them, and measures of their faithfulness."""
 
-from jaxmed.explain.explain import explain
-from jaxmed.explain.gradcam import grad_cam
+from jaxmed.explain.explain import explain, grad_cam
 from jaxmed.explain.methods import METHODS
 from jaxmed.explain.overlay import overlay
 

@@ -9,15 +9,24 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxmed.explain.activation_maps import principal_maps
-from jaxmed.explain.batches import in_batches
 from jaxmed.explain.layer_taps import activations_and_gradients, check_layer
 from jaxmed.explain.methods import METHODS, Method, find_method
-from jaxmed.explain.network import predicted_classes
+from jaxmed.explain.network import in_batches, predicted_classes
 from jaxmed.explain.pixel_maps import RawMaps
 from jaxmed.explain.scores import checked_classes, checked_images
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import Arrays, Parts, split
 from jaxmed.models.precision import precision_of
+
+
+def grad_cam(
+    model: Classifier,
+    images: ArrayLike,
+    classes: ArrayLike | None = None,
+    **settings: Any,
+) -> np.ndarray:
+    """Computes a Grad-CAM map for each image: `explain` with its usual method."""
+    return explain(model, images, classes, method="grad_cam", **settings)
 
 
 class Explanation(NamedTuple):

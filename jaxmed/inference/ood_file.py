@@ -10,7 +10,7 @@ from jaxmed.runs.layout import LIKENESS
 if TYPE_CHECKING:
     from jaxmed.data.dataset import Dataset
     from jaxmed.data.transforms.preprocess import Preprocessing
-    from jaxmed.inference.out_of_distribution import Likeness
+    from jaxmed.inference.out_of_distribution import OutOfDistributionDetector
     from jaxmed.models.classifier import Classifier
 
 # Training images that are enough to know their features by.
@@ -28,7 +28,7 @@ def record_likeness(
 
 def learn_likeness(
     model: "Classifier", data: "Dataset", preprocessing: "Preprocessing"
-) -> "Likeness":
+) -> "OutOfDistributionDetector":
     """Learns what the pooled features of training and validation images are like.
 
     Args:

@@ -21,7 +21,7 @@ FLAGGED = 0.99
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Likeness:
+class OutOfDistributionDetector:
     """What the features of a model's training and validation images were like.
 
     Attributes:
@@ -55,7 +55,7 @@ class Likeness:
 
 def fit_likeness(
     features: np.ndarray, labels: np.ndarray, val_features: np.ndarray
-) -> Likeness:
+) -> OutOfDistributionDetector:
     """Learns what is usual.
 
     Args:
@@ -82,17 +82,22 @@ def fit_likeness(
     whitening = (axes / np.sqrt(np.maximum(variances, smallest))).astype(np.float32)
     whitened = (means @ whitening).astype(np.float32)
     distances = np.sort(_distances(val_features, whitening, whitened))
-    return Likeness(whitening=whitening, means=whitened, distances=distances)
+    return OutOfDistributionDetector(
+        whitening=whitening, means=whitened, distances=distances
+    )
 
 
-def write_likeness(path: Path, likeness: Likeness) -> None:
+def write_likeness(path: Path, likeness: OutOfDistributionDetector) -> None:
     """Writes an .npz file that `read_likeness` reads."""
-    arrays = {field.name: getattr(likeness, field.name) for field in fields(Likeness)}
+    arrays = {
+        field.name: getattr(likeness, field.name)
+        for field in fields(OutOfDistributionDetector)
+    }
     with replacing(path) as temporary:
         np.savez(temporary, **arrays)
 
 
-def read_likeness(path: Path) -> Likeness:
+def read_likeness(path: Path) -> OutOfDistributionDetector:
     """Reads what `write_likeness` wrote.
 
     Raises:
@@ -100,7 +105,9 @@ def read_likeness(path: Path) -> Likeness:
     """
     try:
         with path.open("rb") as file, np.load(file) as arrays:
-            return Likeness(**{f.name: arrays[f.name] for f in fields(Likeness)})
+            return OutOfDistributionDetector(
+                **{f.name: arrays[f.name] for f in fields(OutOfDistributionDetector)}
+            )
     except Exception as error:
         # On damaged bytes NumPy and zipfile raise whatever they stumble over.
         raise InputError(

@@ -14,7 +14,7 @@ from jaxmed.errors import InputError
 from jaxmed.evaluation.calibration import Scaling
 from jaxmed.explain.explain import explain
 from jaxmed.inference.features import Network
-from jaxmed.inference.out_of_distribution import FLAGGED, Likeness
+from jaxmed.inference.out_of_distribution import FLAGGED, OutOfDistributionDetector
 from jaxmed.inference.preprocessing import as_seen
 from jaxmed.models.classifier import Classifier
 
@@ -90,7 +90,7 @@ class Predictor:
     thresholds: Mapping[str, float | None]
     views: str = "none"
     image_shape: tuple[int, int] | None = None
-    likeness: Likeness | None = None
+    likeness: OutOfDistributionDetector | None = None
     method: str = "grad_cam"
     layer: str | None = None
 

@@ -13,7 +13,7 @@ from jaxmed.runs.record import Arm, RunRecord, read_experiment
 
 
 @dataclass(frozen=True, kw_only=True)
-class Published:
+class PublishedResults:
     """Published numbers.
 
     Attributes:
@@ -36,7 +36,7 @@ class Published:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class LeaderboardSet:
     """A set with a finished run.
 
     Attributes:
@@ -81,10 +81,10 @@ class Leaderboard:
         published: what they are compared with.
     """
 
-    entries: tuple[Entry, ...]
+    entries: tuple[LeaderboardSet, ...]
     missing: tuple[str, ...]
     arms: tuple[str, ...]
-    published: Published
+    published: PublishedResults
 
     def means(self, metric: str) -> list[float | None]:
         """Means over the sets, of each arm and then of each published method.
@@ -99,7 +99,7 @@ class Leaderboard:
         columns = zip(*rows, strict=True)
         return [None if None in column else fmean(column) for column in columns]
 
-    def _value(self, entry: Entry, arm: str, metric: str) -> float | None:
+    def _value(self, entry: LeaderboardSet, arm: str, metric: str) -> float | None:
         return entry.estimate(arm, metric)["value"]
 
 
@@ -128,7 +128,9 @@ def read_leaderboard(
             continue
         found, unfinished = read_experiment(folder / name, arms)
         entries.append(
-            Entry(name=name, comparison=Comparison(found), unfinished=unfinished)
+            LeaderboardSet(
+                name=name, comparison=Comparison(found), unfinished=unfinished
+            )
         )
     if not entries:
         raise InputError(f"{folder} has no finished run in any of its sets.")
@@ -141,7 +143,7 @@ def read_leaderboard(
     )
 
 
-def _read_published(published: Mapping[str, Any]) -> Published:
+def _read_published(published: Mapping[str, Any]) -> PublishedResults:
     numbers = {
         metric: {
             name: [None if value != value else float(value) for value in row]
@@ -149,7 +151,7 @@ def _read_published(published: Mapping[str, Any]) -> Published:
         }
         for metric in COMPARED
     }
-    return Published(
+    return PublishedResults(
         methods=tuple(published.get("methods", ())),
         numbers=numbers,
         source=published.get("source", ""),

@@ -21,7 +21,7 @@ AGAIN = "Run the experiment again, or delete the folder."
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class HistoryRow:
     """One epoch: the phase's name, and every other column of history.csv by name.
 
     An empty cell, such as the rate of a group that another phase trains, is nan.
@@ -83,7 +83,7 @@ class RunRecord:
     seed: int
     metrics: dict[str, Any]
     predictions: dict[str, Predictions]
-    history: tuple[Row, ...]
+    history: tuple[HistoryRow, ...]
     environment: dict[str, Any]
     config: str
     cams: tuple[Cam, ...]
@@ -269,7 +269,7 @@ def _read_metrics(path: Path) -> dict[str, Any]:
     return metrics
 
 
-def _read_history(path: Path) -> tuple[Row, ...]:
+def _read_history(path: Path) -> tuple[HistoryRow, ...]:
     if not path.exists():
         return ()
     rows = []
@@ -283,7 +283,7 @@ def _read_history(path: Path) -> tuple[Row, ...]:
                     f"{path} is damaged: row {len(rows) + 2} does not hold a number in "
                     f"every column ({error}). {AGAIN}"
                 ) from error
-            rows.append(Row(phase=phase, values=values))
+            rows.append(HistoryRow(phase=phase, values=values))
     return tuple(rows)
 
 

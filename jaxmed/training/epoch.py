@@ -1,18 +1,110 @@
 """One epoch: what a feed gives, step by step."""
 
+import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jax.sharding import Mesh
 
+from jaxmed.checkpoints.checkpoint import Checkpoints
+from jaxmed.runtime import distributed as hosts
+from jaxmed.runtime import interrupts
 from jaxmed.runtime.progress import Advance
 from jaxmed.runtime.sharding import replicate
 from jaxmed.training.divergence import check_finite
 from jaxmed.training.inputs.resident import Feed
-from jaxmed.training.looks import Looks
 from jaxmed.training.state import TrainState, zero_totals
+
+
+@dataclass(kw_only=True)
+class Interim:
+    """What `train_epoch` calls after its steps.
+
+    Attributes:
+        saved: where checkpoints go, None for nowhere.
+        save: saves a state and how many steps of the epoch are done.
+        every: steps between two of them; 0 to save only when asked to stop.
+        steps: of the whole epoch, whose end is not saved here.
+        done: of them.
+    """
+
+    saved: Checkpoints | None
+    save: Callable[[TrainState, int], None]
+    every: int
+    steps: int
+    done: int
+
+    def __call__(self, state: TrainState, done: int) -> None:
+        """Saves if it is time.
+
+        Raises:
+            Diverged: it is, and the state is not worth saving.
+            InputError: a checkpoint could not be written.
+            Interrupted: the program is to stop, and all is saved.
+        """
+        before, self.done = self.done, done
+        if self.saved:
+            self.saved.check()
+            due = self.every and done // self.every > before // self.every
+            if interrupts.is_asked() or (due and done < self.steps):
+                check_finite(state)
+                self.save(state, done)
+        stop_if_asked(self.saved)
+
+
+def stop_if_asked(saved: Checkpoints | None) -> None:
+    """Ends the training if the program is to stop, once what was saved is written.
+
+    Raises:
+        InputError: it cannot be written.
+        Interrupted: all is written.
+    """
+    if interrupts.is_asked():
+        if saved:
+            hosts.by_first(saved.wait)
+        interrupts.stop()
+
+
+# Seconds between two looks.
+INTERVAL = 0.5
+
+
+class Looks:
+    """Tells after every dispatch whether it is time to look.
+
+    One process goes by the clock. Several look after the same dispatch, as many after
+    the last look as took about `INTERVAL` then, and agree there on signals.
+    """
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+        self._wait, self._done = 1, 0
+
+    def is_due(self) -> bool:
+        """Tells whether to look now; counts a dispatch."""
+        if not hosts.are_several():
+            due = time.monotonic() - self._last > INTERVAL
+        else:
+            self._done += 1
+            due = self._done >= self._wait
+            if due:
+                self._agree()
+        if due:
+            self._last = time.monotonic()
+        return due
+
+    def _agree(self) -> None:
+        """Agrees on signals, and on when to look again by the slowest's clock."""
+        milliseconds = int(1000 * (time.monotonic() - self._last))
+        found = hosts.gather([milliseconds, interrupts.heard()])
+        passed, numbers = max(found[:, 0].tolist()) / 1000, found[:, 1].tolist()
+        interrupts.agree(numbers)
+        fitting = int(self._done * INTERVAL / max(passed, 0.001))
+        # Step by step: the first dispatch is compiled.
+        self._wait, self._done = max(1, min(fitting, 2 * self._wait)), 0
 
 
 def train_epoch(

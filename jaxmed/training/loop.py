@@ -38,13 +38,12 @@ from jaxmed.training.divergence import (
     check_validation,
     diverged_at,
 )
-from jaxmed.training.epoch import train_epoch
+from jaxmed.training.epoch import Interim, stop_if_asked, train_epoch
 from jaxmed.training.identity import identify
 from jaxmed.training.inputs.activation_cache.fill import cached_inputs
 from jaxmed.training.inputs.activation_cache.inputs import Inputs
 from jaxmed.training.inputs.activation_cache.plan import CacheSettings
 from jaxmed.training.inputs.resident import Feed, create_feed
-from jaxmed.training.interim import Interim, stop_if_asked
 from jaxmed.training.log import Journal
 from jaxmed.training.loss import Loss, image_hits, mean_loss
 from jaxmed.training.model_selection import plateau_factor, validation_scores

@@ -9,7 +9,7 @@ from jaxmed.errors import InputError
 from jaxmed.models.registry import FAMILIES
 from jaxmed_convert import from_torch
 from jaxmed_convert.abstract_models import backbone_targets, outline
-from jaxmed_convert.architecture_match import best_fit, fit
+from jaxmed_convert.mismatch import best_fit, fit
 
 LAST = [family[-1] for family in FAMILIES]
 # Pairs that differ in few tensors, or only in their shapes.

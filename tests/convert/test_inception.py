@@ -11,7 +11,7 @@ from torchvision.models import inception_v3
 from jaxmed.models.parameters import split
 from jaxmed.models.registry import create_model
 from jaxmed_convert import from_torch, initialize, to_torch
-from jaxmed_convert.architecture_match import fit
+from jaxmed_convert.mismatch import fit
 from jaxmed_convert.verify.parity import TOLERANCE
 from jaxmed_convert.verify.references import random_reference
 from jaxmed_convert.weights.pretrained import prepare

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torchvision.models import get_model
 
-from jaxmed.models.layer_order import layers_in_order
 from jaxmed.models.parameters import split
 from jaxmed.models.registry import create_model
+from jaxmed.strategies.presets.by_stage import layers_in_order
 from jaxmed_convert.rules import module_name
 
 NAMES = [

@@ -17,9 +17,9 @@ from jaxmed.errors import InputError
 from jaxmed.models.parameters import split
 from jaxmed.runtime.interrupts import Interrupted, ask
 from jaxmed.strategies import Group, Optimizer, Phase, Schedule, Strategy
+from jaxmed.training.epoch import Interim
 from jaxmed.training.fit import fit
 from jaxmed.training.inputs.activation_cache.plan import CacheSettings
-from jaxmed.training.interim import Interim
 from jaxmed.training.loss import Loss
 
 

@@ -15,8 +15,7 @@ from jaxmed.data.transforms.augmentation import Augmentation
 from jaxmed.data.transforms.geometry import HorizontalFlip, QuarterTurns
 from jaxmed.data.transforms.preprocess import Preprocessing
 from jaxmed.models.backbones.convnext import ConvNeXt
-from jaxmed.models.backbones.efficientnet import EfficientNet
-from jaxmed.models.backbones.mbconv import Blocks
+from jaxmed.models.backbones.efficientnet import Blocks, EfficientNet
 from jaxmed.models.backbones.resnet import BasicBlock, ResNet
 from jaxmed.models.classifier import Classifier, Head
 from jaxmed.models.parameters import load, split

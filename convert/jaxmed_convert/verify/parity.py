@@ -23,7 +23,7 @@ CHANNELS_LAST = (torch.nn.LayerNorm, torch.nn.Linear)
 POOLED = "(pooled)"  # named so because torch has no one module that pools
 
 
-class Row(NamedTuple):
+class OutputComparison(NamedTuple):
     """How far one module's output is from torch's.
 
     Attributes:
@@ -48,7 +48,7 @@ def compare(
     image_size: int,
     seed: int = 0,
     pool: str = "own",
-) -> list[Row]:
+) -> list[OutputComparison]:
     """Runs torch's model and the one converted from it on the same random images.
 
     Args:
@@ -79,7 +79,7 @@ def compare_logits(
     image_sizes: Sequence[int],
     seed: int = 0,
     pool: str = "own",
-) -> list[Row]:
+) -> list[OutputComparison]:
     """Compares the logits alone, which takes less time and memory than `compare`.
 
     Args:
@@ -215,7 +215,9 @@ def _record(model: Classifier, keep: Callable[[str, str, jax.Array], None]) -> N
             setattr(parent, str(key), _Recorder(module, note))
 
 
-def _row(name: str, kind: str, output: np.ndarray, expected: np.ndarray) -> Row:
+def _row(
+    name: str, kind: str, output: np.ndarray, expected: np.ndarray
+) -> OutputComparison:
     absolute = float(np.abs(output - expected).max())
     relative = absolute / max(float(np.abs(expected).max()), TINY)
-    return Row(name, kind, output.shape, absolute, relative)
+    return OutputComparison(name, kind, output.shape, absolute, relative)

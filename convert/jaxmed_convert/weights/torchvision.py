@@ -10,7 +10,7 @@ from jaxmed.errors import InputError, unknown
 from jaxmed.image_stats import Scale, scale_of
 
 
-class Published(NamedTuple):
+class PublishedWeights(NamedTuple):
     """What torchvision says about an architecture.
 
     Attributes:
@@ -34,46 +34,48 @@ FEATURES = "IMAGENET1K_FEATURES"
 
 
 PUBLISHED = {
-    "resnet18": Published(11_689_512, 224, {"IMAGENET1K_V1": 69.758}),
-    "resnet34": Published(21_797_672, 224, {"IMAGENET1K_V1": 73.314}),
-    "resnet50": Published(25_557_032, 224, _v1_and_v2(76.13, 80.858)),
-    "resnet101": Published(44_549_160, 224, _v1_and_v2(77.374, 81.886)),
-    "resnet152": Published(60_192_808, 224, _v1_and_v2(78.312, 82.284)),
-    "resnext50_32x4d": Published(25_028_904, 224, _v1_and_v2(77.618, 81.198)),
-    "resnext101_32x8d": Published(88_791_336, 224, _v1_and_v2(79.312, 82.834)),
-    "resnext101_64x4d": Published(83_455_272, 224, {"IMAGENET1K_V1": 83.246}),
-    "wide_resnet50_2": Published(68_883_240, 224, _v1_and_v2(78.468, 81.602)),
-    "wide_resnet101_2": Published(126_886_696, 224, _v1_and_v2(78.848, 82.51)),
-    "vgg11": Published(132_863_336, 224, {"IMAGENET1K_V1": 69.02}),
-    "vgg13": Published(133_047_848, 224, {"IMAGENET1K_V1": 69.928}),
-    "vgg16": Published(138_357_544, 224, {"IMAGENET1K_V1": 71.592, FEATURES: None}),
-    "vgg19": Published(143_667_240, 224, {"IMAGENET1K_V1": 72.376}),
-    "vgg11_bn": Published(132_868_840, 224, {"IMAGENET1K_V1": 70.37}),
-    "vgg13_bn": Published(133_053_736, 224, {"IMAGENET1K_V1": 71.586}),
-    "vgg16_bn": Published(138_365_992, 224, {"IMAGENET1K_V1": 73.36}),
-    "vgg19_bn": Published(143_678_248, 224, {"IMAGENET1K_V1": 74.218}),
-    "mobilenet_v2": Published(3_504_872, 224, _v1_and_v2(71.878, 72.154)),
-    "densenet121": Published(7_978_856, 224, {"IMAGENET1K_V1": 74.434}),
-    "densenet161": Published(28_681_000, 224, {"IMAGENET1K_V1": 77.138}),
-    "densenet169": Published(14_149_480, 224, {"IMAGENET1K_V1": 75.6}),
-    "densenet201": Published(20_013_928, 224, {"IMAGENET1K_V1": 76.896}),
-    "efficientnet_b0": Published(5_288_548, 224, {"IMAGENET1K_V1": 77.692}),
-    "efficientnet_b1": Published(7_794_184, 240, _v1_and_v2(78.642, 79.838)),
-    "efficientnet_b2": Published(9_109_994, 288, {"IMAGENET1K_V1": 80.608}),
-    "efficientnet_b3": Published(12_233_232, 300, {"IMAGENET1K_V1": 82.008}),
-    "efficientnet_b4": Published(19_341_616, 380, {"IMAGENET1K_V1": 83.384}),
-    "efficientnet_b5": Published(30_389_784, 456, {"IMAGENET1K_V1": 83.444}),
-    "efficientnet_b6": Published(43_040_704, 528, {"IMAGENET1K_V1": 84.008}),
-    "efficientnet_b7": Published(66_347_960, 600, {"IMAGENET1K_V1": 84.122}),
-    "efficientnet_v2_s": Published(21_458_488, 384, {"IMAGENET1K_V1": 84.228}),
-    "efficientnet_v2_m": Published(54_139_356, 480, {"IMAGENET1K_V1": 85.112}),
-    "efficientnet_v2_l": Published(118_515_272, 480, {"IMAGENET1K_V1": 85.808}),
-    "convnext_tiny": Published(28_589_128, 224, {"IMAGENET1K_V1": 82.52}),
-    "convnext_small": Published(50_223_688, 224, {"IMAGENET1K_V1": 83.616}),
-    "convnext_base": Published(88_591_464, 224, {"IMAGENET1K_V1": 84.062}),
-    "convnext_large": Published(197_767_336, 224, {"IMAGENET1K_V1": 84.414}),
+    "resnet18": PublishedWeights(11_689_512, 224, {"IMAGENET1K_V1": 69.758}),
+    "resnet34": PublishedWeights(21_797_672, 224, {"IMAGENET1K_V1": 73.314}),
+    "resnet50": PublishedWeights(25_557_032, 224, _v1_and_v2(76.13, 80.858)),
+    "resnet101": PublishedWeights(44_549_160, 224, _v1_and_v2(77.374, 81.886)),
+    "resnet152": PublishedWeights(60_192_808, 224, _v1_and_v2(78.312, 82.284)),
+    "resnext50_32x4d": PublishedWeights(25_028_904, 224, _v1_and_v2(77.618, 81.198)),
+    "resnext101_32x8d": PublishedWeights(88_791_336, 224, _v1_and_v2(79.312, 82.834)),
+    "resnext101_64x4d": PublishedWeights(83_455_272, 224, {"IMAGENET1K_V1": 83.246}),
+    "wide_resnet50_2": PublishedWeights(68_883_240, 224, _v1_and_v2(78.468, 81.602)),
+    "wide_resnet101_2": PublishedWeights(126_886_696, 224, _v1_and_v2(78.848, 82.51)),
+    "vgg11": PublishedWeights(132_863_336, 224, {"IMAGENET1K_V1": 69.02}),
+    "vgg13": PublishedWeights(133_047_848, 224, {"IMAGENET1K_V1": 69.928}),
+    "vgg16": PublishedWeights(
+        138_357_544, 224, {"IMAGENET1K_V1": 71.592, FEATURES: None}
+    ),
+    "vgg19": PublishedWeights(143_667_240, 224, {"IMAGENET1K_V1": 72.376}),
+    "vgg11_bn": PublishedWeights(132_868_840, 224, {"IMAGENET1K_V1": 70.37}),
+    "vgg13_bn": PublishedWeights(133_053_736, 224, {"IMAGENET1K_V1": 71.586}),
+    "vgg16_bn": PublishedWeights(138_365_992, 224, {"IMAGENET1K_V1": 73.36}),
+    "vgg19_bn": PublishedWeights(143_678_248, 224, {"IMAGENET1K_V1": 74.218}),
+    "mobilenet_v2": PublishedWeights(3_504_872, 224, _v1_and_v2(71.878, 72.154)),
+    "densenet121": PublishedWeights(7_978_856, 224, {"IMAGENET1K_V1": 74.434}),
+    "densenet161": PublishedWeights(28_681_000, 224, {"IMAGENET1K_V1": 77.138}),
+    "densenet169": PublishedWeights(14_149_480, 224, {"IMAGENET1K_V1": 75.6}),
+    "densenet201": PublishedWeights(20_013_928, 224, {"IMAGENET1K_V1": 76.896}),
+    "efficientnet_b0": PublishedWeights(5_288_548, 224, {"IMAGENET1K_V1": 77.692}),
+    "efficientnet_b1": PublishedWeights(7_794_184, 240, _v1_and_v2(78.642, 79.838)),
+    "efficientnet_b2": PublishedWeights(9_109_994, 288, {"IMAGENET1K_V1": 80.608}),
+    "efficientnet_b3": PublishedWeights(12_233_232, 300, {"IMAGENET1K_V1": 82.008}),
+    "efficientnet_b4": PublishedWeights(19_341_616, 380, {"IMAGENET1K_V1": 83.384}),
+    "efficientnet_b5": PublishedWeights(30_389_784, 456, {"IMAGENET1K_V1": 83.444}),
+    "efficientnet_b6": PublishedWeights(43_040_704, 528, {"IMAGENET1K_V1": 84.008}),
+    "efficientnet_b7": PublishedWeights(66_347_960, 600, {"IMAGENET1K_V1": 84.122}),
+    "efficientnet_v2_s": PublishedWeights(21_458_488, 384, {"IMAGENET1K_V1": 84.228}),
+    "efficientnet_v2_m": PublishedWeights(54_139_356, 480, {"IMAGENET1K_V1": 85.112}),
+    "efficientnet_v2_l": PublishedWeights(118_515_272, 480, {"IMAGENET1K_V1": 85.808}),
+    "convnext_tiny": PublishedWeights(28_589_128, 224, {"IMAGENET1K_V1": 82.52}),
+    "convnext_small": PublishedWeights(50_223_688, 224, {"IMAGENET1K_V1": 83.616}),
+    "convnext_base": PublishedWeights(88_591_464, 224, {"IMAGENET1K_V1": 84.062}),
+    "convnext_large": PublishedWeights(197_767_336, 224, {"IMAGENET1K_V1": 84.414}),
     # With the auxiliary head, which is left out here: 3,326,696 of them.
-    "inception_v3": Published(27_161_264, 299, {"IMAGENET1K_V1": 77.294}),
+    "inception_v3": PublishedWeights(27_161_264, 299, {"IMAGENET1K_V1": 77.294}),
 }
 
 # Of weights that want another scale than the default ones of their architecture. These
@@ -83,7 +85,7 @@ SCALES = {
 }
 
 
-def published(architecture: str) -> Published:
+def published(architecture: str) -> PublishedWeights:
     """Returns the row of an architecture.
 
     Raises:

@@ -1,9 +1,8 @@
 """Audits of a data set: duplicates, leakage between splits, sizes and formats."""
 
-from jaxmed.data.audit.audit import Audit, audit
+from jaxmed.data.audit.audit import Audit, audit, survey
 from jaxmed.data.audit.duplicates import Duplicates, find_duplicates
 from jaxmed.data.audit.leakage import find_overlap
-from jaxmed.data.audit.survey import survey
 
 __all__ = [
     "Audit",

@@ -4,7 +4,9 @@ Files that cannot be used are no part of it, but for the reasons why they were s
 unless they are told to skip them, the loaders refuse them with their names.
 """
 
-from collections.abc import Mapping
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,13 +20,135 @@ from jaxmed.data.audit.duplicates import (
     Alike,
     Duplicates,
     find_duplicates,
+    name_labels,
 )
-from jaxmed.data.audit.headers import Headers, read_headers
 from jaxmed.data.audit.leakage import Overlap, find_overlap
-from jaxmed.data.audit.survey import survey
+from jaxmed.data.audit.perceptual_hash import (
+    Fingerprints,
+    join_fingerprints,
+    part_length,
+    take_fingerprints,
+)
 from jaxmed.data.dataset import MISSING, SPLITS, Dataset, Split
+from jaxmed.data.images.file_formats import read_file_header
 from jaxmed.data.images.lazy import ImageArray
-from jaxmed.data.images.window import STORED_BITS
+from jaxmed.data.images.window import STORED_BITS, has_few_levels
+from jaxmed.runtime.progress import progress
+
+Headers = dict[str, dict[str, dict[str, dict[str, int]]]]
+"""By split, by class: {"sizes": {"1024 x 768": 12}, "modes": {"L": 12}}."""
+
+
+def read_headers(data: Dataset, root: Path) -> Headers:
+    """Counts sizes, width x height in pixels, and modes of the files of a data set.
+
+    Modes are those of `FileHeader`: Pillow's L (gray), RGB, RGBA, P (palette), CMYK,
+    I;16 and so on, and DICOM's with the bits stored.
+
+    Args:
+        data: its ids are paths below `root`.
+        root: the folder.
+
+    Returns:
+        See `Headers`; the most frequent first.
+    """
+    splits = {name: getattr(data, name) for name in SPLITS}
+    total = sum(map(len, splits.values()))
+    headers: Headers = {}
+    with (
+        warnings.catch_warnings(),
+        progress("Reading headers", total, unit="files") as advance,
+    ):
+        # About large images; the loader has decided about them.
+        warnings.simplefilter("ignore")
+        for split, images in splits.items():
+            found: dict[str, tuple[Counter, Counter]] = {}
+            labels = name_labels(data, images.labels)
+            for name, label in zip(images.ids, labels, strict=True):
+                sizes, modes = found.setdefault(label, (Counter(), Counter()))
+                with open(root / name, "rb") as file:
+                    header = read_file_header(file, root / name)
+                sizes[f"{header.width} x {header.height}"] += 1
+                modes[header.mode] += 1
+                advance(1)
+            headers[split] = {
+                label: {
+                    "sizes": dict(sizes.most_common()),
+                    "modes": dict(modes.most_common()),
+                }
+                for label, (sizes, modes) in sorted(found.items())
+            }
+    return headers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Survey:
+    """Of a data set.
+
+    Attributes:
+        prints: the fingerprints of all images, those of train first, then val, test.
+        grey: by split, the share of images whose channels are all equal.
+        few_levels: ids of images of few gray levels, see `has_few_levels`.
+        means: by class, the mean training image, uint8 (h, w, c); a class without
+            images has none.
+    """
+
+    prints: Fingerprints
+    grey: dict[str, float]
+    few_levels: tuple[str, ...]
+    means: dict[str, np.ndarray]
+
+
+def survey(data: Dataset) -> Survey:
+    """Looks at every image once: those that stay in their files are decoded for it."""
+    splits: dict[str, Split] = {name: getattr(data, name) for name in SPLITS}
+    members = _members(data)
+    totals = np.zeros((len(members), *data.train.images.shape[1:]), np.int64)
+    prints, grey, few = [], {}, []
+    images = sum(map(len, splits.values()))
+    with progress("Fingerprints of images", images, unit="images") as advance:
+        for name, split in splits.items():
+            equal = 0
+            for start, part in _parts(split):
+                prints.append(take_fingerprints(part))
+                few += [
+                    split.ids[start + i]
+                    for i, image in enumerate(part)
+                    if has_few_levels(image)
+                ]
+                equal += int((part == part[..., :1]).all(axis=(1, 2, 3)).sum())
+                if name == "train":
+                    for total, chosen in zip(totals, members, strict=True):
+                        of_class = part[chosen[start : start + len(part)]]
+                        total += of_class.sum(axis=0, dtype=np.int64)
+                advance(len(part))
+            grey[name] = equal / len(split)
+    means = {
+        name: np.rint(total / chosen.sum()).astype(np.uint8)
+        for name, total, chosen in zip(data.class_names, totals, members, strict=True)
+        if chosen.any()
+    }
+    return Survey(
+        prints=join_fingerprints(prints),
+        grey=grey,
+        few_levels=tuple(few),
+        means=means,
+    )
+
+
+def _members(data: Dataset) -> np.ndarray:
+    """Returns which training images each class has, bool (classes, n)."""
+    labels = data.train.labels
+    if labels.ndim == 2:
+        return labels.T == 1
+    return labels == np.arange(len(data.class_names))[:, None]
+
+
+def _parts(split: Split) -> Iterator[tuple[int, np.ndarray]]:
+    """Yields images of a split that fit into memory, and which is the first."""
+    length = part_length(split.images)
+    for start in range(0, len(split), length):
+        yield start, split.images[start : start + length]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -83,7 +83,7 @@ def find_duplicates(data: Dataset, prints: Fingerprints) -> Duplicates:
 
     Args:
         data: the data set.
-        prints: of all its images, see `jaxmed.data.audit.survey.survey`.
+        prints: of all its images, see `jaxmed.data.audit.audit.survey`.
 
     Time grows with the square of the number of images, at about 10^9 pairs in 5 s;
     memory, at about 2 kB for an image, does not.

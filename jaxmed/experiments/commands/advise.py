@@ -1,11 +1,12 @@
 """`advise`: which strategy to start with on a recipe's images, and why."""
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxmed.advisor.advice import ClassBalance, DomainSimilarity
 from jaxmed.config.recipes import Recipe, find_recipe, load_recipe
 from jaxmed.errors import InputError, unknown
 from jaxmed.experiments.commands.arguments import add_out, add_recipe
@@ -14,7 +15,6 @@ from jaxmed.experiments.pipeline.load_data import load_part
 if TYPE_CHECKING:
     from jaxmed.advisor.advice import Advice
     from jaxmed.data.dataset import Dataset
-    from jaxmed.experiments.pipeline.prepare import Prepared
 
 HELP = "say which strategy to start with on a recipe's images, and why"
 DESCRIPTION = """\
@@ -28,37 +28,6 @@ Every field of a recipe is a flag, as for `run`, whose --help lists them:
 """
 # So many images tell how like a set is to the pretraining's.
 SAMPLE = 256
-
-
-@dataclass(frozen=True, kw_only=True)
-class Likeness:
-    """Whether images are like those of the pretraining.
-
-    Attributes:
-        domain: "similar" or "different".
-        how: a sentence on how that was found.
-    """
-
-    domain: str
-    how: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Balance:
-    """How even a data set's classes are.
-
-    Attributes:
-        rarest: the class with the fewest training images.
-        smallest: their number.
-        ratio: the commonest class's to it; in a multi-label task the images without
-            the rarest label to those with it, at least 1. Infinite if it has none.
-        smallest_in_val: validation images of the class that has the fewest there.
-    """
-
-    rarest: str
-    smallest: int
-    ratio: float
-    smallest_in_val: int
 
 
 def add_arguments(parser: Any) -> None:
@@ -135,14 +104,14 @@ def advise_arm(recipe: Recipe, arm: str, *, domain: str | None, out: Path) -> st
     return format_advice(facts, advice, advised_recipe(recipe, arm, advice))
 
 
-def weigh_classes(data: "Dataset") -> Balance:
+def weigh_classes(data: "Dataset") -> ClassBalance:
     """Compares the classes' numbers of images."""
     counts, in_val = _count(data, "train"), _count(data, "val")
     fewest = int(counts.min())
     rarest, most = int(counts.argmin()), int(counts.max())
     if data.task == "multilabel":
         most = int((data.train.labels[:, rarest] == 0).sum())
-    return Balance(
+    return ClassBalance(
         rarest=data.class_names[rarest],
         smallest=fewest,
         ratio=max(1.0, most / fewest) if fewest else float("inf"),
@@ -193,15 +162,17 @@ def _choose_arm(recipe: Recipe, name: str | None) -> str:
 
 
 def _find_likeness(
-    prepared: "Prepared", data: "Dataset", domain: str | None, pretrained: bool
-) -> Likeness:
+    prepared: "PreparedArm", data: "Dataset", domain: str | None, pretrained: bool
+) -> DomainSimilarity:
     from jaxmed.advisor.domain_distance import SIMILAR, domain_distance
 
     if domain is not None:
-        return Likeness(domain=domain, how=f"{domain}, as --domain says")
+        return DomainSimilarity(domain=domain, how=f"{domain}, as --domain says")
     how = "different, which is assumed, as medical images mostly are: "
     if not pretrained:
-        return Likeness(domain="different", how=f"{how}there are no pretrained weights")
+        return DomainSimilarity(
+            domain="different", how=f"{how}there are no pretrained weights"
+        )
     order = np.random.default_rng(0).permutation(len(data.train))[:SAMPLE]
     images = data.train.images[np.sort(order)]
     distance = domain_distance(
@@ -209,9 +180,9 @@ def _find_likeness(
     )
     if distance is None:
         how += "the backbone has no BatchNorm to measure it by (--domain says it)"
-        return Likeness(domain="different", how=how)
+        return DomainSimilarity(domain="different", how=how)
     domain = "similar" if distance <= SIMILAR else "different"
-    return Likeness(
+    return DomainSimilarity(
         domain=domain,
         how=f"{domain}: distance {distance:.3f}, up to {SIMILAR:g} is similar, "
         f"between the weights' BatchNorm statistics and those of {len(images)} "

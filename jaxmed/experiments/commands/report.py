@@ -71,9 +71,9 @@ def reevaluate_all(folder: Path) -> None:
 
     Raises:
         InputError: there is none, or see
-        `jaxmed.experiments.pipeline.results.reevaluate`.
+        `jaxmed.experiments.pipeline.evaluate_run.reevaluate`.
     """
-    from jaxmed.experiments.pipeline.results import reevaluate
+    from jaxmed.experiments.pipeline.evaluate_run import reevaluate
 
     depths = ("", "*/seed-*/", "*/*/seed-*/")
     found = [p.parent for depth in depths for p in folder.glob(f"{depth}{METRICS}")]

@@ -16,7 +16,6 @@ from jaxmed.runtime import distributed as hosts
 
 if TYPE_CHECKING:
     from jaxmed.data.dataset import Dataset
-    from jaxmed.experiments.pipeline.prepare import Prepared
 
 # Linux has it where there is a GPU of NVIDIA's with its driver.
 NVIDIA = Path("/dev/nvidia0")
@@ -24,7 +23,7 @@ SPLITS = ("train", "val", "test")
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
-def describe_environment(data: "Dataset", prepared: "Prepared") -> dict[str, Any]:
+def describe_environment(data: "Dataset", prepared: "PreparedArm") -> dict[str, Any]:
     """Returns versions, devices, fingerprints and counts, as environment.json has them.
 
     Args:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from jaxmed.config.recipes import Recipe
 from jaxmed.config.schema import DataConfig, ExperimentConfig
 from jaxmed.errors import InputError
+from jaxmed.experiments.pipeline.evaluate_run import reevaluate
 from jaxmed.experiments.pipeline.load_data import load_images, without_subset
 from jaxmed.experiments.pipeline.prepare import check_arm, naming, prepare_arm
 from jaxmed.experiments.pipeline.reporting import rebuild_report
-from jaxmed.experiments.pipeline.results import reevaluate
 from jaxmed.experiments.pipeline.sample_images import write_samples
 from jaxmed.experiments.pipeline.train_run import train_run
 from jaxmed.experiments.pipeline.weights import RUN, check_classes

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prepared:
+class PreparedArm:
     """What training needs beside the data.
 
     Attributes:
@@ -89,7 +89,7 @@ def check_arm(config: ExperimentConfig, arm: str) -> None:
 
 def prepare_arm(
     config: ExperimentConfig, data: "Dataset", *, seed: int, out: Path
-) -> Prepared:
+) -> PreparedArm:
     """Builds the model, loads its weights and creates the strategy.
 
     Args:
@@ -137,7 +137,7 @@ def prepare_arm(
     check_shapes(
         model, strategy, preprocessing, images=len(data.train), batch_size=batch_size
     )
-    return Prepared(
+    return PreparedArm(
         model=model,
         start=start,
         strategy=strategy,
@@ -157,7 +157,7 @@ def prepare_arm(
     )
 
 
-def training_settings(prepared: Prepared, train: TrainConfig) -> dict[str, Any]:
+def training_settings(prepared: PreparedArm, train: TrainConfig) -> dict[str, Any]:
     """Returns the arguments that `fit` and `find_learning_rates` share."""
     return {
         "preprocessing": prepared.preprocessing,

@@ -10,16 +10,16 @@ from jaxmed.config.recipes import Recipe
 from jaxmed.config.schema import ExperimentConfig, TrainConfig
 from jaxmed.data.dataset import ON_DISK
 from jaxmed.errors import InputError
-from jaxmed.experiments.pipeline.augmented import write_augmented
 from jaxmed.experiments.pipeline.environment import describe_environment
+from jaxmed.experiments.pipeline.evaluate_run import write_results
 from jaxmed.experiments.pipeline.explanations import write_cams
 from jaxmed.experiments.pipeline.prepare import (
-    Prepared,
+    PreparedArm,
     naming,
     prepare_arm,
     training_settings,
 )
-from jaxmed.experiments.pipeline.results import write_results
+from jaxmed.experiments.pipeline.sample_images import write_augmented
 from jaxmed.inference.ood_file import record_likeness
 from jaxmed.runs.layout import (
     ENVIRONMENT,
@@ -147,7 +147,7 @@ def _train_run(
 def _write_inputs(
     folder: Path,
     environment: dict[str, Any],
-    prepared: Prepared,
+    prepared: PreparedArm,
     data: "Dataset",
     whole: "Dataset",
 ) -> None:
@@ -181,7 +181,7 @@ def _cache_settings(train: TrainConfig, folder: Path) -> "CacheSettings":
 def _write_results(
     folder: Path,
     config: ExperimentConfig,
-    prepared: Prepared,
+    prepared: PreparedArm,
     data: "Dataset",
     predictions: Mapping[str, "Predictions"],
     environment: dict[str, Any],

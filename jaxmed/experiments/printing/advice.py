@@ -5,14 +5,13 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from jaxmed.advisor.advice import TITLES, Advice, Reason
+from jaxmed.advisor.advice import TITLES, Advice, ClassBalance, Reason
 from jaxmed.advisor.advisor import LARGE, SMALL, size_of
 from jaxmed.config.schema import ExperimentConfig
 from jaxmed.runtime.toml import format_toml
 
 if TYPE_CHECKING:
     from jaxmed.data.dataset import Dataset
-    from jaxmed.experiments.commands.advise import Balance
 
 WIDTH = 88
 
@@ -21,7 +20,7 @@ def describe_facts(
     config: ExperimentConfig,
     arm: str,
     data: "Dataset",
-    balance: "Balance",
+    balance: ClassBalance,
     parameters: int,
     likeness: str,
 ) -> list[str]:

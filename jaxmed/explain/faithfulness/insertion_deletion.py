@@ -13,8 +13,7 @@ from jax.typing import ArrayLike
 from scipy.ndimage import gaussian_filter
 
 from jaxmed.errors import InputError
-from jaxmed.explain.batches import in_batches
-from jaxmed.explain.network import class_probabilities, predicted_classes
+from jaxmed.explain.network import class_probabilities, in_batches, predicted_classes
 from jaxmed.explain.scores import checked_classes, checked_images
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import split

@@ -15,12 +15,11 @@ from scipy.sparse import coo_array
 from scipy.sparse.linalg import spsolve
 
 from jaxmed.errors import InputError
-from jaxmed.explain.batches import in_batches
 from jaxmed.explain.faithfulness.insertion_deletion import (
     explained_classes,
     importance_ranks,
 )
-from jaxmed.explain.network import class_probabilities
+from jaxmed.explain.network import class_probabilities, in_batches
 from jaxmed.explain.scores import checked_images
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import split

@@ -87,7 +87,7 @@ class Block(nnx.Module):
         return x + drop_rows(y, self.drop_probability, rngs=rngs)
 
 
-class Features(nnx.List):
+class ConvNeXtFeatures(nnx.List):
     """The layers of torchvision's `features`.
 
     The stem, then the stages, with what shrinks the map between them.
@@ -145,7 +145,9 @@ class ConvNeXt(nnx.Module):
         in_channels: int = 3,
         rngs: nnx.Rngs,
     ):
-        self.features = Features(depths, widths, drop_probability, in_channels, rngs)
+        self.features = ConvNeXtFeatures(
+            depths, widths, drop_probability, in_channels, rngs
+        )
         self.classifier = Numbered({0: _norm(widths[-1], rngs)})
         self.num_features = widths[-1]
 

@@ -70,7 +70,7 @@ class Transition(nnx.Module):
         return nnx.avg_pool(x, (2, 2), strides=(2, 2))
 
 
-class Features(nnx.Module):
+class DenseNetFeatures(nnx.Module):
     """The layers of torchvision's `features`."""
 
     def __init__(
@@ -125,7 +125,7 @@ class DenseNet(nnx.Module):
         growth: int = 32,
         rngs: nnx.Rngs,
     ):
-        self.features = Features(
+        self.features = DenseNetFeatures(
             depths, in_channels=in_channels, width=width, growth=growth, rngs=rngs
         )
         self.num_features = self.features.channels

@@ -29,7 +29,7 @@ STEM = 32
 LAST = 1280
 
 
-class ConvNorm(Numbered):
+class ConvNormReLU6(Numbered):
     """A convolution without bias and its normalisation; torch's ReLU6 is "2"."""
 
     def __init__(self, in_channels, out_channels, size, *, stride=1, groups=1, rngs):
@@ -53,8 +53,10 @@ class InvertedResidual(nnx.Module):
         inner = in_channels * expansion
         layers: list[nnx.Module] = []
         if expansion != 1:
-            layers.append(ConvNorm(in_channels, inner, 1, rngs=rngs))
-        layers.append(ConvNorm(inner, inner, 3, stride=stride, groups=inner, rngs=rngs))
+            layers.append(ConvNormReLU6(in_channels, inner, 1, rngs=rngs))
+        layers.append(
+            ConvNormReLU6(inner, inner, 3, stride=stride, groups=inner, rngs=rngs)
+        )
         layers.append(
             nnx.Conv(
                 inner,
@@ -90,7 +92,9 @@ class MobileNetV2(nnx.Module):
     """
 
     def __init__(self, *, in_channels: int = 3, rngs: nnx.Rngs):
-        blocks: list[nnx.Module] = [ConvNorm(in_channels, STEM, 3, stride=2, rngs=rngs)]
+        blocks: list[nnx.Module] = [
+            ConvNormReLU6(in_channels, STEM, 3, stride=2, rngs=rngs)
+        ]
         stages = [["features.0"]]
         channels = STEM
         for expansion, width, depth, first_stride in BLOCKS:
@@ -105,7 +109,7 @@ class MobileNetV2(nnx.Module):
                 blocks.append(block)
                 channels = width
         stages[-1].append(f"features.{len(blocks)}")
-        blocks.append(ConvNorm(channels, LAST, 1, rngs=rngs))
+        blocks.append(ConvNormReLU6(channels, LAST, 1, rngs=rngs))
         self.features = nnx.List(blocks)
         names = ("stem", "stage1", "stage2", "stage3", "stage4")
         self.stages = tuple(zip(names, map(tuple, stages), strict=True))

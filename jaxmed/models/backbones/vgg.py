@@ -26,7 +26,7 @@ MIN_SIZE = 32  # of images: five poolings halve it
 DROPOUT = 0.5
 
 
-class Features(Numbered):
+class VGGFeatures(Numbered):
     """Five blocks of 3×3 convolutions, each followed by 2×2 max pooling.
 
     Attributes:
@@ -83,7 +83,7 @@ class VGG(nnx.Module):
         in_channels: int = 3,
         rngs: nnx.Rngs,
     ):
-        self.features = Features(depths, norm, in_channels=in_channels, rngs=rngs)
+        self.features = VGGFeatures(depths, norm, in_channels=in_channels, rngs=rngs)
         stages = [
             (f"block{i}", tuple(f"features.{n}" for p in b for n in p if n is not None))
             for i, b in enumerate(self.features.blocks, start=1)

@@ -34,7 +34,7 @@ from jaxmed.runs.record import Arm, RunRecord
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drawing:
+class CatalogFigure:
     """A figure, and what it shows, for those who do not see it."""
 
     figure: Figure
@@ -50,7 +50,7 @@ class Drawing:
         return figure_shot(self.png, self.alt)
 
 
-Drawings = dict[str, Drawing]
+Drawings = dict[str, CatalogFigure]
 
 
 def run_drawings(
@@ -71,7 +71,7 @@ def run_drawings(
 
     def add(kind: str, figure: Figure | None, alt: str) -> None:
         if figure is not None:
-            found[kind] = Drawing(figure=figure, alt=alt)
+            found[kind] = CatalogFigure(figure=figure, alt=alt)
 
     if phases := read_phases(run):
         add("stages", draw_stages(phases, scale), describe_phases(name, phases))
@@ -103,13 +103,13 @@ def forest_drawings(comparison: Comparison) -> Drawings:
         name = metric_title(metric)
         drawn = draw_forest(summary_lines(comparison, metric), f"test {name}")
         alt = f"Test {name} of every arm with intervals; a table has the numbers."
-        found[metric] = Drawing(figure=drawn, alt=alt)
+        found[metric] = CatalogFigure(figure=drawn, alt=alt)
         if len(arms) > 1:
             title = f"difference in test {name}"
             lines = difference_lines(comparison, metric)
             drawn = draw_forest(lines, title, zero=True)
             alt = f"Differences in test {name} from {arms[0].name}, with intervals."
-            found[f"{metric}_difference"] = Drawing(figure=drawn, alt=alt)
+            found[f"{metric}_difference"] = CatalogFigure(figure=drawn, alt=alt)
     return found
 
 
@@ -123,7 +123,7 @@ def class_drawings(comparison: Comparison) -> Drawings:
         name = metric_title(metric)
         drawn = draw_groups(class_lines(comparison, metric), f"test {name} by class")
         alt = f"Test {name} of every class and arm; the tables have the numbers."
-        found[f"class_{metric}"] = Drawing(figure=drawn, alt=alt)
+        found[f"class_{metric}"] = CatalogFigure(figure=drawn, alt=alt)
     return found
 
 
@@ -136,7 +136,9 @@ def joint_drawings(arms: Sequence[Arm]) -> Drawings:
         "precision_recall": (draw_binary_precision_recall, "Precision-recall curves"),
     }
     return {
-        kind: Drawing(figure=draw(arms), alt=f"{what} of all arms on the test split.")
+        kind: CatalogFigure(
+            figure=draw(arms), alt=f"{what} of all arms on the test split."
+        )
         for kind, (draw, what) in kinds.items()
     }
 
@@ -146,9 +148,11 @@ def usefulness_drawings(arms: Sequence[Arm]) -> Drawings:
     found = {}
     if arms[0].first.task == "binary":
         alt = "Net benefit of every arm by threshold, and of treating all and none."
-        found["decision_curve"] = Drawing(figure=draw_decision_curves(arms), alt=alt)
+        found["decision_curve"] = CatalogFigure(
+            figure=draw_decision_curves(arms), alt=alt
+        )
     alt = "Share of errors of every arm by the share of images that it decides."
-    found["risk_coverage"] = Drawing(figure=draw_risk_coverage(arms), alt=alt)
+    found["risk_coverage"] = CatalogFigure(figure=draw_risk_coverage(arms), alt=alt)
     return found
 
 
@@ -158,5 +162,5 @@ def subgroup_drawings(arms: Sequence[Arm]) -> Drawings:
     for column in subgroup_columns(arms):
         if (figure := draw_subgroups(arms, column)) is not None:
             alt = f"Test AUROC of every arm by {column}; the table has the numbers."
-            found[column] = Drawing(figure=figure, alt=alt)
+            found[column] = CatalogFigure(figure=figure, alt=alt)
     return found

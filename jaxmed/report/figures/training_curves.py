@@ -21,7 +21,7 @@ from jaxmed.report.figures.style import (
     spell_rate,
     styled,
 )
-from jaxmed.runs.record import Row, RunRecord
+from jaxmed.runs.record import HistoryRow, RunRecord
 
 Limits = tuple[float, float]
 Ranges = tuple[Limits, Limits, Limits | None]
@@ -121,7 +121,7 @@ def draw_curves(
     return figure
 
 
-def _draw_rates(axes: Axes, history: Sequence[Row], limits: Limits) -> None:
+def _draw_rates(axes: Axes, history: Sequence[HistoryRow], limits: Limits) -> None:
     axes.set(yscale="log", ylim=limits, ylabel="learning rate")
     axes.yaxis.set_major_formatter(lambda rate, _: spell_rate(rate))
     axes.yaxis.set_minor_formatter(NullFormatter())
@@ -142,7 +142,7 @@ def _draw_rates(axes: Axes, history: Sequence[Row], limits: Limits) -> None:
         )
 
 
-def _mark_phases(axes: Sequence[Axes], history: Sequence[Row]) -> None:
+def _mark_phases(axes: Sequence[Axes], history: Sequence[HistoryRow]) -> None:
     """Draws a line where a phase ends and writes the phases' names on top."""
     start = 0
     for phase, rows in groupby(history, key=lambda row: row.phase):
@@ -171,11 +171,11 @@ def _mark_chosen(axes: Sequence[Axes], run: RunRecord) -> None:
         one.axvline(run.best_row + 1, **band, label=None if index else "chosen epoch")
 
 
-def _rate_columns(rows: Sequence[Row]) -> list[str]:
+def _rate_columns(rows: Sequence[HistoryRow]) -> list[str]:
     columns = dict.fromkeys(column for row in rows for column in row.values)
     return [column for column in columns if column.startswith(RATE)]
 
 
-def _finite(rows: Sequence[Row], columns: Iterable[str]) -> list[float]:
+def _finite(rows: Sequence[HistoryRow], columns: Iterable[str]) -> list[float]:
     values = [row[column] for row in rows for column in columns]
     return [value for value in values if math.isfinite(value)]

@@ -32,8 +32,7 @@ from jaxmed.report.tables.published import Expected, published_table
 from jaxmed.report.tables.results import differences_table, summary_table
 from jaxmed.report.tables.selections import chosen_table
 from jaxmed.report.tables.subgroups import gaps_table, subgroup_columns, subgroup_table
-from jaxmed.report.text.augmentation import augmented_shots
-from jaxmed.report.text.captions import facts, section_notes
+from jaxmed.report.text.captions import augmented_shots, facts, section_notes
 from jaxmed.report.text.headline import verdict
 from jaxmed.report.text.model_card import CAUTION, model_card
 from jaxmed.runs.record import Arm, read_experiment

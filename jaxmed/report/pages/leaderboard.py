@@ -8,7 +8,11 @@ from jaxmed.report.arm_estimates import COMPARED
 from jaxmed.report.figures.embed import Shot, figure_shot
 from jaxmed.report.figures.forest import Line, draw_groups
 from jaxmed.report.figures.style import png, spell
-from jaxmed.report.leaderboard_records import Entry, Leaderboard, read_leaderboard
+from jaxmed.report.leaderboard_records import (
+    Leaderboard,
+    LeaderboardSet,
+    read_leaderboard,
+)
 from jaxmed.report.page import render_page
 from jaxmed.report.tables.leaderboard import (
     arms_table,
@@ -139,7 +143,7 @@ def _picture(board: Leaderboard, metric: str) -> Shot:
     return figure_shot(png(figure), alt, caption)
 
 
-def _marks(board: Leaderboard, entry: Entry, metric: str) -> list[Line]:
+def _marks(board: Leaderboard, entry: LeaderboardSet, metric: str) -> list[Line]:
     published = board.published
     pairs = zip(published.methods, published.of(metric, entry.name), strict=True)
     return [

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from jaxmed.report.arm_estimates import COMPARED
-from jaxmed.report.leaderboard_records import Entry, Leaderboard
+from jaxmed.report.leaderboard_records import Leaderboard, LeaderboardSet
 from jaxmed.report.tables.formatting import (
     INTERVALS,
     Cell,
@@ -138,7 +138,7 @@ def csv_text(board: Leaderboard) -> str:
     return text.getvalue()
 
 
-def _rows(board: Leaderboard, entry: Entry) -> Iterator[dict[str, Any]]:
+def _rows(board: Leaderboard, entry: LeaderboardSet) -> Iterator[dict[str, Any]]:
     first = entry.runs[0]
     of_set = {
         "set": entry.name,

@@ -9,7 +9,7 @@ from torch.nn.functional import conv2d
 from jaxmed.models.parameters import dotted
 from jaxmed.models.registry import FAMILIES, create_model
 from jaxmed_convert.abstract_models import outline
-from jaxmed_convert.weights.stem import adapt_stem
+from jaxmed_convert.weights.pretrained import adapt_stem
 
 RNG = np.random.default_rng(0)
 KERNEL = RNG.standard_normal((3, 3, 3, 8), np.float32)

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from jaxmed.data.audit import duplicates
+from jaxmed.data.audit.audit import survey
 from jaxmed.data.audit.duplicates import Duplicates, find_duplicates
-from jaxmed.data.audit.survey import survey
 from jaxmed.data.dataset import Dataset, Split, Task, number_ids
 from jaxmed.data.sources.synthetic_cells.cells import DRAWINGS, draw_arrays
 

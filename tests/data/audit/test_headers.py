@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from jaxmed.data import load_dataset
-from jaxmed.data.audit.headers import read_headers
+from jaxmed.data.audit.audit import read_headers
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from jaxmed.data.audit import perceptual_hash as fingerprints
+from jaxmed.data.audit.audit import survey
 from jaxmed.data.audit.perceptual_hash import take_fingerprints
-from jaxmed.data.audit.survey import survey
 from jaxmed.data.dataset import Dataset, Split, number_ids
 
 

@@ -15,15 +15,16 @@ from jaxmed.data.transforms.geometry import HorizontalFlip
 from jaxmed.data.transforms.preprocess import Preprocessing
 from jaxmed.data.transforms.presets import PRESETS
 from jaxmed.errors import InputError
-from jaxmed.experiments.pipeline.augmented import (
+from jaxmed.experiments.pipeline.prepare import check_arm, make_augmentation
+from jaxmed.experiments.pipeline.sample_images import (
     APART,
+    GAP,
     ROWS,
+    TILE,
     VIEWS,
     augmented_grid,
     write_augmented,
 )
-from jaxmed.experiments.pipeline.prepare import check_arm, make_augmentation
-from jaxmed.experiments.pipeline.sample_images import GAP, TILE
 
 PREPROCESSING = Preprocessing(image_size=TILE)
 MIRRORED = Augmentation(ops=(HorizontalFlip(probability=1.0),))

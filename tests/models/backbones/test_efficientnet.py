@@ -12,7 +12,7 @@ from torchvision.models import efficientnet_b0, get_model
 from torchvision.ops import StochasticDepth
 
 from jaxmed.models.backbone import run_stages
-from jaxmed.models.backbones import mbconv
+from jaxmed.models.backbones import efficientnet
 from jaxmed.models.backbones.efficientnet import CONFIGURATIONS, EfficientNet, build
 from jaxmed.models.layers.normalization import BatchNorm
 from jaxmed.models.parameters import dotted, split
@@ -38,7 +38,7 @@ def test_norms_and_stochastic_depth_are_torchvisions(architecture):
             shortcuts[block] = reference.get_submodule(block).use_res_connect
     modules = {dotted(p): m for p, m in nnx.iter_modules(_abstract(architecture))}
     ours = {p: m for p, m in modules.items() if isinstance(m, BatchNorm)}
-    blocks = {p: m for p, m in modules.items() if isinstance(m, mbconv.MBConv)}
+    blocks = {p: m for p, m in modules.items() if isinstance(m, efficientnet.MBConv)}
     assert {p: (m.epsilon, m.momentum) for p, m in ours.items()} == norms
     assert {p: m.drop for p, m in blocks.items()} == drops
     assert {p: m.shortcut for p, m in blocks.items()} == shortcuts
@@ -69,7 +69,7 @@ def test_stages_end_where_the_map_is_halved(architecture):
 
 
 def test_blocks_are_dropped_only_with_a_random_stream():
-    rows = [mbconv.Blocks(i < 2, 4, 3, 2, 8, 3) for i in range(4)]
+    rows = [efficientnet.Blocks(i < 2, 4, 3, 2, 8, 3) for i in range(4)]
     model = EfficientNet(rows, stem=8, last=16, norm={}, rngs=nnx.Rngs(0))
     images = np.random.default_rng(0).standard_normal((8, 32, 32, 3), np.float32)
 
@@ -87,10 +87,10 @@ def test_blocks_are_dropped_only_with_a_random_stream():
 
 
 def test_only_the_blocks_with_a_shortcut_can_be_dropped():
-    row = mbconv.Blocks(False, 6, 3, 2, 16, 1)
+    row = efficientnet.Blocks(False, 6, 3, 2, 16, 1)
     x = np.random.default_rng(0).standard_normal((50, 4, 4, 8), np.float32)
     for stride, out, dropped in ((1, 8, True), (2, 8, False), (1, 16, False)):
-        block = mbconv.MBConv(
+        block = efficientnet.MBConv(
             8,
             row._replace(out_channels=out),
             stride=stride,

@@ -11,16 +11,16 @@ from matplotlib.figure import Figure
 from jaxmed.report import read_run
 from jaxmed.report.figures.style import png, spell_rate
 from jaxmed.report.figures.training_curves import common_limits, draw_curves, rates_vary
-from jaxmed.runs.record import Row, RunRecord
+from jaxmed.runs.record import HistoryRow, RunRecord
 
 
-def history(phases: str, **rates: list[float]) -> tuple[Row, ...]:
+def history(phases: str, **rates: list[float]) -> tuple[HistoryRow, ...]:
     """A row per letter of `phases`, which is its phase."""
     rows = []
     for index, phase in enumerate(phases):
         values = {"epoch": 1.0, "train_loss": 0.5, "val_loss": 0.6}
         values |= {f"lr_{group}": rate[index] for group, rate in rates.items()}
-        rows.append(Row(phase=phase, values=values))
+        rows.append(HistoryRow(phase=phase, values=values))
     return tuple(rows)
 
 

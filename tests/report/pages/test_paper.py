@@ -7,9 +7,8 @@ import re
 import pytest
 
 from jaxmed.errors import InputError
-from jaxmed.report.pages.paper import csv_table, write_paper
+from jaxmed.report.pages.paper import csv_table, escape, latex_table, write_paper
 from jaxmed.report.tables.formatting import Cell, Table, number, word
-from jaxmed.report.tables.latex import escape, latex_table
 
 COMMANDS = {
     "begin", "end", "centering", "footnotesize", "caption", "label", "toprule",

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from jaxmed.report.pages.experiment import build_report
-from jaxmed.report.text.augmentation import augmented_shots, describe_augmentation
+from jaxmed.report.text.captions import augmented_shots, describe_augmentation
 from jaxmed.runs.record import read_experiment
 
 FLIP = {"op": "HorizontalFlip", "probability": 0.5}

@@ -3,11 +3,11 @@
 import pytest
 
 from jaxmed.errors import InputError
-from jaxmed.models.layer_order import layers_in_order
 from jaxmed.models.layers.normalization import norm_paths
 from jaxmed.models.parameters import split
 from jaxmed.models.registry import create_model
 from jaxmed.strategies import create_strategy
+from jaxmed.strategies.presets.by_stage import layers_in_order
 
 STAGES = ["stem", "layer1", "layer2", "layer3", "layer4", "head"]
 

@@ -26,7 +26,7 @@ DRAWN_BY = ("slide.py", "white_cells.py", "classes.py", "cells.py")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drawing:
+class DrawnSet:
     """A data set to be drawn.
 
     Attributes:
@@ -45,19 +45,19 @@ class Drawing:
 
 # By what follows "cells:". 20 images a class is what an expert labels in an hour.
 DRAWINGS = {
-    "": Drawing(
+    "": DrawnSet(
         name="cells",
         number=0,
         kinds="TARGET",
         counts={"train": 20, "val": 40, "test": 150},
     ),
-    "source": Drawing(
+    "source": DrawnSet(
         name="cells-source",
         number=1,
         kinds="SOURCE",
         counts={"train": 700, "val": 60, "test": 60},
     ),
-    "folder": Drawing(
+    "folder": DrawnSet(
         name="cells-folder",
         number=2,
         kinds="PAIR",
@@ -110,7 +110,7 @@ def load_cells(
     return _read(path, drawing, source)
 
 
-def draw_arrays(drawing: Drawing, *, seed: int = 0) -> dict[str, np.ndarray]:
+def draw_arrays(drawing: DrawnSet, *, seed: int = 0) -> dict[str, np.ndarray]:
     """Draws all splits in MedMNIST's layout; see `jaxmed.data.sources.npz`.
 
     Every image has a random stream of its own, of (seed, data set, split, index), so
@@ -135,7 +135,7 @@ def draw_arrays(drawing: Drawing, *, seed: int = 0) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _draw_files(drawing: Drawing, folder: Path) -> None:
+def _draw_files(drawing: DrawnSet, folder: Path) -> None:
     """Writes folder/{train,val,test}/CLASS/NUMBER.png, unless the folder is there."""
     if folder.is_dir():
         return
@@ -158,13 +158,13 @@ def _draw_files(drawing: Drawing, folder: Path) -> None:
             raise cannot_write(folder, error) from error
 
 
-def _kinds(drawing: Drawing) -> dict:
+def _kinds(drawing: DrawnSet) -> dict:
     from jaxmed.data.sources.synthetic_cells import classes as cell_kinds
 
     return getattr(cell_kinds, drawing.kinds)
 
 
-def _read(path: Path, drawing: Drawing, source: str) -> Dataset:
+def _read(path: Path, drawing: DrawnSet, source: str) -> Dataset:
     classes = ("multiclass", tuple(_kinds(drawing)))
     dataset = read_npz(path, source=source, classes=classes)
     return replace(dataset, name=drawing.name)

@@ -15,8 +15,7 @@ from jaxmed.data.transforms.geometry import HorizontalFlip, Rotation
 from jaxmed.data.transforms.preprocess import Preprocessing
 from jaxmed.models.backbones.convnext import ConvNeXt
 from jaxmed.models.backbones.densenet import DenseNet
-from jaxmed.models.backbones.efficientnet import EfficientNet
-from jaxmed.models.backbones.mbconv import Blocks
+from jaxmed.models.backbones.efficientnet import Blocks, EfficientNet
 from jaxmed.models.backbones.resnet import BasicBlock, ResNet
 from jaxmed.models.backbones.vgg import VGG
 from jaxmed.models.classifier import Classifier, Head

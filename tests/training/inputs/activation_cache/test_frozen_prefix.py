@@ -7,7 +7,7 @@ from jaxmed.models.backbones.convnext import ConvNeXt
 from jaxmed.models.classifier import Classifier, Head
 from jaxmed.models.registry import create_model
 from jaxmed.strategies import Group, Optimizer, Phase, create_strategy
-from jaxmed.training.inputs.activation_cache.frozen_prefix import find_entry
+from jaxmed.training.inputs.activation_cache.plan import find_entry
 
 SIZE = 32
 
