@@ -2,7 +2,7 @@
 
     python benchmarks/gpu.py [--images 10240] [--rounds 3]
 
-Both programs hold the same drawn uint8 images on the device, gather, normalise and
+Both programs hold the same drawn uint8 images on the device, gather, normalize and
 train on them in bfloat16, batch 256, from the same weights, validate after every epoch
 and predict the test images. Images per second are the median over all epochs but the
 first, which compiles; whole seconds are those of the process. Then, of jaxmed alone:
@@ -95,7 +95,7 @@ def table(results: dict, arguments: argparse.Namespace) -> str:
 
 
 def draw_images(path: Path, count: int, size: int) -> Path:
-    """Writes noise whose colour tells the class, in MedMNIST's layout."""
+    """Writes noise whose color tells the class, in MedMNIST's layout."""
     rng = np.random.default_rng(0)
     arrays = {}
     for split, images in (("train", count), ("val", count // 8), ("test", count // 8)):

@@ -1,6 +1,6 @@
-"""What the channels of images are normalised by.
+"""What the channels of images are normalized by.
 
-Data are normalised by it, and models carry what their weights want. The two know
+Data are normalized by it, and models carry what their weights want. The two know
 nothing of each other, so it is here.
 """
 
@@ -19,7 +19,7 @@ class Scale(NamedTuple):
     def for_channels(self, channels: int) -> "Scale":
         """Returns what this scale of RGB is for images with other channels.
 
-        A single grey channel is scaled as red is. Of any other number every channel
+        A single gray channel is scaled as red is. Of any other number every channel
         has the mean of the three, for nothing says which of them is which.
         """
         if channels == 3:

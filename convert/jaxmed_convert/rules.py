@@ -33,7 +33,7 @@ class Rule(NamedTuple):
 RULES = (
     Rule("weight", "kernel", (2, 3, 1, 0)),  # convolution, OIHW to HWIO
     Rule("weight", "kernel", (1, 0)),  # linear layer, (out, in) to (in, out)
-    Rule("weight", "scale", (0,)),  # batch and layer normalisation
+    Rule("weight", "scale", (0,)),  # batch and layer normalization
     Rule("running_mean", "mean", (0,)),
     Rule("running_var", "var", (0,)),
     Rule("bias", "bias", (0,)),

@@ -108,7 +108,7 @@ def statistics_distance(
     """Compares statistics by layer and channel.
 
     In a layer the median over channels of `divergence` is taken, and of the layers the
-    mean. The mean over channels would be that of very few: those for colour made a grey
+    mean. The mean over channels would be that of very few: those for color made a gray
     copy of the two photographs (see `SIMILAR`) lie farther from them than noise does.
 
     Args:
@@ -135,7 +135,7 @@ def divergence(
     *,
     epsilon: float = 1e-5,
 ) -> jax.Array:
-    """Computes the symmetrised Kullback-Leibler divergence of Gaussians.
+    """Computes the symmetrized Kullback-Leibler divergence of Gaussians.
 
     The mean of KL(p‖q) and KL(q‖p), elementwise (Kullback and Leibler, 1951).
 

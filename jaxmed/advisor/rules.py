@@ -49,7 +49,7 @@ FIXED = Reason(
     source=KORNBLITH,
 )
 FINE_TUNED = Reason(
-    text="Initialising with transferred features improved generalisation even after "
+    text="Initializing with transferred features improved generalization even after "
     "everything was fine-tuned.",
     source=YOSINSKI,
 )

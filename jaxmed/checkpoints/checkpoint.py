@@ -171,7 +171,7 @@ class Checkpoints:
             )["optimizer"]
         except ValueError as error:
             raise InputError(
-                "The checkpoints are of a training with other optimisers, or another "
+                "The checkpoints are of a training with other optimizers, or another "
                 "ema, than this one. Use another folder, or the settings of then."
             ) from error
 

@@ -16,7 +16,7 @@ class Position(NamedTuple):
 
     Attributes:
         epochs: those that are finished.
-        steps: optimiser steps of the next one.
+        steps: optimizer steps of the next one.
     """
 
     epochs: int

@@ -229,7 +229,7 @@ class TrainConfig:
     )
     batch_size: int = setting("images the network sees at once", 32, low=1)
     accumulate: int = setting(
-        "batches whose gradients make one optimiser step", 1, low=1
+        "batches whose gradients make one optimizer step", 1, low=1
     )
     ema: float = setting(
         "decay of a moving average of the weights, which is then validated and kept; "
@@ -306,7 +306,7 @@ class TrainConfig:
         ),
     )
     checkpoint_steps: int = setting(
-        "optimiser steps after which an epoch is saved that is not over yet, again and "
+        "optimizer steps after which an epoch is saved that is not over yet, again and "
         "again; 0 for after whole epochs only; the results do not depend on it",
         1000,
         low=0,

@@ -98,7 +98,7 @@ def batches(order: np.ndarray, batch_size: int, devices: int = 1) -> Iterator[Ba
 def windows(
     order: np.ndarray, batch_size: int, devices: int = 1, accumulate: int = 1
 ) -> Iterator[Batch]:
-    """Stacks the batches whose gradients make one optimiser step together.
+    """Stacks the batches whose gradients make one optimizer step together.
 
     Args:
         order, batch_size, devices: see `batches`.

@@ -24,7 +24,7 @@ class Split:
     """Images with labels.
 
     Attributes:
-        images: uint8 (n, h, w, c); c is 1 (grey) or 3 (RGB). Of a set too large for
+        images: uint8 (n, h, w, c); c is 1 (gray) or 3 (RGB). Of a set too large for
             memory they are `LazyImages`, which `images[rows]` decodes.
         labels: int32 (n,), class indices; in a multilabel task int32 (n, k), 0, 1 or
             `MISSING`, which loss and metrics leave out.

@@ -152,7 +152,7 @@ def check_calibration(method: str, task: str) -> None:
 def fit_scaling(
     predictions: Predictions, method: str = "temperature"
 ) -> Scaling | Undefined:
-    """Fits a scaling that minimises the log loss.
+    """Fits a scaling that minimizes the log loss.
 
     Args:
         predictions: of the validation split.

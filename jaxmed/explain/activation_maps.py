@@ -84,7 +84,7 @@ def eigen_grad_cam(activations: jax.Array, gradients: jax.Array) -> jax.Array:
 def principal_maps(maps: np.ndarray) -> np.ndarray:
     """Projects the channels (n, h, w, c) on their first principal component: (n, h, w).
 
-    The channels are centred over space. A component's sign is arbitrary: this one is
+    The channels are centered over space. A component's sign is arbitrary: this one is
     LAPACK's, by way of NumPy on every device, as in pytorch-grad-cam.
     """
     projections = []

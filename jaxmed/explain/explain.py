@@ -67,7 +67,7 @@ def explain(
 
     Args:
         model: used in eval mode whatever mode its layers are in; not changed.
-        images: float32 (n, h, w, c), normalised as for the model.
+        images: float32 (n, h, w, c), normalized as for the model.
         classes: int (n,), the class of each image to explain; None explains the one
             that the model predicts, with the largest logit. If the model has a single
             logit, it speaks for class 1, and its negative for class 0.
@@ -180,7 +180,7 @@ def is_degenerate(maps: np.ndarray) -> np.ndarray:
     return (np.asarray(maps) == 0).all(axis=(1, 2))
 
 
-def evidence(raw: RawMaps, *, cancelled: float, rounding: float) -> jax.Array:
+def evidence(raw: RawMaps, *, canceled: float, rounding: float) -> jax.Array:
     """Takes out the maps that are only the rounding of what they were computed from.
 
     Before a LayerNorm the gradient is at a right angle to the activations at every
@@ -189,7 +189,7 @@ def evidence(raw: RawMaps, *, cancelled: float, rounding: float) -> jax.Array:
 
     Args:
         raw: of n images.
-        cancelled: a map whose largest number is at most this share of the scale is
+        canceled: a map whose largest number is at most this share of the scale is
             left over from a sum that is zero.
         rounding: a map that varies by at most this share of the scale is the same
             everywhere.
@@ -200,7 +200,7 @@ def evidence(raw: RawMaps, *, cancelled: float, rounding: float) -> jax.Array:
     maps = raw.maps
     highest, lowest = maps.max(axis=(1, 2)), maps.min(axis=(1, 2))
     largest = jnp.maximum(jnp.abs(highest), jnp.abs(lowest))
-    sound = largest > cancelled * raw.scale
+    sound = largest > canceled * raw.scale
     sound &= highest - lowest > rounding * raw.scale
     return jnp.where(sound[:, None, None], maps, 0)
 
@@ -210,7 +210,7 @@ def _least_evidence(model: Classifier, method: Method) -> dict[str, float]:
     coarse = precision_of(model) == "bfloat16"
     sums = method.of_layer and not method.principal
     return {
-        "cancelled": (1e-2 if coarse else 1e-3) if sums else 0.0,
+        "canceled": (1e-2 if coarse else 1e-3) if sums else 0.0,
         "rounding": 1e-2 if coarse else 1e-5,
     }
 
@@ -219,7 +219,7 @@ def _least_evidence(model: Classifier, method: Method) -> dict[str, float]:
 def finish(maps: jax.Array, shape: tuple[int, int]) -> jax.Array:
     """Cuts raw maps off at zero, scales them to [0, 1] and enlarges them to `shape`."""
     maps = _scaled(jax.nn.relu(maps))
-    # Half-pixel centres and repeated edges, as cv2's INTER_LINEAR.
+    # Half-pixel centers and repeated edges, as cv2's INTER_LINEAR.
     size = (len(maps), *shape)
     return _scaled(jax.image.resize(maps, size, "bilinear", antialias=False))
 

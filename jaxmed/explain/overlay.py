@@ -5,12 +5,12 @@ from PIL import Image
 
 from jaxmed.errors import InputError
 
-# Perceptually uniform and safe for colour-blind readers. Of such colour maps this one
+# Perceptually uniform and safe for color-blind readers. Of such color maps this one
 # stays apart from what medical images are made of: its bright end is green and yellow,
 # neither the white of an X-ray (inferno, magma) nor the pink and violet of a stain
 # (plasma). jet and turbo are bright in the middle and show edges where there are none.
 COLORS = "viridis"
-# How much of the colour there is where the map is one; none where it is zero, so that
+# How much of the color there is where the map is one; none where it is zero, so that
 # the image stays readable, and a map of zeros leaves it as it is.
 OPACITY = 0.65
 SMALLEST = 224
@@ -20,7 +20,7 @@ def overlay(image: np.ndarray, cam: np.ndarray) -> np.ndarray:
     """Draws an image and, to its right, the same image under its map.
 
     Args:
-        image: uint8 (h, w, 3), or (h, w, 1) if grey.
+        image: uint8 (h, w, 3), or (h, w, 1) if gray.
         cam: float (h', w') in [0, 1]; stretched bilinearly over the image.
 
     Returns:
@@ -58,7 +58,7 @@ def _stretched(cam: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _colors(strength: np.ndarray) -> np.ndarray:
-    """Maps (h, w) in [0, 1] to colours (h, w, 3) in [0, 1]."""
+    """Maps (h, w) in [0, 1] to colors (h, w, 3) in [0, 1]."""
     import matplotlib
 
     return matplotlib.colormaps[COLORS](strength)[..., :3]

@@ -53,8 +53,8 @@ def integrated_gradients(
 
     Args:
         steps: points on the way, at least 1.
-        baseline: value of the pixels at its start; 0, in normalised images, is the
-            mean colour of the images that the weights are of.
+        baseline: value of the pixels at its start; 0, in normalized images, is the
+            mean color of the images that the weights are of.
     """
     del places
     _at_least("steps", steps, 1)

@@ -101,7 +101,7 @@ class Predictor:
 
         Args:
             images: paths of files or folders, or patterns, one or several; or arrays,
-                uint8 (h, w, 1 or 3) each, one, several or stacked, grey or RGB as
+                uint8 (h, w, 1 or 3) each, one, several or stacked, gray or RGB as
                 `jaxmed.data.images.decode.decode` gives them.
             cams: whether to tell what spoke for each decision.
             batch_size: images at a time.

@@ -19,7 +19,7 @@ def preprocessing_of(
     """Returns what `fit` and `predict_split` do with images unless told otherwise.
 
     Args:
-        model: decides the channels, and normalises by its `mean` and `std`.
+        model: decides the channels, and normalizes by its `mean` and `std`.
         image_size: pixels of a side.
         resizing: how images become squares of it.
         window: which gray values of files of more than 8 bits are black and white.

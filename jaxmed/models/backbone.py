@@ -37,7 +37,7 @@ class Backbone(Protocol):
         Args:
             stage: one of `stages`.
             x: float32 (n, h, w, c): what the stage before gave; of the first stage
-                the images, normalised.
+                the images, normalized.
             mask: float (n,), 0 for padding; see `BatchNorm`.
             rngs: turns dropout and stochastic depth on, if the family has them.
 

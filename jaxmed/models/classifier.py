@@ -71,7 +71,7 @@ class Classifier(nnx.Module):
         head: pooled features to logits.
         pool: how the backbone pools: "own" or "average"; see `create_model`.
         in_channels: channels of the images.
-        mean, std: what the images are normalised by, a number per channel; see
+        mean, std: what the images are normalized by, a number per channel; see
             `jaxmed.image_stats.Scale`. At first what torchvision's default weights of
             the architecture want; whoever loads weights sets what those want.
     """
@@ -158,7 +158,7 @@ class Classifier(nnx.Module):
         """Computes logits.
 
         Args:
-            images: float32 (n, h, w, in_channels), normalised by `mean` and `std`.
+            images: float32 (n, h, w, in_channels), normalized by `mean` and `std`.
             mask: float (n,), 1 for images and 0 for padding that BatchNorm's batch
                 statistics must not see; None means all are images.
             rngs: turns dropout and stochastic depth on and gives their random stream

@@ -2,7 +2,7 @@
 
 jaxmed has one spelling for a parameter: its path in the module tree, joined with
 dots, such as "backbone.layer4.0.conv1.kernel" or "head.out.bias". Below "backbone."
-the names are torchvision's. Strategies, optimiser groups, checkpoints, conversion
+the names are torchvision's. Strategies, optimizer groups, checkpoints, conversion
 tables and error messages all use it, and every pytree of weights is a flat dict
 keyed by it.
 """
@@ -24,7 +24,7 @@ class Parts(NamedTuple):
 
     Attributes:
         definition: the static structure of the model; hashable.
-        params: what an optimiser may change, by path.
+        params: what an optimizer may change, by path.
         stats: BatchNorm's running means and variances, by path.
     """
 

@@ -1,4 +1,4 @@
-"""Fine-tuning strategies: paths of parameters, to groups, to optimisers."""
+"""Fine-tuning strategies: paths of parameters, to groups, to optimizers."""
 
 from jaxmed.strategies.optimizers import Optimizer
 from jaxmed.strategies.phase import Group, Phase

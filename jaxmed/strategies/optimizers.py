@@ -1,4 +1,4 @@
-"""Optimisers with PyTorch's meaning, as plain values."""
+"""Optimizers with PyTorch's meaning, as plain values."""
 
 import math
 from collections.abc import Callable, Hashable
@@ -19,7 +19,7 @@ Value = float | Callable[[Any], Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Optimizer:
-    """An optimiser and its settings.
+    """An optimizer and its settings.
 
     Attributes:
         name: "sgd", "adam" or "adamw" with torch's meaning and betas (0.9, 0.999);
@@ -37,13 +37,13 @@ class Optimizer:
             learning rate (Loshchilov and Hutter, ICLR 2019).
         momentum: of "sgd", in [0, 1); torch's form, without dampening.
         nesterov: of "sgd" with momentum.
-        decay_bias_and_norm: False leaves biases, the parameters of normalisation and
+        decay_bias_and_norm: False leaves biases, the parameters of normalization and
             all others that are one number a channel (layer scale) out of the decay.
         pull_to_start: at least 0; adds it times the way from the weights that the
             phase began with to the gradient (the L2-SP penalty of Li et al., ICML
             2018, eq. 3: with alpha, alpha / 2 times the squared distance). Like the
             decay it is no part of a gradient whose norm is limited.
-        make: an optimiser of your own in place of a named one: a function of the
+        make: an optimizer of your own in place of a named one: a function of the
             learning rate, a number or an optax schedule, that returns an optax
             transformation. `name` is then its label.
 

@@ -1,7 +1,7 @@
 """Groups of parameters, and phases of training.
 
 A phase names groups of parameters, each by patterns over their paths and each with an
-optimiser; every other parameter is frozen.
+optimizer; every other parameter is frozen.
 """
 
 from collections.abc import Hashable, Iterable, Sequence
@@ -22,7 +22,7 @@ from jaxmed.strategies.schedules import Schedule, as_schedule
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Parameters that share an optimiser.
+    """Parameters that share an optimizer.
 
     Attributes:
         name: what tables and history columns call it.
@@ -61,7 +61,7 @@ def matches(pattern: str, path: str) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """A stretch of training with one optimiser state.
+    """A stretch of training with one optimizer state.
 
     Attributes:
         name: what tables and plots call it.
@@ -224,16 +224,16 @@ class Phase:
     def transformation(
         self, trained: Iterable[str], steps_per_epoch: int = 1
     ) -> optax.GradientTransformation:
-        """Builds the optimiser of the trained parameters.
+        """Builds the optimizer of the trained parameters.
 
         Args:
             trained: their paths, as given by `assign`. Frozen parameters have no
                 part in it, so that there is no state for them, and a limit on the
                 gradients' norm does not see them.
-            steps_per_epoch: optimiser steps, which the schedule counts by.
+            steps_per_epoch: optimizer steps, which the schedule counts by.
         """
         own: dict[Hashable, optax.GradientTransformation] = {
-            group.name: self._optimise(group, steps_per_epoch) for group in self.groups
+            group.name: self._optimize(group, steps_per_epoch) for group in self.groups
         }
         groups = optax.multi_transform(own, self._groups_of(trained))
         if self.clip_norm is None:
@@ -241,14 +241,14 @@ class Phase:
         return optax.chain(optax.clip_by_global_norm(self.clip_norm), groups)
 
     def rate(self, group: Group, step: int, steps_per_epoch: int) -> float:
-        """Returns a group's learning rate at an optimiser step of the phase, from 0.
+        """Returns a group's learning rate at an optimizer step of the phase, from 0.
 
         What a plateau has lowered it by is not in it.
         """
         factor = self.schedule.factor(step, self.epochs, steps_per_epoch)
         return group.optimizer.learning_rate * float(factor)
 
-    def _optimise(
+    def _optimize(
         self, group: Group, steps_per_epoch: int
     ) -> optax.GradientTransformation:
         schedule, optimizer = self.schedule, group.optimizer

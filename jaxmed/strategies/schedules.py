@@ -29,8 +29,8 @@ class Schedule:
             "one_cycle" (Smith and Topin, "Super-Convergence", 2018; torch's
             `OneCycleLR` with its defaults: the rate is the highest of the cycle, and
             sgd's momentum, or the first beta of the others, goes from 0.95 to 0.85
-            and back, whatever the optimiser says; muon's does not, nor that of an
-            optimiser of your own); "step", times `gamma` every `every` epochs
+            and back, whatever the optimizer says; muon's does not, nor that of an
+            optimizer of your own); "step", times `gamma` every `every` epochs
             (`StepLR`); "exponential", times `gamma` every epoch (`ExponentialLR`);
             "plateau", times `gamma` when `watch` has not improved for more than
             `patience` epochs (`ReduceLROnPlateau`).
@@ -106,12 +106,12 @@ class Schedule:
         return self.name in ("cosine", "one_cycle")
 
     def factor(self, step: ArrayLike, epochs: int, steps_per_epoch: int) -> jax.Array:
-        """Returns the factor on the rate at an optimiser step, float32 ().
+        """Returns the factor on the rate at an optimizer step, float32 ().
 
         Args:
             step: an integer from 0, counted since the phase began.
             epochs: of the phase.
-            steps_per_epoch: optimiser steps.
+            steps_per_epoch: optimizer steps.
         """
         step = jnp.asarray(step)
         if self.name == "one_cycle":

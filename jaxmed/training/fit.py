@@ -72,7 +72,7 @@ def fit(
             looked at.
         strategy: a preset's name, a strategy, or a function of the model.
         preprocessing: uint8 images to network input; by default resized to
-            `data.image_size` as `data.resizing` says, and normalised as
+            `data.image_size` as `data.resizing` says, and normalized as
             `preprocessing_of` does.
         batch_size: images the network sees at once, over all devices; at least 1. More
             than there are count as all of them.
@@ -89,7 +89,7 @@ def fit(
         sampling: "shuffle", every train image once an epoch; or "balanced", as many,
             drawn with replacement so that classes are alike, see `drawn_balanced`.
             Loss and accuracy on train images are then those of the drawn ones.
-        accumulate: batches whose gradients make one optimiser step, at least 1.
+        accumulate: batches whose gradients make one optimizer step, at least 1.
         ema: the decay of a moving average of the weights, in [0, 1), which is then
             what is validated, kept and used; 0 for none. It grows to this in the
             first steps of a phase, see `jaxmed.training.state.average_decay`.
@@ -104,7 +104,7 @@ def fit(
             or its mode, such as "off".
         checkpoints: a folder to save every epoch in. If it holds some of the same
             training, that is gone on with, and ends as if it had not been stopped.
-        checkpoint_steps: optimiser steps after which an epoch is saved that is not
+        checkpoint_steps: optimizer steps after which an epoch is saved that is not
             over yet, and again and again; 0 for never.
         devices: by default all there are; the result does not depend on them.
 

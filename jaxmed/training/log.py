@@ -28,7 +28,7 @@ class Journal:
         saved: the checkpoints, None without.
         history: a dict per finished epoch, with the columns of history.csv.
         phase: the number of the phase at work, from 0.
-        done: optimiser steps of the next epoch that a stopped run has done.
+        done: optimizer steps of the next epoch that a stopped run has done.
         seconds: that they took.
     """
 

@@ -19,7 +19,7 @@ LOSSES = ("cross_entropy", "focal")
 
 @dataclass(frozen=True, kw_only=True)
 class Loss:
-    """What training minimises: cross-entropy or the focal loss, in nats.
+    """What training minimizes: cross-entropy or the focal loss, in nats.
 
     Of the softmax; or, for a single logit and if multi-label, of the sigmoids,
     averaged over the labels. By default torch's `CrossEntropyLoss` and

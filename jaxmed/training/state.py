@@ -25,20 +25,20 @@ class StepPlan:
     """What decides a training step beside the model; hashable.
 
     Attributes:
-        phase: gives the optimiser.
+        phase: gives the optimizer.
         preprocessing: uint8 images to network input.
         task: see `jaxmed.data.dataset.Task`.
-        loss: what is minimised.
-        augmentation: what happens to images before they are normalised and mixed.
+        loss: what is minimized.
+        augmentation: what happens to images before they are normalized and mixed.
         mixing: mixup and cutmix.
-        accumulate: batches whose gradients make one optimiser step, at least 1. They
+        accumulate: batches whose gradients make one optimizer step, at least 1. They
             add up to the gradient of one batch of all their images; BatchNorm sees
             them one by one.
         ema: the decay of an exponential moving average of the weights, in [0, 1); 0
             means none. With d it is d times itself plus 1 - d times the weights after
             every step, statistics included, as timm's ModelEmaV2, and d grows to
             `ema`, see `average_decay`.
-        steps_per_epoch: optimiser steps, which schedules count by.
+        steps_per_epoch: optimizer steps, which schedules count by.
         entry: the stage that the step begins with, if what enters it is given in the
             images' place; see `jaxmed.training.inputs.activation_cache.inputs`.
             Preprocessing, augmentation and mixing are then not for the step to do.
@@ -62,8 +62,8 @@ class TrainState(NamedTuple):
     Attributes:
         params: the trained parameters, by path.
         stats: the running statistics of BatchNorm layers in training mode, by path.
-        optimizer: the optimiser's state; it knows the trained parameters only.
-        step: optimiser steps done since the phase began, int32 ().
+        optimizer: the optimizer's state; it knows the trained parameters only.
+        step: optimizer steps done since the phase began, int32 ().
         totals: sums over images since they were last reset: "loss", the "weight" in
             it, "hits" and "images", float32 () each; an image whose labels are known in
             part counts by their share. And "diverged", int32 (), the first of the

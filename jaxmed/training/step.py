@@ -131,7 +131,7 @@ def _gradients(definition: Any, plan: StepPlan) -> Callable:
 
 
 def _inputs(plan: StepPlan, images: jax.Array, key: jax.Array) -> jax.Array:
-    """Augments, where that is asked for, and normalises a batch of images."""
+    """Augments, where that is asked for, and normalizes a batch of images."""
     if plan.entry:
         return images.astype(jnp.float32)
     if not plan.augmentation:
@@ -143,7 +143,7 @@ def _inputs(plan: StepPlan, images: jax.Array, key: jax.Array) -> jax.Array:
         augmentation=plan.augmentation,
         preprocessing=plan.preprocessing,
     )
-    return plan.preprocessing.normalise(images)
+    return plan.preprocessing.normalize(images)
 
 
 def _accumulate(one: Callable, state: TrainState, batches: tuple) -> tuple:
@@ -155,7 +155,7 @@ def _accumulate(one: Callable, state: TrainState, batches: tuple) -> tuple:
     def add(carry, batch):
         summed, stats = carry
         more, following = one(stats, *batch)
-        # A batch of padding alone has no mean to normalise by: what it gives, which
+        # A batch of padding alone has no mean to normalize by: what it gives, which
         # is not a number, is left out.
         real = batch[2].any()
         more = jax.tree.map(lambda leaf: jnp.where(real, leaf, 0), more)

@@ -91,7 +91,7 @@ def test_the_first_layers_statistics_are_those_of_its_input(seen_by):
     )
 
 
-def test_the_divergence_is_torchs_symmetrised():
+def test_the_divergence_is_torchs_symmetrized():
     import torch
 
     rng = np.random.default_rng(0)
@@ -130,7 +130,7 @@ def test_early_layers():
     )
 
 
-def test_a_network_without_batch_normalisation_tells_nothing():
+def test_a_network_without_batch_normalization_tells_nothing():
     model = create_model("vgg11", num_classes=2, pool="average")
     assert distance(model, draw(0)) is None
 

@@ -98,12 +98,12 @@ def test_progress_made_while_a_checkpoint_is_written_is_not_in_it(tmp_path):
     assert found["best"] == {"epoch": 1}
 
 
-def test_the_state_of_another_optimiser_is_refused(tmp_path):
+def test_the_state_of_another_optimizer_is_refused(tmp_path):
     with open_checkpoints(tmp_path) as checkpoints:
         save(checkpoints, 1, 1)
         like = {"step": jnp.int32(0)}
         assert checkpoints.load_optimizer(like)["step"] == 1
-        with pytest.raises(InputError, match="other optimisers, or another ema"):
+        with pytest.raises(InputError, match="other optimizers, or another ema"):
             checkpoints.load_optimizer(like | {"momentum": jnp.zeros(3)})
 
 

@@ -41,7 +41,7 @@ def test_twins_are_told_apart(pair):
         assert fit(weights, other) < 0.95
 
 
-def test_an_incomplete_file_is_recognised():
+def test_an_incomplete_file_is_recognized():
     weights = _weights("efficientnet_b3")
     kept = {n: a for i, (n, a) in enumerate(weights.items()) if i % 10}
     best, share = best_fit(kept)

@@ -47,7 +47,7 @@ def test_temperature_is_torchs_optimum(draw, task, classes):
     multilabel = task == "multilabel"
     logits = torch.logit(probs) if multilabel else torch.log(probs)
     log_temperature = torch.zeros((), dtype=torch.float64, requires_grad=True)
-    optimiser = torch.optim.LBFGS(
+    optimizer = torch.optim.LBFGS(
         [log_temperature],
         max_iter=200,
         tolerance_grad=1e-12,
@@ -56,12 +56,12 @@ def test_temperature_is_torchs_optimum(draw, task, classes):
     )
 
     def closure():
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss = torch_loss(predictions, logits, log_temperature.exp())
         loss.backward()
         return loss
 
-    optimiser.step(closure)
+    optimizer.step(closure)
     expected = log_temperature.exp().item()
     assert fit_temperature(predictions) == pytest.approx(expected, rel=1e-6)
 
@@ -194,7 +194,7 @@ def test_vector_scaling_is_torchs_optimum(draw):
     labels = torch.tensor(predictions.labels)
     numbers = [torch.ones(4), torch.zeros(4)]
     numbers = [one.double().requires_grad_() for one in numbers]
-    optimiser = torch.optim.LBFGS(
+    optimizer = torch.optim.LBFGS(
         numbers,
         max_iter=500,
         tolerance_grad=1e-12,
@@ -203,13 +203,13 @@ def test_vector_scaling_is_torchs_optimum(draw):
     )
 
     def closure():
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         scaled = numbers[0] * logits + numbers[1]
         loss = torch.nn.functional.cross_entropy(scaled, labels)
         loss.backward()
         return loss
 
-    optimiser.step(closure)
+    optimizer.step(closure)
     scale, bias = (one.detach().numpy() for one in numbers)
     assert scaling.scale == pytest.approx(scale, rel=1e-4)
     assert scaling.bias == pytest.approx(bias - bias.mean(), abs=1e-4)

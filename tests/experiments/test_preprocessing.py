@@ -111,7 +111,7 @@ def test_predictions_are_of_what_torchvision_makes_of_the_files(folder, arm):
         )
         for images in zip(*views, strict=True)
     ]
-    # The pixels are those of torchvision but for a grey level here and there.
+    # The pixels are those of torchvision but for a gray level here and there.
     np.testing.assert_allclose(stored, np.mean(each, axis=0), atol=1e-3)
     assert np.ptp(stored[:, 1]) > 1e-2
 

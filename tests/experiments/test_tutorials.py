@@ -30,7 +30,7 @@ MEDMNIST = {
 
 @pytest.fixture(scope="module")
 def radiographs(tmp_path_factory):
-    """A folder of grey pictures, brighter in the class PNEUMONIA."""
+    """A folder of gray pictures, brighter in the class PNEUMONIA."""
     folder = tmp_path_factory.mktemp("drawn") / "chest_xray"
     rng = np.random.default_rng(0)
     for split, count in (("train", 12), ("val", 6), ("test", 6)):

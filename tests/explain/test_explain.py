@@ -246,7 +246,7 @@ def test_evidence_is_more_than_the_rounding_of_its_parts():
     signal[2, 3] = 0.02
     maps = np.stack([noise[0], 5 + noise[1], signal + noise[2], signal + 5])
     raw = RawMaps(jnp.asarray(maps, jnp.float32), jnp.full(4, 5.0))
-    found = np.asarray(evidence(raw, cancelled=1e-3, rounding=1e-5))
+    found = np.asarray(evidence(raw, canceled=1e-3, rounding=1e-5))
     # Left over from a sum of zero; the same everywhere; and two with evidence.
     assert (found == 0).all(axis=(1, 2)).tolist() == [True, True, False, False]
     assert (found[2:] == raw.maps[2:]).all()

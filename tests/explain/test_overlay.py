@@ -40,10 +40,10 @@ def test_zero_leaves_the_image_as_it_is():
     assert (result[:, :224] == result[:, 224:]).all()
 
 
-def test_one_is_the_bright_end_of_the_colours():
+def test_one_is_the_bright_end_of_the_colors():
     right = overlay(np.full((224, 224, 1), 100, np.uint8), np.ones((7, 7)))[:, 224:]
     expected = (1 - OPACITY) * 100 + OPACITY * BRIGHT_END
-    # The picture is rounded, and so is the colour above.
+    # The picture is rounded, and so is the color above.
     assert np.abs(right - expected).max() <= 0.5 + 0.5 * OPACITY
 
 

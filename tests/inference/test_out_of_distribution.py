@@ -29,8 +29,8 @@ def test_distances_are_mahalanobis_of_the_nearest_class():
     new, _ = draw(20)
     likeness = fit_likeness(features, labels, draw(30)[0])
     means = [features[labels == c].astype(float).mean(axis=0) for c in range(3)]
-    centred = features.astype(float) - np.array(means)[labels]
-    precision = LedoitWolf(assume_centered=True).fit(centred).precision_
+    centered = features.astype(float) - np.array(means)[labels]
+    precision = LedoitWolf(assume_centered=True).fit(centered).precision_
     expected = [min(mahalanobis(x, m, precision) for m in means) for x in new]
     np.testing.assert_allclose(likeness.measure(new), expected, rtol=1e-4)
 

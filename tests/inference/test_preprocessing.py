@@ -22,7 +22,7 @@ def empty(architecture, in_channels=3):
 @pytest.mark.parametrize(
     "name", [name for name in ARCHITECTURES if name != "resnet10_narrow"]
 )
-def test_normalisation_is_that_of_torchvisions_weights(name):
+def test_normalization_is_that_of_torchvisions_weights(name):
     weights = torchvision.models.get_model_weights(name).DEFAULT
     theirs = weights.transforms()
     ours = preprocessing_of(empty(name), 32)
@@ -30,7 +30,7 @@ def test_normalisation_is_that_of_torchvisions_weights(name):
     assert ours.std == tuple(theirs.std)
 
 
-def test_normalisation_is_the_models_own_where_it_was_set():
+def test_normalization_is_the_models_own_where_it_was_set():
     model = empty("resnet18")
     model.mean, model.std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
     ours = preprocessing_of(model, 32)
@@ -42,14 +42,14 @@ def test_normalisation_is_the_models_own_where_it_was_set():
     np.testing.assert_allclose(ours_first, expected, atol=1e-6)
 
 
-def test_grey_models_get_one_channel():
+def test_gray_models_get_one_channel():
     model = create_model("resnet10_narrow", num_classes=2, in_channels=1)
-    grey = preprocessing_of(model, 64)
+    gray = preprocessing_of(model, 64)
     image = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 1), dtype=np.uint8)
     expected = torchvision.transforms.functional.normalize(
         torch.from_numpy(image[0, ..., 0])[None] / 255, [0.485], [0.229]
     )
-    np.testing.assert_allclose(grey(image)[0, ..., 0], expected[0], atol=1e-6)
+    np.testing.assert_allclose(gray(image)[0, ..., 0], expected[0], atol=1e-6)
 
 
 def test_other_channels_are_refused():

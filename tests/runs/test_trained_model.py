@@ -55,10 +55,10 @@ def images():
 def run(tmp_path_factory, images):
     folder = tmp_path_factory.mktemp("bundled")
     np.savez(folder / "data.npz", **images)
-    recipe = folder / "grey.toml"
+    recipe = folder / "gray.toml"
     recipe.write_text(RECIPE.format(data=folder / "data.npz"))
     assert main(["run", str(recipe), "--out", str(folder)]) == 0
-    return folder / "grey" / "main" / "seed-0"
+    return folder / "gray" / "main" / "seed-0"
 
 
 def test_a_bundle_predicts_what_the_run_did(run, images):
@@ -134,7 +134,7 @@ def test_what_is_no_finished_run_is_refused(run, tmp_path, damage, message):
 
 
 def test_the_folder_of_an_experiment_leads_to_a_run_of_it(run, tmp_path):
-    with pytest.raises(InputError, match=r"Did you mean .*grey/main/seed-0"):
+    with pytest.raises(InputError, match=r"Did you mean .*gray/main/seed-0"):
         load_bundle(run.parents[1])
     with pytest.raises(InputError, match="There is no run folder"):
         load_bundle(tmp_path / "nothing")

@@ -1,4 +1,4 @@
-"""Weights, gradients, and what ours and torch's optimisers make of them."""
+"""Weights, gradients, and what ours and torch's optimizers make of them."""
 
 from collections.abc import Callable
 

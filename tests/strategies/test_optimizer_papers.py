@@ -1,4 +1,4 @@
-"""Optimisers against their papers' algorithms, written out in NumPy."""
+"""Optimizers against their papers' algorithms, written out in NumPy."""
 
 import numpy as np
 import pytest

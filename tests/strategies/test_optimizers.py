@@ -1,4 +1,4 @@
-"""Optimisers against torch's."""
+"""Optimizers against torch's."""
 
 import numpy as np
 import optax

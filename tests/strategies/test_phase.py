@@ -1,4 +1,4 @@
-"""Phases: their groups, norms, optimiser and rates."""
+"""Phases: their groups, norms, optimizer and rates."""
 
 import jax
 import jax.numpy as jnp

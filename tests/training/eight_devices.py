@@ -37,12 +37,12 @@ class Prepare:
     image_size = 64
 
     def __call__(self, images):
-        return self.normalise(self.resize(images))
+        return self.normalize(self.resize(images))
 
     def resize(self, images):
         return images.astype(np.float32)
 
-    def normalise(self, images):
+    def normalize(self, images):
         return images / 64 - 2
 
 

@@ -273,7 +273,7 @@ def test_what_a_killed_run_was_writing_is_removed(uninterrupted, tmp_path):
     assert not half_written.exists()
 
 
-def test_a_grey_model_trains_on_grey_images():
+def test_a_gray_model_trains_on_gray_images():
     model = create_model("resnet10_narrow", num_classes=3, in_channels=1)
     result = fit(model, make_data(), two_phases(epochs=1))
     predictions = predict_split(model, make_data(), "val")

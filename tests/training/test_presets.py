@@ -57,7 +57,7 @@ CASES = [
     for preset in PRESETS
     if (preset, family) != ("norm_only", "convnext")
 ]
-# Arrays of a parameter's shape that an optimiser keeps.
+# Arrays of a parameter's shape that an optimizer keeps.
 MOMENTS = {"sgd": 0, "momentum": 1, "adam": 2, "adamw": 2, "lion": 1, "lamb": 2}
 every_case = pytest.mark.parametrize(("preset", "family"), CASES)
 
@@ -182,12 +182,12 @@ def test_statistics_follow_the_policy(policy, family):
 
 
 def test_norm_only_needs_batch_norm():
-    with pytest.raises(InputError, match="no batch normalisation to train"):
+    with pytest.raises(InputError, match="no batch normalization to train"):
         phases("norm_only", "convnext")
 
 
 def kept(state, trained):
-    """Counts the elements of an optimiser's state, which are of trained parameters."""
+    """Counts the elements of an optimizer's state, which are of trained parameters."""
     count = 0
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):
         names = [key.key for key in path if isinstance(key, jax.tree_util.DictKey)]

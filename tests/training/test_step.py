@@ -138,7 +138,7 @@ def short_efficientnet():
     """A small EfficientNet with both kinds of blocks, without stochastic depth.
 
     Its BatchNorm has the epsilon and momentum of EfficientNet-B5 to B7. What it adds
-    to a block's output, the next block's normalisation takes out again: biases and
+    to a block's output, the next block's normalization takes out again: biases and
     running means that began at zero would stay rounding errors, so they do not.
     """
     rows = (

@@ -89,7 +89,7 @@ def loading_code(model: Classifier, file: str) -> list[str]:
 
 
 def torch_scale(model: Classifier) -> Scale:
-    """Returns what the images of torchvision's model are normalised by.
+    """Returns what the images of torchvision's model are normalized by.
 
     It is the model's own mean and std, but for an Inception V3 that rescales what it
     gets: torchvision's would for RGB alone, so the rescaling is in these numbers.

@@ -20,8 +20,8 @@ class Program(nn.Module):
     """Preprocessing, test-time augmentation, network and calibration.
 
     Args:
-        network: normalised images, channels first, to logits.
-        scale: what it wants images normalised by.
+        network: normalized images, channels first, to logits.
+        scale: what it wants images normalized by.
         preprocessing: what becomes of images before; its own scale is not used.
         views: see `jaxmed.data.transforms.test_time`.
         task: see `jaxmed.data.dataset.Task`.
@@ -57,7 +57,7 @@ class Program(nn.Module):
             Two times float32 (n, k): probabilities after and before calibration.
         """
         views = self._see(images)
-        logits = self.network(self._normalise(torch.cat(views)))
+        logits = self.network(self._normalize(torch.cat(views)))
         return calibrated_probabilities(
             logits.unflatten(0, (len(views), -1)),
             task=self._task,
@@ -93,6 +93,6 @@ class Program(nn.Module):
             seen.append(torch.rot90(view, turns, (2, 3)))
         return seen
 
-    def _normalise(self, images: torch.Tensor) -> torch.Tensor:
+    def _normalize(self, images: torch.Tensor) -> torch.Tensor:
         mean, std = (torch.tensor(numbers)[:, None, None] for numbers in self._scale)
         return (images / 255 - mean) / std

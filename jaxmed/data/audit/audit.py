@@ -87,14 +87,14 @@ class Survey:
 
     Attributes:
         prints: the fingerprints of all images, those of train first, then val, test.
-        grey: by split, the share of images whose channels are all equal.
+        gray: by split, the share of images whose channels are all equal.
         few_levels: ids of images of few gray levels, see `has_few_levels`.
         means: by class, the mean training image, uint8 (h, w, c); a class without
             images has none.
     """
 
     prints: Fingerprints
-    grey: dict[str, float]
+    gray: dict[str, float]
     few_levels: tuple[str, ...]
     means: dict[str, np.ndarray]
 
@@ -104,7 +104,7 @@ def survey(data: Dataset) -> Survey:
     splits: dict[str, Split] = {name: getattr(data, name) for name in SPLITS}
     members = _members(data)
     totals = np.zeros((len(members), *data.train.images.shape[1:]), np.int64)
-    prints, grey, few = [], {}, []
+    prints, gray, few = [], {}, []
     images = sum(map(len, splits.values()))
     with progress("Fingerprints of images", images, unit="images") as advance:
         for name, split in splits.items():
@@ -122,7 +122,7 @@ def survey(data: Dataset) -> Survey:
                         of_class = part[chosen[start : start + len(part)]]
                         total += of_class.sum(axis=0, dtype=np.int64)
                 advance(len(part))
-            grey[name] = equal / len(split)
+            gray[name] = equal / len(split)
     means = {
         name: np.rint(total / chosen.sum()).astype(np.uint8)
         for name, total, chosen in zip(data.class_names, totals, members, strict=True)
@@ -130,7 +130,7 @@ def survey(data: Dataset) -> Survey:
     }
     return Survey(
         prints=join_fingerprints(prints),
-        grey=grey,
+        gray=gray,
         few_levels=tuple(few),
         means=means,
     )
@@ -157,7 +157,7 @@ class Audit:
 
     Attributes:
         name, source, task, class_names, fingerprint: of the `Dataset`.
-        images: by split, {"count", "height", "width", "channels", "grey"}; grey is the
+        images: by split, {"count", "height", "width", "channels", "gray"}; gray is the
             share of images whose channels are all equal.
         files: what the files were like before loading; None for other sources.
         counts: by split, images of every class.
@@ -246,7 +246,7 @@ def audit(data: Dataset, *, group_pattern: str = "", root: Path | None = None) -
         class_names=data.class_names,
         fingerprint=data.fingerprint,
         images={
-            name: _describe(split.images, seen.grey[name])
+            name: _describe(split.images, seen.gray[name])
             for name, split in splits.items()
         },
         files=None if root is None else read_headers(data, root),
@@ -285,10 +285,10 @@ def _count_unknown(data: Dataset, split: Split) -> dict[str, int]:
     return {name: count for name, count in named if count}
 
 
-def _describe(images: ImageArray, grey: float) -> dict[str, Any]:
+def _describe(images: ImageArray, gray: float) -> dict[str, Any]:
     count, height, width, channels = images.shape
     shape = {"count": count, "height": height, "width": width, "channels": channels}
-    return shape | {"grey": grey}
+    return shape | {"gray": gray}
 
 
 def _imbalance(counts: Mapping[str, int]) -> float | None:

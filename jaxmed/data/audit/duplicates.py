@@ -1,7 +1,7 @@
 """The same image twice: exactly, or nearly.
 
 Exact duplicates have equal pixels. Near duplicates are first looked for by perceptual
-hash, within `RADIUS` bits, and then compared: their thumbnails of 32 x 32 grey pixels
+hash, within `RADIUS` bits, and then compared: their thumbnails of 32 x 32 gray pixels
 must correlate by `SIMILARITY` or more. The hash alone will not do where all images
 look alike. Of 5,216 chest X-rays, in which no pair is a near duplicate to the eye, 182
 pairs differ by at most 5 bits and 36,000 by at most 11; none of these correlates by
@@ -25,7 +25,7 @@ RADIUS = 10
 SIMILARITY = 0.985
 """Least correlation of near duplicates."""
 BLANK = 2.0
-"""Grey levels of standard deviation below which an image is blank, and has no look."""
+"""Gray levels of standard deviation below which an image is blank, and has no look."""
 MOST_PAIRS = 100_000
 """Near duplicates after which the search ends: films, say, whose frames are alike."""
 CELLS = 2**22

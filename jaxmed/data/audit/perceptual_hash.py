@@ -1,7 +1,7 @@
-"""What images are recognised by: their bytes, a perceptual hash, a thumbnail.
+"""What images are recognized by: their bytes, a perceptual hash, a thumbnail.
 
 The hash is the 64-bit pHash (Zauner, "Implementation and Benchmarking of Perceptual
-Image Hash Functions", 2010, section 3.2): an image is averaged down to 32 x 32 grey
+Image Hash Functions", 2010, section 3.2): an image is averaged down to 32 x 32 gray
 pixels, of whose cosine transform (type II) the 8 x 8 lowest frequencies are compared
 with their median. The constant term, which is brightness, is left out: 63 bits.
 """
@@ -32,7 +32,7 @@ class Fingerprints:
         hashes: uint64 (n,); few bits differ where images look alike.
         thumbnails: float16 (n, 1024), mean 0 and length 1, so that the product of two
             is their correlation in [-1, 1]; about 0 for a constant image.
-        deviations: float32 (n,), standard deviation of the grey levels, 0 to 127.5.
+        deviations: float32 (n,), standard deviation of the gray levels, 0 to 127.5.
     """
 
     digests: np.ndarray
@@ -48,8 +48,8 @@ def part_length(images: ImageArray) -> int:
 
 def take_fingerprints(images: np.ndarray) -> Fingerprints:
     """Takes the fingerprints of uint8 images (n, h, w, c), at least one."""
-    grey = images.mean(axis=3, dtype=np.float32)
-    thumbnails = shrink(grey)
+    gray = images.mean(axis=3, dtype=np.float32)
+    thumbnails = shrink(gray)
     flat = thumbnails.reshape(len(images), -1)
     flat = flat - flat.mean(axis=1, keepdims=True)
     norms = np.linalg.norm(flat, axis=1, keepdims=True)
@@ -57,7 +57,7 @@ def take_fingerprints(images: np.ndarray) -> Fingerprints:
         digests=np.array([_digest(image) for image in images], np.uint64),
         hashes=hash_thumbnails(thumbnails),
         thumbnails=(flat / np.maximum(norms, 1)).astype(np.float16),
-        deviations=grey.std(axis=(1, 2)),
+        deviations=gray.std(axis=(1, 2)),
     )
 
 
@@ -68,17 +68,17 @@ def join_fingerprints(parts: Sequence[Fingerprints]) -> Fingerprints:
     return Fingerprints(**joined)
 
 
-def shrink(grey: np.ndarray) -> np.ndarray:
+def shrink(gray: np.ndarray) -> np.ndarray:
     """Averages float32 images (n, h, w) over areas: (n, 32, 32).
 
     Pixels that lie on an edge count with their share; so small images are enlarged.
     """
-    height, width = grey.shape[1:]
-    return _areas(height) @ grey @ _areas(width).T
+    height, width = gray.shape[1:]
+    return _areas(height) @ gray @ _areas(width).T
 
 
 def hash_thumbnails(thumbnails: np.ndarray) -> np.ndarray:
-    """Computes the hashes of grey thumbnails, float32 (n, 32, 32).
+    """Computes the hashes of gray thumbnails, float32 (n, 32, 32).
 
     Returns:
         uint64 (n,).

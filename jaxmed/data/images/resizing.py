@@ -103,7 +103,7 @@ def make_square(image: Image.Image, size: int, resizing: Resizing) -> Image.Imag
     side = resizing.stored_side(size)
     rows, columns = resizing.whole(image.height, image.width, size)
     top, left = find_start(rows, size, side), find_start(columns, size, side)
-    # Without draft(): a JPEG's own scaling is faster but grey levels off.
+    # Without draft(): a JPEG's own scaling is faster but gray levels off.
     if min(rows, columns) < side:
         resized = image.resize((columns, rows), Image.Resampling.BILINEAR)
         square = Image.new(image.mode, (side, side))

@@ -36,8 +36,8 @@ class CatalogEntry:
         name: such as "bloodmnist".
         task, class_names: as in `Dataset`.
         counts: images in each split.
-        channels: of the images, 1 (grey) or 3 (RGB).
-        licence: that it is given under, such as "CC BY-NC 4.0".
+        channels: of the images, 1 (gray) or 3 (RGB).
+        license: that it is given under, such as "CC BY-NC 4.0".
         volumes: whether it holds 3D volumes and not images.
         files: the downloads by stem: "bloodmnist" (28 pixels), "bloodmnist_64", ...
     """
@@ -47,7 +47,7 @@ class CatalogEntry:
     class_names: tuple[str, ...]
     counts: dict[str, int]
     channels: int
-    licence: str
+    license: str
     volumes: bool
     files: dict[str, Download]
 
@@ -89,7 +89,7 @@ def _entry(name: str, row: dict) -> CatalogEntry:
         class_names=tuple(row["label"][str(i)] for i in range(len(row["label"]))),
         counts=dict(row["n_samples"]),
         channels=row["n_channels"],
-        licence=row["license"],
+        license=row["license"],
         volumes=name.endswith("3d"),
         files=files,
     )

@@ -34,7 +34,7 @@ class Augmentation:
 
     Hashable, so that it can be a static argument of a jitted step. Every operation has
     `draw`, which chooses its parameters for one image, and `apply`, which does what
-    they say. Grey images may go through all of them: what concerns hue, saturation or
+    they say. Gray images may go through all of them: what concerns hue, saturation or
     stains leaves them alone.
 
     Attributes:
@@ -105,7 +105,7 @@ def augment_stored(
         key: see `Augmentation`.
         augmentation: a crop in it takes the place of the resizing, of squares where
             that keeps the aspect ratio.
-        preprocessing: what `normalise` must follow from.
+        preprocessing: what `normalize` must follow from.
 
     Returns:
         float32 (n, image_size, image_size, 1 or 3) in [0, 255].

@@ -1,4 +1,4 @@
-"""Changes of colour and light of single RGB or grey images."""
+"""Changes of color and light of single RGB or gray images."""
 
 import math
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from jaxmed.errors import InputError
 
 # ITU-R 601-2, with the digits that torchvision computes with.
 LUMINANCE = (0.2989, 0.587, 0.114)
-# Rows: what haematoxylin, eosin and DAB (here: the rest) take of red, green and blue
+# Rows: what hematoxylin, eosin and DAB (here: the rest) take of red, green and blue
 # (Ruifrok and Johnston, Analytical and Quantitative Cytology and Histology 2001).
 STAINS = ((0.65, 0.70, 0.29), (0.07, 0.99, 0.11), (0.27, 0.57, 0.78))
 
@@ -20,7 +20,7 @@ STAINS = ((0.65, 0.70, 0.29), (0.07, 0.99, 0.11), (0.27, 0.57, 0.78))
 class Jitter(NamedTuple):
     """Factors on brightness, contrast and saturation, and what is added to the hue.
 
-    float32 () each; the hue in turns of the colour circle.
+    float32 () each; the hue in turns of the color circle.
     """
 
     brightness: jax.Array
@@ -33,8 +33,8 @@ class Jitter(NamedTuple):
 class ColorJitter:
     """Changes brightness, contrast, saturation and hue, in this order.
 
-    As torchvision's, which shuffles the order. They commute but for colours cut off
-    at 0 and 255 and for small changes of the mean. Grey images have neither
+    As torchvision's, which shuffles the order. They commute but for colors cut off
+    at 0 and 255 and for small changes of the mean. Gray images have neither
     saturation nor hue.
 
     Attributes:
@@ -76,10 +76,10 @@ class ColorJitter:
         if self.brightness:
             image = (image * jitter.brightness).clip(0, 255)
         if self.contrast:
-            image = _blend(image, _grey(image).mean(), jitter.contrast)
+            image = _blend(image, _gray(image).mean(), jitter.contrast)
         if image.shape[-1] == 3:
             if self.saturation:
-                image = _blend(image, _grey(image), jitter.saturation)
+                image = _blend(image, _gray(image), jitter.saturation)
             if self.hue:
                 image = _shift_hue(image, jitter.hue)
         return image
@@ -96,9 +96,9 @@ class Stain(NamedTuple):
 class StainJitter:
     """Changes how strongly a section is stained.
 
-    The amounts of haematoxylin, eosin and the rest, c, become a c + b (Tellez et al.,
+    The amounts of hematoxylin, eosin and the rest, c, become a c + b (Tellez et al.,
     IEEE Transactions on Medical Imaging 2018, section III-D). They follow from the
-    optical density, -ln(light that comes through), by Ruifrok's matrix. Grey images
+    optical density, -ln(light that comes through), by Ruifrok's matrix. Gray images
     are left alone.
 
     Attributes:
@@ -139,7 +139,7 @@ def _blend(image: jax.Array, other: jax.Array, share: jax.Array) -> jax.Array:
     return (share * image + (1 - share) * other).clip(0, 255)
 
 
-def _grey(image: jax.Array) -> jax.Array:
+def _gray(image: jax.Array) -> jax.Array:
     """Returns the luminance, (h, w, 1)."""
     if image.shape[-1] == 1:
         return image

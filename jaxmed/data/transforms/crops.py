@@ -58,7 +58,7 @@ class RandomResizedCrop:
         chosen, any_fits = jnp.argmax(fits), fits.any()
         rows = jnp.where(any_fits, rows[chosen], middle[0])
         columns = jnp.where(any_fits, columns[chosen], middle[1])
-        centre = Box(
+        center = Box(
             jnp.asarray((height - middle[0]) // 2, jnp.float32),
             jnp.asarray((width - middle[1]) // 2, jnp.float32),
             rows,
@@ -66,7 +66,7 @@ class RandomResizedCrop:
         )
         drawn = _place(tops, height, width, rows, columns)
         return jax.tree.map(
-            lambda one, other: jnp.where(any_fits, one, other), drawn, centre
+            lambda one, other: jnp.where(any_fits, one, other), drawn, center
         )
 
     def apply(self, image: jax.Array, box: Box, to: tuple[int, int]) -> jax.Array:
@@ -133,7 +133,7 @@ class RandomErasing:
         probability: of doing so, in [0, 1].
         scale: range of the box's share of the area, in (0, 1].
         ratio: range of its height over its width, above 0; drawn on a log scale.
-        value: the grey level painted, in [0, 255].
+        value: the gray level painted, in [0, 255].
 
     Raises:
         InputError: a number out of its range.
@@ -236,9 +236,9 @@ def _weights(size: int, start, length, count: int, low, high) -> jax.Array:
     shrinking; pixels outside of low..high have no share.
     """
     step = length / count
-    centres = start + (jnp.arange(count) + 0.5) * step
+    centers = start + (jnp.arange(count) + 0.5) * step
     pixels = jnp.arange(size)
-    distance = abs(pixels + 0.5 - centres[:, None]) / jnp.maximum(step, 1)
+    distance = abs(pixels + 0.5 - centers[:, None]) / jnp.maximum(step, 1)
     weights = jnp.maximum(1 - distance, 0)
     weights = jnp.where((pixels >= low) & (pixels < high), weights, 0)
     return weights / weights.sum(1, keepdims=True)

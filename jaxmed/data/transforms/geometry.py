@@ -68,7 +68,7 @@ class QuarterTurns:
 
 @dataclass(frozen=True, kw_only=True)
 class Rotation:
-    """Rotates about the centre, as torchvision's with bilinear interpolation.
+    """Rotates about the center, as torchvision's with bilinear interpolation.
 
     Attributes:
         degrees: the angle is drawn from -degrees to degrees, in [0, 180].

@@ -52,7 +52,7 @@ class Mixing:
         Returns:
             The mixed images, float32 (n, h, w, c); of each the index of its partner,
             int32 (n,); and lambda, the share of the image itself, float32 (). The
-            loss to minimise is lambda times that of the labels plus 1 - lambda times
+            loss to minimize is lambda times that of the labels plus 1 - lambda times
             that of `labels[partner]`; so, of a label that one of the two does not know,
             only the other's part is there.
         """
@@ -101,17 +101,17 @@ def box(
 
     Args:
         share: lambda, float32 (); the box has 1 - lambda of the image's area.
-        row, column: int (), its centre.
+        row, column: int (), its center.
         height, width: of the image.
 
     Returns:
         float32 (h, w, 1), 1 inside and 0 outside.
     """
 
-    def marks(centre, size):
+    def marks(center, size):
         half = (0.5 * jnp.sqrt(1 - share) * size).astype(jnp.int32)
         places = jnp.arange(size)
-        return (places >= centre - half) & (places < centre + half)
+        return (places >= center - half) & (places < center + half)
 
     inside = marks(row, height)[:, None] & marks(column, width)
     return inside[..., None].astype(jnp.float32)

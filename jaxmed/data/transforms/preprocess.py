@@ -61,12 +61,12 @@ class Preprocessing:
             images: uint8 (n, h, w, 1 or 3).
 
         Returns:
-            float32 (n, image_size, image_size, channels), normalised.
+            float32 (n, image_size, image_size, channels), normalized.
         """
-        return self.normalise(self.resize(images))
+        return self.normalize(self.resize(images))
 
     def reduce_channels(self, images: jax.Array) -> jax.Array:
-        """Makes RGB images grey for a network of one channel, uint8 (n, h, w, c)."""
+        """Makes RGB images gray for a network of one channel, uint8 (n, h, w, c)."""
         if self.channels == 1 and images.shape[-1] == 3:
             return _luminance(images)
         return images
@@ -80,7 +80,7 @@ class Preprocessing:
                 `resizing.stored_side(image_size)`.
 
         Returns:
-            float32 (n, image_size, image_size, 1 or 3) in [0, 255], grey where the
+            float32 (n, image_size, image_size, 1 or 3) in [0, 255], gray where the
             images or the network are; (n, side, side, 1 or 3) with a side.
         """
         images = self.reduce_channels(images).astype(jnp.float32)
@@ -96,11 +96,11 @@ class Preprocessing:
         if self.resizing.mode == "squash":
             return images
         longer = self.resizing.mode == "pad"
-        return _centre(images, max(height, width) if longer else min(height, width))
+        return _center(images, max(height, width) if longer else min(height, width))
 
-    def normalise(self, images: jax.Array) -> jax.Array:
-        """Scales images, float32 in [0, 255]; grey ones get the network's channels."""
-        # Only here, so that everything before costs a third for grey images.
+    def normalize(self, images: jax.Array) -> jax.Array:
+        """Scales images, float32 in [0, 255]; gray ones get the network's channels."""
+        # Only here, so that everything before costs a third for gray images.
         mean, std = jnp.asarray(self.mean), jnp.asarray(self.std)
         return (images / 255 - mean) / std
 
@@ -111,9 +111,9 @@ def resize(
     resizing: Resizing = SQUASH,
     side: int | None = None,
 ) -> jax.Array:
-    """Resizes to squares: bilinear, antialiased, pixels' centres at half integers.
+    """Resizes to squares: bilinear, antialiased, pixels' centers at half integers.
 
-    Within one grey level of torchvision's Resize on PIL images and on tensors with
+    Within one gray level of torchvision's Resize on PIL images and on tensors with
     antialias=True. As there, the triangle filter widens when shrinking.
 
     Args:
@@ -133,13 +133,13 @@ def resize(
             (n, rows, columns, channels),
             "linear",
             antialias=True,
-            # Accelerators would multiply at a lower precision, off by a grey level.
+            # Accelerators would multiply at a lower precision, off by a gray level.
             precision=lax.Precision.HIGHEST,
         )
-    return _centre(images, size, side)
+    return _center(images, size, side)
 
 
-def _centre(images: jax.Array, size: int, side: int | None = None) -> jax.Array:
+def _center(images: jax.Array, size: int, side: int | None = None) -> jax.Array:
     """Crops and pads (n, h, w, c) to a square as torchvision's CenterCrop."""
     kept = side or size
     for axis in (1, 2):
@@ -155,7 +155,7 @@ def _centre(images: jax.Array, size: int, side: int | None = None) -> jax.Array:
 
 
 def _luminance(images: jax.Array) -> jax.Array:
-    """RGB to grey, uint8 (n, h, w, 1): ITU-R 601-2 as PIL's convert("L"), to the bit.
+    """RGB to gray, uint8 (n, h, w, 1): ITU-R 601-2 as PIL's convert("L"), to the bit.
 
     PIL computes (19595 R + 38470 G + 7471 B + 2¹⁵) / 2¹⁶ in integers.
     """

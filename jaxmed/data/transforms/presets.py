@@ -57,7 +57,7 @@ def microscopy() -> Augmentation:
 def histology() -> Augmentation:
     """Stained sections: any direction, and stains as laboratories differ in them.
 
-    Magnification is fixed, so nothing is scaled. Haematoxylin and eosin vary each on
+    Magnification is fixed, so nothing is scaled. Hematoxylin and eosin vary each on
     its own (Tellez et al. 2018), which a shift of hue would not do.
     """
     return Augmentation(
@@ -74,7 +74,7 @@ def histology() -> Augmentation:
 def dermoscopy() -> Augmentation:
     """Skin lesions: photographed from any side and from varying distance.
 
-    Colours carry the diagnosis (blue-white veil, red, black): they vary little, the
+    Colors carry the diagnosis (blue-white veil, red, black): they vary little, the
     hue hardly. Corners are filled with the nearest skin, not with black.
     """
     return Augmentation(
@@ -93,7 +93,7 @@ def ultrasound() -> Augmentation:
     """Ultrasound: the probe is above, and gain varies from one examiner to the next.
 
     No vertical flip: shadow and enhancement lie below what makes them, and tell a cyst
-    from a tumour. The probe may be held either way round, so left and right may be
+    from a tumor. The probe may be held either way round, so left and right may be
     exchanged. Rotations up to 5 degrees, for the beam comes from above.
     """
     return Augmentation(
@@ -124,7 +124,7 @@ def fundus() -> Augmentation:
 
 
 def flip_rotate_jitter() -> Augmentation:
-    """Tutorials on blood cells: flip, rotation 10, colour jitter 0.2."""
+    """Tutorials on blood cells: flip, rotation 10, color jitter 0.2."""
     return Augmentation(ops=_usual(degrees=10, jitter=0.2))
 
 

@@ -88,9 +88,9 @@ def _triangles(pixels: Any, resized: Any, places: Any, xp: Any) -> Any:
         places: (kept,) in it; those beyond its ends get nothing.
     """
     scale = (pixels[-1] + 1) / resized
-    centres = (places + 0.5) * scale - 0.5
+    centers = (places + 0.5) * scale - 0.5
     # The triangle widens when shrinking, and not when enlarging.
-    distances = abs(centres[:, None] - pixels) / xp.clip(scale, 1, None)
+    distances = abs(centers[:, None] - pixels) / xp.clip(scale, 1, None)
     inside = (places >= 0) & (places < resized)
     weights = xp.clip(1 - distances, 0, None) * inside[:, None]
     return weights / xp.where(inside, weights.sum(1), 1)[:, None]

@@ -62,7 +62,7 @@ def see(
         preprocessing: what the network was trained with.
 
     Returns:
-        float32 (n, image_size, image_size, channels), normalised.
+        float32 (n, image_size, image_size, channels), normalized.
     """
     if views == "none":
         return preprocessing(images)
@@ -76,7 +76,7 @@ def see(
     if views == "dihedral":
         turned = [lambda x, k=k: jnp.rot90(x, k, axes=(1, 2)) for k in range(4)]
         seen = lax.switch(turns, turned, seen)
-    return preprocessing.normalise(seen)
+    return preprocessing.normalize(seen)
 
 
 def list_views(views: str, side: int, size: int) -> np.ndarray:

@@ -15,6 +15,7 @@ from jaxmed.experiments.pipeline.load_data import load_part
 if TYPE_CHECKING:
     from jaxmed.advisor.advice import Advice
     from jaxmed.data.dataset import Dataset
+    from jaxmed.experiments.pipeline.prepare import PreparedArm
 
 HELP = "say which strategy to start with on a recipe's images, and why"
 DESCRIPTION = """\

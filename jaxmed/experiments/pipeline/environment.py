@@ -16,6 +16,7 @@ from jaxmed.runtime import distributed as hosts
 
 if TYPE_CHECKING:
     from jaxmed.data.dataset import Dataset
+    from jaxmed.experiments.pipeline.prepare import PreparedArm
 
 # Linux has it where there is a GPU of NVIDIA's with its driver.
 NVIDIA = Path("/dev/nvidia0")

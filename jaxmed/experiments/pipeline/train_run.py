@@ -210,7 +210,7 @@ def _check_unchanged(folder: Path, environment: dict[str, Any]) -> None:
     before = json.loads(path.read_text(encoding="utf-8"))
     for key, what in (("data", "images"), ("weights", "starting weights")):
         old, new = before[key]["fingerprint"], environment[key]["fingerprint"]
-        # Pixels that are resized elsewhere differ by a grey level, so results do too.
+        # Pixels that are resized elsewhere differ by a gray level, so results do too.
         if key == "data" and old.startswith(ON_DISK) != new.startswith(ON_DISK):
             raise InputError(
                 f"The run in {folder} began with images {_place(old)}, and now they "

@@ -7,7 +7,7 @@ from jaxmed.explain.faithfulness.localization import (
     overlap,
     pointing_game,
 )
-from jaxmed.explain.faithfulness.randomization import randomise
+from jaxmed.explain.faithfulness.randomization import randomize
 from jaxmed.explain.faithfulness.road import road
 
 __all__ = [
@@ -17,6 +17,6 @@ __all__ = [
     "insertion",
     "overlap",
     "pointing_game",
-    "randomise",
+    "randomize",
     "road",
 ]

@@ -52,7 +52,7 @@ def deletion(
 
     Args:
         model: used in eval mode; not changed.
-        images: float32 (n, h, w, c), normalised as for the model.
+        images: float32 (n, h, w, c), normalized as for the model.
         maps: float (n, h, w), larger where it matters more; of equal pixels the upper
             left goes first.
         classes: int (n,), as the maps were made for; None for the predicted ones.

@@ -69,7 +69,7 @@ def box_masks(boxes: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
     Args:
         boxes: (n, 4): left, top, right and bottom edge in pixels. The pixel (y, x)
-            is in the box if its centre, (y + 0.5, x + 0.5), is.
+            is in the box if its center, (y + 0.5, x + 0.5), is.
         shape: height and width.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The model-randomisation check: does a map depend on what the model has learned?
+"""The model-randomization check: does a map depend on what the model has learned?
 
 Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018, section 3: the weights
 are made random from the head down, one stage after the other, and each time the map is
@@ -22,7 +22,7 @@ from jaxmed.models.parameters import load, split
 from jaxmed.models.registry import create_model
 
 
-class Randomisation(NamedTuple):
+class Randomization(NamedTuple):
     """How alike maps are to those of the trained model.
 
     Attributes:
@@ -36,7 +36,7 @@ class Randomisation(NamedTuple):
     similarity: np.ndarray
 
 
-def randomise(
+def randomize(
     model: Classifier,
     images: ArrayLike,
     classes: ArrayLike | None = None,
@@ -44,7 +44,7 @@ def randomise(
     seed: int = 0,
     batch_size: int = 32,
     **settings: Any,
-) -> Randomisation:
+) -> Randomization:
     """Explains the same classes again with more and more random weights.
 
     Args:
@@ -75,7 +75,7 @@ def randomise(
         pairs = list(zip(trained, found, strict=True))
         correlations.append([rank_correlation(a, b) for a, b in pairs])
         similarities.append([structural_similarity(a, b) for a, b in pairs])
-    return Randomisation(stages, np.array(correlations).T, np.array(similarities).T)
+    return Randomization(stages, np.array(correlations).T, np.array(similarities).T)
 
 
 def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:

@@ -2,7 +2,7 @@
 
 Rong et al., "A Consistent and Efficient Evaluation Strategy for Attribution Methods",
 ICML 2022. Pixels set to zero leave a pattern that a network reacts to. Here they are
-imputed from their neighbours, with a little noise.
+imputed from their neighbors, with a little noise.
 """
 
 from collections.abc import Sequence
@@ -25,8 +25,8 @@ from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import split
 
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-# Direct and diagonal neighbours, and how much each weighs; section 4.2 of the paper.
-_NEIGHBOURS = tuple(
+# Direct and diagonal neighbors, and how much each weighs; section 4.2 of the paper.
+_NEIGHBORS = tuple(
     (down, right, 1 / 6 if 0 in (down, right) else 1 / 12)
     for down in (-1, 0, 1)
     for right in (-1, 0, 1)
@@ -117,9 +117,9 @@ def impute(
     noise: float = 0.01,
     seed: int | tuple[int, ...] = 0,
 ) -> np.ndarray:
-    """Fills removed pixels with the weighted mean of their neighbours, all at once.
+    """Fills removed pixels with the weighted mean of their neighbors, all at once.
 
-    Neighbours that are removed too are unknowns of the same linear system.
+    Neighbors that are removed too are unknowns of the same linear system.
 
     Args:
         image: float (h, w, c).
@@ -138,16 +138,16 @@ def impute(
     unknown[rows, columns] = np.arange(count)
     total, known = np.zeros(count), np.zeros((count, image.shape[2]))
     at, of, values = [], [], []
-    for down, right, weight in _NEIGHBOURS:
+    for down, right, weight in _NEIGHBORS:
         y, x = rows + down, columns + right
         inside = (y >= 0) & (x >= 0) & (y < removed.shape[0]) & (x < removed.shape[1])
         here = np.flatnonzero(inside)
-        neighbours = unknown[y[here], x[here]]
+        neighbors = unknown[y[here], x[here]]
         total[here] += weight
-        given, open_ = here[neighbours < 0], here[neighbours >= 0]
+        given, open_ = here[neighbors < 0], here[neighbors >= 0]
         known[given] += weight * filled[y[given], x[given]]
         at.append(open_)
-        of.append(neighbours[neighbours >= 0])
+        of.append(neighbors[neighbors >= 0])
         values.append(np.full(len(open_), -weight))
     diagonal = np.arange(count)
     entries = np.concatenate([*values, total])

@@ -173,7 +173,7 @@ class ConvNeXt(nnx.Module):
         return x
 
     def pool(self, features: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
-        """Averages over space and normalises: (n, h, w, c) to (n, c).
+        """Averages over space and normalizes: (n, h, w, c) to (n, c).
 
         The norm is the first layer of torchvision's `classifier`.
         """

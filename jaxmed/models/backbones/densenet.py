@@ -27,7 +27,7 @@ _conv = partial(convolution, init=kaiming_normal_in)
 
 
 class DenseLayer(nnx.Module):
-    """1×1 and 3×3 convolutions, each after its normalisation and ReLU."""
+    """1×1 and 3×3 convolutions, each after its normalization and ReLU."""
 
     def __init__(self, in_channels: int, growth: int, *, rngs: nnx.Rngs):
         inner = BOTTLENECK * growth
@@ -141,7 +141,7 @@ class DenseNet(nnx.Module):
         """See `Backbone.run_stage`; the last map is 1/32 of the image.
 
         The stem rounds sizes up, the transitions round them down. The last map is the
-        one that is averaged, after the last normalisation and ReLU: what ReLU cuts off
+        one that is averaged, after the last normalization and ReLU: what ReLU cuts off
         says nothing for a class. torchvision's `features` ends before that ReLU.
 
         Raises:

@@ -23,7 +23,7 @@ from jaxmed.models.layers.stochastic_depth import drop_rows
 
 
 class ConvNormSiLU(nnx.List):
-    """A convolution and its normalisation, then SiLU if `activation`.
+    """A convolution and its normalization, then SiLU if `activation`.
 
     Args:
         norm: options of `BatchNorm`.

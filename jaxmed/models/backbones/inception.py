@@ -219,23 +219,23 @@ MIXED: dict[str, Branches] = {
 # Below this the last blocks have no pixel.
 MIN_SIZE = 75
 
-# What torchvision's `transform_input` does to images normalised with ImageNet's means
-# and deviations: it turns them into images normalised with 0.5 and 0.5.
+# What torchvision's `transform_input` does to images normalized with ImageNet's means
+# and deviations: it turns them into images normalized with 0.5 and 0.5.
 FACTORS = (0.229 / 0.5, 0.224 / 0.5, 0.225 / 0.5)
 OFFSETS = ((0.485 - 0.5) / 0.5, (0.456 - 0.5) / 0.5, (0.406 - 0.5) / 0.5)
 
 
 class TransformInput(nnx.Module):
-    """Rescales images from ImageNet's normalisation to [-1, 1], if it is switched on.
+    """Rescales images from ImageNet's normalization to [-1, 1], if it is switched on.
 
     torchvision does so with its pretrained weights, which were trained on such images,
     and not with fresh ones. So does jaxmed: `jaxmed_convert.initialize` switches it on
     with torchvision's weights. For a checkpoint of your own from a torchvision model
-    that had it on, say `model.backbone.transform_input.on[...] = 1`, or normalise its
+    that had it on, say `model.backbone.transform_input.on[...] = 1`, or normalize its
     images by means and deviations of 0.5 instead: nothing in the file tells.
 
     Attributes:
-        on: 1 or 0, float32 (). It is among the statistics, which no optimiser changes,
+        on: 1 or 0, float32 (). It is among the statistics, which no optimizer changes,
             because weights mean nothing without it: it goes where they go, into
             checkpoints and back out of them.
     """

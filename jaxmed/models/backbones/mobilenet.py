@@ -30,7 +30,7 @@ LAST = 1280
 
 
 class ConvNormReLU6(Numbered):
-    """A convolution without bias and its normalisation; torch's ReLU6 is "2"."""
+    """A convolution without bias and its normalization; torch's ReLU6 is "2"."""
 
     def __init__(self, in_channels, out_channels, size, *, stride=1, groups=1, rngs):
         conv = convolution(

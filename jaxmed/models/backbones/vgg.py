@@ -1,4 +1,4 @@
-"""VGG, with and without batch normalisation, as in torchvision/models/vgg.py.
+"""VGG, with and without batch normalization, as in torchvision/models/vgg.py.
 
 Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image
 Recognition", ICLR 2015, table 1: configurations A, B, D and E. Module names are
@@ -30,7 +30,7 @@ class VGGFeatures(Numbered):
     """Five blocks of 3×3 convolutions, each followed by 2×2 max pooling.
 
     Attributes:
-        blocks: the numbers of each block's layers: (convolution, normalisation or
+        blocks: the numbers of each block's layers: (convolution, normalization or
             None) for every convolution.
     """
 
@@ -66,7 +66,7 @@ class VGG(nnx.Module):
 
     Args:
         depths: convolutions per block, five numbers.
-        norm: whether batch normalisation follows each convolution.
+        norm: whether batch normalization follows each convolution.
         pool: "own" for torchvision's two hidden layers; "average" for the mean over
             space in their place, as Keras' VGG16 is used with `include_top=False,
             pooling="avg"`: 512 numbers an image, and nine in ten parameters fewer.

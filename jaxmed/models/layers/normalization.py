@@ -1,4 +1,4 @@
-"""Batch normalisation with PyTorch's meaning."""
+"""Batch normalization with PyTorch's meaning."""
 
 from collections.abc import Collection
 
@@ -15,7 +15,7 @@ class OneValuePerChannel(ValueError):
 
 
 class BatchNorm(nnx.Module):
-    """Batch normalisation over all axes but the last, as `torch.nn.BatchNorm2d`.
+    """Batch normalization over all axes but the last, as `torch.nn.BatchNorm2d`.
 
     Three things differ from `flax.nnx.BatchNorm`. The running variance is updated
     with the unbiased estimate, as torch does. `training` is a plain attribute that
@@ -27,7 +27,7 @@ class BatchNorm(nnx.Module):
     Attributes:
         scale, bias: the affine parameters, float32 (c,).
         mean, var: the running statistics, float32 (c,).
-        training: whether a call normalises with the batch's own statistics and
+        training: whether a call normalizes with the batch's own statistics and
             updates the running ones. False when built.
         axis_name: a `jax.pmap` axis over which statistics are averaged. Not needed
             under `jax.jit` over a mesh, where the batch is one global array.
@@ -51,7 +51,7 @@ class BatchNorm(nnx.Module):
         self.axis_name: str | None = None
 
     def __call__(self, x: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
-        """Normalises, in float32 if x is of a lower precision.
+        """Normalizes, in float32 if x is of a lower precision.
 
         Args:
             x: (n, ..., c).

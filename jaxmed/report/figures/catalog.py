@@ -64,7 +64,7 @@ def run_drawings(
     Args:
         run: the run.
         limits: common ranges of the training curves.
-        scale: common scale of the learning rates' colours.
+        scale: common scale of the learning rates' colors.
         expected: published numbers.
     """
     name, found, test = run.arm, {}, "on the test split"

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from jaxmed.report.figures.style import COLORS, INK, label, new_figure, styled
 
-# One hue from white, so that it reads in grey and for every kind of colour vision.
+# One hue from white, so that it reads in gray and for every kind of color vision.
 SHADES = LinearSegmentedColormap.from_list("shades", ["white", COLORS[0]])
 WRITTEN_CLASSES = 14
 """With more classes than this, numbers would not fit into the cells."""

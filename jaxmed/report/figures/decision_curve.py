@@ -12,7 +12,7 @@ from jaxmed.evaluation.calibration import read_scaling
 from jaxmed.evaluation.metrics.curve_bands import RESAMPLES
 from jaxmed.evaluation.metrics.decision_curve import decision_curve, risk_coverage
 from jaxmed.report.figures.style import (
-    GREY,
+    GRAY,
     INK,
     color,
     dashes,
@@ -60,7 +60,7 @@ def draw_decision_curves(arms: Sequence[Arm]) -> Figure:
             axes.plot(at, foot, linewidth=width, **place)
             axes.plot(at, foot, ".", markersize=width, **place)
     axes.plot(at, everyone["value"], color=INK, linewidth=0.9, label="treat all")
-    axes.axhline(0, color=GREY, linestyle=":", label="treat none")
+    axes.axhline(0, color=GRAY, linestyle=":", label="treat none")
     axes.set(
         xlabel="threshold probability, after scaling",
         ylabel="net benefit per image",

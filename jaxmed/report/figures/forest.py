@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from jaxmed.report.figures.style import (
-    GREY,
+    GRAY,
     color,
     label,
     legend_below,
@@ -29,7 +29,7 @@ class Line:
 
     Attributes:
         name: what is written above it.
-        index: the arm's number, which gives colour and marker.
+        index: the arm's number, which gives color and marker.
         value: the point; None draws only the name and a dash.
         low: lower end of the interval; None where there is no interval.
         high: upper end.
@@ -75,7 +75,7 @@ def draw_forest(
         title += " (thin: another training)"
     _finish(axes, title, len(lines), _range(lines, zero=zero, bound=bound))
     if zero:
-        axes.axvline(0, color=GREY, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
+        axes.axvline(0, color=GRAY, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
     return figure
 
 

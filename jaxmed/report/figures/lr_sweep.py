@@ -13,7 +13,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from jaxmed.report.figures.style import (
     COLORS,
-    GREY,
+    GRAY,
     INK,
     WIDTH,
     label,
@@ -25,7 +25,7 @@ COLUMNS = 3
 HEIGHT = 2.4
 """Inches per row of panels."""
 MARKS = (("steepest", COLORS[1], "--", "^"), ("valley", COLORS[2], "-", "D"))
-"""Suggestions: name, colour, line and marker; colour is never the only difference."""
+"""Suggestions: name, color, line and marker; color is never the only difference."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +106,7 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
     rates = ((name, getattr(panel, name)) for name, *_ in MARKS)
     said = ", ".join(f"{name} {spell_rate(rate)}" for name, rate in rates if rate)
     place: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points"}
-    axes.annotate(said or panel.note, (0, 1), (0, 4), color=GREY, fontsize=8, **place)
+    axes.annotate(said or panel.note, (0, 1), (0, 4), color=GRAY, fontsize=8, **place)
 
 
 def _limits(panel: Panel) -> tuple[float, float]:

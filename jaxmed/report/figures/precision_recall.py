@@ -12,7 +12,7 @@ from jaxmed.evaluation import Predictions
 from jaxmed.evaluation.metrics.curve_bands import precision_recall_band
 from jaxmed.report.figures.roc import NAMED_CLASSES, Curve, draw_band
 from jaxmed.report.figures.style import (
-    GREY,
+    GRAY,
     INK,
     color,
     dashes,
@@ -69,7 +69,7 @@ def draw_class_precision_recall(run: RunRecord) -> Figure:
         axes.plot(
             *curve,
             drawstyle="steps-pre",
-            color=color(index) if named else GREY,
+            color=color(index) if named else GRAY,
             linestyle=dashes(index) if named else "-",
             linewidth=1.1 if named else 0.6,
             label=f"{label(name, 18)} {spell(auprc)}" if named else None,
@@ -110,7 +110,7 @@ def precision_recall(predictions: Predictions, index: int) -> Curve | None:
 def _draw_chance(axes: Axes, share: float, what: str = "") -> None:
     """The precision of a model that knows nothing is the class's share."""
     name = f"{what}prevalence {spell(float(share), 2)}"
-    axes.axhline(float(share), color=GREY, linewidth=0.9, linestyle=":", label=name)
+    axes.axhline(float(share), color=GRAY, linewidth=0.9, linestyle=":", label=name)
 
 
 def _finish(axes: Axes) -> None:

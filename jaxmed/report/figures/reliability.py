@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from jaxmed.evaluation.metrics.calibration_error import BINS, equal_width_bins
 from jaxmed.report.figures.style import (
     COLORS,
-    GREY,
+    GRAY,
     legend_below,
     new_figure,
     spell,
@@ -18,7 +18,7 @@ from jaxmed.report.figures.style import (
 )
 from jaxmed.runs.record import RunRecord
 
-# When, and what a diagram looks like then: never by colour alone.
+# When, and what a diagram looks like then: never by color alone.
 LOOKS: dict[str, dict[str, Any]] = {
     "before": {"color": COLORS[1], "marker": "s", "linestyle": "--", "mfc": "white"},
     "after": {"color": COLORS[0], "marker": "o", "linestyle": "-"},
@@ -45,7 +45,7 @@ def draw_reliability(run: RunRecord) -> Figure | None:
         return None
     ratios = {"height_ratios": (3, 1)}
     figure, (upper, lower) = new_figure(5.6, 2, sharex=True, gridspec_kw=ratios)
-    upper.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
+    upper.plot([0, 1], [0, 1], color=GRAY, linewidth=0.8, linestyle=":")
     for when, bins in diagrams.items():
         suffix = "" if when == "before" else "_calibrated"
         error = found["test"].get(f"ece{suffix}", {}).get("value")

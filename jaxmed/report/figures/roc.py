@@ -11,7 +11,7 @@ from sklearn.metrics import roc_curve
 from jaxmed.evaluation import Predictions
 from jaxmed.evaluation.metrics.curve_bands import Band, roc_band
 from jaxmed.report.figures.style import (
-    GREY,
+    GRAY,
     INK,
     color,
     dashes,
@@ -64,7 +64,7 @@ def draw_binary_roc(arms: Sequence[Arm]) -> Figure:
                 markersize=9,
                 zorder=5,
             )
-    axes.plot([], [], "o", color=GREY, label="at the threshold chosen on val")
+    axes.plot([], [], "o", color=GRAY, label="at the threshold chosen on val")
     _finish(axes)
     legend_below(figure, [axes])
     return figure
@@ -88,7 +88,7 @@ def draw_class_roc(run: RunRecord) -> Figure:
         auroc = _value(run.metrics["per_class"]["test"][name], "auroc")
         axes.plot(
             *curve,
-            color=color(index) if named else GREY,
+            color=color(index) if named else GRAY,
             linestyle=dashes(index) if named else "-",
             linewidth=1.1 if named else 0.6,
             label=f"{label(name, 18)} {spell(auroc)}" if named else None,
@@ -164,7 +164,7 @@ def _value(metrics: dict, name: str) -> float | None:
 
 
 def _finish(axes: Axes) -> None:
-    axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
+    axes.plot([0, 1], [0, 1], color=GRAY, linewidth=0.8, linestyle=":")
     axes.set(
         xlabel="1 − specificity (false positive rate)",
         ylabel="sensitivity (true positive rate)",

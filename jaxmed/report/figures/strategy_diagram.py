@@ -1,4 +1,4 @@
-"""A strategy as a picture: a row per phase, a box per stage, coloured by its rate."""
+"""A strategy as a picture: a row per phase, a box per stage, colored by its rate."""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
 from jaxmed.report.figures.style import (
-    GREY,
+    GRAY,
     INK,
     WIDTH,
     label,
@@ -126,8 +126,8 @@ def _fill(
     return (widest * room / widest.sum()).tolist()
 
 
-# Uniform to the eye, with or without colour vision and in grey; the higher the darker,
-# so that white paper, light grey for frozen and low rates come in that order.
+# Uniform to the eye, with or without color vision and in gray; the higher the darker,
+# so that white paper, light gray for frozen and low rates come in that order.
 COLORS_OF_RATES = matplotlib.colormaps["viridis_r"]
 PALE, HATCH = "#f1f3f5", "#cfd6dd"
 DRIFTING, STILL = "↻", "❄"
@@ -160,7 +160,7 @@ def draw_stages(phases: Sequence[PhaseRecord], scale: LogNorm | None) -> Figure:
 
     Args:
         phases: from `read_phases`, at least one.
-        scale: from `rate_scale` of every run in the report, so that colours mean the
+        scale: from `rate_scale` of every run in the report, so that colors mean the
             same in all its pictures.
     """
     grid = make_grid(phases)
@@ -195,10 +195,10 @@ def _marks(stage: StageRecord) -> str:
 
 
 def _draw_head(axes: Axes, stages: Sequence[StageRecord], grid: Grid) -> None:
-    y, plain = LINE / 2, {"color": GREY, "size": SMALL}
+    y, plain = LINE / 2, {"color": GRAY, "size": SMALL}
     _write(axes, MARGIN, y, "image", ha="left", **plain)
     start = MARGIN + text_width("image", SMALL) + PAD
-    arrow = {"arrowstyle": "->", "color": GREY, "linewidth": 0.8}
+    arrow = {"arrowstyle": "->", "color": GRAY, "linewidth": 0.8}
     axes.annotate("", (PAGE - MARGIN, y), (start, y), arrowprops=arrow)
     for stage, left, width in zip(stages, grid.lefts, grid.widths, strict=True):
         x, y = left + width / 2, LINE + PAD + grid.head
@@ -231,7 +231,7 @@ def _draw_phase(
         y = top + LINE / 2
         _write(axes, MARGIN, y, name, weight="bold", ha="left")
         x = MARGIN + (text_width(name, LARGE, "bold") + 2 * PAD if name else 0)
-        _write(axes, x, y, rest, color=GREY, size=SMALL, ha="left")
+        _write(axes, x, y, rest, color=GRAY, size=SMALL, ha="left")
         top += LINE
     top += space
     for stage, left, width in zip(phase.stages, grid.lefts, grid.widths, strict=True):
@@ -244,7 +244,7 @@ def _draw_phase(
 def _draw_stage(
     axes: Axes, stage: StageRecord, place: Place, turned: bool, scale: LogNorm | None
 ) -> None:
-    """Draws a box: grey if frozen, coloured below a grey half if trained in part."""
+    """Draws a box: gray if frozen, colored below a gray half if trained in part."""
     left, top, width, height = place
     if stage.frozen:
         _draw_frozen(axes, stage.rate, place, turned, size=LARGE)
@@ -255,14 +255,14 @@ def _draw_stage(
             _draw_frozen(axes, stage.share, above, turned, size=SMALL)
         lower = left, top + upper, width, height - upper
         _draw_rates(axes, stage.rates, lower, turned, scale)
-    outline = {"fill": False, "edgecolor": GREY, "linewidth": 0.8, "gid": "stage"}
+    outline = {"fill": False, "edgecolor": GRAY, "linewidth": 0.8, "gid": "stage"}
     axes.add_patch(Rectangle((left, top), width, height, **outline))
 
 
 def _draw_frozen(axes: Axes, words: str, place: Place, turned: bool, size) -> None:
     left, top, width, height = place
-    grey = {"facecolor": PALE, "edgecolor": HATCH, "hatch": "/////", "linewidth": 0}
-    axes.add_patch(Rectangle((left, top), width, height, **grey))
+    gray = {"facecolor": PALE, "edgecolor": HATCH, "hatch": "/////", "linewidth": 0}
+    axes.add_patch(Rectangle((left, top), width, height, **gray))
     halo = [withStroke(linewidth=2.5, foreground=PALE)]
     style = {"size": size, "rotation": 90 if turned else 0, "path_effects": halo}
     _write(axes, left + width / 2, top + height / 2, words, **style)
@@ -275,7 +275,7 @@ def _draw_rates(
     turned: bool,
     scale: LogNorm | None,
 ) -> None:
-    """Colours a box by its rate, or its two halves by the lowest and the highest."""
+    """Colors a box by its rate, or its two halves by the lowest and the highest."""
     left, top, width, height = place
     parts = max(1, len(rates))
     wide, high = (width, height / parts) if turned else (width / parts, height)
@@ -293,7 +293,7 @@ def _draw_rates(
 
 
 def _ink(color: tuple[float, ...]) -> str:
-    """White on dark colours: where its contrast is the higher one (WCAG 2.2)."""
+    """White on dark colors: where its contrast is the higher one (WCAG 2.2)."""
     linear = [c / 12.92 if c <= 0.04 else ((c + 0.055) / 1.055) ** 2.4 for c in color]
     luminance = np.dot(linear[:3], (0.2126, 0.7152, 0.0722))
     return "white" if luminance < 0.2 else INK
@@ -310,7 +310,7 @@ def _draw_bar(figure: Figure, axes: Axes, scale: LogNorm, top: float) -> None:
     bar = figure.colorbar(
         mappable, figure.add_axes(place), orientation="horizontal", label=""
     )
-    # Of many colours a bar is pixels by default, also in a PDF.
+    # Of many colors a bar is pixels by default, also in a PDF.
     if bar.solids is not None:
         bar.solids.set(rasterized=False, edgecolor="face")
     low, high = (round(math.log10(end)) for end in bar.ax.get_xlim())

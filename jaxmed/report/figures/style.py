@@ -1,4 +1,4 @@
-"""What all figures of the report share: size, colours, type, the way to PNG and PDF.
+"""What all figures of the report share: size, colors, type, the way to PNG and PDF.
 
 Figures are made with matplotlib's object interface; pyplot's global state, which would
 open windows in a notebook, is never touched. They are as wide as a phone's screen, so
@@ -18,8 +18,8 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
 
-# Okabe and Ito's colour-blind-safe palette (https://jfly.uni-koeln.de/color/), without
-# its yellow, which is too light for a line on white, and with grey for its black,
+# Okabe and Ito's color-blind-safe palette (https://jfly.uni-koeln.de/color/), without
+# its yellow, which is too light for a line on white, and with gray for its black,
 # in which averages are drawn.
 COLORS = (
     "#0072B2",
@@ -35,7 +35,7 @@ MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 MISSING = "Glyph .* missing from"
 """Matplotlib's warning of a name in a script that the font lacks. It is drawn as boxes;
 the page's own text has it right."""
-INK, GREY, FAINT = "#1c2530", "#6b7683", "#d9dee4"
+INK, GRAY, FAINT = "#1c2530", "#6b7683", "#d9dee4"
 
 WIDTH = 4.4
 """Inches; at the page's 96 dots per inch a little more than a phone's 390."""
@@ -46,7 +46,7 @@ TYPE: dict[Any, Any] = {
     "axes.titlesize": 9.5,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
-    "axes.edgecolor": GREY,
+    "axes.edgecolor": GRAY,
     "axes.labelcolor": INK,
     "axes.linewidth": 0.8,
     "axes.spines.top": False,
@@ -55,8 +55,8 @@ TYPE: dict[Any, Any] = {
     "grid.color": FAINT,
     "grid.linewidth": 0.6,
     "axes.axisbelow": True,
-    "xtick.color": GREY,
-    "ytick.color": GREY,
+    "xtick.color": GRAY,
+    "ytick.color": GRAY,
     "xtick.labelcolor": INK,
     "ytick.labelcolor": INK,
     "text.color": INK,
@@ -114,17 +114,17 @@ def _save(figure: Figure, **options: Any) -> bytes:
 
 
 def color(index: int) -> str:
-    """The colour of the arm, or class, number `index`."""
+    """The color of the arm, or class, number `index`."""
     return COLORS[index % len(COLORS)]
 
 
 def dashes(index: int) -> str:
-    """A line style that tells apart what shares a colour."""
+    """A line style that tells apart what shares a color."""
     return DASHES[index // len(COLORS) % len(DASHES)]
 
 
 def marker(index: int) -> str:
-    """The marker of arm number `index`: colour is never the only difference."""
+    """The marker of arm number `index`: color is never the only difference."""
     return MARKERS[index % len(MARKERS)]
 
 

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from jaxmed.report.figures.style import (
     COLORS,
-    GREY,
+    GRAY,
     INK,
     label,
     legend_below,
@@ -166,7 +166,7 @@ def _mark_phases(axes: Sequence[Axes], history: Sequence[HistoryRow]) -> None:
 def _mark_chosen(axes: Sequence[Axes], run: RunRecord) -> None:
     if run.best_row is None:
         return
-    band: dict[str, Any] = {"color": GREY, "linewidth": 5, "alpha": 0.25, "zorder": 0}
+    band: dict[str, Any] = {"color": GRAY, "linewidth": 5, "alpha": 0.25, "zorder": 0}
     for index, one in enumerate(axes):
         one.axvline(run.best_row + 1, **band, label=None if index else "chosen epoch")
 

@@ -38,10 +38,10 @@ def arm_section(
     """Draws the figures of all runs of an arm and gathers what the page needs.
 
     Args:
-        index: the arm's number, which gives its colour.
+        index: the arm's number, which gives its color.
         arm: the arm; its lowest seed is the one shown.
         limits: common ranges of the training curves.
-        scale: common scale of the learning rates' colours.
+        scale: common scale of the learning rates' colors.
         expected: published numbers.
         room: for the gallery, in characters of the page.
         advance: told of every run drawn.

@@ -145,7 +145,7 @@ def _image_table(found: Findings) -> Table:
             count(images["count"]),
             word(f"{images['width']} × {images['height']}"),
             count(images["channels"]),
-            Cell(text=f"{images['grey']:.1%}", exact=images["grey"]),
+            Cell(text=f"{images['gray']:.1%}", exact=images["gray"]),
         )
         for split, images in found["images"].items()
     ]

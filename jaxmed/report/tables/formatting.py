@@ -329,7 +329,7 @@ def groups_table(run: RunRecord) -> Table | None:
             (head[0], blank, word(name), word(words), blank, blank, blank)
             for name, words in _remarks(phase)
         ]
-    head = ("phase", "epochs", "group", "pattern", "parameters", "optimiser", "rate")
+    head = ("phase", "epochs", "group", "pattern", "parameters", "optimizer", "rate")
     return Table(caption="Groups of parameters, by phase", head=head, rows=tuple(rows))
 
 

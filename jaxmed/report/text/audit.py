@@ -87,9 +87,9 @@ def tell_counts(found: Findings) -> list[str]:
     lines = [f"Task: {found['task']}, of {classes}{named}"]
     for split, images in found["images"].items():
         classes = ", ".join(f"{k} {n:,}" for k, n in found["counts"][split].items())
-        kind = "grey" if images["grey"] == 1 else f"{images['channels']} channels"
-        if 0 < images["grey"] < 1:
-            kind += f", {images['grey']:.1%} of the images grey"
+        kind = "gray" if images["gray"] == 1 else f"{images['channels']} channels"
+        if 0 < images["gray"] < 1:
+            kind += f", {images['gray']:.1%} of the images gray"
         lines.append(
             f"{split}: {images['count']:,} images of {images['width']} x "
             f"{images['height']} pixels, {kind}; {classes}; "

@@ -114,7 +114,7 @@ def section_notes(comparison: Comparison) -> dict[str, str]:
         "results": _results(comparison),
         "stages": _stages(arms),
         "training": "Dashed lines are the training split, solid ones the validation "
-        "split. A dashed upright marks where a phase ends, a grey band the epoch whose "
+        "split. A dashed upright marks where a phase ends, a gray band the epoch whose "
         f"weights were kept.{_rates(arms)}{shown} All arms share their axes.",
         "discrimination": roc + confusion + shown,
         "classes": f"Test split, with 95 % intervals below each value.{shown}",
@@ -178,14 +178,14 @@ def _stages(arms: Sequence[Arm]) -> str:
     phases = [phase for arm in arms for phase in read_phases(arm.first)]
     text = (
         "What each phase trains: a box is a stage of the network, wider the more "
-        "parameters it has, and its colour the learning rate, on a scale that all arms "
+        "parameters it has, and its color the learning rate, on a scale that all arms "
         "share."
     )
     if any(phase.schedule for phase in phases):
         text += " Where the rate follows a schedule, its highest value is shown."
     if any(stage.partial for phase in phases for stage in phase.stages):
         text += (
-            " A box with a grey half is trained in part: the half has the share of its "
+            " A box with a gray half is trained in part: the half has the share of its "
             "parameters that is."
         )
     return text

@@ -17,22 +17,22 @@ def norm_only(
     learning_rate: float = 1e-3,
     **settings: Unpack[Settings],
 ) -> Strategy:
-    """Trains the head and the scales and biases of the normalisation layers.
+    """Trains the head and the scales and biases of the normalization layers.
 
     Frankle et al., "Training BatchNorm and Only BatchNorm", ICLR 2021.
 
     Args:
-        model: whose normalisation layers.
+        model: whose normalization layers.
         epochs: passes over the training images.
         learning_rate: of all that is trained.
         **settings: see `Settings`.
 
     Raises:
-        InputError: the model has no batch normalisation.
+        InputError: the model has no batch normalization.
     """
     norms = norm_paths(model)
     if not norms:
-        raise InputError(f"{model.architecture} has no batch normalisation to train.")
+        raise InputError(f"{model.architecture} has no batch normalization to train.")
     rates = {
         "norms": (tuple(norms), learning_rate),
         "head": (("head",), learning_rate),
@@ -48,7 +48,7 @@ def bias_only(
     learning_rate: float = 1e-3,
     **settings: Unpack[Settings],
 ) -> Strategy:
-    """Trains the head and the biases, those of the normalisation layers included.
+    """Trains the head and the biases, those of the normalization layers included.
 
     Cai et al., "TinyTL", NeurIPS 2020, section 3.2; for transformers Ben Zaken et
     al., "BitFit", ACL 2022. A BatchNorm layer of which only the bias is trained keeps

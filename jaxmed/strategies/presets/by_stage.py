@@ -74,7 +74,7 @@ def partial(
         from_stage: the first stage to train, by name, in place of a number.
         layers: how many of the backbone's last layers to train, in place of stages. A
             layer is a module with parameters, such as a convolution or a
-            normalisation. Keras counts layers without parameters, too: what its
+            normalization. Keras counts layers without parameters, too: what its
             tutorial's fine_tune_at=100 trains of MobileNetV2, from
             block_11_depthwise on, is layers=36, from "features.12.conv.1.0" on.
         from_layer: the first layer to train, such as "features.12.conv.1", and all
@@ -199,7 +199,7 @@ def gradual_unfreezing(
         model: whose stages.
         epochs_per_stage: passes over the training images in each phase.
         learning_rate, head_learning_rate: of the stages, and of the head.
-        **settings: see `Settings`. Each phase starts with a fresh optimiser state.
+        **settings: see `Settings`. Each phase starts with a fresh optimizer state.
     """
     rates, phases = {"head": head_learning_rate}, []
     for name in ("head", *reversed(backbone_stages(model))):

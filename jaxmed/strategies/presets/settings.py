@@ -59,7 +59,7 @@ def make_phase(
         model: what is trained.
         name, epochs: the phase's.
         rates: the patterns and the learning rate of every group, by its name.
-        settings: of the phase and of every group's optimiser.
+        settings: of the phase and of every group's optimizer.
         pulled: names of groups that are pulled to the weights the phase starts from,
             in place of their weight decay.
         pull_to_start: how strongly; see `Optimizer`.

@@ -79,7 +79,7 @@ def two_phase(
         model: what is trained.
         head_epochs, head_learning_rate: of the first phase.
         epochs, learning_rate: of the second phase, which starts with a fresh
-            optimiser state.
+            optimizer state.
         **settings: of both phases; see `Settings`.
     """
     head = frozen(

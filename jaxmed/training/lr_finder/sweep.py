@@ -96,7 +96,7 @@ def find_learning_rates(
     """Raises the learning rate of every phase and group until the loss diverges.
 
     All groups of a phase together and then, if there are several, each one alone. A
-    test makes the phase's steps (its groups, optimisers, BatchNorm layers and limit on
+    test makes the phase's steps (its groups, optimizers, BatchNorm layers and limit on
     gradients) at a rate that rises from `low` to `high` by the same factor at every
     step, without the phase's schedule. Each begins with the weights that the model
     has now, those of later phases too: no phase is trained for the next.

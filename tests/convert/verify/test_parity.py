@@ -56,7 +56,7 @@ def test_logits_of_the_other_architectures_agree(architecture):
 def test_every_layer_agrees():
     rows = compare("resnet18", random_reference("resnet18"), image_size=96)
     names = [row.name for row in rows]
-    # 20 convolutions, 20 normalisations, 8 blocks, pooling and the head.
+    # 20 convolutions, 20 normalizations, 8 blocks, pooling and the head.
     assert len(set(names)) == len(names) == 50
     assert names[0] == "conv1"
     assert names[-2:] == ["(pooled)", "fc"]

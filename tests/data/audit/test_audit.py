@@ -67,11 +67,11 @@ def test_labels_that_are_not_known_are_counted_apart():
     )
 
 
-def test_sizes_and_share_of_grey_images(data):
+def test_sizes_and_share_of_gray_images(data):
     data.train.images[:3] = data.train.images[:3, ..., :1]
     found = audit(data).images["train"]
     shape = {"count": 9, "height": 8, "width": 12, "channels": 3}
-    assert found == shape | {"grey": pytest.approx(1 / 3)}
+    assert found == shape | {"gray": pytest.approx(1 / 3)}
 
 
 def test_leaks_are_counted_by_kind(data):

@@ -32,9 +32,9 @@ def test_hash_compares_scipys_low_frequencies_with_their_median():
 
 @pytest.mark.parametrize("side", [32, 64, 224])
 def test_shrinking_is_torchs_average_over_areas(side):
-    grey = noise(3, side, 2 * side).astype(np.float32)
-    pooled = torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(grey), (32, 32))
-    np.testing.assert_allclose(shrink(grey), pooled.numpy(), rtol=1e-5)
+    gray = noise(3, side, 2 * side).astype(np.float32)
+    pooled = torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(gray), (32, 32))
+    np.testing.assert_allclose(shrink(gray), pooled.numpy(), rtol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (28, 28), (33, 47), (5, 300)])

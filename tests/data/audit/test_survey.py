@@ -30,7 +30,7 @@ def test_parts_do_not_change_what_is_seen(data, monkeypatch, capsys):
     every = take_fingerprints(np.concatenate([split.images for split in splits]))
     for name in ("digests", "hashes", "thumbnails", "deviations"):
         np.testing.assert_array_equal(getattr(seen.prints, name), getattr(every, name))
-    assert seen.grey == {"train": 12 / 25, "val": 5 / 10, "test": 2 / 4}
+    assert seen.gray == {"train": 12 / 25, "val": 5 / 10, "test": 2 / 4}
     for label, name in enumerate(data.class_names):
         mean = data.train.images[data.train.labels == label].astype(float).mean(axis=0)
         assert np.abs(seen.means[name] - mean).max() <= 0.5 + 1e-9

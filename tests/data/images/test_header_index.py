@@ -17,7 +17,7 @@ def noise(*shape, seed=0):
 
 @pytest.fixture
 def files(tmp_path):
-    """A grey image, one in colours, and a cut-off one."""
+    """A gray image, one in colors, and a cut-off one."""
     root = tmp_path / "scans"
     root.mkdir()
     Image.fromarray(noise(20, 30)).save(root / "a.png")

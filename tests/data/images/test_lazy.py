@@ -39,7 +39,7 @@ def open_lazily(root: Path, channels: int = 3, **changes) -> LazyImages:
 
 @pytest.fixture
 def root(tmp_path) -> Path:
-    """Files of many sizes and modes, two that are grey and one that is smaller."""
+    """Files of many sizes and modes, two that are gray and one that is smaller."""
     shapes = [(20, 30, 3), (16, 16, 3), (9, 7, 3), (40, 16), (16, 16), (64, 64, 3)]
     for i, shape in enumerate(shapes):
         name = f"{i}.png" if i % 2 else f"{i}.jpg"
@@ -110,7 +110,7 @@ def test_a_pickled_copy_gives_the_same(root):
     np.testing.assert_array_equal(copy[1:4], images[1:4])
 
 
-def test_files_that_are_all_grey_have_one_channel(tmp_path):
+def test_files_that_are_all_gray_have_one_channel(tmp_path):
     for i in range(3):
         Image.fromarray(noise(20, 20, seed=i)).save(tmp_path / f"{i}.png")
     images = open_lazily(tmp_path, channels=1)

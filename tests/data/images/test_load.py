@@ -34,13 +34,13 @@ def test_many_files_keep_their_order_and_their_splits(save, tmp_path):
         np.testing.assert_array_equal(found[split], expected)
 
 
-def test_one_colour_image_makes_all_of_them_rgb(save, tmp_path):
-    grey, colour = noise(6, 7), noise(6, 7, 3)
-    save(grey, "a.png")
-    save(colour, "b.png")
+def test_one_color_image_makes_all_of_them_rgb(save, tmp_path):
+    gray, color = noise(6, 7), noise(6, 7, 3)
+    save(gray, "a.png")
+    save(color, "b.png")
     found = read_images(tmp_path, {"x": ["a.png"], "y": ["b.png"]}, where="here")
-    np.testing.assert_array_equal(found["x"][0], np.stack([grey] * 3, -1))
-    np.testing.assert_array_equal(found["y"][0], colour)
+    np.testing.assert_array_equal(found["x"][0], np.stack([gray] * 3, -1))
+    np.testing.assert_array_equal(found["y"][0], color)
 
 
 def test_different_sizes_become_one_as_by_torchvision(save, tmp_path):

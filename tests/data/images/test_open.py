@@ -18,7 +18,7 @@ from jaxmed.errors import InputError
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
-    """Nine images of three patients in each class, of 24 x 20 pixels and grey."""
+    """Nine images of three patients in each class, of 24 x 20 pixels and gray."""
     monkeypatch.setenv("JAXMED_CACHE", str(tmp_path / "cache"))
     for label in range(2):
         (tmp_path / "scans" / f"class{label}").mkdir(parents=True)

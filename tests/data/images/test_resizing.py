@@ -36,7 +36,7 @@ def oracle(resizing, size):
 
 
 def seen(images, resizing, size=SIZE):
-    """What the network sees of stored images, in grey levels."""
+    """What the network sees of stored images, in gray levels."""
     prepare = Preprocessing(image_size=size, resizing=resizing)
     return np.asarray(prepare.resize(jnp.asarray(images)))
 

@@ -21,9 +21,9 @@ from jaxmed.data.sources.registry import load_dataset
 RNG = np.random.default_rng(0)
 
 
-def save(path, size, grey=False):
+def save(path, size, gray=False):
     path.parent.mkdir(parents=True, exist_ok=True)
-    shape = size if grey else (*size, 3)
+    shape = size if gray else (*size, 3)
     Image.fromarray(RNG.integers(0, 256, shape, np.uint8)).save(path)
     return path
 
@@ -84,7 +84,7 @@ def test_images_are_decoded_as_in_training(tmp_path, mode, sizes, memory):
     for split in ("train", "val", "test"):
         for label in "ab":
             for i, size in enumerate(sizes):
-                save(tmp_path / split / label / f"{i}.png", size, grey=i == 2)
+                save(tmp_path / split / label / f"{i}.png", size, gray=i == 2)
     resizing = Resizing(mode=mode)
     data = load_dataset(
         f"folder:{tmp_path}",

@@ -58,7 +58,7 @@ def catalog_of(address, content, *, stem="toymnist", volumes=False, md5=None):
         class_names=("red", "green", "blue"),
         counts={"train": 9, "val": 3, "test": 3},
         channels=3,
-        licence="CC0",
+        license="CC0",
         volumes=volumes,
         files={stem: Download(url=f"{address}/{stem}.npz", md5=md5)},
     )

@@ -45,7 +45,7 @@ def test_agrees_with_the_package(tmp_path):
         assert list(entry.class_names) == list(row["label"].values())
         assert entry.counts == row["n_samples"]
         assert entry.channels == row["n_channels"]
-        assert entry.licence == row["license"]
+        assert entry.license == row["license"]
         for suffix in ("", "_64", "_128", "_224"):
             assert (f"url{suffix}" in row) == (name + suffix in entry.files)
             if name + suffix in entry.files:

@@ -52,14 +52,14 @@ class Scans(Base): pass
 class ScansTrain(Base):
     SPLITS = {"train": 10}
 class ScansOdd(Base):
-    SPLITS = {"unlabelled": 2}
+    SPLITS = {"unlabeled": 2}
 class ScansPlain(Base):
     KEYS = None
-class ScansUnlabelled(Base):
+class ScansUnlabeled(Base):
     FEATURES = {key: Base.FEATURES[key] for key in ("image", "name")}
     KEYS = None
 
-for kind in (Scans, ScansTrain, ScansOdd, ScansPlain, ScansUnlabelled):
+for kind in (Scans, ScansTrain, ScansOdd, ScansPlain, ScansUnlabeled):
     kind(data_dir=sys.argv[1], file_format="array_record").download_and_prepare()
 assert "tensorflow" not in sys.modules
 """
@@ -122,9 +122,9 @@ def test_a_data_set_without_the_three_splits_is_split():
         ("malaria", r"malaria is not prepared in .* Run `tfds build malaria --file_f"),
         ("scans:2.0.0", "or not in this configuration or version"),
         ("malaria:9.9.9", "malaria:9.9.9"),
-        ("scans_odd", "no split called train, validation or test; .* are unlabelled"),
+        ("scans_odd", "no split called train, validation or test; .* are unlabeled"),
         (
-            "scans_unlabelled",
+            "scans_unlabeled",
             r"one image and one class label .* has image \(Image\), name \(Text\)",
         ),
     ],

@@ -61,7 +61,7 @@ def test_padding_behind_a_batch_changes_nothing_in_it():
 
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("channels", [1, 3])
-def test_presets_take_colour_and_grey_and_keep_the_range(preset, channels):
+def test_presets_take_color_and_gray_and_keep_the_range(preset, channels):
     augmentation = create_augmentation(preset)
     images = stored(8, 14, channels)
     found = np.asarray(augmentation(images, KEY, 14))
@@ -130,7 +130,7 @@ def test_stored_images_arrive_at_the_networks_size(channels, stored_channels):
             images, KEY, augmentation=augmentation, preprocessing=preprocessing
         )
         assert found.shape == (3, 16, 16, min(channels, stored_channels))
-        inputs = preprocessing.normalise(found)
+        inputs = preprocessing.normalize(found)
         assert inputs.shape == (3, 16, 16, channels)
     np.testing.assert_array_equal(inputs, preprocessing(images))
 

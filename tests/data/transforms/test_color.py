@@ -1,4 +1,4 @@
-"""Colours and stains against torchvision and scikit-image, at fixed parameters."""
+"""Colors and stains against torchvision and scikit-image, at fixed parameters."""
 
 import jax
 import numpy as np
@@ -15,7 +15,7 @@ ALL = ColorJitter(brightness=0.5, contrast=0.5, saturation=0.5, hue=0.5)
 def picture(channels=3):
     rng = np.random.default_rng(channels)
     image = rng.integers(0, 256, (16, 17, channels)).astype(np.float32)
-    image[:4] = image[:4, :, :1]  # grey, where the hue is not defined
+    image[:4] = image[:4, :, :1]  # gray, where the hue is not defined
     image[0, :2] = [[0] * channels, [255] * channels]
     return image
 
@@ -68,10 +68,10 @@ def test_a_jitter_is_torchvisions_in_this_order():
     np.testing.assert_allclose(ALL.apply(image, jitter), floats, rtol=0, atol=0.01)
 
 
-def test_grey_images_have_brightness_and_contrast_alone():
+def test_gray_images_have_brightness_and_contrast_alone():
     image = picture(1)
-    coloured = jitter_of(saturation=0.1, hue=0.4)
-    np.testing.assert_array_equal(ALL.apply(image, coloured), image)
+    colored = jitter_of(saturation=0.1, hue=0.4)
+    np.testing.assert_array_equal(ALL.apply(image, colored), image)
     stain = Stain(np.full(3, 1.2, np.float32), np.full(3, 0.1, np.float32))
     np.testing.assert_array_equal(StainJitter().apply(image, stain), image)
 
@@ -83,7 +83,7 @@ def test_stains_are_those_of_scikit_image():
 
     np.testing.assert_allclose(STAINS, color.rgb_from_hed, rtol=0, atol=1e-12)
     rng = np.random.default_rng(0)
-    # Colours that two stains can make, so that nothing is cut off on the way.
+    # Colors that two stains can make, so that nothing is cut off on the way.
     amounts = rng.uniform(0.1, 0.8, (12, 12, 3)) * [1, 1, 0.2]
     light = np.exp(-amounts @ color.rgb_from_hed)
     factor, offset = np.array([1.1, 0.9, 1.05]), np.array([0.02, -0.03, 0.01])

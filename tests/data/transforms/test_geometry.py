@@ -54,14 +54,14 @@ def test_quarter_turns_are_torchvisions_rotations_to_the_bit(turns, size):
 
 @pytest.mark.parametrize("angle", ANGLES)
 @pytest.mark.parametrize("shape", [(20, 20, 3), (21, 16, 3), (16, 21, 1)])
-def test_rotation_is_torchvisions_within_a_tenth_of_a_grey_level(angle, shape):
+def test_rotation_is_torchvisions_within_a_tenth_of_a_gray_level(angle, shape):
     image = noise(*shape)
     expected = F.rotate(to_torch(image), angle, InterpolationMode.BILINEAR)
     found = Rotation(degrees=180).apply(image, np.float32(angle))
     np.testing.assert_allclose(found, to_numpy(expected), rtol=0, atol=0.1)
 
 
-def test_rotation_of_bytes_is_torchvisions_within_a_grey_level():
+def test_rotation_of_bytes_is_torchvisions_within_a_gray_level():
     image = noise(30, 30)
     tensor = to_torch(image).to(torch.uint8)
     expected = to_numpy(F.rotate(tensor, 10.0, InterpolationMode.BILINEAR))
@@ -106,7 +106,7 @@ def test_parameters_are_drawn_as_often_and_as_far_as_they_say():
         (lambda: HorizontalFlip(probability=1.5), "probability must be in"),
         (lambda: VerticalFlip(probability=-0.1), "probability must be in"),
         (lambda: Rotation(degrees=200), "degrees must be in"),
-        (lambda: Rotation(degrees=5, fill="grey"), "fill must be 'zero' or 'edge'"),  # pyright: ignore
+        (lambda: Rotation(degrees=5, fill="gray"), "fill must be 'zero' or 'edge'"),  # pyright: ignore
         (lambda: QuarterTurns().apply(noise(4, 6), 1), "got 6 x 4 pixels"),  # pyright: ignore
     ],
 )

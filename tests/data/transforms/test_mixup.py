@@ -90,8 +90,8 @@ def test_cutmixs_share_has_the_mean_of_the_papers_boxes():
     random, side, values = np.random.default_rng(0), 32, []
     for _ in range(4000):
         cut = np.sqrt(1 - random.beta(0.5, 0.5))
-        centre, half = random.integers(0, side, 2), int(side * cut) // 2
-        low, high = np.clip(centre - half, 0, side), np.clip(centre + half, 0, side)
+        center, half = random.integers(0, side, 2), int(side * cut) // 2
+        low, high = np.clip(center - half, 0, side), np.clip(center + half, 0, side)
         values.append(1 - np.prod(high - low) / side**2)
     drawn = np.asarray(shares(Mixing(cutmix=0.5), 4000, side))
     assert stats.ks_2samp(drawn, values).pvalue > 0.01

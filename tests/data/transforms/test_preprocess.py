@@ -30,13 +30,13 @@ def noise(count, height, width, channels):
 
 
 def levels(images, size):
-    """Resized images in grey levels, by jaxmed."""
+    """Resized images in gray levels, by jaxmed."""
     return np.asarray(jax.jit(resize, static_argnums=1)(images.astype("f4"), size))
 
 
 def by_pillow(image, size):
-    grey = image.shape[-1] == 1
-    pil = Image.fromarray(image[..., 0] if grey else image)
+    gray = image.shape[-1] == 1
+    pil = Image.fromarray(image[..., 0] if gray else image)
     return np.asarray(v2.Resize((size, size))(pil)).reshape(size, size, -1)
 
 
@@ -107,11 +107,11 @@ def test_images_of_the_right_size_are_only_scaled():
 
 
 @pytest.mark.parametrize("size", [20, 24])
-def test_grey_is_repeated_over_three_channels(size):
-    grey = noise(2, 24, 24, 1)
+def test_gray_is_repeated_over_three_channels(size):
+    gray = noise(2, 24, 24, 1)
     prepare = Preprocessing(image_size=size)
     np.testing.assert_allclose(
-        prepare(grey), prepare(np.repeat(grey, 3, axis=-1)), atol=1e-5
+        prepare(gray), prepare(np.repeat(gray, 3, axis=-1)), atol=1e-5
     )
 
 

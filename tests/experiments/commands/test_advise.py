@@ -139,7 +139,7 @@ def test_without_weights_it_says_what_it_assumes(advised):
     assert "Start with full" in said
 
 
-def test_a_backbone_without_batch_normalisation_is_not_measured(advised, tmp_path):
+def test_a_backbone_without_batch_normalization_is_not_measured(advised, tmp_path):
     from torch import save
     from torchvision.models import convnext_tiny
 

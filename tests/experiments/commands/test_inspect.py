@@ -40,7 +40,7 @@ def test_a_clean_data_set_exits_with_0(folder, capsys):
     assert found["files"]["val"]["b"] == {"sizes": {"24 x 24": 1}, "modes": {"L": 1}}
     assert "24 x 24 (3)" in path.with_suffix(".html").read_text("utf-8")
     said = capsys.readouterr().out
-    assert "train: 6 images of 24 x 24 pixels, grey; a 3, b 3;" in said
+    assert "train: 6 images of 24 x 24 pixels, gray; a 3, b 3;" in said
     assert "No leakage found: no image and no patient" in said
     assert str(path.with_suffix(".html")) in said
     assert path.with_suffix(".html").is_file()

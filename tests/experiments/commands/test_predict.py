@@ -209,7 +209,7 @@ def test_overlays_show_what_spoke_for_the_decision(folder, tmp_path):
         with Image.open(row["cam"]) as picture:
             drawn = np.asarray(picture).astype(int)
         differences = np.abs(drawn - overlay(image, cam))
-        # A map that differs by rounding may take the colour beside.
+        # A map that differs by rounding may take the color beside.
         assert differences.max() <= 3
         assert differences.mean() < 0.1
 

@@ -51,7 +51,7 @@ def write(folder, model, **settings):
     return json.loads((folder / "cams" / "cams.json").read_text()), preprocessing
 
 
-def test_a_map_of_nothing_is_said_to_be_no_evidence_and_drawn_without_colour(tmp_path):
+def test_a_map_of_nothing_is_said_to_be_no_evidence_and_drawn_without_color(tmp_path):
     entries, _ = write(tmp_path, model_of_one_class())
     assert len(entries) == 4
     for entry in entries:

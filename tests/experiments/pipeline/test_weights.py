@@ -36,7 +36,7 @@ model.std = []
 model.weights = "run:shades/first/seed-0"
 train.strategy = "frozen"
 train.options = {{ epochs = 1 }}
-[arms.grey]
+[arms.gray]
 model.in_channels = 1
 model.mean = [0.5]
 model.std = [0.25]
@@ -103,9 +103,9 @@ def test_a_run_that_did_not_record_it_leaves_the_architectures(folder, tmp_path)
 
 
 def test_a_run_on_other_channels_is_refused(folder, tmp_path, capsys):
-    grey = create_model("resnet10_narrow", num_classes=2, in_channels=1)
+    gray = create_model("resnet10_narrow", num_classes=2, in_channels=1)
     with pytest.raises(InputError, match="trained on 3 channels, and model"):
-        load_start(grey, "run:shades/first/seed-0", folder / "out")
+        load_start(gray, "run:shades/first/seed-0", folder / "out")
     # So it is before the first of them is trained.
     assert main(["run", f"{folder}/shades.toml", "--out", f"{tmp_path}/out"]) == 2
     assert "will be for 3 channels, and model.in_channels is 1" in (

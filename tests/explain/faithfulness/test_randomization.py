@@ -1,4 +1,4 @@
-"""The randomisation check tells maps of the model from maps of the image."""
+"""The randomization check tells maps of the model from maps of the image."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from scipy.stats import spearmanr
 from skimage.metrics import structural_similarity as skimage_ssim
 
 from jaxmed.explain.faithfulness.randomization import (
-    randomise,
+    randomize,
     rank_correlation,
     structural_similarity,
 )
@@ -17,7 +17,7 @@ def test_grad_cam_depends_on_what_was_learned(narrow, draw_images):
     _, model = narrow
     before = {p: np.array(a) for p, a in split(model).params.items()}
     _, images = draw_images(3, 64)
-    found = randomise(model, images, np.array([1, 2, 4]), layer="layer3")
+    found = randomize(model, images, np.array([1, 2, 4]), layer="layer3")
     assert found.stages == ("head", "layer4", "layer3", "layer2", "layer1", "stem")
     assert found.rank_correlation.shape == found.similarity.shape == (3, 6)
     assert np.nanmean(found.rank_correlation[:, 1:]) < 0.7
@@ -29,7 +29,7 @@ def test_a_map_that_ignores_the_stages_above_it_is_found_out(narrow, draw_images
     """Eigen-CAM of layer2 cannot change before layer2 itself is random."""
     _, images = draw_images(2, 64)
     settings = {"method": "eigen_cam", "layer": "layer2"}
-    found = randomise(narrow[1], images, np.array([1, 2]), **settings)
+    found = randomize(narrow[1], images, np.array([1, 2]), **settings)
     above = found.stages.index("layer2")
     assert found.rank_correlation[:, :above] == pytest.approx(1, abs=1e-6)
     assert found.similarity[:, :above] == pytest.approx(1, abs=1e-6)

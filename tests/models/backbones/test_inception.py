@@ -45,16 +45,16 @@ def test_too_small_images_are_a_sentence(size):
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_the_input_is_rescaled_to_plus_minus_one(channels):
-    """Images that went through ImageNet's normalisation come out between -1 and 1."""
+    """Images that went through ImageNet's normalization come out between -1 and 1."""
     images = np.random.default_rng(0).random((2, 5, 5, channels), np.float32)
     mean, std = np.array(IMAGENET_MEAN), np.array(IMAGENET_STD)
     if channels != 3:
         mean, std = mean.mean(), std.mean()
-    normalised = ((images - mean) / std).astype(np.float32)
+    normalized = ((images - mean) / std).astype(np.float32)
     transform = TransformInput()
-    assert np.array_equal(transform(normalised), normalised)
+    assert np.array_equal(transform(normalized), normalized)
     transform.on[...] = jnp.ones(())
-    np.testing.assert_allclose(transform(normalised), 2 * images - 1, atol=1e-6)
+    np.testing.assert_allclose(transform(normalized), 2 * images - 1, atol=1e-6)
 
 
 def test_the_switch_goes_where_the_weights_go(model):

@@ -51,7 +51,7 @@ def test_convolutions_start_as_torchvisions(reference):
 
 
 def test_training_mode_agrees_with_torchs():
-    # Fresh normalisations would leave most means at zero, where nothing can be told.
+    # Fresh normalizations would leave most means at zero, where nothing can be told.
     reference = random_reference("mobilenet_v2", num_classes=3)
     model = create_model("mobilenet_v2", num_classes=3)
     from_torch(model, reference.state_dict())

@@ -113,7 +113,7 @@ def test_large_stages_are_as_wide_as_the_root_of_their_parameters(make_run):
     assert first / second == pytest.approx(2, rel=1e-2)
 
 
-def test_equal_rates_have_equal_colours_in_all_arms(make_run):
+def test_equal_rates_have_equal_colors_in_all_arms(make_run):
     low = make_run([stage("a", rates=[1e-5]), stage("b", rates=[1e-3])])
     high = make_run([stage("a", rates=[1e-3]), stage("b", rates=[0.1])])
     scale = rate_scale([low, high])
@@ -132,7 +132,7 @@ def test_equal_rates_have_equal_colours_in_all_arms(make_run):
     assert len({*colors[0], *colors[1]}) == 3
 
 
-def test_part_of_a_stage_is_said_and_half_of_its_box_is_grey(make_run):
+def test_part_of_a_stage_is_said_and_half_of_its_box_is_gray(make_run):
     run = make_run([stage("a", 1000, 24, [1e-3]), stage("b", 10**6, 1, [1e-4, 1e-3])])
     figure = draw(run)
     assert {"2.4 %", "<0.1 %"} < set(words(figure))

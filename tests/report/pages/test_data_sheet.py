@@ -61,10 +61,10 @@ def test_blank_images_and_lonely_labels_are_told(found: dict):
 
 
 def test_a_kind_of_file_in_one_class_only_is_told(found: dict):
-    grey, both = {"L": 9}, {"L": 8, "RGB": 1}
+    gray, both = {"L": 9}, {"L": 8, "RGB": 1}
     files = {
-        "train": {"a": {"sizes": {}, "modes": grey}, "b": {"sizes": {}, "modes": both}},
-        "val": {"a": {"sizes": {}, "modes": grey}, "b": {"sizes": {}, "modes": grey}},
+        "train": {"a": {"sizes": {}, "modes": gray}, "b": {"sizes": {}, "modes": both}},
+        "val": {"a": {"sizes": {}, "modes": gray}, "b": {"sizes": {}, "modes": gray}},
     }
     said = tell(found | {"files": files})
     assert [one for one in said if " mode " in one] == [

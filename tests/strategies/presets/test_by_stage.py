@@ -128,7 +128,7 @@ def test_36_layers_of_mobilenet_are_what_keras_tutorial_fine_tunes():
     after = [f"backbone.features.{n}" for n in range(12, 18)]
     last = {"backbone.features.18.0", "backbone.features.18.1"}
     assert blocks == {*after, *last}
-    # The first has all but its expansion, a convolution and its normalisation.
+    # The first has all but its expansion, a convolution and its normalization.
     inside = {path for path in layers if path.startswith("backbone.features.12.")}
     assert {path.removeprefix("backbone.features.12.conv.") for path in inside} == {
         "1.0",

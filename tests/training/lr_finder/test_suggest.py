@@ -11,9 +11,9 @@ from jaxmed.training.lr_finder.suggest import falls, smooth, steepest, valley
 RATES = np.geomspace(1e-7, 1, 100)
 
 
-def logistic(centre, width=3.0):
-    """A loss that falls from 2 to 1, fastest at the step `centre`."""
-    return 2 - 1 / (1 + np.exp((centre - np.arange(100)) / width))
+def logistic(center, width=3.0):
+    """A loss that falls from 2 to 1, fastest at the step `center`."""
+    return 2 - 1 / (1 + np.exp((center - np.arange(100)) / width))
 
 
 @pytest.mark.parametrize(("steps", "memory"), [(100, 0.9), (20, 0.5), (2000, 0.98)])
@@ -28,9 +28,9 @@ def test_a_constant_loss_is_smoothed_to_itself():
     np.testing.assert_allclose(smooth([1.5] * 30, 100), 1.5)
 
 
-@pytest.mark.parametrize("centre", [20, 50, 80])
-def test_steepest_is_where_the_loss_falls_fastest(centre):
-    assert steepest(RATES, logistic(centre)) == RATES[centre]
+@pytest.mark.parametrize("center", [20, 50, 80])
+def test_steepest_is_where_the_loss_falls_fastest(center):
+    assert steepest(RATES, logistic(center)) == RATES[center]
 
 
 def test_a_faster_fall_after_the_loss_diverged_does_not_count():

@@ -2,7 +2,7 @@
 
 A pair of data sets that shows what transfer learning is for, without a download.
 `cells:source` is large, for training a backbone; `cells` has other classes and few
-labelled train images. `cells:folder` has two of these classes, as image files in the
+labeled train images. `cells:folder` has two of these classes, as image files in the
 layout of `jaxmed.data.sources.folder`.
 """
 

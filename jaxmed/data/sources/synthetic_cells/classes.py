@@ -2,7 +2,7 @@
 
 The two tables share features (lobes, granules, chromatin, sizes) but no class: what a
 backbone learns on SOURCE is of use on TARGET, and no answer is given away. Shapes and
-colours follow Romanowsky-stained smears roughly; nothing here is fit for diagnosis.
+colors follow Romanowsky-stained smears roughly; nothing here is fit for diagnosis.
 """
 
 import math
@@ -108,7 +108,7 @@ TARGET: dict[str, Draw] = {
             nucleus="arc",
             fill=(0.32, 0.4),
             span=(110, 170),
-            cytoplasm=w.GREY_BLUE,
+            cytoplasm=w.GRAY_BLUE,
             stain=(0.65, 0.9),
             vacuoles=(1, 5),
         )
@@ -118,7 +118,7 @@ TARGET: dict[str, Draw] = {
             radius=(11, 15),
             nucleus="round",
             fill=(0.5, 0.62),
-            cytoplasm=w.colour(206, 178, 196),
+            cytoplasm=w.color(206, 178, 196),
             stain=(1.1, 1.4),
             clumps=(0.15, 20),
         )

@@ -15,15 +15,15 @@ SIZE = 96
 ROWS, COLUMNS = np.mgrid[:SIZE, :SIZE].astype(np.float32)
 
 
-def colour(red: int, green: int, blue: int) -> np.ndarray:
+def color(red: int, green: int, blue: int) -> np.ndarray:
     """Returns the density (3, 1, 1) of a dye that looks so on white, 0 < RGB < 256."""
     rgb = np.array([red, green, blue], np.float32)
     return -np.log(rgb / 255).reshape(3, 1, 1)
 
 
-PINK = colour(228, 176, 174)
-PLATELET = colour(178, 138, 190)
-PURPLE = colour(104, 58, 150)
+PINK = color(228, 176, 174)
+PLATELET = color(178, 138, 190)
+PURPLE = color(104, 58, 150)
 
 
 def soft(distance: np.ndarray, width: float = 1.3) -> np.ndarray:
@@ -100,7 +100,7 @@ def speckle(
 
 
 def window(center: tuple[float, float], reach: float) -> tuple[slice, slice]:
-    """Returns the rows and columns within `reach` pixels of a centre."""
+    """Returns the rows and columns within `reach` pixels of a center."""
     row, column = center
     top, left = max(int(row - reach), 0), max(int(column - reach), 0)
     bottom, right = max(int(row + reach) + 2, 0), max(int(column + reach) + 2, 0)
@@ -126,7 +126,7 @@ class Slide:
     def distance(
         self, area: tuple[slice, slice], center: tuple[float, float]
     ) -> np.ndarray:
-        """Returns pixels to a centre, over an area."""
+        """Returns pixels to a center, over an area."""
         rows = self.rows[area] - np.float32(center[0])
         columns = self.columns[area] - np.float32(center[1])
         return np.sqrt(rows * rows + columns * columns)

@@ -11,7 +11,7 @@ from jaxmed.data.sources.synthetic_cells.slide import (
     PURPLE,
     SIZE,
     Slide,
-    colour,
+    color,
     noise,
     soft,
     speckle,
@@ -33,27 +33,27 @@ class Granules:
     over_nucleus: bool = False
 
 
-PALE = colour(238, 212, 218)
-ROSE = colour(232, 196, 208)
-GREY_BLUE = colour(186, 190, 212)
-LIGHT_BLUE = colour(170, 192, 226)
-DEEP_BLUE = colour(112, 128, 190)
-FINE_PINK = Granules(dye=colour(206, 140, 176), count=(60, 120), size=(0.6, 0.8))
+PALE = color(238, 212, 218)
+ROSE = color(232, 196, 208)
+GRAY_BLUE = color(186, 190, 212)
+LIGHT_BLUE = color(170, 192, 226)
+DEEP_BLUE = color(112, 128, 190)
+FINE_PINK = Granules(dye=color(206, 140, 176), count=(60, 120), size=(0.6, 0.8))
 ORANGE = Granules(
-    dye=colour(226, 112, 82), count=(90, 170), size=(1.0, 1.3), strength=1.3
+    dye=color(226, 112, 82), count=(90, 170), size=(1.0, 1.3), strength=1.3
 )
 VIOLET = Granules(
-    dye=colour(150, 60, 150), count=(50, 110), size=(0.7, 1.0), over_nucleus=True
+    dye=color(150, 60, 150), count=(50, 110), size=(0.7, 1.0), over_nucleus=True
 )
 DARK = Granules(
-    dye=colour(62, 36, 110),
+    dye=color(62, 36, 110),
     count=(45, 90),
     size=(1.2, 1.6),
     strength=1.3,
     over_nucleus=True,
 )
 DARK_OUTSIDE = Granules(
-    dye=colour(62, 36, 110), count=(70, 120), size=(1.0, 1.3), strength=1.1
+    dye=color(62, 36, 110), count=(70, 120), size=(1.0, 1.3), strength=1.1
 )
 
 

@@ -214,7 +214,7 @@ def _compiled(
         if augmentation:
             keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(indices)
             keys = jax.vmap(lambda one: jax.random.fold_in(one, view))(keys)
-            images = preprocessing.normalise(
+            images = preprocessing.normalize(
                 augment_stored(
                     images,
                     keys,

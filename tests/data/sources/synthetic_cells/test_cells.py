@@ -157,14 +157,14 @@ def test_pixels_alone_do_not_tell_the_classes_apart(cells, many, view, strength)
 
 @pytest.fixture(scope="module")
 def many():
-    """1500 labelled images of the target task, and their labels."""
+    """1500 labeled images of the target task, and their labels."""
     per_class = -(-1500 // len(TARGET))
     drawing = replace(DRAWINGS[""], counts={"train": per_class, "val": 1, "test": 1})
     drawn = draw_arrays(drawing, seed=1)
     return drawn["train_images"], drawn["train_labels"]
 
 
-def colours(images):
+def colors(images):
     """Means, deviations and dark quantiles of each channel."""
     rgb = images.reshape(len(images), -1, 3)[:, ::4] / 255
     dark = np.quantile(rgb, (0.01, 0.03, 0.05, 0.1, 0.2, 0.5), axis=1)
@@ -175,8 +175,8 @@ def test_classes_can_be_told_apart(cells):
     model = LogisticRegression(C=10, max_iter=2000)
     pipeline = make_pipeline(StandardScaler(), model)
     with threadpool_limits(1):
-        pipeline.fit(colours(cells.test.images), cells.test.labels)
-    assert pipeline.score(colours(cells.val.images), cells.val.labels) > 0.8
+        pipeline.fit(colors(cells.test.images), cells.test.labels)
+    assert pipeline.score(colors(cells.val.images), cells.val.labels) > 0.8
 
 
 @pytest.mark.parametrize("name", [*TARGET, *SOURCE])

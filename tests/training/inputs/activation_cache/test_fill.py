@@ -198,7 +198,7 @@ def test_a_view_is_decided_by_seed_image_and_number(new_tiny, quarters):
             augmentation=TURNED,
             preprocessing=PREPARE,
         )
-        expected = model.entering("layer1", PREPARE.normalise(turned))[0]
+        expected = model.entering("layer1", PREPARE.normalize(turned))[0]
         np.testing.assert_allclose(
             cached[view * count + image], expected, rtol=1e-4, atol=1e-5
         )
