@@ -29,7 +29,7 @@ TEXT, DATA, TRAINING = (
 )
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 (SPLIT,) = re.findall(r"```toml\n(.*?)```", DATA, re.DOTALL)
-MINE, TUTORIAL = re.findall(r"```toml\n(.*?)```", TRAINING, re.DOTALL)
+MINE, TUTORIAL, TRAIN_ON = re.findall(r"```toml\n(.*?)```", TRAINING, re.DOTALL)
 
 
 def replaced(code, **exchanges):
@@ -200,6 +200,15 @@ def test_the_sequence_runs_and_its_configuration_is_a_recipe(
     again = ["run", str(folder / "config.toml"), "--out", str(tmp_path / "out")]
     assert main(again) == 0
     assert f"Finished already, skipped: {folder}" in capsys.readouterr().out
+
+
+def test_training_on_from_a_finished_run_is_a_recipe(tmp_path):
+    path = tmp_path / "train_on.toml"
+    path.write_text(f"{TRAIN_ON}\n[data]\nsource = 'cells'", encoding="utf-8")
+    (config,) = load_recipe(path).arms.values()
+    check_arm(config, "main")
+    assert config.model.weights == "run:my_recipe/full/seed-0"
+    assert config.model.keep_head
 
 
 def test_the_split_by_patient_keeps_patients_together(tmp_path):
