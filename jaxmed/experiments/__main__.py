@@ -137,9 +137,11 @@ def _interrupt(number: int, _: Any) -> None:
 def run_program() -> NoReturn:
     """Runs the command line: the console script `jaxmed`, and this module itself."""
     for name in SIGNALS:
-        # SIGUSR1 is not everywhere. What nohup has the program ignore stays ignored.
+        # SIGUSR1 and SIGHUP are not everywhere.
         number = getattr(signal, name, None)
-        if number and signal.getsignal(number) != signal.SIG_IGN:
+        # nohup has the program ignore the end of its terminal, and that stays so.
+        by_nohup = name == "SIGHUP" and signal.getsignal(number) == signal.SIG_IGN
+        if number and not by_nohup:
             signal.signal(number, _interrupt)
     keep_compiled_programs()
     code = main()

@@ -1,7 +1,6 @@
 """What a user's machine may refuse: files, room on a disk, devices, a reader."""
 
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -31,14 +30,13 @@ images = 1
 """
 
 
-def command(*words, module="jaxmed.experiments", before=None, limits=(), **environment):
+def command(*words, module="jaxmed.experiments", limits=(), **environment):
     """Runs a command as a user does; returns its exit code and what it said."""
     done = subprocess.run(
         [*limits, sys.executable, "-m", module, *map(str, words)],
         capture_output=True,
         text=True,
         check=False,
-        preexec_fn=before,
         env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"} | environment,
     )
     return done.returncode, done.stderr
@@ -163,19 +161,20 @@ def test_what_needs_no_cache_goes_without(folder, tmp_path, mode):
     assert done[0] == 0, done[1]
 
 
-def little_room(size: int):
-    """Limits how long a file may become: the end of a disk, for one process."""
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
-
-    return limit
+# Limits how long a file may become, which is the end of a disk for one process. A
+# program of its own sets it: code between fork and exec must not run beside JAX.
+LITTLE_ROOM = """\
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
+os.execv(sys.argv[2], sys.argv[2:])
+"""
 
 
 def with_little_room(*words, size=40_000, **options):
     # JAX would warn of programs that it cannot keep.
     options |= {"JAX_ENABLE_COMPILATION_CACHE": "false"}
-    return command(*words, before=little_room(size), **options)
+    limits = [sys.executable, "-c", LITTLE_ROOM, str(size)]
+    return command(*words, limits=limits, **options)
 
 
 @pytest.mark.parametrize("form", ["torch", "safetensors", "stablehlo", "onnx"])

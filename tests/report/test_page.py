@@ -199,7 +199,7 @@ def test_a_map_is_seen_on_hover_on_focus_and_when_pressed(open_page):
     assert button.evaluate(seen)
     page.get_by_label("All maps").uncheck()
     assert not other.evaluate(seen)
-    assert page.get_by_text("No evidence: the map is empty.").count() == 1
+    assert page.get_by_text("No evidence: nothing is left of the map").count() == 1
 
 
 def test_on_paper_nothing_is_folded_or_waits_to_be_pressed(open_page):

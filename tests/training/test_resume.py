@@ -16,6 +16,7 @@ from jaxmed.data.transforms.mixup import Mixing
 from jaxmed.errors import InputError
 from jaxmed.models.parameters import split
 from jaxmed.runtime.interrupts import Interrupted, ask
+from jaxmed.runtime.locks import HOLDER, LOCK
 from jaxmed.strategies import Group, Optimizer, Phase, Schedule, Strategy
 from jaxmed.training.epoch import Interim
 from jaxmed.training.fit import fit
@@ -76,7 +77,8 @@ def without_timings(history):
 
 
 def names(folder):
-    return {entry.name for entry in folder.iterdir()}
+    """What a folder holds, but for the lock of a training that is at work."""
+    return {entry.name for entry in folder.iterdir()} - {LOCK, HOLDER}
 
 
 class Killed(Exception):

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from jaxmed.errors import InputError
-from jaxmed_convert.checkpoints.harmless import harmless_globals, rebuilt
 from jaxmed_convert.checkpoints.unwrapping import unwrap
 from jaxmed_convert.old_names import renamed
 
@@ -96,6 +95,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
         content = _read_torch(path)
     else:
         raise _other(path, start)
+    from jaxmed_convert.checkpoints.harmless import rebuilt
+
     tensors, notes = unwrap(path, rebuilt(content))
     return Checkpoint(
         tensors=renamed(tensors), sha256=hash_file(path), notes=tuple(notes)
@@ -116,6 +117,8 @@ def _read_safetensors(path: Path) -> Any:
 def _read_torch(path: Path) -> Any:
     require_torch()
     import torch
+
+    from jaxmed_convert.checkpoints.harmless import harmless_globals
 
     try:
         with (

@@ -109,7 +109,7 @@ def test_runs_stay_bit_identical(folder, capsys, state, arm):
     (run / "metrics.json").write_bytes(metrics)
     if (arm, state) == ("again", "unfinished"):
         assert code == 2
-        assert "is not finished; run it first" in said.err
+        assert "is not finished: it has no metrics.json. `run " in said.err
     else:
         assert code == 0
         # What it left beside the arms is no arm.

@@ -111,6 +111,7 @@ def test_every_file_of_the_run_folder_is_there(finished, run_name):
         "mean": [0.485, 0.456, 0.406],
         "std": [0.229, 0.224, 0.225],
         "resizing": {"mode": "squash", "factor": 256 / 224},
+        "window": {"setting": "auto", "limits": None},
     }
     ops = ["RandomResizedCrop", "HorizontalFlip"] if arm == "full" else []
     assert [op["op"] for op in environment["augmentation"]] == ops
