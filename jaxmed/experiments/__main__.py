@@ -134,14 +134,17 @@ def _interrupt(number: int, _: Any) -> None:
     raise Interrupted(number)
 
 
+def _is_ignored(number: int) -> bool:
+    return signal.getsignal(number) == signal.SIG_IGN
+
+
 def run_program() -> NoReturn:
     """Runs the command line: the console script `jaxmed`, and this module itself."""
     for name in SIGNALS:
         # SIGUSR1 and SIGHUP are not everywhere.
         number = getattr(signal, name, None)
         # nohup has the program ignore the end of its terminal, and that stays so.
-        by_nohup = name == "SIGHUP" and signal.getsignal(number) == signal.SIG_IGN
-        if number and not by_nohup:
+        if number and not (name == "SIGHUP" and _is_ignored(number)):
             signal.signal(number, _interrupt)
     keep_compiled_programs()
     code = main()
