@@ -1,13 +1,8 @@
-"""Advice on which strategy to start with, and domain distance."""
+"""Advice on which strategy to start with, and domain distance.
 
-from jaxmed.advisor.advice import Advice, Alternative, Reason
-from jaxmed.advisor.advisor import advise
-from jaxmed.advisor.domain_distance import domain_distance
+Names load on first use: the rules need no JAX, the distance does.
+"""
 
-__all__ = [
-    "Advice",
-    "Alternative",
-    "Reason",
-    "advise",
-    "domain_distance",
-]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

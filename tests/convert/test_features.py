@@ -110,7 +110,8 @@ def test_a_model_gets_the_weights_and_their_scale(converted, narrow, channels):
     ours = to_torch(model)
     stem = narrow["0.weight"]
     if channels != 3:
-        scale = 1 if channels == 1 else 3 / channels
+        # The sum, which with one channel is three times the mean.
+        scale = 3 / channels
         stem = (scale * stem.mean(1, keepdim=True)).expand(-1, channels, -1, -1)
     torch.testing.assert_close(ours["features.0.weight"], stem)
     rest = [name for name in narrow if name != "0.weight"]

@@ -14,8 +14,7 @@ from sklearn import metrics as sk
 from sklearn.linear_model import LogisticRegression
 
 from jaxmed.errors import InputError
-from jaxmed.evaluation import evaluate, read_predictions, write_predictions
-from jaxmed.evaluation.metrics import reliability_diagram as reliability
+from jaxmed.evaluation import evaluate, read_predictions, reliability, write_predictions
 
 TASKS = [("binary", 2), ("multiclass", 5), ("multilabel", 4), ("ordinal", 4)]
 AVERAGES = ("macro", "micro", "weighted")

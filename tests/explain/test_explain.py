@@ -15,8 +15,8 @@ from pytorch_grad_cam.utils.model_targets import (
 
 import jaxmed
 from jaxmed.errors import InputError
-from jaxmed.explain import explain as module
 from jaxmed.explain.explain import (
+    _found,
     evidence,
     explain,
     explanation,
@@ -140,10 +140,10 @@ def small_model(seed=0):
 
 def test_one_compilation_serves_all_weights_and_methods(draw_images):
     _, images = draw_images(2, 64)
-    module._found.clear_cache()
+    _found.clear_cache()
     maps = [explain(small_model(seed), images, [0, 1]) for seed in range(3)]
     explain(small_model(), images, [0, 1], method="layer_cam")
-    assert module._found._cache_size() == 1
+    assert _found._cache_size() == 1
     assert (maps[0] != maps[1]).any()
 
 

@@ -255,7 +255,7 @@ def test_their_settings_are_those_of_the_presets(here):
         "head",
     ]
     with pytest.raises(InputError, match="Did you mean 'optimizer'"):
-        create_strategy(name, model, optimizer="lion")
+        create_strategy(name, model, optimzer="lion")
     with pytest.raises(
         InputError, match=r"'patience' .* must be a whole number or non"
     ):

@@ -18,8 +18,8 @@ from jaxmed.errors import InputError
 from jaxmed.experiments.pipeline.prepare import check_arm, make_augmentation
 from jaxmed.experiments.pipeline.sample_images import (
     APART,
+    AUGMENTED_ROWS,
     GAP,
-    ROWS,
     TILE,
     VIEWS,
     augmented_grid,
@@ -55,9 +55,13 @@ def test_an_image_stands_beside_its_views(channels):
     data = data_of([0, 0, 0, 1, 1, 1], channels)
     grid = augmented_grid(data, MIRRORED, PREPROCESSING)
     side = TILE + GAP
-    assert grid.shape == (ROWS * side - GAP, (1 + VIEWS) * side - GAP + APART, 3)
+    assert grid.shape == (
+        AUGMENTED_ROWS * side - GAP,
+        (1 + VIEWS) * side - GAP + APART,
+        3,
+    )
     shown = []
-    for row in range(ROWS):
+    for row in range(AUGMENTED_ROWS):
         strip = grid[row * side :][:TILE]
         image = strip[:, :TILE]
         for view in range(1, 1 + VIEWS):
@@ -65,7 +69,7 @@ def test_an_image_stands_beside_its_views(channels):
             np.testing.assert_array_equal(strip[:, left:][:, :TILE], image[:, ::-1])
         (found,) = np.flatnonzero((data.train.images == image).all(axis=(1, 2, 3)))
         shown.append(int(found))
-    assert len(set(shown)) == ROWS
+    assert len(set(shown)) == AUGMENTED_ROWS
     assert [index // 3 for index in shown] == [0, 1, 0, 1]
 
 
