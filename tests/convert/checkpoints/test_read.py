@@ -199,7 +199,8 @@ NUMBERS = [np.dtype(code).type(1) for code in np.typecodes["AllInteger"] + "efdF
         Counter("abc"),
         deque([1, 2], 5),
         {1, 2},
-        frozenset("ab"),
+        # One member: the order of several differs from process to process.
+        frozenset("a"),
         types.SimpleNamespace(lr=0.1, sizes=np.arange(3)),
         datetime.datetime(2026, 1, 1),
         datetime.timedelta(1),
