@@ -14,7 +14,7 @@ import jaxmed
 from jaxmed.config.recipes import load_recipe
 from jaxmed.config.schema import DataConfig
 from jaxmed.data.sources.registry import LOADERS
-from jaxmed.data.transforms.presets import PRESETS as AUGMENTATIONS
+from jaxmed.data.transforms.augmentation import PRESETS as AUGMENTATIONS
 from jaxmed.experiments.__main__ import main
 from jaxmed.experiments.pipeline.load_data import load_images
 from jaxmed.experiments.pipeline.prepare import check_arm

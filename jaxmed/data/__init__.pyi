@@ -5,7 +5,7 @@ from .images.resizing import Resizing as Resizing
 from .sources.registry import load_dataset as load_dataset
 from .splits.splitting import Splitting as Splitting
 from .transforms.augmentation import Augmentation as Augmentation
+from .transforms.augmentation import create_augmentation as create_augmentation
 from .transforms.preprocess import IMAGENET_MEAN as IMAGENET_MEAN
 from .transforms.preprocess import IMAGENET_STD as IMAGENET_STD
 from .transforms.preprocess import Preprocessing as Preprocessing
-from .transforms.presets import create_augmentation as create_augmentation

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export
 
-from jaxmed.data.transforms.symbolic_resize import AnySizePreprocessing
+from jaxmed.data.transforms.preprocess import AnySizePreprocessing
 from jaxmed.data.transforms.test_time import VIEWS, see
 from jaxmed.evaluation.calibrated_output import calibrated_probabilities
 

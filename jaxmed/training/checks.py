@@ -10,10 +10,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxmed.data.dataset import Dataset
-from jaxmed.data.transforms.augmentation import Augmentation
+from jaxmed.data.transforms.augmentation import Augmentation, create_augmentation
 from jaxmed.data.transforms.mixup import Mixing
 from jaxmed.data.transforms.preprocess import Preprocessing
-from jaxmed.data.transforms.presets import create_augmentation
 from jaxmed.errors import InputError
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.layers.normalization import OneValuePerChannel, set_training_norms

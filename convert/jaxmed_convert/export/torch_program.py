@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from jaxmed.data.transforms.symbolic_resize import sampling_matrices
+from jaxmed.data.transforms.preprocess import sampling_matrices
 from jaxmed.data.transforms.test_time import CROPS, list_views
 from jaxmed.evaluation.calibrated_output import calibrated_probabilities
 from jaxmed.image_stats import Scale

@@ -2,7 +2,7 @@
 
 from jaxmed.data.audit.audit import Audit, audit, survey
 from jaxmed.data.audit.duplicates import Duplicates, find_duplicates
-from jaxmed.data.audit.leakage import find_overlap
+from jaxmed.data.splits.grouping import find_overlap
 
 __all__ = [
     "Audit",

@@ -19,13 +19,10 @@ from jaxmed.data.audit.duplicates import (
     SIMILARITY,
     Alike,
     Duplicates,
-    find_duplicates,
-    name_labels,
-)
-from jaxmed.data.audit.leakage import Overlap, find_overlap
-from jaxmed.data.audit.perceptual_hash import (
     Fingerprints,
+    find_duplicates,
     join_fingerprints,
+    name_labels,
     part_length,
     take_fingerprints,
 )
@@ -33,6 +30,7 @@ from jaxmed.data.dataset import MISSING, SPLITS, Dataset, Split
 from jaxmed.data.images.file_formats import read_file_header
 from jaxmed.data.images.lazy import ImageArray
 from jaxmed.data.images.window import STORED_BITS, has_few_levels
+from jaxmed.data.splits.grouping import Overlap, find_overlap
 from jaxmed.runtime.progress import progress
 
 Headers = dict[str, dict[str, dict[str, dict[str, int]]]]

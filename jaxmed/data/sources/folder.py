@@ -7,7 +7,7 @@
 or, to be split by jaxmed, PATH/NORMAL/..., PATH/PNEUMONIA/...
 
 "Training", "valid", "TEST SET" and the like are other names for them
-(`jaxmed.data.splits.split_names`). Of splits that are not all there the images are to
+(`jaxmed.data.splits.split_file`). Of splits that are not all there the images are to
 be split, as they are if no folder names one. Folders in a class's folder are searched
 too. Files that are no images, by their ending or else by their content, and masks are
 left out, and listed in `Dataset.skipped`; hidden files are ignored.
@@ -26,7 +26,7 @@ from jaxmed.data.images.discovery import Search, visible
 from jaxmed.data.images.file_formats import DICOM, IMAGES, FileKind
 from jaxmed.data.images.load import cannot_use
 from jaxmed.data.images.open import READING, Reading, open_images
-from jaxmed.data.splits.split_names import find_role
+from jaxmed.data.splits.split_file import find_role
 from jaxmed.data.splits.splitting import Splitting, check_given
 from jaxmed.errors import InputError
 

@@ -23,8 +23,8 @@ from jaxmed.data.dataset import (
     number_ids,
 )
 from jaxmed.data.labels import choose_task
-from jaxmed.data.sources.class_names import NAMING, Naming
 from jaxmed.data.sources.medmnist_catalog import CatalogEntry, find_entry
+from jaxmed.data.sources.source_options import NAMING, Naming
 from jaxmed.errors import InputError
 from jaxmed.runtime.progress import progress
 

@@ -13,10 +13,10 @@ from jaxmed.data.images.open import Reading
 from jaxmed.data.images.resizing import SQUASH, Resizing
 from jaxmed.data.images.window import AUTO
 from jaxmed.data.labels import check_trainable
-from jaxmed.data.sources.class_names import apply_naming, take_naming
 from jaxmed.data.sources.folder import load_dicom, load_folder
 from jaxmed.data.sources.medmnist import load_medmnist
 from jaxmed.data.sources.npz import load_npz
+from jaxmed.data.sources.source_options import apply_naming, take_naming
 from jaxmed.data.sources.synthetic_cells.cells import load_cells
 from jaxmed.data.sources.table.table import load_table
 from jaxmed.data.sources.tfds import load_tfds
@@ -70,7 +70,7 @@ def load_dataset(
             installed package adds, see `find_loader`. Of each, "?classes=A,B",
             "?positive=A" and "?task=ordinal" say the order of the classes or new names,
             the positive one of two, and that they are grades; see
-            `jaxmed.data.sources.class_names`.
+            `jaxmed.data.sources.source_options`.
         image_size: side in pixels that the network gets, at least 1; None means the
             longer side of the stored images.
         resizing: how images become squares of it, by default without keeping their

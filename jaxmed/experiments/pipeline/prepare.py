@@ -178,7 +178,7 @@ def make_augmentation(augment: AugmentConfig) -> "Augmentation":
     Raises:
         InputError: an unknown preset.
     """
-    from jaxmed.data.transforms.presets import create_augmentation
+    from jaxmed.data.transforms.augmentation import create_augmentation
 
     return create_augmentation(
         augment.preset,

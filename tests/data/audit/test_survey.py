@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from jaxmed.data.audit import perceptual_hash as fingerprints
+from jaxmed.data.audit import duplicates
 from jaxmed.data.audit.audit import survey
-from jaxmed.data.audit.perceptual_hash import take_fingerprints
+from jaxmed.data.audit.duplicates import take_fingerprints
 from jaxmed.data.dataset import Dataset, Split, number_ids
 
 
@@ -24,7 +24,7 @@ def data() -> Dataset:
 
 
 def test_parts_do_not_change_what_is_seen(data, monkeypatch, capsys):
-    monkeypatch.setattr(fingerprints, "MOST_VALUES", 7 * 8 * 6 * 3)
+    monkeypatch.setattr(duplicates, "MOST_VALUES", 7 * 8 * 6 * 3)
     seen = survey(data)
     splits = (data.train, data.val, data.test)
     every = take_fingerprints(np.concatenate([split.images for split in splits]))

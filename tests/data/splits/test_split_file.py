@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxmed.data.dataset import SPLITS, Split, Unsplit
-from jaxmed.data.splits.split_file import write_split
+from jaxmed.data.splits.split_file import find_role, write_split
 from jaxmed.data.splits.splitting import Splitting, make_split
 from jaxmed.errors import InputError
 
@@ -111,3 +111,22 @@ def test_a_file_that_cannot_be_read_is_explained(images, tmp_path):
     (tmp_path / "image.png").write_bytes(b"\x89PNG\r\n\xff\xfe")
     with pytest.raises(InputError, match="is not a CSV file in UTF-8"):
         make_split(images, Splitting(split=f"file:{tmp_path}/image.png"))
+
+
+NAMES = {
+    "train": ("train", "Train", "TRAIN", "Training", "training_set", "train-images"),
+    "val": ("val", "Valid", "VALIDATION", "dev", "val_data", "Validation Set"),
+    "test": ("test", "Testing", "TEST SET", "test_images", "test-split"),
+}
+
+
+@pytest.mark.parametrize("split", NAMES)
+def test_names_of_splits(split):
+    assert {find_role(name) for name in NAMES[split]} == {split}
+
+
+@pytest.mark.parametrize(
+    "name", ["", "tested", "normal", "trained", "valid2", "test 1", "images", "set"]
+)
+def test_names_of_no_split(name):
+    assert find_role(name) is None

@@ -8,14 +8,15 @@ import pytest
 
 from jaxmed.data.transforms.augmentation import (
     NO_AUGMENTATION,
+    PRESETS,
     Augmentation,
     augment_stored,
+    create_augmentation,
 )
 from jaxmed.data.transforms.color import ColorJitter
 from jaxmed.data.transforms.crops import RandomErasing, RandomResizedCrop, ResizeAndCrop
 from jaxmed.data.transforms.geometry import HorizontalFlip, Rotation, VerticalFlip
 from jaxmed.data.transforms.preprocess import Preprocessing
-from jaxmed.data.transforms.presets import PRESETS, create_augmentation
 from jaxmed.errors import InputError
 
 KEY = jax.random.key(5)

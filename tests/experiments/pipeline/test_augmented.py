@@ -11,9 +11,9 @@ from jaxmed.config.recipes import load_recipe
 from jaxmed.config.schema import AugmentConfig
 from jaxmed.data import Augmentation, create_augmentation
 from jaxmed.data.dataset import Dataset, Split
+from jaxmed.data.transforms.augmentation import PRESETS
 from jaxmed.data.transforms.geometry import HorizontalFlip
 from jaxmed.data.transforms.preprocess import Preprocessing
-from jaxmed.data.transforms.presets import PRESETS
 from jaxmed.errors import InputError
 from jaxmed.experiments.pipeline.prepare import check_arm, make_augmentation
 from jaxmed.experiments.pipeline.sample_images import (

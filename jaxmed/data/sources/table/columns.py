@@ -8,7 +8,7 @@ table:cohort.csv?label=findings&sep=|&test=test_list.txt
 from dataclasses import dataclass
 from pathlib import Path
 
-from jaxmed.data.sources.query import Options, parse_query
+from jaxmed.data.sources.source_options import Options, parse_query
 from jaxmed.data.sources.table.label_columns import POLICIES
 from jaxmed.data.sources.table.reader import Rows
 from jaxmed.errors import InputError, unknown

@@ -23,8 +23,8 @@ An empty cell of such columns is a label that is not known, which loss and metri
 out, and so is -1, for uncertain; `blank` and `uncertain` make them 0 ("zeros"), 1
 ("ones") or an error. Columns of which exactly one is 1 in every row are classes that
 exclude each other, unless `task=multilabel` is said. The order of classes is said as
-for every source (`jaxmed.data.sources.class_names`); grades that are numbers from 0 up
-need none:
+for every source (`jaxmed.data.sources.source_options`); grades that are numbers from 0
+up need none:
 
     table:cohort.csv?classes=well,ill
     table:cohort.csv?label=grade&task=ordinal&classes=none,mild,severe
@@ -52,14 +52,13 @@ from jaxmed.data.dataset import MISSING, SPLITS, Dataset, Split, Unsplit
 from jaxmed.data.images.load import cannot_use
 from jaxmed.data.images.open import READING, Reading, open_images
 from jaxmed.data.labels import lacking_classes
-from jaxmed.data.sources.class_names import NAMING, Naming
-from jaxmed.data.sources.query import Options
+from jaxmed.data.sources.source_options import NAMING, Naming, Options
 from jaxmed.data.sources.table.columns import Columns, find_columns, parse_source
 from jaxmed.data.sources.table.image_paths import Resolver
 from jaxmed.data.sources.table.label_cells import LabelReader, Labels
 from jaxmed.data.sources.table.label_columns import is_empty, spell_label
 from jaxmed.data.sources.table.reader import Rows, read_rows
-from jaxmed.data.splits.split_names import find_role
+from jaxmed.data.splits.split_file import find_role
 from jaxmed.data.splits.splitting import Splitting, check_given
 from jaxmed.errors import InputError
 

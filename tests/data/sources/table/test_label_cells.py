@@ -2,7 +2,7 @@
 
 import pytest
 
-from jaxmed.data.sources.table.label_lists import LIST, ONE, Lists, find_separator
+from jaxmed.data.sources.table.label_cells import LIST, ONE, Lists, find_separator
 from jaxmed.errors import InputError
 
 
