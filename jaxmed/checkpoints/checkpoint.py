@@ -30,10 +30,10 @@ from jaxmed.checkpoints.manifest import (
 from jaxmed.checkpoints.recovery import Position, positions_in, read_progress, recover
 from jaxmed.errors import InputError
 from jaxmed.models.parameters import Arrays
-from jaxmed.runtime import distributed as hosts
+from jaxmed.runtime import distributed
 from jaxmed.runtime.files import (
     UNFINISHED,
-    new_folder,
+    atomic_folder,
     remove_folder,
     remove_unfinished,
 )
@@ -84,7 +84,7 @@ class Checkpoints:
         needed = {position, *map(Position, keep)}
         # The training goes on with its history while this is written.
         progress = deepcopy(progress) | {"needs": sorted(map(str, needed))}
-        if hosts.is_first():
+        if distributed.is_process_zero():
             # Training donates its buffers to the next step.
             trees = to_host({"weights": weights, "optimizer": beside})
             self._pending = self._writer.submit(
@@ -112,7 +112,7 @@ class Checkpoints:
     ) -> None:
         try:
             check_room(self.folder, trees)
-            with new_folder(self.folder / str(position)) as unfinished, quiet():
+            with atomic_folder(self.folder / str(position)) as unfinished, quiet():
                 items = {n: ocp.args.StandardSave(tree) for n, tree in trees.items()}
                 args = ocp.args.Composite(**items, progress=ocp.args.JsonSave(progress))
                 _orbax().save(unfinished, args=args)
@@ -141,11 +141,11 @@ class Checkpoints:
         Raises:
             InputError: there are checkpoints, and none is whole.
         """
-        found = hosts.by_first(lambda: str(recover(self.folder) or ""))
+        found = distributed.run_on_process_zero(lambda: str(recover(self.folder) or ""))
         self.latest = Position.parse(found) if found else None
         if self.latest is None:
             return None
-        with hosts.together():
+        with distributed.raise_on_all():
             if not (self.folder / found).is_dir():
                 raise InputError(
                     f"There is no checkpoint {self.folder / found}, which the first "
@@ -203,13 +203,13 @@ def open_checkpoints(folder: Path) -> Iterator[Checkpoints]:
     """
     folder = Path(folder).absolute()
     with ExitStack() as held:
-        hosts.by_first(lambda: _prepare(folder, held))
+        distributed.run_on_process_zero(lambda: _prepare(folder, held))
         checkpoints = Checkpoints(folder)
         try:
             yield checkpoints
         finally:
             checkpoints._writer.shutdown()
-        hosts.by_first(checkpoints.wait)
+        distributed.run_on_process_zero(checkpoints.wait)
 
 
 def _prepare(folder: Path, held: ExitStack) -> None:
@@ -264,7 +264,7 @@ def _read_whole(folder: Path, position: Position) -> dict:
 
 def _orbax() -> ocp.Checkpointer:
     # Each process by itself: Orbax would have all of them write together.
-    own = hosts.number()
+    own = distributed.process_index()
     alone = ocp.options.MultiprocessingOptions(
         primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"{own}"
     )

@@ -10,7 +10,7 @@ import numpy as np
 from jaxmed.errors import InputError
 from jaxmed.evaluation.fingerprint import check_fingerprint
 from jaxmed.evaluation.predictions import MISSING, Predictions
-from jaxmed.runtime.files import replacing
+from jaxmed.runtime.files import atomic_write
 
 # Ids are often names of files, and those can be any bytes: they survive.
 ODD = "surrogateescape"
@@ -53,7 +53,7 @@ def write_predictions(path: str | Path, splits: Sequence[Predictions]) -> None:
     if len({predictions.split for predictions in splits}) < len(splits):
         raise InputError("Two of the predictions to write are of the same split.")
     with (
-        replacing(Path(path)) as temporary,
+        atomic_write(Path(path)) as temporary,
         temporary.open("w", encoding="utf-8", errors=ODD, newline="") as file,
     ):
         writer = csv.writer(file)

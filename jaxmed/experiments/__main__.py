@@ -11,9 +11,9 @@ from typing import Any, NoReturn
 
 from jaxmed.config.flags import take_overrides
 from jaxmed.errors import UNREAD, InputError, explain, silence
-from jaxmed.runtime import distributed as hosts
+from jaxmed.runtime import distributed
 from jaxmed.runtime.cache import keep_compiled_programs
-from jaxmed.runtime.interrupts import Interrupted, ask
+from jaxmed.runtime.interrupts import Interrupted, request_stop
 
 # A command is a module with HELP, add_arguments and execute, and a line here.
 COMMANDS = (
@@ -99,13 +99,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         sentence = str(error) if isinstance(error, InputError) else explain(error)
         if sentence is None:
             raise
-        which = "" if hosts.is_first() else f" in process {hosts.number()}"
+        which = (
+            ""
+            if distributed.is_process_zero()
+            else f" in process {distributed.process_index()}"
+        )
         print(f"Error{which}: {sentence}", file=sys.stderr)
         return 2
 
 
 def _say_interrupted(words: Sequence[str], number: int) -> None:
-    if not hosts.is_first():
+    if not distributed.is_process_zero():
         return
     goes_on = " The same command goes on where it stopped."
     how = "" if number == signal.SIGINT else f" by {signal.Signals(number).name}"
@@ -119,14 +123,14 @@ def _interrupt(number: int, _: Any) -> None:
     Python raises it wherever the program happens to be; in a callback of the garbage
     collector, as JAX has one, it is printed and forgotten.
     """
-    if ask(number):
+    if request_stop(number):
         # Not print, which the signal may have interrupted.
         os.write(2, b"\nStopping after this step; Ctrl-C again stops at once.\n")
         return
 
     def insist() -> None:
         _say_interrupted(sys.argv[1:], number)
-        hosts.leave(BY_SIGNAL + number)
+        distributed.exit_now(BY_SIGNAL + number)
 
     timer = threading.Timer(GRACE, insist)
     timer.daemon = True
@@ -150,8 +154,8 @@ def run_program() -> NoReturn:
     code = main()
     # At once: checkpoints are complete, and Orbax's threads, which an interrupt may
     # have caught at work, would print tracebacks while Python shuts down.
-    if code > BY_SIGNAL or (code and hosts.are_several()):
-        hosts.leave(code)
+    if code > BY_SIGNAL or (code and distributed.is_multiprocess()):
+        distributed.exit_now(code)
     sys.exit(code)
 
 

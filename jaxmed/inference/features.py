@@ -25,11 +25,11 @@ from jaxmed.models.parameters import Arrays, merge
 from jaxmed.runtime.progress import progress
 from jaxmed.runtime.sharding import (
     Devices,
+    batch_sharding,
     data_mesh,
-    over_batch,
     replicate,
-    replicated,
-    spread,
+    replicated_sharding,
+    shard_batch,
 )
 
 
@@ -78,7 +78,7 @@ class Network:
             float32 (n, k), as of `jaxmed.inference.forward.predict`; and float32 (n,
             d), of the image itself where there are more views.
         """
-        batch = spread(self._filled(images, rows or len(images)), self._mesh)
+        batch = shard_batch(self._filled(images, rows or len(images)), self._mesh)
         logits, features = self._both(self._weights, batch)
         if self._views == "none":
             probs = probabilities(np.asarray(logits), self._task)
@@ -134,11 +134,11 @@ def _compiled_both(
     definition: Any, preprocessing: Preprocessing, mesh: Mesh
 ) -> Callable[[Arrays, ArrayLike], tuple[jax.Array, jax.Array]]:
     """Compiles weights by path and uint8 images to logits and pooled features."""
-    whole, cut = replicated(mesh), over_batch(mesh)
+    whole, cut = replicated_sharding(mesh), batch_sharding(mesh)
 
     def both(weights, images):
         model = merge(definition, weights, {})
-        pooled = model.entering("head", preprocessing(images))
+        pooled = model.stage_input("head", preprocessing(images))
         return model.head(pooled), pooled
 
     return jax.jit(both, in_shardings=(whole, cut), out_shardings=whole)

@@ -24,12 +24,12 @@ from jaxmed.models.parameters import Arrays, Parts, merge, split
 from jaxmed.runtime.progress import progress
 from jaxmed.runtime.sharding import (
     Devices,
+    batch_sharding,
     data_mesh,
-    over_batch,
-    own_rows,
+    local_rows,
     replicate,
-    replicated,
-    spread,
+    replicated_sharding,
+    shard_batch,
 )
 
 # What a small validation split's batch grows to, so that a large test split is not
@@ -66,7 +66,7 @@ def compute_logits(
     preprocessing: Preprocessing,
     mesh: Mesh,
     batch_size: int,
-    entry: str | None = None,
+    start_stage: str | None = None,
     description: str | None = None,
     views: str = "none",
 ) -> np.ndarray:
@@ -79,15 +79,15 @@ def compute_logits(
         preprocessing: uint8 images to network input.
         mesh: the devices.
         batch_size: images a batch; the program is compiled for it.
-        entry: the stage that `images` enter, if they are no images; see
-            `Classifier.entering`.
+        start_stage: the stage that `images` are the input of, if they are cached
+            activations; see `Classifier.stage_input`.
         description: shown as progress; None shows nothing.
         views: of each image, see `jaxmed.data.transforms.test_time`.
 
     Returns:
         float32 (n, k); (n, views, k) of several views.
     """
-    run = compiled_logits(definition, preprocessing, mesh, views, entry)
+    run = compiled_logits(definition, preprocessing, mesh, views, start_stage)
     order = np.arange(len(images), dtype=np.int32)
     chunks = []
 
@@ -95,8 +95,8 @@ def compute_logits(
         # Fetched one batch late: the next is read while this one is computed.
         running = None
         for indices, mask in batches(order, batch_size, mesh.size):
-            own, count = indices[own_rows(len(indices), mesh)], int(mask.sum())
-            batch = spread(images[own], mesh)
+            own, count = indices[local_rows(len(indices), mesh)], int(mask.sum())
+            batch = shard_batch(images[own], mesh)
             following = [run(weights, batch, v) for v in range(VIEWS[views])], count
             if running:
                 fetch(*running, advance)
@@ -123,19 +123,19 @@ def compiled_logits(
     preprocessing: Preprocessing,
     mesh: Mesh,
     views: str = "none",
-    entry: str | None = None,
+    start_stage: str | None = None,
 ) -> Callable[[Arrays, ArrayLike, int], jax.Array]:
     """Compiles prediction: weights by path, uint8 images and a view's number to logits.
 
-    All views are one program. With an `entry`, what enters that stage is in the images'
-    place, and has no views.
+    All views are one program. With a `start_stage` the images are cached activations,
+    the input of that stage, which have no views.
     """
-    whole, cut = replicated(mesh), over_batch(mesh)
+    whole, cut = replicated_sharding(mesh), batch_sharding(mesh)
 
     def logits(weights, images, number):
         model = merge(definition, weights, {})
-        if entry:
-            return model(images.astype(jnp.float32), entry=entry)
+        if start_stage:
+            return model(images.astype(jnp.float32), start_stage=start_stage)
         return model(see(images, number, views=views, preprocessing=preprocessing))
 
     return jax.jit(logits, in_shardings=(whole, cut, whole), out_shardings=whole)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxmed.errors import InputError
-from jaxmed.runtime.files import replacing
+from jaxmed.runtime.files import atomic_write
 
 # Farther away than this share of the validation images is worth a warning.
 FLAGGED = 0.99
@@ -93,7 +93,7 @@ def write_likeness(path: Path, likeness: OutOfDistributionDetector) -> None:
         field.name: getattr(likeness, field.name)
         for field in fields(OutOfDistributionDetector)
     }
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         np.savez(temporary, **arrays)
 
 

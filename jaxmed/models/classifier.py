@@ -125,20 +125,20 @@ class Classifier(nnx.Module):
             self.backbone, images, mask=mask, rngs=rngs, start=start, stop=stop
         )
 
-    def entering(self, entry: str, images: jax.Array) -> jax.Array:
-        """Computes what `__call__` takes with this `entry` in the images' place.
+    def stage_input(self, stage: str, images: jax.Array) -> jax.Array:
+        """Compute the input of a stage, as `__call__` takes it with `start_stage`.
 
         Args:
-            entry: a stage.
+            stage: one of `stages`.
             images: see `__call__`.
 
         Returns:
             float32: the map that enters the stage, (n, h, w, c), or the pooled
             features that enter the head, (n, num_features).
         """
-        if entry == "head":
+        if stage == "head":
             return self.backbone.pool(self.features(images))
-        return self.features(images, stop=entry)
+        return self.features(images, stop=stage)
 
     def classify(
         self, features: jax.Array, *, rngs: nnx.Rngs | None = None
@@ -153,7 +153,7 @@ class Classifier(nnx.Module):
         mask: jax.Array | None = None,
         rngs: nnx.Rngs | None = None,
         frozen_backbone: bool = False,
-        entry: str | None = None,
+        start_stage: str | None = None,
     ) -> jax.Array:
         """Computes logits.
 
@@ -164,14 +164,14 @@ class Classifier(nnx.Module):
             rngs: turns dropout and stochastic depth on and gives their random stream
                 "dropout".
             frozen_backbone: leaves them off in the backbone all the same.
-            entry: the stage that `images` are the input of, in place of images; see
-                `entering`.
+            start_stage: the stage that `images` are the input of, if they are cached
+                activations; see `stage_input`.
 
         Returns:
             float32 (n, num_classes).
         """
-        if entry == "head":
+        if start_stage == "head":
             return self.head(images, rngs=rngs)
         inner = None if frozen_backbone else rngs
-        features = self.features(images, mask=mask, rngs=inner, start=entry)
+        features = self.features(images, mask=mask, rngs=inner, start=start_stage)
         return self.head(self.backbone.pool(features, rngs=inner), rngs=rngs)

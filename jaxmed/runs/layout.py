@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from jaxmed.config.recipes import Recipe, Table
 from jaxmed.errors import InputError
-from jaxmed.runtime import distributed as hosts
+from jaxmed.runtime import distributed
 from jaxmed.runtime.files import UNFINISHED, write_text
 from jaxmed.runtime.locks import HOLDER, LOCK, locked
 from jaxmed.runtime.toml import format_toml, read_toml
@@ -156,7 +156,7 @@ def _check_folder(folder: Path, table: Table, *, extend: bool) -> None:
             f"here. {advice}"
         )
     # Now and not when all images are loaded.
-    if hosts.is_first() and work_left(folder, table) != "none":
+    if distributed.is_process_zero() and work_left(folder, table) != "none":
         with locked(folder):
             pass
 

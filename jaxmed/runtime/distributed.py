@@ -1,9 +1,9 @@
 """Several processes that train together, each on its own devices, by jax.distributed.
 
 All run the same program and enter every compiled step together. What may differ between
-them (clocks, signals, free memory, what a disk holds) is decided by the first one, or
-agreed on, before they act on it. Where there is one process, it is the first, and none
-of this costs anything.
+them (clocks, signals, free memory, the contents of a disk) is decided by process 0, or
+agreed on, before they act on it. A single process is process 0, and none of this costs
+it anything.
 """
 
 import hashlib
@@ -23,46 +23,51 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Seconds until all processes must have come.
-START = 300
-# Seconds that a process which has finished waits for the others to do so.
-END = 60
-# Seconds that the first stays behind where all fail: the others end with it.
-BEHIND = 3
-# Seconds that the others wait while the first writes a run's files.
-PATIENCE = 86_400
+# Seconds until all processes must have joined.
+JOIN_TIMEOUT = 300
+# Seconds that a finished process waits for the others to finish.
+SHUTDOWN_TIMEOUT = 60
+# Seconds that process 0 outlives a failure: when it ends, JAX ends the others.
+EXIT_DELAY = 3
+# Seconds that the others wait while process 0 writes a run's files.
+BROADCAST_TIMEOUT = 86_400
 
 
-def count() -> int:
-    """Returns how many processes there are."""
-    return _jax().process_count() if are_several() else 1
+def is_multiprocess() -> bool:
+    """Return whether the program runs as several processes; imports no JAX."""
+    return "jax" in sys.modules and _jax().distributed.is_initialized()
 
 
-def number() -> int:
-    """Returns which of the processes this one is, counted from 0."""
-    return _jax().process_index() if are_several() else 0
+def process_count() -> int:
+    """Return the number of processes."""
+    return _jax().process_count() if is_multiprocess() else 1
 
 
-def is_first() -> bool:
-    """Tells whether this is the process that writes files and shows progress."""
-    return number() == 0
+def process_index() -> int:
+    """Return the number of this process, counted from 0."""
+    return _jax().process_index() if is_multiprocess() else 0
 
 
-def start(
+def is_process_zero() -> bool:
+    """Return whether this is the process that writes files and shows progress."""
+    return process_index() == 0
+
+
+def initialize(
     address: str | None = None, processes: int | None = None, process: int | None = None
 ) -> None:
-    """Joins the other processes; to be called before JAX has looked for devices.
+    """Join the other processes; to be called before JAX has looked for devices.
 
-    Without arguments the environment says who they are: SLURM's, a TPU slice's, Open
-    MPI's or Kubernetes'. What all but the first print is then left out.
+    Without arguments the processes come from the environment: SLURM, a TPU slice, Open
+    MPI or Kubernetes. Afterwards only process 0 prints to standard output.
 
     Args:
-        address: of the first process, "HOST:PORT".
+        address: of process 0, "HOST:PORT".
         processes: how many there are.
-        process: which of them this is, from 0.
+        process: the number of this one, from 0.
 
     Raises:
-        InputError: an argument is out of range, the environment says nothing, or
+        InputError: an argument is out of range, the environment names no processes, or
             nobody answers at the address.
     """
     if address is not None:
@@ -79,8 +84,8 @@ def start(
             processes,
             process,
             cluster_detection_method=None if address is None else "deactivate",
-            initialization_timeout=START,
-            shutdown_timeout_seconds=END,
+            initialization_timeout=JOIN_TIMEOUT,
+            shutdown_timeout_seconds=SHUTDOWN_TIMEOUT,
         )
     except (ValueError, RuntimeError) as error:
         if address is None:
@@ -92,104 +97,107 @@ def start(
         raise InputError(
             f"The processes at {address} cannot be joined: {error}"
         ) from error
-    if not is_first():
+    if not is_process_zero():
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
 
-def leave(code: int) -> NoReturn:
-    """Ends this process at once, without waiting for others to finish.
+def exit_now(code: int) -> NoReturn:
+    """End this process at once, without waiting for others to finish.
 
-    They end too: at the next exchange, or when the first is gone, or when JAX has heard
-    nothing from this one for 100 seconds.
+    They end too: at the next collective operation, or when process 0 is gone, or when
+    JAX has heard nothing from this one for 100 seconds.
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    if are_several() and is_first():
-        time.sleep(BEHIND)
+    if is_multiprocess() and is_process_zero():
+        time.sleep(EXIT_DELAY)
     os._exit(code)
 
 
-def by_first(work: Callable[[], T]) -> T:
-    """Lets the first process do something; the others wait, and get what it returns.
+def run_on_process_zero(work: Callable[[], T]) -> T:
+    """Run a function on process 0 and return its result on every process.
+
+    The other processes wait.
 
     Args:
-        work: returns what JSON can hold.
+        work: returns a value that JSON can hold.
 
     Raises:
-        InputError: the first process raised it; all do.
+        InputError: process 0 raised it; every process raises it.
     """
-    if not are_several():
+    if not is_multiprocess():
         return work()
     answer: dict[str, Any] = {}
-    if is_first():
+    if is_process_zero():
         try:
             answer = {"value": work()}
         except InputError as error:
             answer = {"error": str(error)}
-    answer = _from_first(answer)
+    answer = _broadcast(answer)
     if "error" in answer:
         raise InputError(answer["error"])
     return answer["value"]
 
 
-def gather(numbers: "Sequence[int] | np.ndarray") -> "np.ndarray":
-    """Returns what every process gave, int32 (processes, numbers)."""
+def all_gather(numbers: "Sequence[int] | np.ndarray") -> "np.ndarray":
+    """Return the numbers of every process, int32 (processes, numbers)."""
     import numpy as np
 
-    own = np.asarray(numbers, np.int32)
-    if not are_several():
-        return own[None]
+    local = np.asarray(numbers, np.int32)
+    if not is_multiprocess():
+        return local[None]
     from jax.experimental import multihost_utils
 
-    return multihost_utils.process_allgather(own)
+    return multihost_utils.process_allgather(local)
 
 
-def all_say(yes: bool) -> bool:
-    """Tells whether every process says yes."""
-    return bool(gather([yes]).all())
+def all_agree(condition: bool) -> bool:
+    """Return whether a condition holds on every process."""
+    return bool(all_gather([condition]).all())
 
 
 @contextmanager
-def together() -> Iterator[None]:
-    """What every process does alone in this block fails in all if it does in one.
+def raise_on_all() -> Iterator[None]:
+    """Raise `InputError` on every process if any process raises it inside this block.
 
     Raises:
-        InputError: this process's own, or another one had one.
+        InputError: this process's own, or one that names the process which failed.
     """
     try:
         yield
     except InputError:
-        gather([1])
+        all_gather([1])
         raise
-    failed = gather([0])[:, 0]
+    failed = all_gather([0])[:, 0]
     if failed.any():
         raise InputError(f"Process {failed.argmax()} cannot go on, and says why.")
 
 
-def check_same(what: str, sentence: str) -> None:
-    """Checks that a text is the same on every process.
+def check_same(text: str, sentence: str) -> None:
+    """Check that a text is the same on every process.
 
     Raises:
-        InputError: it is not; the sentence says so.
+        InputError: it is not; the message is `sentence`.
     """
     import numpy as np
 
-    digest = np.frombuffer(hashlib.sha256(what.encode()).digest(), np.int32)
-    found = gather(digest)
-    if (found != found[0]).any():
+    digest = np.frombuffer(hashlib.sha256(text.encode()).digest(), np.int32)
+    digests = all_gather(digest)
+    if (digests != digests[0]).any():
         raise InputError(sentence)
 
 
-def _from_first(value: Any) -> Any:
+def _broadcast(value: Any) -> Any:
+    """Return process 0's value on every process, as JSON holds it."""
     import numpy as np
     from jax.experimental import multihost_utils
     from orbax.checkpoint.multihost import get_barrier_sync_fn
 
-    # The first may take long, which not every kind of broadcast below would wait for.
-    get_barrier_sync_fn()(key="jaxmed", timeout_ms=PATIENCE * 1000)
-    text = json.dumps(value).encode() if is_first() else b""
-    # All give an array of the same shape.
-    size = int(gather([len(text)])[0, 0])
+    # Process 0 may take long, which not every backend's collectives would wait for.
+    get_barrier_sync_fn()(key="jaxmed", timeout_ms=BROADCAST_TIMEOUT * 1000)
+    text = json.dumps(value).encode() if is_process_zero() else b""
+    # A broadcast takes arrays of one shape, so the length goes first.
+    size = int(all_gather([len(text)])[0, 0])
     buffer = np.zeros(size, np.uint8)
     buffer[: len(text)] = np.frombuffer(text, np.uint8)
     return json.loads(multihost_utils.broadcast_one_to_all(buffer).tobytes())
@@ -216,17 +224,12 @@ def _wait_for(host: str, port: int) -> None:
             socket.create_connection((host, port), timeout=5).close()
             return
         except OSError as error:
-            if time.monotonic() - began > START:
+            if time.monotonic() - began > JOIN_TIMEOUT:
                 raise InputError(
                     f"The first process does not answer at {host}:{port} since "
-                    f"{START} s: {error}. Start it there, with --process 0."
+                    f"{JOIN_TIMEOUT} s: {error}. Start it there, with --process 0."
                 ) from error
             time.sleep(0.2)
-
-
-def are_several() -> bool:
-    """Tells whether this program runs as several processes, without importing JAX."""
-    return "jax" in sys.modules and _jax().distributed.is_initialized()
 
 
 def _jax() -> Any:

@@ -12,13 +12,15 @@ from jaxmed.errors import InputError, no_room
 
 # How the names of unfinished files begin: what a killed program leaves behind.
 UNFINISHED = ".unfinished-"
-# How often a folder is tried to be removed, with a fifth of a second between.
-TRIES = 10
+# Attempts to remove a folder, a fifth of a second apart.
+REMOVAL_ATTEMPTS = 10
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Gives a temporary path beside `path` that takes its place at the end.
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Write a file so that it is either complete or not there.
+
+    Yields a temporary path beside `path`, which takes its place at the end.
 
     If the block fails, the temporary file is removed and `path` stays as it was. Any
     number of processes may write the same path at a time; the last one wins, and a
@@ -37,7 +39,7 @@ def replacing(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch()
     except OSError as error:
-        raise cannot_write(path, error) from error
+        raise write_error(path, error) from error
     try:
         yield temporary
         try:
@@ -45,21 +47,23 @@ def replacing(path: Path) -> Iterator[Path]:
                 os.fsync(file.fileno())
             os.replace(temporary, path)
         except OSError as error:
-            raise cannot_write(path, error) from error
+            raise write_error(path, error) from error
     except InputError:
         raise
     except Exception as error:
         # Not every library that writes a file says so by an OSError.
         if reason := no_room(error):
-            raise cannot_write(path, reason) from error
+            raise write_error(path, reason) from error
         raise
     finally:
         temporary.unlink(missing_ok=True)
 
 
 @contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
-    """Gives a temporary path beside `path` for a folder that is renamed at the end.
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Make a folder that is either complete or not there.
+
+    Yields a temporary path beside `path`, which is renamed at the end.
 
     If the block fails, the temporary folder is removed.
 
@@ -75,18 +79,18 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def _remove_all(folder: Path, pattern: str) -> None:
-    """Removes what a library wrote, whose threads may still be writing there."""
-    for _ in range(TRIES):
+    """Remove files of a library whose threads may still be writing there."""
+    for _ in range(REMOVAL_ATTEMPTS):
         left = list(folder.glob(pattern))
-        for one in left:
-            shutil.rmtree(one, ignore_errors=True)
-        if not any(one.exists() for one in left):
+        for path in left:
+            shutil.rmtree(path, ignore_errors=True)
+        if not any(path.exists() for path in left):
             return
         time.sleep(0.2)
 
 
 def remove_folder(path: Path) -> None:
-    """Removes a folder; a program that is killed meanwhile leaves no half of it."""
+    """Remove a folder, of which a program that is killed meanwhile leaves no half."""
     temporary = _temporary(path)
     path.rename(temporary)
     shutil.rmtree(temporary)
@@ -96,8 +100,8 @@ def _temporary(path: Path) -> Path:
     return path.with_name(f"{UNFINISHED}{secrets.token_hex(4)}-{path.name}")
 
 
-def cannot_write(path: Path, why: OSError | str) -> InputError:
-    """Returns the error, to be raised by the caller, for a file that is refused."""
+def write_error(path: Path, why: OSError | str) -> InputError:
+    """Return the error, to be raised by the caller, for a file that is refused."""
     reason = why if isinstance(why, str) else why.strerror
     return InputError(
         f"Cannot write {path}: {reason}. Results go to --out, downloads "
@@ -106,13 +110,13 @@ def cannot_write(path: Path, why: OSError | str) -> InputError:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file in UTF-8, whole or not at all."""
-    with replacing(path) as temporary:
+    """Write a text file in UTF-8, whole or not at all."""
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Removes what a killed program was writing to a folder or below it."""
+    """Remove the unfinished files of a killed program in a folder and below it."""
     for path in list(folder.rglob(f"{UNFINISHED}*")):
         if path.is_dir():
             shutil.rmtree(path)
@@ -121,7 +125,7 @@ def remove_unfinished(folder: Path) -> None:
 
 
 def check_readable(folder: Path, depth: int = 0) -> None:
-    """Looks into a folder, and those below it, where `glob` would find nothing.
+    """Check that a folder, and those below it, may be listed; `glob` would not tell.
 
     Args:
         folder: exists.
@@ -137,5 +141,5 @@ def check_readable(folder: Path, depth: int = 0) -> None:
         raise InputError(
             f"The folder {folder} cannot be looked into: {error.strerror}."
         ) from error
-    for one in inner if depth else ():
-        check_readable(one, depth - 1)
+    for folder in inner if depth else ():
+        check_readable(folder, depth - 1)

@@ -1,14 +1,14 @@
-"""Signals that ask the program to stop, and work that is to be saved first.
+"""Signals that ask the program to stop, deferred until its work is saved.
 
-Of several processes, all stop after the same step: a signal that one of them hears is
-acted on when they have agreed on it.
+Of several processes all stop after the same step: a signal that one of them received
+is acted on once they have agreed on it.
 """
 
 import signal
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from jaxmed.runtime import distributed as hosts
+from jaxmed.runtime import distributed
 
 
 class Interrupted(KeyboardInterrupt):
@@ -20,66 +20,66 @@ class Interrupted(KeyboardInterrupt):
 
 
 class _Request:
-    """Of the whole process, as signals are."""
+    """State of the whole process, as signal handlers are."""
 
-    postponed = False
-    # What this process heard, and what it acts on.
-    heard: int | None = None
-    number: int | None = None
+    deferred = False
+    # What this process received, and what all processes have agreed to act on.
+    received: int | None = None
+    agreed: int | None = None
 
 
-def ask(number: int) -> bool:
-    """Asks the work at hand to stop; for signal handlers.
+def request_stop(number: int) -> bool:
+    """Ask the work in `defer_signals` to stop; for signal handlers.
 
     Returns:
-        Whether it will. If not, there is none, or SIGINT came a second time: the
-        handler has to stop the program itself.
+        Whether it will. If not, there is no such work, or SIGINT came a second time:
+        the handler has to end the program itself.
     """
-    insisted = number == signal.SIGINT and _Request.heard == number
-    if not _Request.postponed or insisted:
+    insisted = number == signal.SIGINT and _Request.received == number
+    if not _Request.deferred or insisted:
         return False
-    _Request.heard = _Request.heard or number
-    if not hosts.are_several():
-        _Request.number = _Request.heard
+    _Request.received = _Request.received or number
+    if not distributed.is_multiprocess():
+        _Request.agreed = _Request.received
     return True
 
 
-def heard() -> int:
-    """Returns the signal that this process was asked to stop by, 0 for none."""
-    return _Request.heard or 0
+def signals_received() -> int:
+    """Return the signal that asked this process to stop, 0 for none."""
+    return _Request.received or 0
 
 
-def agree(numbers: Iterable[int]) -> None:
-    """Acts on what `heard` returned on each of several processes."""
-    _Request.number = _Request.number or max(numbers, default=0) or None
+def agree_on_stop(numbers: Iterable[int]) -> None:
+    """Act on what `signals_received` returned on each of several processes."""
+    _Request.agreed = _Request.agreed or max(numbers, default=0) or None
 
 
-def is_asked() -> bool:
-    """Tells work inside `postponed` whether to save what it has and to `stop`."""
-    return _Request.number is not None
+def stop_requested() -> bool:
+    """Return whether work in `defer_signals` should save its state and stop."""
+    return _Request.agreed is not None
 
 
-def stop() -> None:
-    """Ends the work if that was asked for.
+def stop_if_requested() -> None:
+    """End the work if that was requested.
 
     Raises:
         Interrupted: it was.
     """
-    if _Request.number is not None:
-        raise Interrupted(_Request.number)
+    if _Request.agreed is not None:
+        raise Interrupted(_Request.agreed)
 
 
 @contextmanager
-def postponed() -> Iterator[None]:
-    """Work in this block is not broken off; it has to look whether it `is_asked`.
+def defer_signals() -> Iterator[None]:
+    """Defer signals inside this block; the caller polls `stop_requested`.
 
     Raises:
-        Interrupted: at its end, if that was asked for and not seen.
+        Interrupted: at the end of the block, if a signal came and was not acted on.
     """
-    _Request.postponed, _Request.heard, _Request.number = True, None, None
+    _Request.deferred, _Request.received, _Request.agreed = True, None, None
     try:
         yield
-        agree(hosts.gather([heard()])[:, 0].tolist())
-        stop()
+        agree_on_stop(distributed.all_gather([signals_received()])[:, 0].tolist())
+        stop_if_requested()
     finally:
-        _Request.postponed, _Request.heard, _Request.number = False, None, None
+        _Request.deferred, _Request.received, _Request.agreed = False, None, None

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxmed.errors import InputError
-from jaxmed.runtime.files import cannot_write, write_text
+from jaxmed.runtime.files import write_error, write_text
 
 LOCK, HOLDER = ".lock", ".locked_by.json"
 # Seconds between two touches of the holder's file, and how long one from another host
@@ -45,7 +45,7 @@ def locked(folder: Path) -> Iterator[None]:
             folder.mkdir(parents=True, exist_ok=True)
             by_system = _lock(folder, held)
         except OSError as error:
-            raise cannot_write(folder / LOCK, error) from error
+            raise write_error(folder / LOCK, error) from error
         if not by_system:
             raise _in_use(folder, _read(folder))
         # While it is held; filelock does not take one that was removed for the lock.

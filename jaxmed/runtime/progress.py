@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from jaxmed.runtime import distributed as hosts
+from jaxmed.runtime import distributed
 
 Advance = Callable[..., None]
 PLAIN_INTERVAL = 10.0
@@ -30,7 +30,7 @@ def progress(description: str, total: int, *, unit: str = "") -> Iterator[Advanc
         A function `advance(amount, **fields)` that adds to the work done and shows
         the fields, such as `loss=0.31`, behind it. Floats get four digits.
     """
-    if not hosts.is_first():
+    if not distributed.is_process_zero():
         yield lambda amount, **fields: None
     elif sys.stderr.isatty():
         with _terminal(description, total, unit) as advance:

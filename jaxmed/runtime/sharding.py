@@ -21,40 +21,40 @@ ALIGNMENT = 64
 
 
 def data_mesh(devices: Devices | None = None) -> Mesh:
-    """Returns a mesh over `devices`, by default all there are, of all processes.
+    """Return a mesh over `devices`, by default all of all processes.
 
-    Those of a process stand together, so that its rows of a batch are one piece.
+    The devices of a process are neighbors, so that its rows of a batch are one slice.
     """
-    found = sorted(
+    ordered = sorted(
         devices or jax.devices(), key=lambda device: (device.process_index, device.id)
     )
-    return Mesh(np.asarray(found), ("data",))
+    return Mesh(np.asarray(ordered), ("data",))
 
 
-def replicated(mesh: Mesh) -> NamedSharding:
-    """Every device holds the whole array."""
+def replicated_sharding(mesh: Mesh) -> NamedSharding:
+    """Return the sharding by which every device holds the whole array."""
     return NamedSharding(mesh, PartitionSpec())
 
 
-def over_batch(mesh: Mesh) -> NamedSharding:
-    """The first axis is cut into equal parts, one a device."""
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Return the sharding that cuts the first axis into equal parts, one a device."""
     return NamedSharding(mesh, PartitionSpec("data"))
 
 
-def over_rows(mesh: Mesh) -> NamedSharding:
-    """The second axis is cut so: the rows of (accumulate, rows, ...)."""
+def row_sharding(mesh: Mesh) -> NamedSharding:
+    """Return the sharding that cuts the second axis so: (accumulate, rows, ...)."""
     return NamedSharding(mesh, PartitionSpec(None, "data"))
 
 
 def replicate(tree: Any, mesh: Mesh) -> Any:
-    """Puts a pytree of arrays whole on every device of the mesh, as new buffers.
+    """Put a pytree of arrays whole on every device of the mesh, as new buffers.
 
     New ones, because a training step donates its state and must not take away
     arrays that the caller's model still holds. NumPy's are an exception on a CPU: JAX
     uses them where they lie if that is a multiple of `ALIGNMENT`, see `empty_aligned`,
     and never writes there.
     """
-    sharding = replicated(mesh)
+    sharding = replicated_sharding(mesh)
 
     def put(leaf: Any) -> jax.Array:
         copies = [_copy(leaf, device) for device in mesh.local_devices]
@@ -64,15 +64,15 @@ def replicate(tree: Any, mesh: Mesh) -> Any:
 
 
 def empty_aligned(shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
-    """Allocates an array to be filled, which JAX then uses on a CPU without a copy."""
+    """Allocate an array to be filled, which JAX then uses on a CPU without a copy."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
     raw = np.empty(size + ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % ALIGNMENT
     return raw[start : start + size].view(dtype).reshape(shape)
 
 
-def own_rows(rows: int, mesh: Mesh) -> slice:
-    """Returns which rows of a batch lie on this process's devices.
+def local_rows(rows: int, mesh: Mesh) -> slice:
+    """Return the rows of a batch that lie on this process's devices.
 
     Args:
         rows: of the batch, a multiple of the number of devices.
@@ -83,15 +83,15 @@ def own_rows(rows: int, mesh: Mesh) -> slice:
     return slice(first * each, (first + len(own)) * each)
 
 
-def spread(tree: Any, mesh: Mesh, *, axis: int = 0) -> Any:
-    """Puts batches on the devices, each row on one of them, as new buffers.
+def shard_batch(tree: Any, mesh: Mesh, *, axis: int = 0) -> Any:
+    """Put batches on the devices, each row on one of them, as new buffers.
 
     Args:
-        tree: arrays whose `axis` is `own_rows` of a batch.
+        tree: arrays whose `axis` is `local_rows` of a batch.
         mesh: from `data_mesh`.
-        axis: 0 or 1, as in `over_batch` and `over_rows`.
+        axis: 0 or 1, as in `batch_sharding` and `row_sharding`.
     """
-    sharding = over_rows(mesh) if axis else over_batch(mesh)
+    sharding = row_sharding(mesh) if axis else batch_sharding(mesh)
 
     def put(leaf: np.ndarray) -> jax.Array:
         own = mesh.local_devices
@@ -105,9 +105,9 @@ def spread(tree: Any, mesh: Mesh, *, axis: int = 0) -> Any:
 
 
 def to_host(tree: Any) -> Any:
-    """Copies a pytree of arrays to NumPy, so that later donation cannot touch it.
+    """Copy a pytree of arrays to NumPy, so that later donation cannot touch it.
 
-    Of several processes every one gets the whole, if the arrays are replicated.
+    Every process gets the whole of replicated arrays.
     """
     return jax.tree.map(lambda leaf: np.array(leaf, copy=True), tree)
 

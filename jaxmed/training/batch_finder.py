@@ -21,7 +21,7 @@ from jaxmed.models.parameters import merge, split
 from jaxmed.models.precision import resolve_precision, set_precision
 from jaxmed.runtime.memory import host_memory, image_budget
 from jaxmed.runtime.progress import progress
-from jaxmed.runtime.sharding import Devices, data_mesh, replicate, spread
+from jaxmed.runtime.sharding import Devices, data_mesh, replicate, shard_batch
 from jaxmed.strategies import Phase, Strategy
 from jaxmed.training.checks import check_batches, check_shapes, take_arguments
 from jaxmed.training.fit import as_strategy
@@ -152,7 +152,7 @@ def _measure(
     order = np.arange(rows) % size
     mask = (np.arange(rows) < size).astype(np.float32)
     images, labels = data.train.images[order], data.train.labels[order]
-    batch = spread(Batch(images[None], labels[None], mask[None]), mesh, axis=1)
+    batch = shard_batch(Batch(images[None], labels[None], mask[None]), mesh, axis=1)
     others = {
         "frozen": replicate(frozen, mesh),
         "key": replicate(jax.random.key(0), mesh),

@@ -10,8 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxmed.checkpoints.checkpoint import Checkpoints
-from jaxmed.runtime import distributed as hosts
-from jaxmed.runtime import interrupts
+from jaxmed.runtime import distributed, interrupts
 from jaxmed.runtime.progress import Advance
 from jaxmed.runtime.sharding import replicate
 from jaxmed.training.divergence import check_finite
@@ -49,7 +48,7 @@ class Interim:
         if self.saved:
             self.saved.check()
             due = self.every and done // self.every > before // self.every
-            if interrupts.is_asked() or (due and done < self.steps):
+            if interrupts.stop_requested() or (due and done < self.steps):
                 check_finite(state)
                 self.save(state, done)
         stop_if_asked(self.saved)
@@ -62,10 +61,10 @@ def stop_if_asked(saved: Checkpoints | None) -> None:
         InputError: it cannot be written.
         Interrupted: all is written.
     """
-    if interrupts.is_asked():
+    if interrupts.stop_requested():
         if saved:
-            hosts.by_first(saved.wait)
-        interrupts.stop()
+            distributed.run_on_process_zero(saved.wait)
+        interrupts.stop_if_requested()
 
 
 # Seconds between two looks.
@@ -85,7 +84,7 @@ class Looks:
 
     def is_due(self) -> bool:
         """Tells whether to look now; counts a dispatch."""
-        if not hosts.are_several():
+        if not distributed.is_multiprocess():
             due = time.monotonic() - self._last > INTERVAL
         else:
             self._done += 1
@@ -99,9 +98,9 @@ class Looks:
     def _agree(self) -> None:
         """Agrees on signals, and on when to look again by the slowest's clock."""
         milliseconds = int(1000 * (time.monotonic() - self._last))
-        found = hosts.gather([milliseconds, interrupts.heard()])
+        found = distributed.all_gather([milliseconds, interrupts.signals_received()])
         passed, numbers = max(found[:, 0].tolist()) / 1000, found[:, 1].tolist()
-        interrupts.agree(numbers)
+        interrupts.agree_on_stop(numbers)
         fitting = int(self._done * INTERVAL / max(passed, 0.001))
         # Step by step: the first dispatch is compiled.
         self._wait, self._done = max(1, min(fitting, 2 * self._wait)), 0

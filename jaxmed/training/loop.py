@@ -28,8 +28,8 @@ from jaxmed.models.classifier import Classifier
 from jaxmed.models.outputs import probabilities
 from jaxmed.models.parameters import Arrays, load
 from jaxmed.models.precision import precision_of
-from jaxmed.runtime import distributed as hosts
-from jaxmed.runtime.interrupts import postponed
+from jaxmed.runtime import distributed
+from jaxmed.runtime.interrupts import defer_signals
 from jaxmed.runtime.progress import Advance, progress
 from jaxmed.runtime.sharding import replicate, to_host
 from jaxmed.strategies import Phase, Strategy
@@ -106,7 +106,7 @@ class Loop:
 
     def run(self) -> None:
         """Trains to the end; the model is left with the best epoch's weights."""
-        with postponed():
+        with defer_signals():
             self._run()
 
     def _run(self) -> None:
@@ -150,7 +150,7 @@ class Loop:
             self._shared = feed
         return feed
 
-    def _plan(self, phase: Phase, entry: str | None) -> StepPlan:
+    def _plan(self, phase: Phase, start_stage: str | None) -> StepPlan:
         images = self.batch_size * self.accumulate
         return StepPlan(
             phase=phase,
@@ -162,7 +162,7 @@ class Loop:
             accumulate=self.accumulate,
             ema=self.ema,
             steps_per_epoch=math.ceil(len(self.data.train) / images),
-            entry=entry,
+            start_stage=start_stage,
         )
 
     def _run_phase(self, number: int, phase: Phase) -> None:
@@ -172,9 +172,11 @@ class Loop:
         inputs = self._inputs(phase)
         feed = self._feed_of(inputs)
         spent = time.perf_counter() - started
-        plan = self._plan(phase, inputs.entry)
+        plan = self._plan(phase, inputs.start_stage)
         steps = phase.epochs * plan.steps_per_epoch
-        if hosts.is_first() and (said := describe_average(self.ema, steps)):
+        if distributed.is_process_zero() and (
+            said := describe_average(self.ema, steps)
+        ):
             print(f"{phase.name}: {said}", file=sys.stderr, flush=True)
         definition, state, frozen = begin_phase(self.model, plan)
         state = self.journal.restore(phase, state)
@@ -214,7 +216,7 @@ class Loop:
                 "images_per_second": count / seconds,
             }
             # Rounding may differ between machines, and what is decided by it must not.
-            row = hosts.by_first(lambda row=row: row)
+            row = distributed.run_on_process_zero(lambda row=row: row)
             spent = 0.0
             self.journal.enter(row, weights, state)
             stop_if_asked(self.saved)
@@ -286,7 +288,7 @@ class Loop:
             preprocessing=self.preprocessing,
             mesh=self.mesh,
             batch_size=evaluation_batch(self.data),
-            entry=inputs.entry,
+            start_stage=inputs.start_stage,
         )
         # Where logits overflowed, NumPy warns of it, and we say what it means.
         with np.errstate(all="ignore"):

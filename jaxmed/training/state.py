@@ -39,8 +39,9 @@ class StepPlan:
             every step, statistics included, as timm's ModelEmaV2, and d grows to
             `ema`, see `average_decay`.
         steps_per_epoch: optimizer steps, which schedules count by.
-        entry: the stage that the step begins with, if what enters it is given in the
-            images' place; see `jaxmed.training.inputs.activation_cache.inputs`.
+        start_stage: the stage that the step begins with, if its batches are cached
+            activations, the input of that stage; see
+            `jaxmed.training.inputs.activation_cache.inputs`.
             Preprocessing, augmentation and mixing are then not for the step to do.
     """
 
@@ -53,7 +54,7 @@ class StepPlan:
     accumulate: int = 1
     ema: float = 0.0
     steps_per_epoch: int = 1
-    entry: str | None = None
+    start_stage: str | None = None
 
 
 class TrainState(NamedTuple):
@@ -90,7 +91,7 @@ class Frozen(NamedTuple):
 class Images(NamedTuple):
     """A split: uint8 (n, h, w, c), and int32 labels (n,) or (n, k).
 
-    With `StepPlan.entry`, what enters that stage is in the images' place.
+    With `StepPlan.start_stage`, the images are cached activations, that stage's input.
     """
 
     images: ArrayLike

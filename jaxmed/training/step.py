@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from jaxmed.data.transforms.augmentation import augment_stored
 from jaxmed.models.parameters import Arrays, merge, stats_of
-from jaxmed.runtime.sharding import over_rows, replicated
+from jaxmed.runtime.sharding import replicated_sharding, row_sharding
 from jaxmed.training.loss import image_hits
 from jaxmed.training.state import Batch, StepPlan, TrainState, average_decay
 
@@ -105,7 +105,7 @@ def _gradients(definition: Any, plan: StepPlan) -> Callable:
                 mask=mask,
                 rngs=nnx.Rngs(dropout=dropout_key),
                 frozen_backbone=frozen_backbone,
-                entry=plan.entry,
+                start_stage=plan.start_stage,
             )
             losses, weights, hits, counts = 0.0, 0.0, 0.0, 0.0
             for given, share in shares:
@@ -132,7 +132,7 @@ def _gradients(definition: Any, plan: StepPlan) -> Callable:
 
 def _inputs(plan: StepPlan, images: jax.Array, key: jax.Array) -> jax.Array:
     """Augments, where that is asked for, and normalizes a batch of images."""
-    if plan.entry:
+    if plan.start_stage:
         return images.astype(jnp.float32)
     if not plan.augmentation:
         return plan.preprocessing(images)
@@ -209,7 +209,7 @@ def compiled_train_steps(definition: Any, plan: StepPlan, mesh: Mesh) -> TrainSt
 
 @lru_cache(maxsize=32)
 def compiled_batch_step(definition: Any, plan: StepPlan, mesh: Mesh) -> TrainStep:
-    """Compiles the training step over a mesh, on batches cut by `over_rows`."""
+    """Compiles the training step over a mesh, on batches cut by `row_sharding`."""
     step = make_train_step(definition, plan)
 
     def on_batch(state, batch, **others):
@@ -223,8 +223,8 @@ def _on_resident_images(definition: Any, plan: StepPlan, mesh: Mesh) -> TrainSte
     step = make_train_step(definition, plan)
 
     def gathered(state, images, indices, mask, **others):
-        indices = jax.lax.with_sharding_constraint(indices, over_rows(mesh))
-        mask = jax.lax.with_sharding_constraint(mask, over_rows(mesh))
+        indices = jax.lax.with_sharding_constraint(indices, row_sharding(mesh))
+        mask = jax.lax.with_sharding_constraint(mask, row_sharding(mesh))
         batch = Batch(images.images[indices], images.labels[indices], mask)
         return step(state, batch=batch, **others)
 
@@ -232,4 +232,4 @@ def _on_resident_images(definition: Any, plan: StepPlan, mesh: Mesh) -> TrainSte
 
 
 def _compiled(step: TrainStep, mesh: Mesh) -> TrainStep:
-    return jax.jit(step, out_shardings=replicated(mesh), donate_argnums=0)
+    return jax.jit(step, out_shardings=replicated_sharding(mesh), donate_argnums=0)

@@ -32,5 +32,5 @@ def test_features_are_what_enters_the_head():
         model, IMAGES, preprocessing=CROP, task="binary", batch_size=3
     )
     eval_parts(model)
-    expected = model.entering("head", CROP(IMAGES))
+    expected = model.stage_input("head", CROP(IMAGES))
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)

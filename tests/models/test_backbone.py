@@ -26,12 +26,14 @@ def test_two_parts_compute_what_the_whole_computes(architecture):
 
     whole = program(lambda model, images: model(images))
     stages = list(model.stages)
-    for entry in (stages[1], stages[-2], "head"):
+    for start_stage in (stages[1], stages[-2], "head"):
 
-        def in_parts(model, images, entry=entry):
-            return model(model.entering(entry, images), entry=entry)
+        def in_parts(model, images, start_stage=start_stage):
+            return model(
+                model.stage_input(start_stage, images), start_stage=start_stage
+            )
 
-        assert program(in_parts) == whole, entry
+        assert program(in_parts) == whole, start_stage
 
 
 def test_every_stage_of_a_densenet_ends_with_its_transition():

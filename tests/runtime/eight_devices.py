@@ -139,7 +139,7 @@ def cached(images, devices, dtype):
         image_size=64,
     )
     plan = CachePlan(
-        entry="layer4", shape=(4, 4, 64), dtype=dtype, train=20, val=3, views=2
+        start_stage="layer4", shape=(4, 4, 64), dtype=dtype, train=20, val=3, views=2
     )
     inputs = fill_cache(
         plan,

@@ -5,12 +5,17 @@ from pathlib import Path
 import pytest
 
 from jaxmed.errors import InputError
-from jaxmed.runtime.files import new_folder, remove_folder, remove_unfinished, replacing
+from jaxmed.runtime.files import (
+    atomic_folder,
+    atomic_write,
+    remove_folder,
+    remove_unfinished,
+)
 
 
 def test_file_appears_when_the_block_ends(tmp_path):
     path = tmp_path / "new" / "a.bin"
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(b"1234")
         assert not path.exists()
     assert path.read_bytes() == b"1234"
@@ -22,7 +27,7 @@ def test_a_failing_block_leaves_everything_as_it_was(tmp_path):
     path.write_bytes(b"old")
 
     def write_half():
-        with replacing(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_bytes(b"ne")
             raise KeyboardInterrupt
 
@@ -34,9 +39,9 @@ def test_a_failing_block_leaves_everything_as_it_was(tmp_path):
 
 def test_two_writers_at_once_do_not_mix(tmp_path):
     path = tmp_path / "a.bin"
-    with replacing(path) as first:
+    with atomic_write(path) as first:
         first.write_bytes(b"first")
-        with replacing(path) as second:
+        with atomic_write(path) as second:
             second.write_bytes(b"second")
         assert path.read_bytes() == b"second"
     assert path.read_bytes() == b"first"
@@ -46,13 +51,13 @@ def test_folder_that_cannot_be_made_is_explained(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with (
         pytest.raises(InputError, match=r"Cannot write .*file/cache.*JAXMED_CACHE"),
-        replacing(tmp_path / "file" / "cache" / "a.bin"),
+        atomic_write(tmp_path / "file" / "cache" / "a.bin"),
     ):
         pass
 
 
 def test_what_a_killed_program_left_is_removed(tmp_path):
-    with replacing(tmp_path / "cams" / "0.png") as temporary:
+    with atomic_write(tmp_path / "cams" / "0.png") as temporary:
         left = temporary.with_name(temporary.name + ".copy")
         left.write_bytes(b"half")
     (tmp_path / "kept.txt").write_text("kept")
@@ -68,7 +73,7 @@ def test_a_full_disk_is_a_sentence(tmp_path):
         pytest.skip("this system has no /dev/full")
     with (
         pytest.raises(InputError, match=r"Cannot write .*a\.csv: No space left on dev"),
-        replacing(path),
+        atomic_write(path),
     ):
         full.write_text("1234")
     assert not list(tmp_path.iterdir())
@@ -76,7 +81,7 @@ def test_a_full_disk_is_a_sentence(tmp_path):
 
 def test_a_folder_appears_when_the_block_ends_and_goes_at_once(tmp_path):
     folder = tmp_path / "new"
-    with new_folder(folder) as temporary:
+    with atomic_folder(folder) as temporary:
         (temporary / "inner").mkdir(parents=True)
         assert not folder.exists()
     assert [path.name for path in folder.iterdir()] == ["inner"]
@@ -86,7 +91,7 @@ def test_a_folder_appears_when_the_block_ends_and_goes_at_once(tmp_path):
 
 def test_a_folder_that_fails_leaves_nothing(tmp_path):
     def write_half():
-        with new_folder(tmp_path / "new") as temporary:
+        with atomic_folder(tmp_path / "new") as temporary:
             temporary.mkdir()
             # A library's own temporary folder.
             temporary.with_name(f"{temporary.name}.tmp").mkdir()

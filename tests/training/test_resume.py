@@ -15,7 +15,7 @@ from jaxmed.data import create_augmentation
 from jaxmed.data.transforms.mixup import Mixing
 from jaxmed.errors import InputError
 from jaxmed.models.parameters import split
-from jaxmed.runtime.interrupts import Interrupted, ask
+from jaxmed.runtime.interrupts import Interrupted, request_stop
 from jaxmed.runtime.locks import HOLDER, LOCK
 from jaxmed.strategies import Group, Optimizer, Phase, Schedule, Strategy
 from jaxmed.training.epoch import Interim
@@ -172,7 +172,7 @@ def test_a_training_killed_after_any_checkpoint_ends_the_same(
 
 @pytest.fixture
 def sigterm_asks():
-    before = signal.signal(signal.SIGTERM, lambda number, _: ask(number))
+    before = signal.signal(signal.SIGTERM, lambda number, _: request_stop(number))
     yield
     signal.signal(signal.SIGTERM, before)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from jaxmed.errors import InputError
-from jaxmed.runtime.files import cannot_write
+from jaxmed.runtime.files import write_error
 from jaxmed.runtime.progress import progress
 from jaxmed_convert.checkpoints.read import hash_file
 
@@ -49,7 +49,7 @@ class Partial:
             while content:
                 content = content[self._file.write(content) :]
         except OSError as error:
-            raise cannot_write(self._whole, error) from error
+            raise write_error(self._whole, error) from error
 
     def clear(self) -> None:
         """Throws away what has arrived."""
@@ -93,7 +93,7 @@ def claim(path: Path) -> Iterator[Partial | None]:
             # Unbuffered, so that nothing is lost when the process is killed.
             file = part.open("ab", buffering=0)
         except OSError as error:
-            raise cannot_write(path, error) from error
+            raise write_error(path, error) from error
         with file:
             _lock(file, path.name)
             # While we waited the part may have become the whole file, or have gone.

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxmed.runtime.files import replacing
+from jaxmed.runtime.files import atomic_write
 
 # Goes up when the same source would be converted to something else.
 VERSION = "1"
@@ -41,7 +41,7 @@ def write(path: Path, stored: Stored) -> None:
         "converter": VERSION,
         "content": _digest(stored.arrays),
     }
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         save_file(stored.arrays, temporary, metadata)
 
 

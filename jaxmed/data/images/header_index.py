@@ -22,7 +22,7 @@ from jaxmed.data.images.picture import UnusableImage
 from jaxmed.data.images.window import STORED_BITS, Window
 from jaxmed.errors import InputError
 from jaxmed.runtime.cache import cache_folder
-from jaxmed.runtime.files import replacing
+from jaxmed.runtime.files import atomic_write
 from jaxmed.runtime.progress import progress
 
 # How much of a file's beginning tells it from others.
@@ -106,7 +106,7 @@ def read_index(
     entries["state"][[place for place in bad if there[place]]] = FAILED
     if not np.array_equal(entries["state"], before):
         # Without a place to keep it, the next run looks again.
-        with suppress(InputError), replacing(path) as temporary:
+        with suppress(InputError), atomic_write(path) as temporary:
             np.save(temporary, entries[there])
     return Index(entries=entries, bad=dict(sorted(bad.items())))
 

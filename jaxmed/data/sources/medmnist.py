@@ -17,7 +17,7 @@ from jaxmed.data.sources.medmnist_catalog import CatalogEntry, Download, read_ca
 from jaxmed.data.sources.npz import LARGE_FILE, read_npz
 from jaxmed.errors import InputError, unknown
 from jaxmed.runtime.cache import cache_folder
-from jaxmed.runtime.files import replacing
+from jaxmed.runtime.files import atomic_write
 from jaxmed.runtime.progress import progress
 
 CHUNK = 2**20
@@ -97,7 +97,7 @@ def fetch(download: Download, path: Path) -> None:
     """
     digest = hashlib.md5(usedforsecurity=False)
     try:
-        with replacing(path) as temporary, temporary.open("wb") as file:
+        with atomic_write(path) as temporary, temporary.open("wb") as file:
             for chunk in _receive(download.url, path.name):
                 file.write(chunk)
                 digest.update(chunk)

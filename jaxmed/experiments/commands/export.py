@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from jaxmed.errors import unknown
 from jaxmed.runs.layout import check_writable, write_json
-from jaxmed.runtime.files import replacing
+from jaxmed.runtime.files import atomic_write
 
 if TYPE_CHECKING:
     from jaxmed.runs.trained_model import Bundle
@@ -114,7 +114,7 @@ def export(
         with ExitStack() as files:
             for name in formats:
                 exporter = EXPORTERS[name]
-                part = files.enter_context(replacing(folder / exporter.file))
+                part = files.enter_context(atomic_write(folder / exporter.file))
                 exporter.write(bundle, part, record)
                 run = exporter.open(bundle, part)
                 written[exporter.file] = {
@@ -122,7 +122,7 @@ def export(
                     "sha256": hash_file(part),
                     "load": loading_code(bundle, name),
                 }
-            part = files.enter_context(replacing(folder / RECORD))
+            part = files.enter_context(atomic_write(folder / RECORD))
             write_json(part, record | {"files": written})
     finally:
         if new and folder.is_dir() and not any(folder.iterdir()):

@@ -17,7 +17,7 @@ from jaxmed.experiments.pipeline.prepare import (
     training_settings,
 )
 from jaxmed.runs.layout import check_writable, experiment_folder
-from jaxmed.runtime.files import replacing, write_text
+from jaxmed.runtime.files import atomic_write, write_text
 
 if TYPE_CHECKING:
     from jaxmed.training.lr_finder.sweep import RangeTest
@@ -155,5 +155,5 @@ def write_picture(path: Path, tests: "Sequence[RangeTest]", title: str) -> None:
         )
         for t in tests
     ]
-    with replacing(path) as part:
+    with atomic_write(path) as part:
         part.write_bytes(png(draw_range_tests(panels, title)))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from jaxmed.errors import InputError
 from jaxmed.runs.layout import check_writable
-from jaxmed.runtime.files import replacing
+from jaxmed.runtime.files import atomic_write
 
 if TYPE_CHECKING:
     from jaxmed.inference.predictor import Prediction, Predictor
@@ -41,7 +41,7 @@ def open_rows(out: str, run: "Predictor", cams: bool) -> Iterator[Write]:
         sys.stdout.flush()
         return
     with (
-        replacing(Path(out)) as part,
+        atomic_write(Path(out)) as part,
         part.open("w", encoding="utf-8", errors=ODD, newline="") as file,
     ):
         json_lines = out.endswith(".jsonl")
@@ -285,6 +285,6 @@ def _draw(path: Path, one: "Prediction") -> str:
 
     assert one.image is not None
     assert one.cam is not None
-    with replacing(path) as part:
+    with atomic_write(path) as part:
         Image.fromarray(overlay(one.image, one.cam)).save(part)
     return str(path)

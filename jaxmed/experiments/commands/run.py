@@ -15,7 +15,7 @@ from jaxmed.experiments.commands.arguments import (
     processes_of,
 )
 from jaxmed.runs.layout import experiment_folder
-from jaxmed.runtime import distributed as hosts
+from jaxmed.runtime import distributed
 
 HELP = "train every arm and seed of a recipe, evaluate, write the report"
 DESCRIPTION = """\
@@ -88,7 +88,7 @@ def execute(arguments: Any) -> int:
         recipes = [load_recipe(path, arguments.overrides, **chosen)]
     needed = {one.path: one for recipe in recipes for one in needed_recipes(recipe)}
     if joined is not None:
-        hosts.start(**joined)
+        distributed.initialize(**joined)
     # Only now: it brings JAX, which takes seconds.
     from jaxmed.experiments.pipeline.experiment import run_recipes
 
@@ -124,9 +124,9 @@ def _run_board(board: Board, out: Path) -> int:
     told = tell_failures(failures)
     if told and not any(folder.glob("*/*/seed-*/metrics.json")):
         raise InputError(f"No run could be made. {' '.join(told)}")
-    page = hosts.by_first(lambda: str(rebuild_leaderboard(folder)))
+    page = distributed.run_on_process_zero(lambda: str(rebuild_leaderboard(folder)))
     print(f"Leaderboard: {page}")
-    if told and hosts.is_first():
+    if told and distributed.is_process_zero():
         told = [f"{len(failures):,} failed:", *told]
         print("\n".join(told), file=sys.stderr)
     return FAILED if failures else 0

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import jaxmed
-from jaxmed.runtime import distributed as hosts
+from jaxmed.runtime import distributed
 
 if TYPE_CHECKING:
     from jaxmed.data.dataset import Dataset
@@ -47,7 +47,7 @@ def describe_environment(data: "Dataset", prepared: "PreparedArm") -> dict[str, 
         "platform": platform.platform(),
         "devices": [device.device_kind for device in jax.devices()],
         "device": describe_device(),
-        "processes": hosts.count(),
+        "processes": distributed.process_count(),
         "data": describe_data(data),
         "weights": {"name": start.name, "fingerprint": start.fingerprint},
         "precision": precision_of(model),

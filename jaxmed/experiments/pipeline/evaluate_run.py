@@ -19,7 +19,7 @@ from jaxmed.runs.layout import (
     read_json,
     write_json,
 )
-from jaxmed.runtime.files import replacing, write_text
+from jaxmed.runtime.files import atomic_write, write_text
 from jaxmed.runtime.locks import locked
 from jaxmed.runtime.toml import format_toml
 
@@ -59,10 +59,10 @@ def write_results(
     card = describe_run(folder, config, environment, metrics)
     # The first is renamed last.
     with ExitStack() as files:
-        write_json(files.enter_context(replacing(folder / METRICS)), metrics)
-        write_json(files.enter_context(replacing(folder / ENVIRONMENT)), environment)
+        write_json(files.enter_context(atomic_write(folder / METRICS)), metrics)
+        write_json(files.enter_context(atomic_write(folder / ENVIRONMENT)), environment)
         for name, text in {MODEL_CARD: card, **(texts or {})}.items():
-            write_text(files.enter_context(replacing(folder / name)), text)
+            write_text(files.enter_context(atomic_write(folder / name)), text)
         files.callback((folder / METRICS).unlink, missing_ok=True)
 
 

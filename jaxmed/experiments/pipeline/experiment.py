@@ -26,7 +26,7 @@ from jaxmed.runs.layout import (
     run_folder,
     work_left,
 )
-from jaxmed.runtime import distributed as hosts
+from jaxmed.runtime import distributed
 
 if TYPE_CHECKING:
     from jaxmed.data.dataset import Dataset
@@ -57,7 +57,7 @@ def run_recipes(recipes: Sequence[Recipe], out: Path, *, extend: bool = False) -
     report = None
     for recipe in recipes:
         train_recipe(recipe, out, datasets)
-        report = hosts.by_first(
+        report = distributed.run_on_process_zero(
             lambda recipe=recipe: write_report(recipe, out, datasets)
         )
     assert report, "at least one recipe is run"
@@ -72,9 +72,9 @@ def check_together(
     Raises:
         InputError: as there, or the processes see different things.
     """
-    with hosts.together():
+    with distributed.raise_on_all():
         check_recipes(recipes, out, datasets, extend=extend)
-    hosts.check_same(
+    distributed.check_same(
         _describe(recipes, datasets, out),
         "The processes do not see the same: recipe, images, or finished runs in "
         f"{out}. All need the same command, the same images and the same --out, in a "
@@ -91,11 +91,11 @@ def train_recipe(recipe: Recipe, out: Path, datasets: Datasets) -> None:
     """
     for arm, seed in recipe.runs:
         cell = recipe.only(arm, seed)
-        work, said = hosts.by_first(partial(_plan, cell, out))
+        work, said = distributed.run_on_process_zero(partial(_plan, cell, out))
         print(said, end="", flush=True)
         if work == "evaluation":
             folder = run_folder(out, recipe, arm, seed)
-            hosts.by_first(partial(reevaluate, folder, cell))
+            distributed.run_on_process_zero(partial(reevaluate, folder, cell))
         elif work == "images":
             config = recipe.arms[arm].data
             data, whole = datasets[config], datasets[without_subset(config)]
@@ -131,7 +131,7 @@ def write_report(recipe: Recipe, out: Path, datasets: Datasets) -> str:
 
 def _describe(recipes: Sequence[Recipe], datasets: Datasets, out: Path) -> str:
     """Returns all that processes which train together must have in common."""
-    if not hosts.are_several():
+    if not distributed.is_multiprocess():
         return ""
     runs = [
         (table, work_left(run_folder(out, recipe, arm, seed), table))

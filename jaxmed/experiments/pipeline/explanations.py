@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxmed.config.schema import ExplainConfig
 from jaxmed.runs.layout import write_json
-from jaxmed.runtime.files import replacing
+from jaxmed.runtime.files import atomic_write
 
 if TYPE_CHECKING:
     from jaxmed.data.dataset import Split
@@ -141,5 +141,5 @@ def _draw(
             # Without a difference between the logits there is no share of it.
             gap = float(gaps[i])
             entry["completeness_gap"] = gap if np.isfinite(gap) else None
-        with replacing(folder / entry["file"]) as part:
+        with atomic_write(folder / entry["file"]) as part:
             Image.fromarray(overlay(image, cam)).save(part)

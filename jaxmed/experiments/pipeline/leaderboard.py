@@ -21,7 +21,7 @@ from jaxmed.runs.layout import (
     run_folder,
     work_left,
 )
-from jaxmed.runtime import distributed as hosts
+from jaxmed.runtime import distributed
 from jaxmed.runtime.toml import read_toml
 
 # Of a cell, "SET/ARM/seed-N", or of a set's report, "SET".
@@ -44,9 +44,11 @@ def run_board(board: Board, out: Path) -> Failures:
     Raises:
         InputError: settings, or what lies in the folders, do not fit.
     """
-    with hosts.together():
+    with distributed.raise_on_all():
         check_settings(list(board.recipes.values()), out)
-    hosts.by_first(lambda: write_board(experiment_folder(out, board.name), board))
+    distributed.run_on_process_zero(
+        lambda: write_board(experiment_folder(out, board.name), board)
+    )
     failures: Failures = {}
     for name, recipe in board.recipes.items():
         of_set = _run_set(recipe, out)
@@ -70,7 +72,7 @@ def _run_set(recipe: Recipe, out: Path) -> Failures:
             failures[f"/{arm}/seed-{seed}"] = error
             print(f"Failed: {recipe.name}/{arm}/seed-{seed}: {error}", flush=True)
     try:
-        hosts.by_first(lambda: _report(recipe, out, datasets))
+        distributed.run_on_process_zero(lambda: _report(recipe, out, datasets))
     except InputError as error:
         failures[""] = error
     return failures
@@ -91,7 +93,7 @@ def _load(
     """Loads images, and tries no second time to load those that cannot be."""
     if config not in datasets and config not in broken:
         try:
-            with hosts.together():
+            with distributed.raise_on_all():
                 add_images(config, datasets)
         except InputError as error:
             broken[config] = error

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxmed.runtime.files import replacing
+from jaxmed.runtime.files import atomic_write
 
 if TYPE_CHECKING:
     from jaxmed.data.dataset import Dataset
@@ -49,7 +49,7 @@ def write_augmented(
     axes.set_yticks([])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    with replacing(path) as part:
+    with atomic_write(path) as part:
         figure.savefig(part, dpi=120, bbox_inches="tight")
 
 
@@ -125,7 +125,7 @@ def write_samples(folder: Path, data: "Dataset") -> None:
     axes.set_xticks([])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    with replacing(path) as part:
+    with atomic_write(path) as part:
         figure.savefig(part, dpi=120, bbox_inches="tight")
 
 

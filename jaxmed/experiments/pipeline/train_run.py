@@ -31,7 +31,7 @@ from jaxmed.runs.layout import (
     write_history,
     write_json,
 )
-from jaxmed.runtime import distributed as hosts
+from jaxmed.runtime import distributed
 from jaxmed.runtime.files import remove_unfinished
 from jaxmed.runtime.locks import locked
 
@@ -75,7 +75,7 @@ def train_run(
 def _alone(folder: Path) -> Iterator[None]:
     """Locks a run's folder; of several processes the first does."""
     with ExitStack() as held:
-        hosts.by_first(lambda: held.enter_context(locked(folder)))
+        distributed.run_on_process_zero(lambda: held.enter_context(locked(folder)))
         yield
 
 
@@ -95,7 +95,7 @@ def _train_run(
     config = recipe.arms[arm]
     print(f"\n{recipe.name}, arm {arm}, seed {seed}: {folder}", flush=True)
     with naming(arm):
-        with hosts.together():
+        with distributed.raise_on_all():
             prepared = prepare_arm(config, data, seed=seed, out=out)
         environment = describe_environment(data, prepared)
         environment |= {"tta": config.evaluate.tta, "arms": list(recipe.order)}
@@ -111,7 +111,7 @@ def _train_run(
             write_config(folder, recipe.table(arm, seed))
             _write_inputs(folder, environment, prepared, data, whole)
 
-        hosts.by_first(begin)
+        distributed.run_on_process_zero(begin)
         result = fit(
             prepared.model,
             data,
@@ -141,7 +141,7 @@ def _train_run(
         write_history(folder / "history.csv", result.history)
         _write_results(folder, config, prepared, data, predictions, environment)
 
-    hosts.by_first(end)
+    distributed.run_on_process_zero(end)
 
 
 def _write_inputs(

@@ -19,7 +19,7 @@ from jaxmed.report.tables.formatting import (
 )
 from jaxmed.report.tables.published import Expected
 from jaxmed.runs.record import Arm
-from jaxmed.runtime.files import replacing
+from jaxmed.runtime.files import atomic_write
 from jaxmed.runtime.progress import Advance
 
 KINDS = ("stages", "curves", "roc", "precision_recall", "reliability", "confusion")
@@ -76,5 +76,5 @@ def arm_section(
 
 def _keep(folder: Path, drawings: Drawings) -> None:
     for name, drawing in drawings.items():
-        with replacing(folder / f"{name}.png") as part:
+        with atomic_write(folder / f"{name}.png") as part:
             part.write_bytes(drawing.png)

@@ -28,7 +28,7 @@ from jaxmed.report.tables.results import differences_table, summary_table
 from jaxmed.report.tables.selections import chosen_table
 from jaxmed.report.tables.subgroups import gaps_table, subgroup_columns, subgroup_table
 from jaxmed.runs.record import Arm, read_experiment
-from jaxmed.runtime.files import replacing
+from jaxmed.runtime.files import atomic_write
 from jaxmed.runtime.progress import progress
 
 ESCAPES = {
@@ -171,7 +171,7 @@ def write_paper(
         place = _place(folder / "tables", "all", ".tex", contents)
         contents[place] = latex_document([path.stem for path in written]).encode()
     for path, content in contents.items():
-        with replacing(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_bytes(content)
     return sorted({path.parent for path in contents})
 

@@ -14,10 +14,10 @@ from jax.sharding import Mesh
 
 from jaxmed.data.batching import windows
 from jaxmed.errors import unknown
-from jaxmed.runtime import distributed as hosts
+from jaxmed.runtime import distributed
 from jaxmed.runtime.memory import image_budget
 from jaxmed.runtime.progress import progress
-from jaxmed.runtime.sharding import empty_aligned, own_rows, replicate, spread
+from jaxmed.runtime.sharding import empty_aligned, local_rows, replicate, shard_batch
 from jaxmed.training.inputs.stream import Source, default_workers, read_ahead
 from jaxmed.training.state import Batch, Images, StepPlan
 from jaxmed.training.step import (
@@ -97,7 +97,7 @@ def create_feed(
         "accumulate": accumulate,
         "mesh": mesh,
     }
-    fits = hosts.all_say(images.nbytes <= image_budget(mesh))
+    fits = distributed.all_agree(images.nbytes <= image_budget(mesh))
     if feed == "stream" or (feed == "auto" and not fits):
         workers = default_workers(images)
         return StreamingFeed(images=images, labels=labels, workers=workers, **settings)
@@ -205,14 +205,14 @@ class StreamingFeed:
         steps = list(islice(found, start, None))
         if not steps:
             return
-        own = own_rows(steps[0][0].shape[1], self.mesh)
+        own = local_rows(steps[0][0].shape[1], self.mesh)
         parts = [(indices[:, own], mask[:, own]) for indices, mask in steps]
         reading = read_ahead(Source(self.images, self.labels, parts), self.workers)
         waiting = None
         for read, (_, mask) in zip(reading, steps, strict=True):
             # JAX may use the arrays in the memory that is shared with a process, and
             # holds on to them as long.
-            batch = spread(Batch(*read), self.mesh, axis=1)
+            batch = shard_batch(Batch(*read), self.mesh, axis=1)
             following = Part({"batch": batch}, 1, int(mask.sum()))
             if waiting:
                 yield waiting

@@ -14,7 +14,7 @@ from jaxmed.data.transforms.geometry import HorizontalFlip, QuarterTurns
 from jaxmed.data.transforms.mixup import Mixing
 from jaxmed.data.transforms.preprocess import Preprocessing
 from jaxmed.errors import InputError
-from jaxmed.runtime.sharding import data_mesh, replicate, replicated, to_host
+from jaxmed.runtime.sharding import data_mesh, replicate, replicated_sharding, to_host
 from jaxmed.strategies import Group, Optimizer, Phase
 from jaxmed.training.epoch import train_epoch
 from jaxmed.training.inputs.resident import (
@@ -94,7 +94,7 @@ def train(begun, feed, order, state=None, start=0, after=None):
     step = partial(
         feed.program(definition, plan),
         frozen=replicate(frozen, MESH),
-        key=jax.device_put(jax.random.key(5), replicated(MESH)),
+        key=jax.device_put(jax.random.key(5), replicated_sharding(MESH)),
     )
     return train_epoch(
         step, replicate(state or fresh, MESH), feed, order,

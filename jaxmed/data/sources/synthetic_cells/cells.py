@@ -19,7 +19,7 @@ from jaxmed.data.sources.folder import load_folder
 from jaxmed.data.sources.npz import read_npz
 from jaxmed.errors import InputError, unknown
 from jaxmed.runtime.cache import cache_folder
-from jaxmed.runtime.files import cannot_write, new_folder, replacing
+from jaxmed.runtime.files import atomic_folder, atomic_write, write_error
 from jaxmed.runtime.progress import progress
 
 DRAWN_BY = ("slide.py", "white_cells.py", "classes.py", "cells.py")
@@ -105,7 +105,7 @@ def load_cells(
             # A damaged file: drawing it again costs less than explaining it.
             path.unlink(missing_ok=True)
     arrays = draw_arrays(drawing)
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         np.savez(temporary, allow_pickle=False, **arrays)
     return _read(path, drawing, source)
 
@@ -143,7 +143,7 @@ def _draw_files(drawing: DrawnSet, folder: Path) -> None:
     arrays = draw_arrays(drawing)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with new_folder(folder) as temporary:
+        with atomic_folder(folder) as temporary:
             for split in SPLITS:
                 labels = arrays[f"{split}_labels"]
                 for i, (image, label) in enumerate(
@@ -155,7 +155,7 @@ def _draw_files(drawing: DrawnSet, folder: Path) -> None:
     except OSError as error:
         # Another process may have been there first, with the same drawings.
         if not folder.is_dir():
-            raise cannot_write(folder, error) from error
+            raise write_error(folder, error) from error
 
 
 def _kinds(drawing: DrawnSet) -> dict:

@@ -31,15 +31,15 @@ from jaxmed.data.transforms.preprocess import Preprocessing
 from jaxmed.inference.forward import eval_parts, largest_batch
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import merge
-from jaxmed.runtime import distributed as hosts
+from jaxmed.runtime import distributed
 from jaxmed.runtime.progress import progress
 from jaxmed.runtime.sharding import (
+    batch_sharding,
     empty_aligned,
-    over_batch,
-    own_rows,
+    local_rows,
     replicate,
-    replicated,
-    spread,
+    replicated_sharding,
+    shard_batch,
 )
 from jaxmed.strategies import Phase
 from jaxmed.training.inputs.activation_cache.inputs import Inputs
@@ -85,7 +85,7 @@ def cached_inputs(
         settings=settings,
     )
     # Each process has its own memory and disk, and all train on the same.
-    planned = hosts.all_say(isinstance(plan, CachePlan))
+    planned = distributed.all_agree(isinstance(plan, CachePlan))
     if isinstance(plan, CachePlan) and not planned:
         plan = "another process cannot keep it"
     if isinstance(plan, CachePlan):
@@ -108,7 +108,7 @@ def cached_inputs(
 
 
 def _say(phase: Phase, sentence: str) -> None:
-    if hosts.is_first():
+    if distributed.is_process_zero():
         print(f"{phase.name}: {sentence}", file=sys.stderr, flush=True)
 
 
@@ -150,8 +150,8 @@ def fill_cache(
         run = _compiled(definition, plan, preprocessing, augmentation, mesh)
         order = np.arange(len(split), dtype=np.int32)
         for indices, mask in batches(order, batch_size, mesh.size):
-            own, count = indices[own_rows(len(indices), mesh)], int(mask.sum())
-            images, places = spread((split.images[own], own), mesh)
+            own, count = indices[local_rows(len(indices), mesh)], int(mask.sum())
+            images, places = shard_batch((split.images[own], own), mesh)
             found = run(weights, images, places, np.int32(view), key)
             rows[indices[:count]] = np.asarray(found)[:count]
             advance(count)
@@ -168,7 +168,7 @@ def fill_cache(
         train,
         labels,
         val,
-        entry=plan.entry,
+        start_stage=plan.start_stage,
         views=plan.views,
         on_disk=plan.folder is not None,
     )
@@ -179,9 +179,9 @@ def _make_room(plan: CachePlan) -> tuple[np.ndarray, np.ndarray]:
     try:
         room = _allocate(plan, plan.views * plan.train), _allocate(plan, plan.val)
     except OSError:
-        hosts.all_say(False)
+        distributed.all_agree(False)
         raise
-    if not hosts.all_say(True):
+    if not distributed.all_agree(True):
         raise OSError(ENOSPC, f"{strerror(ENOSPC)} on another process's")
     return room
 
@@ -207,8 +207,8 @@ def _compiled(
     augmentation: Augmentation,
     mesh: Mesh,
 ) -> Callable[..., jax.Array]:
-    """Compiles the stages before the plan's entry."""
-    whole, cut = replicated(mesh), over_batch(mesh)
+    """Compile the stages before the plan's start stage."""
+    whole, cut = replicated_sharding(mesh), batch_sharding(mesh)
 
     def entering(weights, images, indices, view, key):
         if augmentation:
@@ -225,7 +225,7 @@ def _compiled(
         else:
             images = preprocessing(images)
         model = merge(definition, weights, {})
-        return model.entering(plan.entry, images).astype(plan.dtype)
+        return model.stage_input(plan.start_stage, images).astype(plan.dtype)
 
     return jax.jit(
         entering, in_shardings=(whole, cut, cut, whole, whole), out_shardings=whole

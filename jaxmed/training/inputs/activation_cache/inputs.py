@@ -12,11 +12,11 @@ class Inputs:
     """The rows that a phase trains and validates on.
 
     Attributes:
-        train: the images or, with `entry`, the cached maps. Row v · n + i is view v of
-            image i, of n images.
+        train: the images or, with `start_stage`, cached activations. Row v · n + i is
+            view v of image i, of n images.
         labels: of these rows, int32 (rows,) or (rows, k).
         val: the same of the val images, in one view.
-        entry: the stage that the rows enter; None if they are images.
+        start_stage: the stage that the rows are the input of; None if they are images.
         views: of every train image.
         on_disk: whether the maps are, so that they are to be streamed from there.
     """
@@ -24,7 +24,7 @@ class Inputs:
     train: ImageArray
     labels: np.ndarray
     val: ImageArray
-    entry: str | None = None
+    start_stage: str | None = None
     views: int = 1
     on_disk: bool = False
 

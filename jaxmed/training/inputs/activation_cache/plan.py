@@ -36,8 +36,8 @@ class StartStage(NamedTuple):
     why: str
 
 
-def find_entry(model: Classifier, phase: Phase, image_size: int) -> StartStage:
-    """Finds the stage that a phase's training enters, if frozen stages run before.
+def find_start_stage(model: Classifier, phase: Phase, image_size: int) -> StartStage:
+    """Find the first stage that a phase has to compute in every step.
 
     A stage is frozen if no parameter of it is trained, none of its BatchNorm layers
     uses batch statistics, and neither dropout nor stochastic depth acts in it, which
@@ -53,19 +53,19 @@ def find_entry(model: Classifier, phase: Phase, image_size: int) -> StartStage:
     """
     trained = phase.assign(split(model).params)
     norms = phase.training_norms(model)
-    entry = StartStage("head", TRAINED)
+    start_stage = StartStage("head", TRAINED)
     for stage, patterns in model.stages.items():
         if _any_inside(patterns, trained):
-            entry = StartStage(stage, TRAINED)
+            start_stage = StartStage(stage, TRAINED)
             break
         if _any_inside(patterns, norms):
-            entry = StartStage(stage, "has BatchNorm statistics that drift")
+            start_stage = StartStage(stage, "has BatchNorm statistics that drift")
             break
     if any(path.startswith("backbone.") for path in trained):
-        random = _first_random(model, entry.stage, image_size)
+        random = _first_random(model, start_stage.stage, image_size)
         if random:
-            entry = StartStage(random, "has stochastic depth")
-    return entry
+            start_stage = StartStage(random, "has stochastic depth")
+    return start_stage
 
 
 def _any_inside(patterns: Iterable[str], paths: Iterable[str]) -> bool:
@@ -140,7 +140,7 @@ class CachePlan:
     """What is cached in a phase, and where.
 
     Attributes:
-        entry: the stage that it enters.
+        start_stage: the stage that it enters.
         shape: of one image's.
         dtype: of the numbers.
         train, val: images of the two splits.
@@ -148,7 +148,7 @@ class CachePlan:
         folder: for the files; None keeps it in memory.
     """
 
-    entry: str
+    start_stage: str
     shape: tuple[int, ...]
     dtype: Any
     train: int
@@ -167,7 +167,7 @@ class CachePlan:
         shape = "×".join(map(str, self.shape))
         views = f" in {self.views} views" if self.views > 1 else ""
         return (
-            f"What enters {self.entry} is computed once and kept "
+            f"What enters {self.start_stage} is computed once and kept "
             f"{'on disk' if self.folder else 'in memory'}: {shape} "
             f"{jnp.dtype(self.dtype).name} for each of {self.train} train images"
             f"{views} and {self.val} val images, {self.bytes / 1e6:,.1f} MB."
@@ -204,9 +204,9 @@ def plan_cache(
     """
     if settings.mode == "off":
         return "the cache is off"
-    entry, why = find_entry(model, phase, preprocessing.image_size)
-    if entry == next(iter(model.stages)):
-        return "" if why == TRAINED else f"{entry}, its first stage, {why}"
+    start_stage, why = find_start_stage(model, phase, preprocessing.image_size)
+    if start_stage == next(iter(model.stages)):
+        return "" if why == TRAINED else f"{start_stage}, its first stage, {why}"
     if mixed:
         return "mixing images, by mixup or cutmix, is not mixing what enters a stage"
     if augmentation and not settings.views:
@@ -217,8 +217,8 @@ def plan_cache(
     size = preprocessing.image_size
     image = jax.ShapeDtypeStruct((1, size, size, model.in_channels), jnp.float32)
     plan = CachePlan(
-        entry=entry,
-        shape=jax.eval_shape(*_one_image(model, entry), image).shape[1:],
+        start_stage=start_stage,
+        shape=jax.eval_shape(*_one_image(model, start_stage), image).shape[1:],
         dtype=jnp.bfloat16 if settings.mode == "bfloat16" else jnp.float32,
         train=len(data.train),
         val=len(data.val),
@@ -229,12 +229,12 @@ def plan_cache(
     return _plan_on_disk(plan, settings, model, image)
 
 
-def _one_image(model: Classifier, entry: str) -> tuple[Callable, Any]:
+def _one_image(model: Classifier, start_stage: str) -> tuple[Callable, Any]:
     """Returns the function that a cache is of, and its first argument."""
     definition, params, stats = eval_parts(model)
 
     def entering(weights, images):
-        return merge(definition, weights, {}).entering(entry, images)
+        return merge(definition, weights, {}).stage_input(start_stage, images)
 
     return entering, params | stats
 
@@ -242,10 +242,10 @@ def _one_image(model: Classifier, entry: str) -> tuple[Callable, Any]:
 def _plan_on_disk(
     plan: CachePlan, settings: CacheSettings, model: Classifier, image: Any
 ) -> CachePlan | str:
-    entering, weights = _one_image(model, plan.entry)
+    entering, weights = _one_image(model, plan.start_stage)
     cost: Any = jax.jit(entering).lower(weights, image).cost_analysis()
     one = math.prod(plan.shape) * jnp.dtype(plan.dtype).itemsize
-    needed = f"{plan.bytes / GIGABYTE:.1f} GB for what enters {plan.entry}"
+    needed = f"{plan.bytes / GIGABYTE:.1f} GB for what enters {plan.start_stage}"
     worth = not cost or cost.get("flops", 0) >= OPERATIONS_PER_BYTE * one
     if settings.mode == "auto" and not worth:
         return f"reading {needed} from disk takes longer than computing it"

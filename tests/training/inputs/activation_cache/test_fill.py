@@ -164,7 +164,7 @@ def test_bfloat16_ends_near_by(run, tmp_path):
 
 def plan_of(data, **changes):
     plan = CachePlan(
-        entry="layer1", shape=(6, 6, 6), dtype=jnp.float32,
+        start_stage="layer1", shape=(6, 6, 6), dtype=jnp.float32,
         train=len(data.train), val=len(data.val), views=1,
     )  # fmt: skip
     return replace(plan, **changes)
@@ -198,11 +198,11 @@ def test_a_view_is_decided_by_seed_image_and_number(new_tiny, quarters):
             augmentation=TURNED,
             preprocessing=PREPARE,
         )
-        expected = model.entering("layer1", PREPARE.normalize(turned))[0]
+        expected = model.stage_input("layer1", PREPARE.normalize(turned))[0]
         np.testing.assert_allclose(
             cached[view * count + image], expected, rtol=1e-4, atol=1e-5
         )
-    plain = model.entering("layer1", PREPARE(quarters.val.images))
+    plain = model.stage_input("layer1", PREPARE(quarters.val.images))
     np.testing.assert_allclose(inputs.val, plain, rtol=1e-4, atol=1e-5)
 
 

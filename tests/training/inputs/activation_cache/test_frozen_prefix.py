@@ -7,7 +7,7 @@ from jaxmed.models.backbones.convnext import ConvNeXt
 from jaxmed.models.classifier import Classifier, Head
 from jaxmed.models.registry import create_model
 from jaxmed.strategies import Group, Optimizer, Phase, create_strategy
-from jaxmed.training.inputs.activation_cache.plan import find_entry
+from jaxmed.training.inputs.activation_cache.plan import find_start_stage
 
 SIZE = 32
 
@@ -25,7 +25,7 @@ def phase_of(*patterns, **settings):
 
 def entries(model, strategy, **options):
     phases = create_strategy(strategy, model, **options).phases
-    return [find_entry(model, phase, SIZE) for phase in phases]
+    return [find_start_stage(model, phase, SIZE) for phase in phases]
 
 
 @pytest.mark.parametrize(
@@ -52,9 +52,9 @@ def test_training_enters_the_first_trained_stage(resnet, strategy, options, stag
 def test_drifting_statistics_are_not_frozen(resnet):
     drifting = phase_of("head", drifting=("backbone.layer2",))
     why = "has BatchNorm statistics that drift"
-    assert find_entry(resnet, drifting, SIZE) == ("layer2", why)
+    assert find_start_stage(resnet, drifting, SIZE) == ("layer2", why)
     behind = phase_of("backbone.layer1", "head", drifting=("backbone.layer2",))
-    assert find_entry(resnet, behind, SIZE) == ("layer1", "is trained")
+    assert find_start_stage(resnet, behind, SIZE) == ("layer1", "is trained")
 
 
 def convnext(drop_probability):
@@ -67,13 +67,13 @@ def convnext(drop_probability):
 def test_stochastic_depth_acts_only_beside_a_trained_stage():
     """The first block is never dropped, so that its stage stays as it is."""
     partial = phase_of("backbone.features.7", "head")
-    random = find_entry(convnext(0.3), partial, SIZE)
+    random = find_start_stage(convnext(0.3), partial, SIZE)
     assert random == ("stage2", "has stochastic depth")
-    assert find_entry(convnext(0.0), partial, SIZE) == ("stage4", "is trained")
-    assert find_entry(convnext(0.3), phase_of("head"), SIZE).stage == "head"
+    assert find_start_stage(convnext(0.0), partial, SIZE) == ("stage4", "is trained")
+    assert find_start_stage(convnext(0.3), phase_of("head"), SIZE).stage == "head"
 
 
 def test_a_norm_behind_the_pooling_belongs_to_the_last_stage():
     model = convnext(0.0)
     phase = phase_of("backbone.classifier.0", "head")
-    assert find_entry(model, phase, SIZE) == ("stage4", "is trained")
+    assert find_start_stage(model, phase, SIZE) == ("stage4", "is trained")

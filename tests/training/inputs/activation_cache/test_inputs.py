@@ -10,7 +10,7 @@ LABELS = np.tile(np.arange(COUNT, dtype=np.int32), VIEWS)
 
 
 def test_every_epoch_shows_another_view_of_each_image():
-    inputs = Inputs(MAPS, LABELS, MAPS, entry="head", views=VIEWS)
+    inputs = Inputs(MAPS, LABELS, MAPS, start_stage="head", views=VIEWS)
     order = np.random.default_rng(0).permutation(COUNT).astype(np.int32)
     epochs = [inputs.rows(order, seed=3, epoch=epoch) for epoch in range(VIEWS + 1)]
     for rows in epochs:

@@ -38,7 +38,7 @@ def plan(new_tiny, quarters):
 
 def test_the_head_is_trained_on_pooled_features(plan):
     found = plan("frozen")
-    assert (found.entry, found.shape, found.views) == ("head", (8,), 1)
+    assert (found.start_stage, found.shape, found.views) == ("head", (8,), 1)
     assert found.bytes == (30 + 25) * 8 * 4
     assert found.describe() == (
         "What enters head is computed once and kept in memory: 8 float32 for each of "
@@ -48,7 +48,7 @@ def test_the_head_is_trained_on_pooled_features(plan):
 
 def test_a_stage_is_trained_on_the_map_that_enters_it(plan):
     found = plan("partial", settings=CacheSettings(mode="bfloat16"))
-    assert (found.entry, found.shape) == ("layer1", (6, 6, 6))
+    assert (found.start_stage, found.shape) == ("layer1", (6, 6, 6))
     assert found.bytes == (30 + 25) * 6**3 * 2
 
 
