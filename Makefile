@@ -6,13 +6,19 @@ PIP := $(RUN) -m pip --disable-pip-version-check
 # What an installation depends on; a change installs again.
 DEPENDS := pyproject.toml constraints.txt
 
-.PHONY: quickstart test lint dev clean
+.PHONY: quickstart test test-all lint dev clean
 
 quickstart: $(VENV)/.base  ## train, evaluate, explain and report in minutes
 	$(RUN) -m jaxmed.experiments run quickstart
 
-test: $(VENV)/.dev  ## the test suite
-	$(RUN) -m pytest -n auto --dist loadfile
+# A file's tests share their fixtures, so a process runs whole files.
+PYTEST := $(RUN) -m pytest -n auto --dist loadfile --durations=10
+
+test: $(VENV)/.dev  ## the default suite: every package and every contract
+	$(PYTEST)
+
+test-all: test  ## and the slow tests: all architectures, all signals, simulations
+	$(PYTEST) -m slow
 
 lint: $(VENV)/.dev  ## lint, format and types, as CI checks them
 	$(VENV)/bin/ruff check .

@@ -5,7 +5,28 @@ from pathlib import Path
 
 import pytest
 
+from jaxmed.runtime.cache import (
+    COMPILED_BYTES,
+    cache_folder,
+    remove_unfinished_programs,
+)
+
+# Most of the suite's time is XLA compiling, so what took long to compile is kept from
+# one session to the next, and shared by the workers and the commands that tests start.
+# JAX reads these when it is imported, which the plugins below do.
+COMPILED = cache_folder() / "tests"
+for variable, value in {
+    "JAX_COMPILATION_CACHE_DIR": COMPILED,
+    "JAX_COMPILATION_CACHE_MAX_SIZE": COMPILED_BYTES,
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": 0.3,
+}.items():
+    os.environ.setdefault(variable, str(value))
+
 pytest_plugins = ("fixtures.drawn_experiments", "fixtures.tiny_network")
+
+
+def pytest_sessionstart() -> None:
+    remove_unfinished_programs(Path(os.environ["JAX_COMPILATION_CACHE_DIR"]))
 
 
 @pytest.fixture(scope="session")

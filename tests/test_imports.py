@@ -66,11 +66,16 @@ def test_help_loads_nothing_heavy(command):
     assert not loaded & set(HEAVY)
 
 
-def test_help_answers_in_under_a_second():
-    def seconds() -> float:
+def test_help_answers_in_a_few_times_what_importing_numpy_takes():
+    def seconds(*arguments: str) -> float:
         started = time.perf_counter()
-        run("-m", "jaxmed.experiments", "--help")
+        run(*arguments)
         return time.perf_counter() - started
 
-    # The best of three: other work on the machine must not decide.
-    assert min(seconds() for _ in range(3)) < 1
+    # In turns, and the best of each: other work on the machine must not decide.
+    pairs = [
+        (seconds("-m", "jaxmed.experiments", "--help"), seconds("-c", "import numpy"))
+        for _ in range(5)
+    ]
+    answer, numpy = map(min, zip(*pairs, strict=True))
+    assert answer < 5 * numpy

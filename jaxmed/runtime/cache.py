@@ -30,12 +30,12 @@ def keep_compiled_programs() -> None:
     folder = cache_folder() / "compiled"
     # A folder that may not be read or written is as good as none.
     with suppress(OSError):
-        _remove_unfinished_programs(folder)
+        remove_unfinished_programs(folder)
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder))
     os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(COMPILED_BYTES))
 
 
-def _remove_unfinished_programs(folder: Path) -> None:
+def remove_unfinished_programs(folder: Path) -> None:
     """Removes what JAX was writing when its process was killed.
 
     It would neither read nor replace such a program, and warn at each later one.

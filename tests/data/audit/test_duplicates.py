@@ -182,11 +182,11 @@ def test_ten_thousand_images_take_seconds():
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (10_000, 28, 28, 1)).astype(np.uint8)
     images[9_999] = images[3]
-    started = time.perf_counter()
+    started = time.process_time()
     found = find(three(images[:8000], images[8000:9000], images[9000:]))
     assert [group.ids for group in found.exact] == [("train/000003", "test/000999")]
     # A second by itself; Python's loops over pairs would take a minute.
-    assert time.perf_counter() - started < 20
+    assert time.process_time() - started < 20
 
 
 def noise(*shape: int) -> np.ndarray:
