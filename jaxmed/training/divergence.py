@@ -1,5 +1,9 @@
 """A training whose loss, or weights, became infinite or not a number."""
 
+from typing import Any
+
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxmed.checkpoints.checkpoint import Checkpoints
@@ -16,14 +20,23 @@ class Diverged(Exception):
 
 
 def check_finite(state: TrainState) -> None:
-    """Waits for the device and looks whether all was finite so far.
+    """Wait for the devices and check that losses and weights have been finite so far.
 
     Raises:
-        Diverged: it was not.
+        Diverged: a loss was not, with the first such step, or the weights are not,
+            with the step just done.
     """
     step = int(state.totals["diverged"])
     if step >= 0:
         raise Diverged(step)
+    if not _all_finite((state.params, state.stats)):
+        raise Diverged(int(state.step) - 1)
+
+
+@jax.jit
+def _all_finite(weights: Any) -> jax.Array:
+    leaves = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(weights)]
+    return jnp.stack(leaves).all()
 
 
 def diverged_at(
@@ -36,7 +49,8 @@ def diverged_at(
     """Returns the error for a training that diverged, to be raised by the caller.
 
     Args:
-        step: of the epoch, counted from 0.
+        step: of the epoch, counted from 0. Weights that overflow show in the loss of
+            the step after.
         epoch: counted from 1.
         indices: of the images that the step saw.
         ids: of all training images.

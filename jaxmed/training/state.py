@@ -68,8 +68,7 @@ class TrainState(NamedTuple):
         totals: sums over images since they were last reset: "loss", the "weight" in
             it, "hits" and "images", float32 () each; an image whose labels are known in
             part counts by their share. And "diverged", int32 (), the first of the
-            phase's steps since then whose loss, or weights after it, are not finite,
-            -1 if all are.
+            phase's steps since then whose loss is not finite, -1 if all are.
         average: the moving average of `params` and `stats`, by path; empty without.
     """
 

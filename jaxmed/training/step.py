@@ -63,7 +63,7 @@ def make_train_step(definition: Any, plan: StepPlan) -> TrainStep:
             stats=stats,
             optimizer=optimizer,
             step=state.step + 1,
-            totals=_add_totals(state, summed, (params, stats)),
+            totals=_add_totals(state, summed),
             average={
                 path: decay * average + (1 - decay) * (params | stats)[path]
                 for path, average in state.average.items()
@@ -73,15 +73,17 @@ def make_train_step(definition: Any, plan: StepPlan) -> TrainStep:
     return step
 
 
-def _add_totals(state: TrainState, summed: dict, weights: Any) -> Arrays:
-    """Adds a step's sums, and notes the step if it is the first that diverged."""
+def _add_totals(state: TrainState, summed: dict) -> Arrays:
+    """Add a step's sums, and note the step if its loss is the first not finite.
+
+    The weights are not looked at: that takes hundreds of small kernels, and what is
+    wrong with them shows in the next step's loss. `check_finite` looks at the last
+    step's.
+    """
     before = dict(state.totals)
     diverged = before.pop("diverged")
     totals = {name: total + summed[name] for name, total in before.items()}
-    finite = jnp.isfinite(totals["loss"])
-    for leaf in jax.tree.leaves(weights):
-        finite &= jnp.isfinite(leaf).all()
-    first = ~finite & (diverged < 0)
+    first = ~jnp.isfinite(totals["loss"]) & (diverged < 0)
     return totals | {"diverged": jnp.where(first, state.step, diverged)}
 
 
@@ -164,9 +166,12 @@ def _accumulate(one: Callable, state: TrainState, batches: tuple) -> tuple:
 
     # On a CPU without a loop, and without a branch above, in both of which XLA makes
     # gradients of convolutions ten times slower; elsewhere a loop compiles faster.
-    unroll = jax.default_backend() == "cpu"
-    (summed, stats), _ = jax.lax.scan(
-        add, (nothing, state.stats), batches, unroll=unroll
+    def scan(batches, unroll):
+        carry, _ = jax.lax.scan(add, (nothing, state.stats), batches, unroll=unroll)
+        return carry
+
+    summed, stats = jax.lax.platform_dependent(
+        batches, cpu=partial(scan, unroll=True), default=partial(scan, unroll=1)
     )
     return summed, stats
 

@@ -1,11 +1,13 @@
 """The convolution that networks with BatchNorm are made of."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import lax
 
 from jaxmed.models.layers.initializers import kaiming_normal
 
@@ -23,14 +25,27 @@ class Convolution(nnx.Conv):
     """
 
     def __call__(self, inputs: jax.Array, *more: Any) -> jax.Array:
-        """Convolves (n, h, w, in_channels) to (n, h', w', out_channels)."""
+        """Convolve (n, h, w, in_channels) to (n, h', w', out_channels)."""
         convolve = self._other_means(inputs)
-        if convolve is None or jax.default_backend() != "cpu":
+        if convolve is None:
             return super().__call__(inputs, *more)
         arrays = inputs, self.kernel[...]
         inputs, kernel = self.promote_dtype(arrays, dtype=self.dtype)
         stride, padding = cast(int, self.strides), cast(int, self.padding)
-        return convolve(inputs, kernel, stride=stride, padding=padding)
+        # The platform that the program is lowered for decides, not the one that traces
+        # it: an exported program may be for another.
+        return lax.platform_dependent(
+            inputs,
+            kernel,
+            cpu=partial(convolve, stride=stride, padding=padding),
+            default=partial(
+                lax.conv_general_dilated,
+                window_strides=(stride, stride),
+                padding=((padding, padding), (padding, padding)),
+                dimension_numbers=("NHWC", "HWIO", "NHWC"),
+                feature_group_count=self.feature_group_count,
+            ),
+        )
 
     def _other_means(self, inputs: jax.Array) -> Callable[..., jax.Array] | None:
         size, _, per_group, features = self.kernel.shape

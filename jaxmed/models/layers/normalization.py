@@ -74,6 +74,13 @@ class BatchNorm(nnx.Module):
         return (x * factor + (self.bias[...] - mean * factor)).astype(given)
 
     def _update(self, x, mask):
+        """Update the running statistics; return the batch's mean and variance.
+
+        Both come from one pass over x: var = E[d²] - E[d]², where d is the distance
+        from the running mean. The shift is a constant for the gradient, and keeps the
+        difference of squares accurate as long as the batch's mean is near the running
+        one, measured in standard deviations.
+        """
         if x.size == x.shape[-1] and self.axis_name is None:
             raise OneValuePerChannel(f"One value per channel, in shape {x.shape}.")
         axes = tuple(range(x.ndim - 1))
@@ -81,10 +88,13 @@ class BatchNorm(nnx.Module):
             mask = jnp.ones(x.shape[0], x.dtype)
         weights = mask.reshape(-1, *[1] * (x.ndim - 1))
         count = mask.sum() * (x.size / (x.shape[0] * x.shape[-1]))
-        count = self._sum_over_devices(count)
-        mean = self._sum_over_devices((x * weights).sum(axes)) / count
-        squares = (jnp.square(x - mean) * weights).sum(axes)
-        var = self._sum_over_devices(squares) / count
+        shift = lax.stop_gradient(self.mean[...])
+        distance = x - shift
+        sums = (distance * weights).sum(axes), (distance**2 * weights).sum(axes)
+        count, first, second = self._sum_over_devices((count, *sums))
+        offset = first / count
+        var = jnp.maximum(second / count - offset**2, 0)
+        mean = shift + offset
         unbiased = var * count / jnp.maximum(count - 1, 1)
         for running, batch in ((self.mean, mean), (self.var, unbiased)):
             running[...] = (1 - self.momentum) * running[
@@ -92,8 +102,8 @@ class BatchNorm(nnx.Module):
             ] + self.momentum * lax.stop_gradient(batch)
         return mean, var
 
-    def _sum_over_devices(self, value):
-        return value if self.axis_name is None else lax.psum(value, self.axis_name)
+    def _sum_over_devices(self, sums):
+        return sums if self.axis_name is None else lax.psum(sums, self.axis_name)
 
 
 def set_training_norms(

@@ -80,3 +80,17 @@ def test_small_maps_and_depthwise_kernels_need_no_convolution(
     ours, _ = pair(size, 1, groups)
     text = jax.jit(lambda x: ours(x)).lower(np.zeros((1, side, side, 6))).as_text()
     assert ("stablehlo.convolution" in text) == convolves
+
+
+def test_the_platform_that_a_program_is_lowered_for_decides_how():
+    ours, _ = pair(3, 1, groups=6)
+    definition, kernel = nnx.split(ours)
+    call = jax.jit(lambda kernel, x: nnx.merge(definition, kernel)(x))
+    traced = call.trace(kernel, jax.ShapeDtypeStruct((1, 8, 8, 6), np.float32))
+    convolutions = {
+        platform: traced.lower(lowering_platforms=(platform,))
+        .as_text()
+        .count("stablehlo.convolution")
+        for platform in ("cpu", "cuda", "tpu")
+    }
+    assert convolutions == {"cpu": 0, "cuda": 1, "tpu": 1}
