@@ -1,4 +1,4 @@
-"""Runs programs in turn, so that what slows the machine slows all of them."""
+"""Programs run in turn, so that what slows the machine slows all of them."""
 
 import json
 import os
@@ -6,6 +6,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -28,10 +29,14 @@ class Run:
     result: dict
 
 
+class Failed(Exception):
+    """A program ended with an error or ran out of time; its log is the message."""
+
+
 def run_in_turn(
     programs: Mapping[str, Sequence[str]], rounds: int
 ) -> dict[str, list[Run]]:
-    """Runs every program once a round; the order turns round with every round.
+    """Run every program once a round; the order turns round with every round.
 
     Args:
         programs: a command line each, to which `--out FILE` is added.
@@ -44,7 +49,10 @@ def run_in_turn(
     for number in range(rounds):
         names = list(programs)[:: 1 if number % 2 == 0 else -1]
         for name in names:
-            run = _run(programs[name])
+            try:
+                run = run_once(programs[name])
+            except Failed as failed:
+                sys.exit(str(failed))
             runs[name].append(run)
             print(
                 f"  round {number + 1}/{rounds}  {name:12} {run.seconds:8.1f} s "
@@ -55,7 +63,7 @@ def run_in_turn(
 
 
 def medians(runs: Mapping[str, Sequence[Run]]) -> dict[str, float]:
-    """Returns the median seconds of each program."""
+    """Return the median seconds of each program."""
     return {
         name: statistics.median(run.seconds for run in every)
         for name, every in runs.items()
@@ -63,26 +71,52 @@ def medians(runs: Mapping[str, Sequence[Run]]) -> dict[str, float]:
 
 
 def save(path: Path, content: dict) -> None:
-    """Writes results as JSON; runs become plain dicts."""
+    """Write results as JSON; runs become plain dicts."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(content, indent=1, default=asdict)
     path.write_text(text + "\n", encoding="utf-8")
 
 
-def _run(command: Sequence[str]) -> Run:
+def run_once(
+    command: Sequence[str],
+    *,
+    environment: Mapping[str, str] | None = None,
+    timeout: float | None = None,
+) -> Run:
+    """Run a program to its end.
+
+    Args:
+        command: to which `--out FILE` is added.
+        environment: variables beside this process's.
+        timeout: seconds after which it is killed.
+
+    Raises:
+        Failed: it ended with an error or was killed, and wrote no result before. A
+            result that a program writes piece by piece counts as far as it got.
+    """
     with tempfile.TemporaryDirectory() as folder:
         out, log = Path(folder, "out.json"), Path(folder, "log.txt")
         with log.open("wb") as file:
             started = time.perf_counter()
             process = subprocess.Popen(
-                [*command, "--out", str(out)], stdout=file, stderr=subprocess.STDOUT
+                [*command, "--out", str(out)],
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **(environment or {})},
             )
+            timer = threading.Timer(timeout or threading.TIMEOUT_MAX, process.kill)
+            timer.daemon = True
+            timer.start()
             # Not process.wait: only this tells the memory of this one process.
             _, status, usage = os.wait4(process.pid, 0)
+            timer.cancel()
             seconds = time.perf_counter() - started
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode != 0:
-            print(log.read_text(encoding="utf-8", errors="replace"), file=sys.stderr)
-            sys.exit(f"{' '.join(command)} failed with {process.returncode}.")
+            text = log.read_text(encoding="utf-8", errors="replace")[-4000:]
+            message = f"{text}\n{' '.join(command)} failed with {process.returncode}."
+            if not out.exists():
+                raise Failed(message)
+            print(message, file=sys.stderr)
         result = json.loads(out.read_text(encoding="utf-8"))
     return Run(seconds=seconds, peak_mb=usage.ru_maxrss * 1024 / 1e6, result=result)
