@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 
@@ -103,13 +105,21 @@ def run_once(
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **(environment or {})},
+                # A group of its own, so that what it started ends with it.
+                start_new_session=True,
             )
-            timer = threading.Timer(timeout or threading.TIMEOUT_MAX, process.kill)
+            kill = partial(os.killpg, process.pid, signal.SIGKILL)
+            timer = threading.Timer(timeout or threading.TIMEOUT_MAX, kill)
             timer.daemon = True
             timer.start()
-            # Not process.wait: only this tells the memory of this one process.
-            _, status, usage = os.wait4(process.pid, 0)
-            timer.cancel()
+            try:
+                # Not process.wait: only this tells the memory of this one process.
+                _, status, usage = os.wait4(process.pid, 0)
+            except KeyboardInterrupt:
+                kill()
+                raise
+            finally:
+                timer.cancel()
             seconds = time.perf_counter() - started
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode != 0:
