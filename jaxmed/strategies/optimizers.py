@@ -39,10 +39,10 @@ class Optimizer:
         nesterov: of "sgd" with momentum.
         decay_bias_and_norm: False leaves biases, the parameters of normalization and
             all others that are one number a channel (layer scale) out of the decay.
-        pull_to_start: at least 0; adds it times the way from the weights that the
-            phase began with to the gradient (the L2-SP penalty of Li et al., ICML
-            2018, eq. 3: with alpha, alpha / 2 times the squared distance). Like the
-            decay it is no part of a gradient whose norm is limited.
+        l2_sp: at least 0; the alpha of the L2-SP penalty of Li et al., ICML 2018, eq.
+            3: alpha / 2 times the squared distance from the weights that the phase
+            began with. Like the decay it is no part of a gradient whose norm is
+            limited.
         make: an optimizer of your own in place of a named one: a function of the
             learning rate, a number or an optax schedule, that returns an optax
             transformation. `name` is then its label.
@@ -58,7 +58,7 @@ class Optimizer:
     momentum: float = 0.0
     nesterov: bool = False
     decay_bias_and_norm: bool = True
-    pull_to_start: float = 0.0
+    l2_sp: float = 0.0
     make: Callable[[Value], optax.GradientTransformation] | None = None
 
     def __post_init__(self) -> None:
@@ -70,7 +70,7 @@ class Optimizer:
             )
         if self.make is None and self.name not in _TRANSFORMATIONS:
             raise unknown("optimizer", self.name, _TRANSFORMATIONS)
-        for field in ("learning_rate", "weight_decay", "pull_to_start"):
+        for field in ("learning_rate", "weight_decay", "l2_sp"):
             value = getattr(self, field)
             if value < 0:
                 raise InputError(f"{field} must be at least 0, got {value!r}.")
@@ -99,9 +99,9 @@ class Optimizer:
             inner = optax.inject_hyperparams(
                 lambda rate, momentum: _TRANSFORMATIONS[self.name](self, rate, momentum)
             )(rate=rate, momentum=momentum)
-        if not self.pull_to_start:
+        if not self.l2_sp:
             return inner
-        return optax.chain(_pull_to_start(self.pull_to_start), inner)
+        return optax.chain(_add_l2_sp(self.l2_sp), inner)
 
     def mask(self) -> Callable[[Any], Any] | None:
         """Returns what says of every parameter whether it decays; None for all."""
@@ -115,7 +115,7 @@ def _is_kernel(array: ArrayLike) -> bool:
     return math.prod(jnp.shape(array)[:-1]) > 1
 
 
-def _pull_to_start(strength: float) -> optax.GradientTransformation:
+def _add_l2_sp(strength: float) -> optax.GradientTransformation:
     def init(params):
         # A copy, because a training step gives its parameters' buffers away.
         return jax.tree.map(lambda array: jnp.array(array, copy=True), params)

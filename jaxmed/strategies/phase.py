@@ -71,12 +71,13 @@ class Phase:
             batch statistics where its own parameters are trained. Dropout and
             stochastic depth act in the whole backbone as soon as some of it is
             trained.
-        drifting: patterns of frozen BatchNorm layers that nevertheless use and update
-            batch statistics. This is what PyTorch programs do that freeze parameters
-            and then call `model.train()`; the frozen features change with it.
-        still: patterns of trained BatchNorm layers that nevertheless use their
-            running statistics and leave them alone; what PyTorch programs do that
-            call `eval()` on these layers.
+        updating_bn_stats: patterns of frozen BatchNorm layers that nevertheless use
+            and update batch statistics. This is what PyTorch programs do that freeze
+            parameters and then call `model.train()`; the frozen features change with
+            it.
+        frozen_bn_stats: patterns of trained BatchNorm layers that nevertheless use
+            their running statistics and leave them alone; what PyTorch programs do
+            that call `eval()` on these layers.
         schedule: of every group's learning rate; a name or a table will do, see
             `as_schedule`.
         clip_norm: above 0; gradients of the trained parameters together are scaled
@@ -95,8 +96,8 @@ class Phase:
     name: str
     epochs: int
     groups: tuple[Group, ...]
-    drifting: tuple[str, ...] = ()
-    still: tuple[str, ...] = ()
+    updating_bn_stats: tuple[str, ...] = ()
+    frozen_bn_stats: tuple[str, ...] = ()
     schedule: Schedule = Schedule()  # noqa: RUF009
     clip_norm: float | None = None
     patience: int | None = None
@@ -181,15 +182,15 @@ class Phase:
         """Returns the paths of the BatchNorm layers that use batch statistics.
 
         Raises:
-            InputError: a pattern of `drifting` or `still` matches no BatchNorm layer,
-                or one of `still` none that is trained.
+            InputError: a pattern of `updating_bn_stats` or `frozen_bn_stats` matches
+                no BatchNorm layer, or one of `frozen_bn_stats` none that is trained.
         """
         trained = self.assign(split(model).params)
         every = norm_paths(model)
         live = [path for path in every if f"{path}.scale" in trained]
         for patterns, norms, kind in (
-            (self.drifting, every, ""),
-            (self.still, live, "trained "),
+            (self.updating_bn_stats, every, ""),
+            (self.frozen_bn_stats, live, "trained "),
         ):
             for pattern in patterns:
                 if not any(matches(pattern, path) for path in norms):
@@ -199,9 +200,9 @@ class Phase:
                     )
 
         def uses_batches(path: str) -> bool:
-            if any(matches(pattern, path) for pattern in self.still):
+            if any(matches(pattern, path) for pattern in self.frozen_bn_stats):
                 return False
-            return path in live or any(matches(p, path) for p in self.drifting)
+            return path in live or any(matches(p, path) for p in self.updating_bn_stats)
 
         return frozenset(path for path in every if uses_batches(path))
 

@@ -10,7 +10,7 @@ from jaxmed.models.parameters import split
 from jaxmed.runtime.annotations import check_fields
 from jaxmed.strategies.phase import Phase, matches
 
-NORM_MODES = ("frozen", "updating", "drifting")
+NORM_MODES = ("frozen", "trained", "updating_bn_stats")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,12 +45,13 @@ class Strategy:
         Returns:
             A dict per phase: "name", "epochs", "schedule" (in words), "trainable" (a
             number of parameters), "groups", "stages", "frozen" (the names of stages
-            none of whose parameters are trained), "drifting" and "still" (patterns).
-            A group is "name", "patterns", "parameters" (a number), "optimizer" and
-            "learning_rate". A stage is "name", "parameters" and "trained" (numbers),
-            "rates" (the lowest and the highest, empty if frozen) and "norms": how
-            many BatchNorm layers are "frozen", "updating" their statistics with their
-            parameters, or "drifting" without.
+            none of whose parameters are trained), and the patterns of
+            "updating_bn_stats" and "frozen_bn_stats". A group is "name", "patterns",
+            "parameters" (a number), "optimizer" and "learning_rate". A stage is
+            "name", "parameters" and "trained" (numbers), "rates" (the lowest and the
+            highest, empty if frozen) and "norms": how many BatchNorm layers have
+            "frozen" statistics, are "trained" and update theirs, or are frozen but for
+            "updating_bn_stats".
 
         Raises:
             InputError: the patterns do not fit the model; see `Phase.assign`.
@@ -101,11 +102,11 @@ def _sentences(phase: dict, total: int) -> list[str]:
     ]
     if phase["schedule"] != "constant":
         said.append(f"learning rate {phase['schedule']}")
-    if phase["drifting"]:
-        patterns = ", ".join(phase["drifting"])
-        said.append(f"the statistics of frozen BatchNorm layers in {patterns} drift")
-    if phase["still"]:
-        patterns = ", ".join(phase["still"])
+    if phase["updating_bn_stats"]:
+        patterns = ", ".join(phase["updating_bn_stats"])
+        said.append(f"frozen BatchNorm layers in {patterns} update their statistics")
+    if phase["frozen_bn_stats"]:
+        patterns = ", ".join(phase["frozen_bn_stats"])
         said.append(f"trained BatchNorm layers in {patterns} keep their statistics")
     return [f"{phase['name']}: {sentence}" for sentence in said]
 
@@ -134,8 +135,8 @@ def _count(phase: Phase, model: Classifier) -> dict:
         "schedule": phase.schedule.describe(),
         "trainable": sum(group["parameters"] for group in groups),
         "frozen": [stage["name"] for stage in stages if not stage["trained"]],
-        "drifting": list(phase.drifting),
-        "still": list(phase.still),
+        "updating_bn_stats": list(phase.updating_bn_stats),
+        "frozen_bn_stats": list(phase.frozen_bn_stats),
         "groups": groups,
         "stages": stages,
     }
@@ -155,9 +156,9 @@ def _count_stages(
         modes = [
             "frozen"
             if path not in live
-            else "updating"
+            else "trained"
             if f"{path}.scale" in assigned
-            else "drifting"
+            else "updating_bn_stats"
             for path in norms
             if any(matches(pattern, path) for pattern in patterns)
         ]

@@ -248,7 +248,7 @@ def test_mobilenetv2_in_two_phases(radiographs, tmp_path):
     assert (head["epochs"], last["epochs"]) == (10, 10)
     assert (head["trainable"], config.model.dropout) == (1280 + 1, 0.2)
     assert rates_of(last) == {"last layers": 1e-5, "head": 1e-5}
-    assert last["still"]
+    assert last["frozen_bn_stats"]
 
 
 def test_image_folder_toy_draws_its_own_images(tmp_path, monkeypatch):
@@ -259,7 +259,7 @@ def test_image_folder_toy_draws_its_own_images(tmp_path, monkeypatch):
     assert head["schedule"] == "cosine by epoch"
     assert parts_of("image_folder_toy")[0]["epochs"] == 5
     assert rates_of(last) == {"layer4": 5e-5, "head": 5e-4}
-    assert last["still"] == ["backbone"]
+    assert last["frozen_bn_stats"] == ["backbone"]
     (drawn,) = (tmp_path / "cache" / "cells").iterdir()
     assert len(list(drawn.glob("train/*/*.png"))) == 80
     config = arms_of("image_folder_toy")["two_phase"]

@@ -54,16 +54,21 @@ def test_damaged_rebuild_leaves_the_old_report(tmp_path: Path, write_experiment)
     assert path.read_bytes() == before
 
 
-def test_drifting_statistics_are_said(tmp_path: Path, write_experiment):
+def test_updating_statistics_are_described(tmp_path: Path, write_experiment):
     run = tmp_path / "a" / "seed-0"
     write_experiment(run, "binary", classes=2)
-    phase = {"name": "head", "epochs": 3, "trainable": 10, "drifting": ["backbone"]}
+    phase = {
+        "name": "head",
+        "epochs": 3,
+        "trainable": 10,
+        "updating_bn_stats": ["backbone"],
+    }
     parameters = {"parameters": {"total": 100, "phases": [phase | {"groups": []}]}}
     (run / "environment.json").write_text(json.dumps(parameters))
     html = build_report(tmp_path, title="drift").read_text()
-    assert "frozen BatchNorm statistics drift: backbone" in html
+    assert "statistics of frozen layers update: backbone" in html
     assert (
-        "In a (phase head) the statistics of frozen BatchNorm layers drift, as in "
+        "In a (phase head) frozen BatchNorm layers update their statistics, as in "
         "programs that call model.train()" in html
     )
     assert "What each phase trains" not in html

@@ -123,7 +123,7 @@ def test_the_pull_is_torchs_gradient_of_the_l2_sp_penalty(same, draw, train, nam
         )
         loss.backward()
         theirs.step()
-    ours = Optimizer(name=name, learning_rate=RATE, pull_to_start=alpha)
+    ours = Optimizer(name=name, learning_rate=RATE, l2_sp=alpha)
     expected = {p: param.detach().numpy() for p, param in params.items()}
     same(train(ours.transformation(), start, gradients), expected, rtol=1e-8)
 
@@ -150,7 +150,7 @@ def test_an_optimizer_of_ones_own_gets_the_rate(draw, train, schedule):
 @pytest.mark.parametrize("schedule", ["constant", "cosine", "one_cycle"])
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "lion", "lamb", "muon"])
 def test_a_rate_of_zero_moves_nothing(draw, train, name, schedule):
-    still = group("*", name=name, learning_rate=0, weight_decay=0.1, pull_to_start=1)
+    still = group("*", name=name, learning_rate=0, weight_decay=0.1, l2_sp=1)
     transformation = phase(still, schedule=Schedule(name=schedule)).transformation(
         SHAPES, STEPS
     )
@@ -165,7 +165,7 @@ def test_a_rate_of_zero_moves_nothing(draw, train, name, schedule):
     [
         ({"name": "adamm"}, "Unknown optimizer 'adamm'. Did you mean 'adam'"),
         ({"learning_rate": "fast"}, "learning_rate must be a number, got 'fast'"),
-        ({"pull_to_start": -1}, "pull_to_start must be at least 0, got -1"),
+        ({"l2_sp": -1}, "l2_sp must be at least 0, got -1"),
         ({"name": "sgd", "momentum": 1}, r"momentum must be in \[0, 1\), got 1"),
         ({"name": "sgd", "nesterov": True}, "nesterov needs a momentum above 0"),
         ({"momentum": 0.9}, "momentum is a setting of sgd, not of adam"),

@@ -37,16 +37,21 @@ def phase(*groups):
     return Phase(name="p", epochs=1, groups=groups)
 
 
-def test_statistics_drift_where_told(model):
+def test_frozen_layers_update_statistics_on_request(model):
     head = create_strategy("frozen", model, batch_norm="train").phases[0]
     assert head.training_norms(model) == set(norm_paths(model))
     assert set(head.assign(split(model).params)) == {"head.out.kernel", "head.out.bias"}
     table = create_strategy("two_phase", model, batch_norm="train").describe(model)
-    assert "head: the statistics of frozen BatchNorm layers in backbone drift" in table
+    assert "head: frozen BatchNorm layers in backbone update their statistics" in table
     wrong = Strategy(
         name="s",
         phases=(
-            Phase(name="p", epochs=1, groups=(group("h", "head"),), drifting=("x",)),
+            Phase(
+                name="p",
+                epochs=1,
+                groups=(group("h", "head"),),
+                updating_bn_stats=("x",),
+            ),
         ),
     )
     with pytest.raises(InputError, match="no BatchNorm layer matches 'x'"):
@@ -105,10 +110,12 @@ def test_phases_have_different_names():
 
 def test_lists_are_taken_for_tuples(model):
     head = Group(name="h", patterns=["head"], optimizer=Optimizer(learning_rate=1e-3))
-    listed = Phase(name="p", epochs=np.int64(2), groups=[head], drifting=["backbone"])
+    listed = Phase(
+        name="p", epochs=np.int64(2), groups=[head], updating_bn_stats=["backbone"]
+    )
     strategy = Strategy(name="s", phases=[listed])
     assert hash(strategy) == hash(dataclasses.replace(strategy))
-    assert (listed.groups, listed.drifting) == ((head,), ("backbone",))
+    assert (listed.groups, listed.updating_bn_stats) == ((head,), ("backbone",))
     assert type(listed.epochs) is int
     assert strategy.summary(model)[0]["epochs"] == 2
     assert Phase(name="p", epochs=1, groups=(head,), schedule="cosine").schedule == (

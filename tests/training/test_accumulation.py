@@ -31,13 +31,13 @@ def prepare(images):
     return images.astype(np.float32) / 64 - 2
 
 
-def everything(still=()):
+def everything(frozen_bn_stats=()):
     """SGD with momentum and decay, so that a step shows the gradient itself."""
     optimizer = Optimizer(
         name="sgd", learning_rate=0.1, momentum=0.9, weight_decay=1e-3
     )
     group = Group(name="all", patterns=("backbone", "head"), optimizer=optimizer)
-    return Phase(name="all", epochs=1, groups=(group,), still=still)
+    return Phase(name="all", epochs=1, groups=(group,), frozen_bn_stats=frozen_bn_stats)
 
 
 @pytest.fixture(scope="module")
@@ -121,10 +121,13 @@ def assert_same(ours, theirs, **tolerance):
 
 
 def test_without_batch_statistics_four_batches_are_one(wide, new_tiny, data):
-    order, still = np.arange(64, dtype=np.int32), everything(still=("backbone",))
+    order, phase = (
+        np.arange(64, dtype=np.int32),
+        everything(frozen_bn_stats=("backbone",)),
+    )
     loss = Loss(class_weights=WEIGHTS)
     several, one = (
-        Training(widen(new_tiny()), data, phase=still, loss=loss, accumulate=k).run(
+        Training(widen(new_tiny()), data, phase=phase, loss=loss, accumulate=k).run(
             windows(order, 32 // k, accumulate=k)
         )
         for k in (4, 1)

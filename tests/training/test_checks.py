@@ -83,7 +83,7 @@ def test_other_batches_are_taken(model, strategy, options, size, batch):
     check_shapes(model, made, preprocessing, images=30, batch_size=batch)
 
 
-def test_the_phase_that_trains_is_named_and_drifting_layers_count(model):
+def test_the_phase_that_trains_is_named_and_updating_statistics_count(model):
     preprocessing = Preprocessing(image_size=12)
     for name, phase in (("two_phase", "all"), ("frozen", "head")):
         options = {"batch_norm": "train"} if name == "frozen" else {}

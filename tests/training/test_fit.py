@@ -288,10 +288,10 @@ def test_training_images_are_augmented_and_validated_ones_are_not(new_tiny, quar
         name="head", patterns=("head",), optimizer=Optimizer(learning_rate=0.0)
     )
     phase = Phase(name="head", epochs=2, groups=(head,))
-    still = Strategy(name="still", phases=(phase,))
+    frozen = Strategy(name="frozen", phases=(phase,))
 
     def losses(**more):
-        history = fit(new_tiny(), quarters, still, seed=4, **more).history
+        history = fit(new_tiny(), quarters, frozen, seed=4, **more).history
         return [[row[name] for row in history] for name in ("train_loss", "val_loss")]
 
     train, val = losses()

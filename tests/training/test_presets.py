@@ -208,7 +208,7 @@ def test_the_optimizer_knows_trained_parameters_only(preset, family):
         for group in phase.groups:
             kind = group.optimizer
             arrays = MOMENTS["momentum" if kind.momentum else kind.name]
-            arrays += kind.pull_to_start > 0
+            arrays += kind.l2_sp > 0
             own = [params[path].size for path in groups if groups[path] == group.name]
             needed += arrays * sum(own)
         trained = train(family, phase)

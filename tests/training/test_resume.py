@@ -43,7 +43,7 @@ def eventful():
         name="all",
         epochs=4,
         groups=(
-            group("low", "backbone", rate=0.01, pull_to_start=0.1),
+            group("low", "backbone", rate=0.01, l2_sp=0.1),
             group("high", "head", rate=0.3, optimizer="adamw", weight_decay=0.1),
         ),
         schedule=Schedule(name="cosine", warmup_epochs=1),
@@ -309,7 +309,7 @@ def changed(*, phase=1, groups=None, **settings):
         (changed(phase=0, groups={"weight_decay": 0.1}), "groups.head.opt"),
         (changed(groups={"name": "lion"}), "optimizer.name was 'adam'"),
         (changed(clip_norm=None), "clip_norm was 1.0, and now is not there"),
-        (changed(still=("backbone",)), "still was"),
+        (changed(frozen_bn_stats=("backbone",)), "frozen_bn_stats was"),
         (changed(patience=3), "patience was"),
         (changed(restore_best=False), "restore_best was True, and now is False"),
         (changed(schedule=Schedule(name="cosine")), "schedule.warmup_epochs was 1"),

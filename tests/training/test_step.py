@@ -261,7 +261,7 @@ def snapshot(model):
     return {p: np.array(a) for p, a in (parts.params | parts.stats).items()}
 
 
-def test_drifting_statistics_are_torchs_of_frozen_weights_in_train_mode():
+def test_updating_statistics_are_torchs_of_frozen_weights_in_train_mode():
     """The tutorials' trap, by choice: weights frozen, `model.train()` called."""
     torch.manual_seed(0)
     reference = torchvision.models.resnet18(num_classes=4)

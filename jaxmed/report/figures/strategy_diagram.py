@@ -130,10 +130,10 @@ def _fill(
 # so that white paper, light gray for frozen and low rates come in that order.
 COLORS_OF_RATES = matplotlib.colormaps["viridis_r"]
 PALE, HATCH = "#f1f3f5", "#cfd6dd"
-DRIFTING, STILL = "↻", "❄"
+UPDATING_STATS, FROZEN_STATS = "↻", "❄"
 MEANINGS = {
-    DRIFTING: "frozen, but BatchNorm statistics drift",
-    STILL: "trained, but BatchNorm statistics stay",
+    UPDATING_STATS: "frozen, but BatchNorm statistics update",
+    FROZEN_STATS: "trained, but BatchNorm statistics frozen",
 }
 BADGE = 10.0
 BAR = 2.6 * LINE
@@ -191,7 +191,8 @@ def draw_stages(phases: Sequence[PhaseRecord], scale: LogNorm | None) -> Figure:
 
 
 def _marks(stage: StageRecord) -> str:
-    return (DRIFTING if stage.drifting else "") + (STILL if stage.still else "")
+    updating = UPDATING_STATS if stage.updating_bn_stats else ""
+    return updating + (FROZEN_STATS if stage.frozen_bn_stats else "")
 
 
 def _draw_head(axes: Axes, stages: Sequence[StageRecord], grid: Grid) -> None:

@@ -336,10 +336,10 @@ def groups_table(run: RunRecord) -> Table | None:
 def _remarks(phase: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     if (schedule := phase.get("schedule")) and schedule != "constant":
         yield "schedule", str(schedule)
-    if drifting := phase.get("drifting"):
-        yield "drifting", f"frozen BatchNorm statistics drift: {', '.join(drifting)}"
-    if still := phase.get("still"):
-        yield "still", f"trained, but BatchNorm statistics stay: {', '.join(still)}"
+    if patterns := phase.get("updating_bn_stats"):
+        yield "BatchNorm", f"statistics of frozen layers update: {', '.join(patterns)}"
+    if patterns := phase.get("frozen_bn_stats"):
+        yield "BatchNorm", f"statistics of trained layers frozen: {', '.join(patterns)}"
 
 
 def _trainable(phase: Mapping[str, Any], total: int | None) -> tuple[Cell, ...]:

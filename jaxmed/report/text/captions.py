@@ -200,15 +200,15 @@ def _rates(arms: Sequence[Arm]) -> str:
 def _statistics(arms: Sequence[Arm]) -> str:
     """What was unusual about BatchNorm's statistics, and in which arms and phases."""
     text = []
-    if found := _phases_with(arms, "drifting"):
+    if found := _phases_with(arms, "updating_bn_stats"):
         text.append(
-            f"In {found} the statistics of frozen BatchNorm layers drift, as in "
+            f"In {found} frozen BatchNorm layers update their statistics, as in "
             "programs that call model.train(); frozen features change with them."
         )
-    if found := _phases_with(arms, "still"):
+    if found := _phases_with(arms, "frozen_bn_stats"):
         text.append(
-            f"In {found} BatchNorm layers that are trained keep the statistics that "
-            "they started with."
+            f"In {found} trained BatchNorm layers keep the statistics that they "
+            "started with."
         )
     return " ".join(text)
 

@@ -19,16 +19,16 @@ class StageRecord:
         trained: how many of them are trained.
         rates: the lowest and the highest learning rate, or the only one; empty if it
             is frozen.
-        drifting: its BatchNorm layers that are frozen but for their statistics.
-        still: its BatchNorm layers whose statistics stay although it is trained.
+        updating_bn_stats: number of BatchNorm layers frozen but for their statistics.
+        frozen_bn_stats: number of trained ones whose statistics are frozen.
     """
 
     name: str
     parameters: int
     trained: int
     rates: tuple[float, ...]
-    drifting: int
-    still: int
+    updating_bn_stats: int
+    frozen_bn_stats: int
 
     @property
     def frozen(self) -> bool:
@@ -99,9 +99,9 @@ def _stage(entry: Mapping[str, Any]) -> StageRecord:
         parameters=int(entry.get("parameters") or 0),
         trained=trained,
         rates=tuple(sorted({min(rates), max(rates)})) if rates else (),
-        drifting=int(norms.get("drifting") or 0),
+        updating_bn_stats=int(norms.get("updating_bn_stats") or 0),
         # Statistics that stay are nothing to speak of where all else stays, too.
-        still=int(norms.get("frozen") or 0) if trained else 0,
+        frozen_bn_stats=int(norms.get("frozen") or 0) if trained else 0,
     )
 
 
@@ -125,8 +125,8 @@ def _words(stage: StageRecord) -> str:
     words = stage.rate
     if stage.partial:
         words = f"in part ({stage.share}) {words}"
-    if stage.drifting:
-        words += f",{'' if stage.frozen else ' frozen'} BatchNorm statistics drifting"
-    if stage.still:
-        words += ", BatchNorm statistics kept"
+    if stage.updating_bn_stats:
+        words += f",{'' if stage.frozen else ' frozen'} BatchNorm statistics updating"
+    if stage.frozen_bn_stats:
+        words += ", BatchNorm statistics frozen"
     return words

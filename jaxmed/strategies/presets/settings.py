@@ -50,8 +50,8 @@ def make_phase(
     epochs: int,
     rates: Rates,
     settings: Settings,
-    pulled: tuple[str, ...] = (),
-    pull_to_start: float = 0.0,
+    *,
+    l2_sp: Mapping[str, float] | None = None,
 ) -> Phase:
     """Makes a phase of groups that differ in their rates.
 
@@ -60,9 +60,8 @@ def make_phase(
         name, epochs: the phase's.
         rates: the patterns and the learning rate of every group, by its name.
         settings: of the phase and of every group's optimizer.
-        pulled: names of groups that are pulled to the weights the phase starts from,
-            in place of their weight decay.
-        pull_to_start: how strongly; see `Optimizer`.
+        l2_sp: the strength of the L2-SP penalty by the names of groups that have it
+            in place of their weight decay; see `Optimizer`.
 
     Raises:
         InputError: a setting has an unknown name or a value out of its range.
@@ -80,10 +79,10 @@ def make_phase(
         common["name"] = given.pop("optimizer")
     groups = []
     for group, (patterns, rate) in rates.items():
-        own: dict[str, Any] = {"learning_rate": rate}
-        if group in pulled:
-            own |= {"weight_decay": 0.0, "pull_to_start": pull_to_start}
-        optimizer = Optimizer(**common | own)
+        values: dict[str, Any] = {"learning_rate": rate}
+        if l2_sp and group in l2_sp:
+            values |= {"weight_decay": 0.0, "l2_sp": l2_sp[group]}
+        optimizer = Optimizer(**common | values)
         groups.append(Group(name=group, patterns=patterns, optimizer=optimizer))
     phase = Phase(
         name=name, epochs=epochs, groups=tuple(groups), schedule=schedule, **given
@@ -108,7 +107,7 @@ def backbone_stages(model: Classifier) -> list[str]:
 def _with_policy(phase: Phase, model: Classifier, policy: str) -> Phase:
     live = phase.training_norms(model)
     if policy == "train" and live < set(norm_paths(model)):
-        return replace(phase, drifting=("backbone",))
+        return replace(phase, updating_bn_stats=("backbone",))
     if policy == "eval" and live:
-        return replace(phase, still=("backbone",))
+        return replace(phase, frozen_bn_stats=("backbone",))
     return phase

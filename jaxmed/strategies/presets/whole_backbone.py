@@ -189,7 +189,6 @@ def l2_sp(
             "head": (("head",), head_learning_rate),
         },
         {**sgd, "weight_decay": 1e-2, **settings},
-        pulled=("backbone",),
-        pull_to_start=strength,
+        l2_sp={"backbone": strength},
     )
     return Strategy(name="l2_sp", phases=(phase,))

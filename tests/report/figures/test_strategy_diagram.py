@@ -27,7 +27,7 @@ def stage(name="layer1", parameters=1000, trained=None, rates=(), **norms) -> di
         "parameters": parameters,
         "trained": whole if trained is None else trained,
         "rates": list(rates),
-        "norms": {"frozen": 0, "updating": 0, "drifting": 0} | norms,
+        "norms": {"frozen": 0, "trained": 0, "updating_bn_stats": 0} | norms,
     }
 
 
@@ -149,8 +149,11 @@ def test_part_of_a_stage_is_said_and_half_of_its_box_is_gray(make_run):
         [stage(f"stage_of_a_long_name_{i}", 4**i, rates=[3e-4]) for i in range(20)],
         [stage(f"denseblock{i}", 10**i, rates=[6.25e-5]) for i in range(6)],
         [stage("a", 0), stage("$x_1$ <b>" * 9, rates=[0.0, 1.0]), stage("картинка")],
-        [stage("only", 10**10, 10**10 - 1, rates=[0.0], drifting=2, frozen=1)],
-        [stage(f"s{i}", 9, 8, [1e-12, 9e-6], drifting=1, frozen=3) for i in range(9)],
+        [stage("only", 10**10, 10**10 - 1, rates=[0.0], updating_bn_stats=2, frozen=1)],
+        [
+            stage(f"s{i}", 9, 8, [1e-12, 9e-6], updating_bn_stats=1, frozen=3)
+            for i in range(9)
+        ],
     ],
     ids=["twenty", "dense", "odd names", "rate of zero", "many decades"],
 )
@@ -191,16 +194,16 @@ def test_page_has_the_picture_and_its_words(binary_folder, binary_html):
     (alt,) = [alt for alt in alts if alt.startswith("What two_phase trains")]
     assert alt == (
         "What two_phase trains, stage by stage from the image to the head. Phase head "
-        "(3 epochs): stem frozen; layer1 frozen, BatchNorm statistics drifting; layer2 "
+        "(3 epochs): stem frozen; layer1 frozen, BatchNorm statistics updating; layer2 "
         "to layer4 frozen; head at 1e-3. Phase all (5 epochs, cosine by step): stem at "
-        "1e-5; layer1 at 1e-5, BatchNorm statistics kept; layer2 to layer4 at 1e-5; "
+        "1e-5; layer1 at 1e-5, BatchNorm statistics frozen; layer2 to layer4 at 1e-5; "
         "head at 1e-3."
     )
     assert not any(alt.startswith("What scratch trains") for alt in alts)
     for text in (
         "What each phase trains: a box is a stage",
         "its highest value is shown",
-        "In two_phase (phase head) the statistics of frozen BatchNorm layers drift",
+        "In two_phase (phase head) frozen BatchNorm layers update their statistics",
         "In two_phase (phase all) BatchNorm layers that are trained keep",
         "The lowest panel has the learning rate",
         "cosine by step",

@@ -61,9 +61,9 @@ def trained_stage(model, policy, stage="layer4"):
 @pytest.mark.parametrize(
     ("policy", "modes"),
     [
-        ("trained", {"layer3": "frozen", "layer4": "updating"}),
+        ("trained", {"layer3": "frozen", "layer4": "trained"}),
         ("eval", {"layer3": "frozen", "layer4": "frozen"}),
-        ("train", {"layer3": "drifting", "layer4": "updating"}),
+        ("train", {"layer3": "updating_bn_stats", "layer4": "trained"}),
     ],
 )
 def test_batch_norm_decides_the_mode_of_every_layer(model, policy, modes):
@@ -90,14 +90,14 @@ def test_what_is_trained_does_not_depend_on_batch_norm(model):
     assert assigned[0] == assigned[1] == assigned[2]
 
 
-def test_the_table_tells_which_norms_drift_and_which_keep_still(model):
+def test_the_table_tells_which_norms_update_and_which_do_not(model):
     def lines(name, policy):
         return create_strategy(name, model, batch_norm=policy).describe(model)
 
-    drift = "head: the statistics of frozen BatchNorm layers in backbone drift"
-    still = "all: trained BatchNorm layers in backbone keep their statistics"
-    assert drift in lines("frozen", "train")
-    assert still in lines("full", "eval")
+    update = "head: frozen BatchNorm layers in backbone update their statistics"
+    keep = "all: trained BatchNorm layers in backbone keep their statistics"
+    assert update in lines("frozen", "train")
+    assert keep in lines("full", "eval")
     # Where all of them are trained none is frozen, and the other way round.
     assert "BatchNorm" not in lines("full", "train")
     assert "BatchNorm" not in lines("full", "trained")
@@ -108,8 +108,8 @@ def test_the_table_tells_which_norms_drift_and_which_keep_still(model):
 def test_a_model_without_batch_norm_takes_every_policy(without_norms, policy):
     strategy = create_strategy("full", without_norms, batch_norm=policy)
     assert strategy.phases[0].training_norms(without_norms) == frozenset()
-    assert strategy.summary(without_norms)[0]["still"] == []
-    assert strategy.summary(without_norms)[0]["drifting"] == []
+    assert strategy.summary(without_norms)[0]["frozen_bn_stats"] == []
+    assert strategy.summary(without_norms)[0]["updating_bn_stats"] == []
 
 
 def test_norms_of_which_only_the_bias_is_trained_keep_their_statistics(model):
@@ -117,7 +117,7 @@ def test_norms_of_which_only_the_bias_is_trained_keep_their_statistics(model):
     drift = create_strategy("bias_only", model, batch_norm="train").phases[0]
     assert drift.training_norms(model) == set(norm_paths(model))
     (summary,) = Strategy(name="s", phases=(drift,)).summary(model)
-    assert {s["norms"]["updating"] for s in summary["stages"]} == {0}
+    assert {s["norms"]["trained"] for s in summary["stages"]} == {0}
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,7 @@ def test_l2_sp_pulls_the_backbone_and_decays_the_head(model):
     (phase,) = create_strategy("l2_sp", model, strength=0.25).phases
     backbone, head = phase.groups
     sgd = {"name": "sgd", "momentum": 0.9}
-    assert backbone.optimizer == Optimizer(
-        learning_rate=1e-3, pull_to_start=0.25, **sgd
-    )
+    assert backbone.optimizer == Optimizer(learning_rate=1e-3, l2_sp=0.25, **sgd)
     assert head.optimizer == Optimizer(learning_rate=1e-2, weight_decay=1e-2, **sgd)
     assert set(phase.assign(split(model).params)) == set(split(model).params)
 
@@ -29,7 +27,7 @@ def test_l2_sp_takes_another_optimizer_and_decay(model):
     ).phases
     backbone, head = (group.optimizer for group in phase.groups)
     assert (backbone.name, backbone.momentum, backbone.weight_decay) == ("adamw", 0, 0)
-    assert (head.weight_decay, head.pull_to_start) == (0.5, 0)
+    assert (head.weight_decay, head.l2_sp) == (0.5, 0)
 
 
 def test_a_probe_is_trained_out_before_the_cosine(model):

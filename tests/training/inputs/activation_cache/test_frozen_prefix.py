@@ -49,11 +49,11 @@ def test_training_enters_the_first_trained_stage(resnet, strategy, options, stag
     assert entries(resnet, strategy, **options) == [(s, "is trained") for s in stages]
 
 
-def test_drifting_statistics_are_not_frozen(resnet):
-    drifting = phase_of("head", drifting=("backbone.layer2",))
+def test_updating_statistics_are_not_frozen(resnet):
+    updating = phase_of("head", updating_bn_stats=("backbone.layer2",))
     why = "has BatchNorm statistics that drift"
-    assert find_start_stage(resnet, drifting, SIZE) == ("layer2", why)
-    behind = phase_of("backbone.layer1", "head", drifting=("backbone.layer2",))
+    assert find_start_stage(resnet, updating, SIZE) == ("layer2", why)
+    behind = phase_of("backbone.layer1", "head", updating_bn_stats=("backbone.layer2",))
     assert find_start_stage(resnet, behind, SIZE) == ("layer1", "is trained")
 
 

@@ -85,11 +85,11 @@ def test_why_nothing_is_cached(plan, changes, why):
     assert bool(found) == bool(why)
 
 
-def test_drifting_statistics_are_never_cached(plan, new_tiny):
+def test_updating_statistics_are_never_cached(plan, new_tiny):
     phase = create_strategy("frozen", new_tiny(), epochs=3).phases[0]
-    drifting = replace(phase, drifting=("backbone",))
+    updating = replace(phase, updating_bn_stats=("backbone",))
     for mode in ("auto", "float32"):
-        why = plan(phase=drifting, settings=CacheSettings(mode=mode))
+        why = plan(phase=updating, settings=CacheSettings(mode=mode))
         assert why == "stem, its first stage, has BatchNorm statistics that drift"
 
 
