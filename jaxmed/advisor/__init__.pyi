@@ -1,5 +1,6 @@
-from .advice import Advice as Advice
-from .advice import Alternative as Alternative
-from .advice import Reason as Reason
-from .advisor import advise as advise
 from .domain_distance import domain_distance as domain_distance
+from .rules import Advice as Advice
+from .rules import Arm as Arm
+from .rules import Facts as Facts
+from .rules import Reason as Reason
+from .rules import advise as advise

@@ -1,19 +1,31 @@
-"""`advise`: which strategy to start with on a recipe's images, and why."""
+"""`advise`: the strategy to start with on a recipe's images, and why."""
 
+import re
+import textwrap
+from collections.abc import Iterable
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from jaxmed.advisor.advice import ClassBalance, DomainSimilarity
+from jaxmed.advisor.rules import (
+    DOMAINS,
+    LARGE,
+    SMALL,
+    SOURCES,
+    Advice,
+    Facts,
+    Reason,
+    advise,
+)
 from jaxmed.config.recipes import Recipe, find_recipe, load_recipe
 from jaxmed.errors import InputError, unknown
 from jaxmed.experiments.commands.arguments import add_out, add_recipe
 from jaxmed.experiments.pipeline.load_data import load_part
+from jaxmed.runtime.toml import format_toml
 
 if TYPE_CHECKING:
-    from jaxmed.advisor.advice import Advice
     from jaxmed.data.dataset import Dataset
     from jaxmed.experiments.pipeline.prepare import PreparedArm
 
@@ -27,8 +39,9 @@ FIELDS = """\
 Every field of a recipe is a flag, as for `run`, whose --help lists them:
   advise quickstart --data.source npz:my_images.npz --model.weights imagenet
 """
-# So many images tell how like a set is to the pretraining's.
+# Training images from which the domain distance is measured.
 SAMPLE = 256
+WIDTH = 88
 
 
 def add_arguments(parser: Any) -> None:
@@ -42,7 +55,7 @@ def add_arguments(parser: Any) -> None:
     )
     parser.add_argument(
         "--domain",
-        choices=("similar", "different"),
+        choices=DOMAINS,
         help="the images, to those of the pretraining; then nothing is measured, and "
         "no weights are needed",
     )
@@ -54,7 +67,7 @@ def add_arguments(parser: Any) -> None:
 def execute(arguments: Any) -> None:
     """Carries the command out."""
     recipe = load_recipe(find_recipe(arguments.recipe), arguments.overrides)
-    arm = _choose_arm(recipe, arguments.arm)
+    arm = _select_arm(recipe, arguments.arm)
     print(advise_arm(recipe, arm, domain=arguments.domain, out=arguments.out))
 
 
@@ -70,11 +83,10 @@ def advise_arm(recipe: Recipe, arm: str, *, domain: str | None, out: Path) -> st
     Raises:
         InputError: images or weights that are not there or do not fit.
     """
-    from jaxmed.advisor.advisor import advise
     from jaxmed.experiments.pipeline.prepare import check_arm, naming, prepare_arm
-    from jaxmed.experiments.printing.advice import describe_facts, format_advice
     from jaxmed.models.parameters import split
 
+    # The images, and the network; its weights only where they are measured.
     config = recipe.arms[arm]
     check_arm(config, arm)
     data = load_part(config.data)
@@ -88,21 +100,52 @@ def advise_arm(recipe: Recipe, arm: str, *, domain: str | None, out: Path) -> st
     except InputError as error:
         hint = " With --domain no weights are needed." if measured else ""
         raise InputError(f"{error}{hint}") from error
-    likeness = _find_likeness(prepared, data, domain, pretrained)
-    balance = weigh_classes(data)
     params = split(prepared.model).params.items()
-    parameters = sum(a.size for path, a in params if path.startswith("backbone."))
-    advice = advise(
+
+    # The facts, and what the rules make of them.
+    domain, similarity = _compare_domain(prepared, data, domain, pretrained)
+    balance = weigh_classes(data)
+    facts = Facts(
         images=len(data.train),
         smallest_class=balance.smallest,
         imbalance=balance.ratio,
         smallest_val_class=balance.smallest_in_val,
-        domain=likeness.domain,
+        domain=domain,
         pretrained=pretrained,
-        parameters=parameters,
+        parameters=sum(a.size for path, a in params if path.startswith("backbone.")),
     )
-    facts = describe_facts(config, arm, data, balance, parameters, likeness.how)
-    return format_advice(facts, advice, advised_recipe(recipe, arm, advice))
+    against = "without it to 1 with it" if data.task == "multilabel" else "to 1"
+    sentences = [
+        f"Arm: {arm} ({config.data.source} at {data.image_size} pixels)",
+        f"Size: {facts.size}, {facts.images:,} training images (small is under "
+        f"{SMALL:,}, large over {LARGE:,}: rules of thumb); {len(data.val):,} for "
+        "validation",
+        f"Balance: {balance.ratio:.3g} {against}; of {len(data.class_names)} classes "
+        f"the rarest, {balance.rarest}, has {balance.smallest:,} training images; "
+        f"fewest of a class in validation: {balance.smallest_in_val:,}",
+        f"Backbone: {config.model.backbone}, {facts.parameters / 1e6:.1f} million "
+        f"parameters, weights: {config.model.weights}",
+        f"Similarity to the pretraining's images: {similarity}",
+    ]
+    advice = advise(facts)
+    return format_advice(sentences, advice, advised_recipe(recipe, arm, advice))
+
+
+class ClassBalance(NamedTuple):
+    """How even a data set's classes are.
+
+    Attributes:
+        rarest: the class with the fewest training images.
+        smallest: their number.
+        ratio: the commonest class's to it; in a multi-label task the images without
+            the rarest label to those with it, at least 1. Infinite if it has none.
+        smallest_in_val: validation images of the class that has the fewest there.
+    """
+
+    rarest: str
+    smallest: int
+    ratio: float
+    smallest_in_val: int
 
 
 def weigh_classes(data: "Dataset") -> ClassBalance:
@@ -112,12 +155,8 @@ def weigh_classes(data: "Dataset") -> ClassBalance:
     rarest, most = int(counts.argmin()), int(counts.max())
     if data.task == "multilabel":
         most = int((data.train.labels[:, rarest] == 0).sum())
-    return ClassBalance(
-        rarest=data.class_names[rarest],
-        smallest=fewest,
-        ratio=max(1.0, most / fewest) if fewest else float("inf"),
-        smallest_in_val=int(in_val.min()),
-    )
+    ratio = max(1.0, most / fewest) if fewest else float("inf")
+    return ClassBalance(data.class_names[rarest], fewest, ratio, int(in_val.min()))
 
 
 def _count(data: "Dataset", split: str) -> np.ndarray:
@@ -127,7 +166,7 @@ def _count(data: "Dataset", split: str) -> np.ndarray:
     return np.bincount(labels, minlength=len(data.class_names))
 
 
-def advised_recipe(recipe: Recipe, arm: str, advice: "Advice") -> dict[str, Any]:
+def advised_recipe(recipe: Recipe, arm: str, advice: Advice) -> dict[str, Any]:
     """Returns a recipe, as nested tables, of what is advised and what to compare with.
 
     Args:
@@ -141,18 +180,26 @@ def advised_recipe(recipe: Recipe, arm: str, advice: "Advice") -> dict[str, Any]
     table["data"] = _changed(config.data)
     table["model"] = _changed(config.model)
     train = _changed(config.train)
-    own = {key: train[key] for key in ("batch_size", "seeds") if key in train}
-    table["train"] = own | {"select": advice.select}
-    start = {"strategy": advice.strategy, "options": dict(advice.options)}
-    table["arms"] = {"advised": {"train": start}}
-    for other in advice.alternatives:
-        train = {"strategy": other.strategy, "options": dict(other.options)}
+    kept = {key: train[key] for key in ("batch_size", "seeds") if key in train}
+    table["train"] = kept | {"select": advice.select}
+    table["arms"] = {}
+    start = replace(advice.start, name="advised", pretrained=True)
+    for other in (start, *advice.compare_with):
         weights = {} if other.pretrained else {"model": {"weights": "none"}}
-        table["arms"][other.arm] = weights | {"train": train}
+        train = {"strategy": other.strategy, "options": dict(other.options)}
+        table["arms"][other.name] = weights | {"train": train}
     return table
 
 
-def _choose_arm(recipe: Recipe, name: str | None) -> str:
+def _changed(section: Any) -> dict[str, Any]:
+    """Returns the fields of a table of the configuration that are not the default."""
+    values = asdict(section)
+    return {
+        f.name: values[f.name] for f in fields(section) if values[f.name] != f.default
+    }
+
+
+def _select_arm(recipe: Recipe, name: str | None) -> str:
     if name is None:
         arms = recipe.arms.items()
         ready = [arm for arm, config in arms if config.model.weights != "none"]
@@ -162,41 +209,76 @@ def _choose_arm(recipe: Recipe, name: str | None) -> str:
     return name
 
 
-def _find_likeness(
+def _compare_domain(
     prepared: "PreparedArm", data: "Dataset", domain: str | None, pretrained: bool
-) -> DomainSimilarity:
+) -> tuple[str, str]:
+    """Returns "similar" or "different", and in words how that was decided."""
     from jaxmed.advisor.domain_distance import SIMILAR, domain_distance
 
     if domain is not None:
-        return DomainSimilarity(domain=domain, how=f"{domain}, as --domain says")
-    how = "different, which is assumed, as medical images mostly are: "
+        return domain, f"{domain}, as --domain says"
+    assumed = "different, which is assumed, as medical images mostly are: "
     if not pretrained:
-        return DomainSimilarity(
-            domain="different", how=f"{how}there are no pretrained weights"
-        )
+        return "different", f"{assumed}there are no pretrained weights"
     order = np.random.default_rng(0).permutation(len(data.train))[:SAMPLE]
     images = data.train.images[np.sort(order)]
     distance = domain_distance(
         prepared.model, images, preprocessing=prepared.preprocessing
     )
     if distance is None:
-        how += "the backbone has no BatchNorm to measure it by (--domain says it)"
-        return DomainSimilarity(domain="different", how=how)
+        return "different", (
+            f"{assumed}the backbone has no BatchNorm to measure it by (--domain says "
+            "it)"
+        )
     domain = "similar" if distance <= SIMILAR else "different"
-    return DomainSimilarity(
-        domain=domain,
-        how=f"{domain}: distance {distance:.3f}, up to {SIMILAR:g} is similar, "
-        f"between the weights' BatchNorm statistics and those of {len(images)} "
-        "training images. A rough measure: it sees sharpness and contrast more than "
-        "what is shown, its limit was set with two photographs and one ResNet-18, "
-        "and statistics that were taken anew after the pretraining speak of those "
-        "images. --domain overrules it",
+    return domain, (
+        f"{domain}: distance {distance:.3f}, up to {SIMILAR:g} is similar, between the "
+        f"weights' BatchNorm statistics and those of {len(images)} training images. A "
+        "rough measure: it sees sharpness and contrast more than content, its limit "
+        "was set with two photographs and one ResNet-18, and statistics taken anew "
+        "after the pretraining describe those images. --domain overrules it"
     )
 
 
-def _changed(section: Any) -> dict[str, Any]:
-    """Returns the fields of a table of the configuration that are not the default."""
-    values = asdict(section)
-    return {
-        f.name: values[f.name] for f in fields(section) if values[f.name] != f.default
-    }
+def format_advice(facts: Iterable[str], advice: Advice, recipe: dict[str, Any]) -> str:
+    """Puts everything together under headings.
+
+    Args:
+        facts: a sentence for each.
+        advice: what is advised.
+        recipe: the same, to run; nested tables.
+    """
+    file, start = f"{recipe['name']}.toml", advice.start
+    options = [f"{option} {value}" for option, value in start.options.items()]
+    cited = {reason.source for reason in (*advice.reasons, *advice.cautions)}
+    arms = [f"{arm.name} ({arm.strategy}): {arm.why}" for arm in advice.compare_with]
+    # Headers with nothing but another header below them are not needed.
+    toml = re.sub(r"^\[.*\]\n\n(?=\[)", "", format_toml(recipe), flags=re.M).rstrip()
+    parts = [
+        ("Facts", _items(facts)),
+        ("Advice", _items([f"Start with {start.strategy}: {', '.join(options)}"])),
+        ("Why", _items(map(_cite, advice.reasons))),
+        ("Watch out", _items(map(_cite, advice.cautions))),
+        ("Compare with", _items(arms)),
+        ("Sources", _items(sorted(SOURCES[source] for source in cited - {""}))),
+        (
+            f"To run it, save what follows as {file}, and then:\n  jaxmed run {file}\n",
+            toml,
+        ),
+    ]
+    return "\n\n".join(f"{title}\n{text}" for title, text in parts if text)
+
+
+def _items(texts: Iterable[str]) -> str:
+    wrapper = textwrap.TextWrapper(
+        WIDTH,
+        initial_indent="- ",
+        subsequent_indent="  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return "\n".join(map(wrapper.fill, texts))
+
+
+def _cite(reason: Reason) -> str:
+    return f"{reason.text} [{reason.source or 'rule of thumb'}]"

@@ -3,9 +3,16 @@
 import pytest
 from flax import nnx
 
-from jaxmed.advisor.advice import TITLES
-from jaxmed.advisor.advisor import FEW, HEAVY, advise
-from jaxmed.advisor.rules import FROM_SCRATCH, TABLE
+from jaxmed.advisor.rules import (
+    CAUTIONS,
+    FEW,
+    FROM_SCRATCH,
+    HEAVY,
+    SOURCES,
+    TABLE,
+    Facts,
+    advise,
+)
 from jaxmed.errors import InputError
 from jaxmed.models.registry import FAMILIES, create_model
 from jaxmed.strategies import create_strategy
@@ -23,7 +30,7 @@ def ask(**changes):
         "pretrained": True,
         "parameters": 11_000_000,
     }
-    return advise(**given | changes)
+    return advise(Facts(**given | changes))
 
 
 def texts(reasons):
@@ -49,14 +56,14 @@ LP_FT = "linear_probe_then_finetune"
 )
 def test_each_cell_of_the_table(images, domain, strategy, beside):
     advice = ask(images=images, domain=domain)
-    assert advice.strategy == strategy
-    assert [other.strategy for other in advice.alternatives] == beside
+    assert advice.start.strategy == strategy
+    assert [arm.strategy for arm in advice.compare_with] == beside
     assert advice.select == "val_auroc"
 
 
 def test_only_a_large_and_different_set_is_compared_with_scratch():
     for (size, domain), advice in TABLE.items():
-        fresh = [other.arm for other in advice.alternatives if not other.pretrained]
+        fresh = [arm.name for arm in advice.compare_with if not arm.pretrained]
         assert fresh == (
             ["scratch"] if (size, domain) == ("large", "different") else []
         )
@@ -76,8 +83,8 @@ def test_few_images_that_differ_are_cautioned_strongly():
 @pytest.mark.parametrize("domain", ["similar", "different"])
 def test_random_weights_have_nothing_to_keep(images, domain):
     advice = ask(images=images, domain=domain, pretrained=False)
-    assert advice.strategy == "full"
-    assert advice.alternatives == ()
+    assert advice.start.strategy == "full"
+    assert advice.compare_with == ()
     assert "random" in texts(advice.reasons)
 
 
@@ -94,15 +101,15 @@ def test_balance(imbalance, weights, precision):
 def test_a_class_without_images():
     advice = ask(smallest_class=0, imbalance=float("inf"), smallest_val_class=0)
     said = texts(advice.cautions)
-    assert "has 0 training images" in said
-    assert "has 0 validation images" in said
+    assert "Training images of the rarest class: 0." in said
+    assert "Validation images of the rarest class: 0." in said
 
 
 def test_few_validation_images_of_a_class_choose_by_the_loss():
     assert ask(smallest_val_class=FEW).select == "val_auroc"
     advice = ask(smallest_val_class=1)
     assert advice.select == "val_loss"
-    assert "1 validation image:" in texts(advice.cautions)
+    assert "Validation images of the rarest class: 1." in texts(advice.cautions)
     assert ask(smallest_val_class=FEW - 1, pretrained=False).select == "val_loss"
 
 
@@ -115,19 +122,28 @@ def test_a_heavy_backbone_on_other_images_is_compared_with_a_lighter_one():
 @pytest.mark.parametrize(("cell", "advice"), CELLS)
 def test_what_is_advised_exists_and_its_sources_are_known(cell, advice):
     model = create_model("resnet10_narrow", num_classes=2)
-    for one in (advice, *advice.alternatives):
-        assert create_strategy(one.strategy, model, **one.options).name == one.strategy
+    arms = (advice.start, *advice.compare_with)
+    for arm in arms:
+        assert create_strategy(arm.strategy, model, **arm.options).name == arm.strategy
+    assert all(arm.why for arm in advice.compare_with)
     for reason in (*advice.reasons, *advice.cautions):
-        assert not reason.source or reason.source in TITLES
-    arms = [other.arm for other in advice.alternatives]
-    assert len({"advised", *arms}) == len(arms) + 1
+        assert not reason.source or reason.source in SOURCES
+    names = {"advised", *(arm.name for arm in advice.compare_with)}
+    assert len(names) == len(arms)
+
+
+def test_every_source_is_cited():
+    reasons = [reason for _, reason in CAUTIONS]
+    for _, advice in CELLS:
+        reasons += [*advice.reasons, *advice.cautions]
+    assert {reason.source for reason in reasons} - {""} == SOURCES.keys()
 
 
 def test_every_family_has_the_stages_that_the_rates_are_for():
     rates = max(
-        len(other.options.get("rates", ()))
+        len(arm.options.get("rates", ()))
         for _, advice in CELLS
-        for other in advice.alternatives
+        for arm in advice.compare_with
     )
     assert rates == 5
     for family in FAMILIES:
