@@ -100,7 +100,7 @@ class Reason:
 
 
 @dataclass(frozen=True)
-class Arm:
+class AdvisedArm:
     """A strategy to run.
 
     Attributes:
@@ -129,9 +129,9 @@ class Advice:
         select: the validation metric to choose the epoch by; see `fit`.
     """
 
-    start: Arm
+    start: AdvisedArm
     reasons: tuple[Reason, ...]
-    compare_with: tuple[Arm, ...] = ()
+    compare_with: tuple[AdvisedArm, ...] = ()
     cautions: tuple[Reason, ...] = ()
     select: str = "val_auroc"
 
@@ -193,50 +193,50 @@ NO_WEIGHTS = Reason(
 
 # Arms: what one cell of the table advises is what another compares with --------------
 
-FROZEN = Arm(
+FROZEN = AdvisedArm(
     "frozen",
     "frozen",
     {"epochs": 20, "learning_rate": 1e-3},
     "shows what training the backbone adds at all",
 )
-LAST_STAGE = Arm(
+LAST_STAGE = AdvisedArm(
     "last_stage",
     "partial",
     {"stages": 1, "epochs": 5, "learning_rate": 1e-5, "head_learning_rate": 1e-3},
     "shows whether the last stage, which belongs most to its task, gains from your "
     "images",
 )
-SHORT_TWO_PHASE = Arm(
+SHORT_TWO_PHASE = AdvisedArm(
     "short_two_phase",
     "two_phase",
     {"head_epochs": 5, "epochs": 3, "learning_rate": 1e-5},
     "trains everything, but for few epochs at a small rate",
 )
-TWO_PHASE = Arm(
+TWO_PHASE = AdvisedArm(
     "two_phase",
     "two_phase",
     {"head_epochs": 3, "epochs": 10, "learning_rate": 1e-5},
     "trains the head first, in case the fresh head does harm",
 )
-PROBE_FIRST = Arm(
+PROBE_FIRST = AdvisedArm(
     "probe_first",
     "linear_probe_then_finetune",
     {"probe_epochs": 10, "epochs": 10, "learning_rate": 1e-5},
     "is LP-FT: the head is trained out before everything is",
 )
-TWO_RATES = Arm(
+TWO_RATES = AdvisedArm(
     "two_rates",
     "backbone_and_head",
     {"epochs": 10, "learning_rate": 1e-4, "head_learning_rate": 1e-3},
 )
-DISCRIMINATIVE = Arm(
+DISCRIMINATIVE = AdvisedArm(
     "discriminative",
     "discriminative",
     {"rates": [1e-5, 1e-5, 1e-4, 1e-4, 1e-3], "epochs": 10},
     "gives each stage its own rate, so that general layers move least",
 )
-FULL = Arm("full", "full", {"epochs": 10, "learning_rate": 1e-4})
-SCRATCH = Arm(
+FULL = AdvisedArm("full", "full", {"epochs": 10, "learning_rate": 1e-4})
+SCRATCH = AdvisedArm(
     "scratch",
     "full",
     {"epochs": 30, "learning_rate": 1e-3},
