@@ -1,4 +1,5 @@
 from .dataset import Dataset as Dataset
+from .dataset import SourceImages as SourceImages
 from .dataset import Split as Split
 from .dataset import Task as Task
 from .images.resizing import Resizing as Resizing

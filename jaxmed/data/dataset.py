@@ -1,7 +1,7 @@
-"""What every source of images gives: three checked splits with classes and a task."""
+"""Data sets: labeled images in three checked splits, with classes and a task."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -11,7 +11,7 @@ from jaxmed.data.images.lazy import ImageArray, LazyImages
 from jaxmed.data.images.resizing import SQUASH, Resizing
 from jaxmed.data.images.window import STORED_BITS, Window
 from jaxmed.data.labels import MISSING as MISSING
-from jaxmed.data.labels import Task, check_classes, check_labels
+from jaxmed.data.labels import Task, check_classes, check_labels, lacking_classes
 from jaxmed.errors import InputError
 
 SPLITS = ("train", "val", "test")
@@ -120,8 +120,7 @@ class Dataset:
         check_classes(self.class_names, self.task, self.source)
         if self.image_size < 1:
             raise InputError(f"image_size must be at least 1, got {self.image_size}.")
-        for name in SPLITS:
-            split: Split = getattr(self, name)
+        for name, split in self.splits.items():
             where = f"{self.source}, {name}"
             check_images(split.images, where)
             if len(split.images) != len(split.ids):
@@ -131,6 +130,11 @@ class Dataset:
             _check_texts(split, tuple(self.train.columns), where)
             check_labels(split.labels, split.ids, self.task, self.class_names, where)
         _check_unique(self)
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        """The three splits by name."""
+        return {name: getattr(self, name) for name in SPLITS}
 
     @cached_property
     def fingerprint(self) -> str:
@@ -145,8 +149,7 @@ class Dataset:
         digest = hashlib.sha256()
         for name in self.class_names:
             _add_text(digest, name)
-        for name in SPLITS:
-            split: Split = getattr(self, name)
+        for split in self.splits.values():
             for part in split.digests.values():
                 _add_text(digest, part)
             for identity in split.ids:
@@ -158,28 +161,27 @@ class Dataset:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Unsplit:
-    """What a source gives that is to be split; see
-    `jaxmed.data.splits.splitting.make_split`.
+class SourceImages:
+    """Images of a source, before `jaxmed.data.splits.splitting.make_split`.
 
     Attributes:
-        images: all of them.
-        origin: the split of each image, "" where there is none, if the source names
-            some of train, val and test and not all; None if it names none.
-        name, source, task, class_names, image_size, resizing, skipped, notes: see
-            `Dataset`.
+        splits: the images by split: those of train, val and test that the source has,
+            and "" for images of which it names none. In this order, none empty.
+        name, source, task, class_names, skipped, notes: see `Dataset`.
     """
 
     name: str
     source: str
     task: Task
     class_names: tuple[str, ...]
-    images: Split
-    image_size: int
-    resizing: Resizing = SQUASH
+    splits: Mapping[str, Split]
     skipped: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    origin: tuple[str, ...] | None = None
+
+
+def name_task(class_names: Sequence[str]) -> Task:
+    """Return the task of images that have one class each."""
+    return "binary" if len(class_names) == 2 else "multiclass"
 
 
 def number_ids(split: str, count: int) -> tuple[str, ...]:
@@ -208,6 +210,27 @@ def check_images(images: ImageArray, where: str) -> None:
         raise InputError(f"{where}: the images have no pixels, shape {images.shape}.")
 
 
+def check_trainable(data: Dataset) -> None:
+    """Raises InputError if a class has no training image to be learned from.
+
+    In a multilabel task the other labels can be learned without it.
+    """
+    lacking = lacking_classes(data.train.labels, data.task, data.class_names)
+    if not lacking or data.task == "multilabel":
+        return
+    names = ", ".join(lacking)
+    if data.skipped:
+        name, reason = next(iter(data.skipped.items()))
+        raise InputError(
+            f"{data.source}: no image of {names} is left to train on; "
+            f"{len(data.skipped):,} were skipped, such as {name} ({reason})."
+        )
+    raise InputError(
+        f"{data.source}: the train split has no image of {names}, so it cannot be "
+        "learned. Leave it out of the classes, or take another split."
+    )
+
+
 def _check_texts(split: Split, columns: tuple[str, ...], where: str) -> None:
     texts = {f"texts of {name!r}": cells for name, cells in split.columns.items()}
     for what, given in {"groups": split.groups, **texts}.items():
@@ -222,8 +245,8 @@ def _check_texts(split: Split, columns: tuple[str, ...], where: str) -> None:
 
 def _check_unique(dataset: Dataset) -> None:
     seen: set[str] = set()
-    for name in SPLITS:
-        for identity in getattr(dataset, name).ids:
+    for name, split in dataset.splits.items():
+        for identity in split.ids:
             if identity in seen:
                 raise InputError(
                     f"{dataset.source}: the id {identity!r} occurs twice; ids must be "

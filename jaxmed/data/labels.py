@@ -82,26 +82,6 @@ def check_one_hot(
         )
 
 
-def check_trainable(
-    labels: np.ndarray, task: Task, class_names: tuple[str, ...], where: str
-) -> None:
-    """Raises InputError if a class has no image to be learned from.
-
-    In a multilabel task the other labels can be learned without it, so it is left to
-    notes and measures to tell of it.
-
-    Args:
-        labels, task, class_names: of the training images, see `Dataset`.
-        where: the start of the sentence.
-    """
-    lacking = lacking_classes(labels, task, class_names)
-    if lacking and task != "multilabel":
-        raise InputError(
-            f"{where} has no image of {', '.join(lacking)}, so it cannot be learned. "
-            "Leave it out of the classes, or take another split."
-        )
-
-
 def lacking_classes(
     labels: np.ndarray, task: Task, class_names: tuple[str, ...]
 ) -> list[str]:

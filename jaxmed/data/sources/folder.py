@@ -15,67 +15,95 @@ left out, and listed in `Dataset.skipped`; hidden files are ignored.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 from unicodedata import normalize
 
 import numpy as np
 
-from jaxmed.data.assembly import ALL, are_whole, assemble
-from jaxmed.data.dataset import SPLITS, Dataset, Split, Unsplit
+from jaxmed.data.dataset import SPLITS, SourceImages, Split, name_task
 from jaxmed.data.images.discovery import Search, visible
 from jaxmed.data.images.file_formats import DICOM, IMAGES, FileKind
 from jaxmed.data.images.load import cannot_use
-from jaxmed.data.images.open import READING, Reading, open_images
+from jaxmed.data.images.open import open_images
+from jaxmed.data.sources.source_options import LOAD_OPTIONS, LoadOptions
 from jaxmed.data.splits.split_file import find_role
-from jaxmed.data.splits.splitting import Splitting, check_given
+from jaxmed.data.splits.splitting import check_given
 from jaxmed.errors import InputError
 
-# By split, its folder; of `ALL`, the root.
+# By split, its folder; of "", where folders name no splits, the root.
 Folders = Mapping[str, Path]
 LAYOUT = "Expected is PATH/{train,val,test}/CLASS/IMAGE or PATH/CLASS/IMAGE."
 
 
 def load_folder(
-    rest: str,
-    cache: Path | None = None,
-    image_size: int | None = None,
-    reading: Reading = READING,
-    splitting: Splitting | None = None,
-) -> Dataset | Unsplit:
-    """Loads `folder:PATH`.
+    rest: str, options: LoadOptions = LOAD_OPTIONS, kind: FileKind = IMAGES
+) -> SourceImages:
+    """Load `folder:PATH`.
 
     Classes are the folders' names in sorted order; two make a binary task, of which
     the second is the positive class. Ids are the paths below PATH, in sorted order.
 
     Args:
         rest: the path of the folder.
-        cache: the folder for the index of a large set, see `read_index`.
-        image_size: what images of different sizes, or larger ones, are brought to;
-            see `read_images`.
-        reading: how, and what becomes of files that cannot be used.
-        splitting: what becomes train, val and test; by default what is there.
+        options: see `LoadOptions`.
+        kind: of files.
 
     Raises:
         InputError: a split, a class or all images of one are missing, or files cannot
             be used; the sentence names them.
     """
-    return read_folder(
-        rest, image_size, IMAGES, cache=cache, reading=reading, splitting=splitting
+    scheme = kind.scheme
+    if not rest:
+        raise InputError(
+            f"'{scheme}:' needs the path of a folder, as in '{scheme}:scans'."
+        )
+    root = Path(rest).expanduser()
+    where = f"{scheme}:{rest}"
+    notes: list[str] = []
+    folders = _find_splits(root, scheme, notes)
+    classes = _find_classes(root, folders, notes)
+    check_given(where, folders, options.splitting)
+    class_names = tuple(classes)
+    search = Search(refuse=kind.refuse)
+    bad = search.bad
+    labels = {
+        split: _find_images(root, folder, split, classes, search)
+        for split, folder in folders.items()
+    }
+    if bad and not options.reading.skips:
+        shown = [f"{name} ({reason})" for name, reason in bad.items()]
+        raise cannot_use(where, shown, len(bad) + sum(map(len, labels.values())))
+    pooled = not options.splitting.is_given
+    _check_files(labels, folders, class_names, kind.endings, pooled=pooled)
+    files = {split: sorted(labels[split]) for split in labels if labels[split]}
+    opened = open_images(
+        root,
+        files,
+        where=where,
+        image_size=options.image_size,
+        reading=options.reading,
+        cache=options.cache,
+    )
+    splits = {}
+    for split, rows in opened.rows.items():
+        ids = tuple(files[split][i] for i in rows)
+        splits[split] = Split(
+            images=opened.images[split],
+            labels=np.array([labels[split][name] for name in ids], np.int32),
+            ids=ids,
+        )
+    return SourceImages(
+        name=root.resolve().name,
+        source=where,
+        task=name_task(class_names),
+        class_names=class_names,
+        splits=splits,
+        skipped=search.left_out | bad | opened.skipped,
+        notes=tuple(notes),
     )
 
 
-def load_dicom(
-    rest: str,
-    cache: Path | None = None,
-    image_size: int | None = None,
-    reading: Reading = READING,
-    splitting: Splitting | None = None,
-) -> Dataset | Unsplit:
-    """Loads `dicom:PATH`, as `load_folder` loads `folder:PATH`: DICOM files alone.
-
-    Args:
-        rest: the path of the folder.
-        cache, image_size, reading, splitting: as for `load_folder`.
+def load_dicom(rest: str, options: LoadOptions = LOAD_OPTIONS) -> SourceImages:
+    """Load `dicom:PATH` as `load_folder` does: DICOM files, and no others.
 
     Raises:
         InputError: as `load_folder`; or pydicom is not installed.
@@ -87,87 +115,18 @@ def load_dicom(
             "For DICOM files the package pydicom is needed, which is not installed: "
             "pip install 'jaxmed[dicom]'."
         ) from error
-    return read_folder(
-        rest, image_size, DICOM, cache=cache, reading=reading, splitting=splitting
-    )
-
-
-def read_folder(
-    rest: str,
-    image_size: int | None,
-    kind: FileKind,
-    *,
-    cache: Path | None,
-    reading: Reading,
-    splitting: Splitting | None = None,
-) -> Dataset | Unsplit:
-    """Reads files of a kind in the layout of `load_folder`, which see."""
-    scheme = kind.scheme
-    if not rest:
-        raise InputError(
-            f"'{scheme}:' needs the path of a folder, as in '{scheme}:scans'."
-        )
-    root = Path(rest).expanduser()
-    where = f"{scheme}:{rest}"
-    notes: list[str] = []
-    folders = _find_splits(root, scheme, notes)
-    classes = _find_classes(root, folders, notes)
-    if splitting is not None:
-        check_given(where, folders.keys() - {ALL}, splitting)
-    class_names = tuple(classes)
-    looked = Search(refuse=kind.refuse)
-    bad = looked.bad
-    labels = {
-        split: _find_images(root, folder, split, classes, looked)
-        for split, folder in folders.items()
-    }
-    if bad and not reading.skips:
-        shown = [f"{name} ({reason})" for name, reason in bad.items()]
-        raise cannot_use(where, shown, len(bad) + sum(map(len, labels.values())))
-    anew = splitting is not None and splitting.split != "given"
-    _check_files(labels, folders, class_names, kind.endings, pooled=anew)
-    files = {split: sorted(labels[split]) for split in labels}
-    origin = None
-    if ALL not in files and not are_whole(files):
-        origin = [split for split in files for _ in files[split]]
-        files = {ALL: [name for names in files.values() for name in names]}
-    every = {name: label for found in labels.values() for name, label in found.items()}
-    opened = open_images(
-        root,
-        files,
-        where=where,
-        image_size=image_size,
-        reading=reading,
-        cache=cache,
-    )
-    splits: dict[str, Any] = {}
-    for split, rows in opened.rows.items():
-        ids = tuple(files[split][i] for i in rows)
-        splits[split] = Split(
-            images=opened.images[split],
-            labels=np.array([every[name] for name in ids], np.int32),
-            ids=ids,
-        )
-    return assemble(
-        splits,
-        name=root.resolve().name,
-        source=where,
-        class_names=class_names,
-        skipped=looked.left_out | bad | opened.skipped,
-        notes=notes,
-        origin=origin and [origin[i] for i in opened.rows[ALL]],
-    )
+    return load_folder(rest, options, DICOM)
 
 
 def _find_splits(root: Path, scheme: str, notes: list[str]) -> Folders:
-    """Returns the folder of each split that there is, or `ALL`."""
+    """Return the folder of each split that there is, or of "" the root."""
     if not root.is_dir():
         what = "is a file" if root.is_file() else "does not exist"
         raise InputError(f"The folder {root} {what}. Check the path after '{scheme}:'.")
     there = [path for path in visible(root) if path.is_dir()]
     roles = {path.name: find_role(path.name) for path in there}
     if not any(roles.values()):
-        return {ALL: root}
+        return {"": root}
     found: dict[str, Path] = {}
     for split in SPLITS:
         matches = [path for path in there if roles[path.name] == split]
@@ -215,7 +174,7 @@ def _find_classes(
             f"are {', '.join(classes) or 'none'}. {_suggest(root) or LAYOUT}"
         )
     first = next(iter(folders))
-    if folders.keys() != {ALL}:
+    if "" not in folders:
         for split, folder in folders.items():
             if lacking := [name for name in classes if split not in classes[name]]:
                 notes.append(f"{folder} has no folder {', '.join(lacking)}")
@@ -248,19 +207,19 @@ def _find_images(
     folder: Path,
     split: str,
     classes: Mapping[str, Mapping[str, Path]],
-    looked: Search,
+    search: Search,
 ) -> dict[str, int]:
     """Returns the label of every image of a split by the image's id."""
     base = folder.relative_to(root).as_posix()
     prefix = "" if base == "." else f"{base}/"
     for path in visible(folder):
-        if path.is_file() and not looked.refuse(path):
-            looked.left_out[f"{prefix}{path.name}"] = "in the folder of no class"
+        if path.is_file() and not search.refuse(path):
+            search.left_out[f"{prefix}{path.name}"] = "in the folder of no class"
     return {
         name: label
         for label, own in enumerate(classes.values())
         if split in own
-        for name in looked.below(own[split], f"{prefix}{own[split].name}")
+        for name in search.below(own[split], f"{prefix}{own[split].name}")
     }
 
 
@@ -293,6 +252,6 @@ def _check_files(
     where = folders[first]
     if pooled:
         present = {label for own in labels.values() for label in own.values()}
-        where = folders[first] if ALL in folders else folders[first].parent
+        where = folders[first] if "" in folders else folders[first].parent
     if lacking := [n for i, n in enumerate(class_names) if i not in present]:
         raise InputError(f"{where} has no images of {', '.join(lacking)}; {looked}.")

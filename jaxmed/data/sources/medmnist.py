@@ -12,9 +12,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 
-from jaxmed.data.dataset import Dataset
+from jaxmed.data.dataset import SourceImages
 from jaxmed.data.sources.medmnist_catalog import CatalogEntry, Download, read_catalog
 from jaxmed.data.sources.npz import LARGE_FILE, read_npz
+from jaxmed.data.sources.source_options import LOAD_OPTIONS, LoadOptions
 from jaxmed.errors import InputError, unknown
 from jaxmed.runtime.cache import cache_folder
 from jaxmed.runtime.files import atomic_write
@@ -27,25 +28,22 @@ TIMEOUT = 30
 
 def load_medmnist(
     rest: str,
-    cache: Path | None = None,
-    image_size: int | None = None,
+    options: LoadOptions = LOAD_OPTIONS,
     *,
     catalog: Mapping[str, CatalogEntry] | None = None,
-) -> Dataset:
+) -> SourceImages:
     """Loads a data set of MedMNIST; downloads its file the first time.
 
     Args:
         rest: the stem of MedMNIST's file, such as "bloodmnist" or "bloodmnist_224".
-        cache: the cache folder; None means the default one. The file is kept in its
-            "medmnist" folder, and can be put there by hand.
-        image_size: not used; the images keep their size.
+        options: the file is kept in the "medmnist" folder of the cache, and can be put
+            there by hand; the images keep their size.
         catalog: the data sets there are; None asks the medmnist package.
 
     Raises:
         InputError: the name or size is unknown, the data set is of volumes, the
             medmnist package is missing, the download fails, or the file is damaged.
     """
-    del image_size
     if catalog is None:
         catalog = read_catalog()
     if not catalog:
@@ -56,13 +54,13 @@ def load_medmnist(
     stem = rest.lower()
     entry = _find(stem, catalog)
     download = entry.files[stem]
-    path = cache_folder(cache) / "medmnist" / f"{stem}.npz"
+    path = cache_folder(options.cache) / "medmnist" / f"{stem}.npz"
     if path.is_file():
         _verify(path, download)
     else:
         fetch(download, path)
     classes = (entry.task, entry.class_names)
-    return read_npz(path, source=f"medmnist:{stem}", classes=classes)
+    return read_npz(path, f"medmnist:{stem}", options, classes=classes)
 
 
 def _find(stem: str, catalog: Mapping[str, CatalogEntry]) -> CatalogEntry:

@@ -2,29 +2,30 @@
 
 Six arrays: `{train,val,test}_images`, uint8 (n, h, w) or (n, h, w, 3), and
 `{train,val,test}_labels`, whole numbers (n,) or (n, 1), or 0 and 1 in (n, k) where an
-image can have several labels, and -1 or NaN for one that is not known.
+image can have several labels, and -1 or NaN for one that is not known. For a new split
+those of val and test may be missing.
 """
 
 import zipfile
 import zlib
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from jaxmed.data.dataset import (
-    MISSING,
     SPLITS,
-    Dataset,
+    SourceImages,
     Split,
-    Task,
     check_images,
-    check_labels,
     number_ids,
 )
-from jaxmed.data.labels import choose_task
+from jaxmed.data.labels import MISSING, Task, check_labels, choose_task
 from jaxmed.data.sources.medmnist_catalog import CatalogEntry, find_entry
-from jaxmed.data.sources.source_options import NAMING, Naming
+from jaxmed.data.sources.source_options import LOAD_OPTIONS, LoadOptions
+from jaxmed.data.splits.splitting import Splitting, check_given
 from jaxmed.errors import InputError
 from jaxmed.runtime.progress import progress
 
@@ -43,71 +44,68 @@ DAMAGE = (
 )
 
 
-def load_npz(
-    rest: str,
-    cache: Path | None = None,
-    image_size: int | None = None,
-    naming: Naming = NAMING,
-) -> Dataset:
-    """Loads `npz:PATH`.
+def load_npz(rest: str, options: LoadOptions = LOAD_OPTIONS) -> SourceImages:
+    """Load `npz:PATH`.
 
     An npz has no class names. A file with the name of one of MedMNIST's
     ("pneumoniamnist_224.npz"), as many images in each split and the same labels gets
-    the set's names and task from the medmnist package where that is installed.
-    Otherwise the classes are "0", "1", ... up to the highest train label, and the task
-    follows from the labels; columns of 0 and 1 of which exactly one is 1 for every
-    image are classes (`choose_task`).
+    that data set's names and task. Otherwise the classes are "0", "1", ... up to the
+    highest train label, and the task follows from the labels; columns of 0 and 1 of
+    which exactly one is 1 for every image are classes (`choose_task`).
 
     Args:
         rest: the path of the file.
-        cache, image_size: not used; nothing is cached, nothing resized.
-        naming: whether the user says another task.
+        options: see `LoadOptions`; nothing is resized or cached.
 
     Raises:
         InputError: the file is missing, damaged, or not in the layout.
     """
-    del cache, image_size
     if not rest:
         raise InputError("'npz:' needs the path of a file, as in 'npz:scans.npz'.")
     path = Path(rest).expanduser()
-    return read_npz(
-        path, source=f"npz:{rest}", entry=find_entry(path.stem), naming=naming
-    )
+    return read_npz(path, f"npz:{rest}", options, entry=find_entry(path.stem))
 
 
 def read_npz(
     path: Path,
-    *,
     source: str,
+    options: LoadOptions = LOAD_OPTIONS,
+    *,
     classes: tuple[Task, tuple[str, ...]] | None = None,
     entry: CatalogEntry | None = None,
-    naming: Naming = NAMING,
-) -> Dataset:
-    """Reads a file in MedMNIST's layout.
+) -> SourceImages:
+    """Read a file in MedMNIST's layout.
 
     Args:
         path: the file.
         source: the data set's `source`.
+        options: which splits and which task are wanted.
         classes: the task and the class names; None infers them from the labels.
         entry: the data set of MedMNIST that it may be, whose classes it gets if the
             labels are of its kind.
-        naming: whether the user says another task.
 
     Raises:
         InputError: as `load_npz`.
     """
-    arrays = _read_arrays(path)
+    arrays = _read_arrays(path, source, options.splitting)
     labels = {
         split: _whole(arrays[f"{split}_labels"], f"{path}, key '{split}_labels'")
         for split in SPLITS
+        if f"{split}_labels" in arrays
     }
+    pooled = not options.splitting.is_given
+    if pooled:
+        empty = [name for name in labels if not len(arrays[f"{name}_images"])]
+        labels = {name: array for name, array in labels.items() if name not in empty}
     notes: tuple[str, ...] = ()
     if classes is None and entry is not None and _is_of(entry, labels):
         classes = entry.task, entry.class_names
     if classes is not None:
         task, class_names = classes
     else:
-        task, class_names, labels, notes = _infer_classes(labels, path, naming)
+        task, class_names, labels, notes = _infer_classes(
+            labels, path, options.naming.task, pooled=pooled
+        )
         if entry is not None:
             notes += (
                 f"named like MedMNIST's {entry.name}, but with other images or labels, "
@@ -115,7 +113,7 @@ def read_npz(
                 "source's question mark names them",
             )
     splits = {}
-    for split in SPLITS:
+    for split in labels:
         where = f"{path}, key '{split}_images'"
         images = _with_channels(arrays[f"{split}_images"])
         check_images(images, where)
@@ -123,18 +121,20 @@ def read_npz(
         where = f"{path}, key '{split}_labels'"
         check_labels(labels[split], ids, task, class_names, where)
         splits[split] = Split(images=images, labels=labels[split], ids=ids)
-    return Dataset(
+    return SourceImages(
         name=path.stem,
         source=source,
         task=task,
         class_names=class_names,
-        image_size=max(splits["train"].images.shape[1:3]),
+        splits=splits,
         notes=notes,
-        **splits,
     )
 
 
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+def _read_arrays(
+    path: Path, source: str, splitting: Splitting
+) -> dict[str, np.ndarray]:
+    """Return the arrays of the splits that there are, train among them, by key."""
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
         raise InputError(f"The npz file {path} {what}. Check the path after 'npz:'.")
@@ -144,39 +144,46 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
             f"end ({path.stat().st_size} bytes). Copy or download it again."
         )
     large = path.stat().st_size > LARGE_FILE
-    bar = progress(f"Reading {path.name}", len(KEYS), unit="arrays")
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
+    key = KEYS[0]
     try:
         # Opened here, because NumPy leaves a damaged file open.
-        with (
-            path.open("rb") as file,
-            np.load(file) as archive,
-            bar if large else nullcontext() as advance,
-        ):
-            for key in KEYS:
-                arrays[key] = _read_array(archive, key, path)
-                if advance is not None:
+        with path.open("rb") as file, np.load(file) as archive:
+            keys = _find_keys(archive.files, path)
+            check_given(source, {key.partition("_")[0] for key in keys}, splitting)
+            bar = progress(f"Reading {path.name}", len(keys), unit="arrays")
+            with bar if large else nullcontext(lambda _: None) as advance:
+                for key in keys:
+                    arrays[key] = archive[key]
+                    if not isinstance(arrays[key], np.ndarray):
+                        raise InputError(
+                            f"{path}: the entry {key!r} is not a NumPy array."
+                        )
                     advance(1)
     except InputError:
         raise
     except DAMAGE as error:
         raise InputError(
-            f"{path}: the array {KEYS[len(arrays)]!r} cannot be read, the file is "
-            f"damaged or holds Python objects ({error}). Copy or download it again."
+            f"{path}: the array {key!r} cannot be read, the file is damaged or holds "
+            f"Python objects ({error}). Copy or download it again."
         ) from error
     return arrays
 
 
-def _read_array(archive, key: str, path: Path) -> np.ndarray:
-    if key not in archive.files:
-        names = ", ".join(archive.files) or "none"
+def _find_keys(names: Sequence[str], path: Path) -> list[str]:
+    """Return the keys of images and labels of train, and of other splits there are."""
+    splits = [
+        split
+        for split in SPLITS
+        if split == "train" or {f"{split}_images", f"{split}_labels"} & {*names}
+    ]
+    keys = [key for key in KEYS if key.partition("_")[0] in splits]
+    if lacking := [key for key in keys if key not in names]:
         raise InputError(
-            f"{path} has no key {key!r}. It needs {', '.join(KEYS)}; it has {names}."
+            f"{path} has no key {lacking[0]!r}. It needs {', '.join(KEYS)}; it has "
+            f"{', '.join(names) or 'none'}."
         )
-    array = archive[key]
-    if not isinstance(array, np.ndarray):
-        raise InputError(f"{path}: the entry {key!r} is not a NumPy array.")
-    return array
+    return keys
 
 
 def _with_channels(images: np.ndarray) -> np.ndarray:
@@ -222,16 +229,27 @@ def _is_of(entry: CatalogEntry, labels: dict[str, np.ndarray]) -> bool:
 
 
 def _infer_classes(
-    labels: dict[str, np.ndarray], path: Path, naming: Naming
+    labels: dict[str, np.ndarray], path: Path, wanted: str, *, pooled: bool
 ) -> tuple[Task, tuple[str, ...], dict[str, np.ndarray], tuple[str, ...]]:
-    """Returns task, classes and labels, and sentences on how they were found."""
-    train = labels["train"]
+    """Infer the task and the classes.
+
+    Args:
+        labels: by split.
+        path: of the file, for sentences.
+        wanted: the task that the user says; "" if none is said.
+        pooled: whether train is made anew, of the images of all splits.
+
+    Returns:
+        The task, the class names, the labels for it, and sentences on how they were
+        inferred.
+    """
+    train: Any = next(iter(labels.values()), np.empty(0, np.int32))
     if train.ndim == 2:
         names = tuple(map(str, range(train.shape[1])))
         every = np.concatenate(
             [v for v in labels.values() if v.shape[1:] == train.shape[1:]]
         )
-        task, _, notes = choose_task(every, names, naming.task)
+        task, _, notes = choose_task(every, names, wanted)
         if task != "multilabel":
             labels = {
                 k: v.argmax(axis=1).astype(np.int32) if v.ndim == 2 else v
@@ -239,6 +257,9 @@ def _infer_classes(
             }
         return task, names, labels, notes
     where = f"{path}, key 'train_labels'"
+    if pooled:
+        where = str(path)
+        train = np.concatenate([v for v in labels.values() if v.ndim == 1] or [train])
     if len(train) == 0:
         raise InputError(f"{where}: the split is empty; it needs at least one image.")
     present = np.unique(train)
@@ -246,8 +267,8 @@ def _infer_classes(
     if len(present) < 2 or (present != expected).any():
         shown = ", ".join(map(str, present[:10])) + (", ..." * (len(present) > 10))
         raise InputError(
-            f"{where}: the labels must be 0, 1, ... with at least two classes and "
-            f"every class in the train split; the values found are {shown}."
+            f"{where}: the labels must be 0, 1, ... with at least two classes "
+            f"and images of each to train on; the values found are {shown}."
         )
     task = "binary" if len(present) == 2 else "multiclass"
     return task, tuple(map(str, expected)), labels, ()

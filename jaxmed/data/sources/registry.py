@@ -3,34 +3,27 @@
 from collections.abc import Callable
 from dataclasses import replace
 from importlib import metadata
-from inspect import signature
 from pathlib import Path
-from typing import Any
 
-from jaxmed.data.dataset import Dataset, Unsplit
+from jaxmed.data.dataset import Dataset, SourceImages, check_trainable
 from jaxmed.data.images.gray_range import settle_window
 from jaxmed.data.images.open import Reading
 from jaxmed.data.images.resizing import SQUASH, Resizing
 from jaxmed.data.images.window import AUTO
-from jaxmed.data.labels import check_trainable
 from jaxmed.data.sources.folder import load_dicom, load_folder
 from jaxmed.data.sources.medmnist import load_medmnist
 from jaxmed.data.sources.npz import load_npz
-from jaxmed.data.sources.source_options import apply_naming, take_naming
+from jaxmed.data.sources.source_options import LoadOptions, apply_naming, take_naming
 from jaxmed.data.sources.synthetic_cells.cells import load_cells
 from jaxmed.data.sources.table.table import load_table
 from jaxmed.data.sources.tfds import load_tfds
-from jaxmed.data.splits.splitting import Splitting, make_split
+from jaxmed.data.splits.splitting import GIVEN, Splitting, make_split
 from jaxmed.data.splits.subset import draw_subset
 from jaxmed.errors import InputError, unknown
 
-# A source is one file with a loader, and one line here. A loader gets what follows
-# the colon, the cache folder and the size that the network gets, for when images have
-# to be brought to one; it sets image_size to the size its images have. If it has a
-# parameter `resizing` or `reading`, it gets how that is done, or how image files are
-# to be read altogether; with `splitting` or `naming` it can refuse early what cannot be
-# split, or named, as the user says. All else of these two is done here, of any source.
-Loader = Callable[..., Dataset | Unsplit]
+# A loader gets what follows the colon, and how to load it. Order and names of classes,
+# new splits, gray ranges and subsets are applied here, to the images of every source.
+Loader = Callable[[str, LoadOptions], SourceImages]
 LOADERS: dict[str, Loader] = {
     "medmnist": load_medmnist,
     "npz": load_npz,
@@ -42,7 +35,6 @@ LOADERS: dict[str, Loader] = {
 }
 # The group of entry points with which an installed package adds loaders of its own.
 ENTRY_POINTS = "jaxmed.sources"
-GIVEN = Splitting()
 
 
 def load_dataset(
@@ -107,28 +99,21 @@ def load_dataset(
     reading = Reading(
         resizing=resizing, memory=memory_budget, on_error=on_error, window=window
     )
-    takes = signature(loader).parameters
-    if window != AUTO and "reading" not in takes:
+    options = LoadOptions(
+        image_size=image_size,
+        reading=reading,
+        splitting=splitting,
+        naming=naming,
+        cache=cache,
+    )
+    loaded = loader(rest, options)
+    if not isinstance(loaded, SourceImages):
         raise InputError(
-            f"data.window is {window!r}, and {source} gives images of 8 bits, which "
-            "need none. Leave it out."
+            f"{source}: its loader returned a {type(loaded).__name__}; it must return "
+            "a jaxmed.data.SourceImages."
         )
-    offered: dict[str, Any] = {
-        "resizing": resizing,
-        "reading": reading,
-        "splitting": splitting,
-        "naming": naming,
-    }
-    options = {name: offered[name] for name in offered if name in takes}
-    found = loader(rest, cache, image_size, **options)
-    if not isinstance(found, Dataset | Unsplit):
-        raise InputError(
-            f"{source}: its loader returned a {type(found).__name__}; it must return a "
-            "jaxmed.data.Dataset, or an Unsplit."
-        )
-    dataset = make_split(apply_naming(found, naming, source), splitting)
-    where = f"{source}: the train split"
-    check_trainable(dataset.train.labels, dataset.task, dataset.class_names, where)
+    dataset = make_split(apply_naming(loaded, naming, source), splitting)
+    check_trainable(dataset)
     dataset = settle_window(dataset, reading)
     dataset = replace(
         dataset, image_size=image_size or dataset.image_size, resizing=resizing

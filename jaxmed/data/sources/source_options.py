@@ -8,16 +8,19 @@
 "%26" stands for "&" in a name, and "%2C" for a comma, as in addresses.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 from unicodedata import normalize
 from urllib.parse import unquote
 
 import numpy as np
 
-from jaxmed.data.dataset import SPLITS, Dataset, Split, Unsplit
+from jaxmed.data.dataset import SourceImages
+from jaxmed.data.images.open import READING, Reading
 from jaxmed.data.labels import check_one_hot
+from jaxmed.data.splits.splitting import GIVEN, Splitting
 from jaxmed.errors import InputError, unknown
 
 Options = Mapping[str, tuple[str, ...]]
@@ -77,6 +80,31 @@ class Naming:
 NAMING = Naming()
 
 
+@dataclass(frozen=True, kw_only=True)
+class LoadOptions:
+    """How a source is to load its images.
+
+    Attributes:
+        image_size: side in pixels that the network gets; a source whose images differ
+            in size, or are larger, may bring them to it. None keeps them as they are.
+        reading: how image files are read and become squares.
+        splitting: which splits are wanted, so that a source can refuse what it does not
+            have before it reads images.
+        naming: the classes as the user orders and names them.
+        cache: the folder for downloads, drawn images and indexes of files; None means
+            the default one.
+    """
+
+    image_size: int | None = None
+    reading: Reading = READING
+    splitting: Splitting = GIVEN
+    naming: Naming = NAMING
+    cache: Path | None = None
+
+
+LOAD_OPTIONS = LoadOptions()
+
+
 def take_naming(source: str) -> tuple[str, Naming]:
     """Takes the words of `Naming` out of a source's options.
 
@@ -104,9 +132,7 @@ def take_naming(source: str) -> tuple[str, Naming]:
     return path + (others and f"?{others}"), naming
 
 
-def apply_naming(
-    found: Dataset | Unsplit, naming: Naming, source: str
-) -> Dataset | Unsplit:
+def apply_naming(found: SourceImages, naming: Naming, source: str) -> SourceImages:
     """Brings classes, positive class and task to what the user says.
 
     Args:
@@ -159,7 +185,7 @@ def check_order(class_names: tuple[str, ...], where: str) -> None:
         )
 
 
-def _find_order(found: Dataset | Unsplit, naming: Naming) -> list[int]:
+def _find_order(found: SourceImages, naming: Naming) -> list[int]:
     """Returns, in the order that is said, the places that the classes had."""
     there = {normalize("NFC", name): i for i, name in enumerate(found.class_names)}
     numbers = [str(i) for i in range(len(there))]
@@ -173,7 +199,7 @@ def _find_order(found: Dataset | Unsplit, naming: Naming) -> list[int]:
     )
 
 
-def _convert(found: Dataset | Unsplit, naming: Naming) -> Dataset | Unsplit:
+def _convert(found: SourceImages, naming: Naming) -> SourceImages:
     """Returns the data set with the task that is said."""
     if found.task == "binary" and naming.task == "multiclass":
         return found
@@ -183,7 +209,7 @@ def _convert(found: Dataset | Unsplit, naming: Naming) -> Dataset | Unsplit:
             f"{found.task} task: each image has one class."
         )
     if found.task == "multilabel":
-        for split in _splits_of(found).values():
+        for split in found.splits.values():
             check_one_hot(split.labels, split.ids, found.class_names, found.source)
         task: Any = "binary" if len(found.class_names) == 2 else "multiclass"
         task = "ordinal" if naming.task == "ordinal" else task
@@ -191,17 +217,14 @@ def _convert(found: Dataset | Unsplit, naming: Naming) -> Dataset | Unsplit:
     return replace(found, task="ordinal")
 
 
-def _splits_of(found: Dataset | Unsplit) -> dict[str, Split]:
-    names = ("images",) if isinstance(found, Unsplit) else SPLITS
-    return {name: getattr(found, name) for name in names}
-
-
-def _map_labels(found: Any, change: Any, **others: Any) -> Dataset | Unsplit:
+def _map_labels(
+    found: SourceImages, change: Callable[[np.ndarray], np.ndarray], **others: Any
+) -> SourceImages:
     splits = {
         name: replace(split, labels=change(split.labels).astype(np.int32))
-        for name, split in _splits_of(found).items()
+        for name, split in found.splits.items()
     }
-    return replace(found, **splits, **others)
+    return replace(found, splits=splits, **others)
 
 
 def _reorder(labels: np.ndarray, order: list[int]) -> np.ndarray:

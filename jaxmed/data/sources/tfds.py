@@ -9,108 +9,90 @@ The files are looked for in $TFDS_DATA_DIR or ~/tensorflow_datasets, as it does.
 """
 
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jaxmed.data.assembly import ALL, assemble
-from jaxmed.data.dataset import (
-    SPLITS,
-    Dataset,
-    Split,
-    Unsplit,
-    number_ids,
-)
+from jaxmed.data.dataset import SPLITS, SourceImages, Split, name_task, number_ids
 from jaxmed.data.images.decode import decode_content
 from jaxmed.data.images.load import load_images
-from jaxmed.data.images.open import READING, Reading
+from jaxmed.data.sources.source_options import LOAD_OPTIONS, LoadOptions
+from jaxmed.data.splits.splitting import check_given
 from jaxmed.errors import InputError, unknown
 from jaxmed.runtime.progress import progress
 
 SPLIT_NAMES = {"train": "train", "validation": "val", "val": "val", "test": "test"}
 
 
-def load_tfds(
-    rest: str,
-    cache: Path | None = None,
-    image_size: int | None = None,
-    reading: Reading = READING,
-) -> Dataset | Unsplit:
-    """Loads `tfds:NAME`.
+def load_tfds(rest: str, options: LoadOptions = LOAD_OPTIONS) -> SourceImages:
+    """Load `tfds:NAME`.
 
     Image and label are the data set's supervised keys, or else its only image and its
-    only class label. Ids are numbers in the order of the files. A data set that lacks
-    one of the three splits is to be split, from all images that it has.
+    only class label. Ids are numbers in the order of the files.
 
     Args:
         rest: the name, such as "malaria", "NAME/CONFIG" or "NAME:VERSION".
-        cache: not used; nothing is kept.
-        image_size: what images of different sizes, or larger ones, are brought to.
-        reading: how, and what becomes of images that cannot be used; the others are
-            all kept in memory.
+        options: see `LoadOptions`; images are all kept in memory, and nothing in the
+            cache folder.
 
     Raises:
         InputError: tensorflow-datasets is not installed, there is no such data set,
             it is not prepared, or not images with one class label each.
     """
-    del cache
     where = f"tfds:{rest}"
     builder = _find_builder(rest)
     image, label = _find_keys(builder.info, where)
-    found = {
+    names = {
         SPLIT_NAMES[name]: name for name in builder.info.splits if name in SPLIT_NAMES
     }
-    if not found:
+    if not names:
         raise InputError(
             f"{where} has no split called train, validation or test; its splits are "
             f"{', '.join(builder.info.splits)}."
         )
+    check_given(where, names, options.splitting)
     encoded: dict[str, bytes] = {}
     labels: dict[str, list[int]] = {}
     ids: dict[str, tuple[str, ...]] = {}
-    for split in filter(found.get, SPLITS):
-        examples = _read(builder, found[split], image, f"{where}, {split}")
+    for split in filter(names.get, SPLITS):
+        examples = _read(builder, names[split], image, f"{where}, {split}")
+        if not examples:
+            continue
         ids[split] = number_ids(split, len(examples))
         labels[split] = [int(example[label]) for example in examples]
         contents = (example[image] for example in examples)
         encoded.update(zip(ids[split], contents, strict=True))
-    origin: list[str] = []
-    if len(found) < len(SPLITS):
-        origin = [split for split in ids for _ in ids[split]]
-        ids = {ALL: tuple(encoded)}
-        labels = {ALL: [number for group in labels.values() for number in group]}
+
+    size, reading = options.image_size, options.reading
 
     def load(name: str) -> np.ndarray:
-        return decode_content(encoded[name], image_size, reading.resizing)
+        return decode_content(encoded[name], size, reading.resizing)
 
     skipped: dict[str, str] = {}
     images = load_images(
         ids,
         load,
         where=where,
-        image_size=image_size,
+        image_size=size,
         resizing=reading.resizing,
         skipped=skipped if reading.skips else None,
     )
-    splits: dict[str, Any] = {}
-    if origin:
-        of = dict(zip(ids[ALL], origin, strict=True))
-        origin = [of[name] for name in ids[ALL] if name not in skipped]
-    for split, names in ids.items():
-        rows = [i for i, name in enumerate(names) if name not in skipped]
+    splits = {}
+    for split, group in ids.items():
+        rows = [i for i, name in enumerate(group) if name not in skipped]
         splits[split] = Split(
             images=images[split],
             labels=np.array(labels[split], np.int32)[rows],
-            ids=tuple(names[i] for i in rows),
+            ids=tuple(group[i] for i in rows),
         )
-    return assemble(
-        splits,
+    class_names = tuple(builder.info.features[label].names)
+    return SourceImages(
         name=builder.name,
         source=where,
-        class_names=tuple(builder.info.features[label].names),
+        task=name_task(class_names),
+        class_names=class_names,
+        splits=splits,
         skipped=skipped,
-        origin=origin or None,
     )
 
 

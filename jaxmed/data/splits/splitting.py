@@ -1,13 +1,12 @@
-"""Train, val and test made anew: stratified, by patient, in folds, or from a file."""
+"""New train, val and test splits: stratified, by patient, in folds, or from a file."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from jaxmed.data.dataset import SPLITS, Dataset, Split, Unsplit
+from jaxmed.data.dataset import SPLITS, Dataset, SourceImages, Split
 from jaxmed.data.images.lazy import join_images
 from jaxmed.data.labels import lacking_classes
 from jaxmed.data.splits.allocation import allocate, memberships, spread
@@ -97,9 +96,14 @@ class Splitting:
         return self.split in ("stratified", "patient")
 
     @property
+    def is_given(self) -> bool:
+        """Whether all splits stay as the source has them."""
+        return self.split == "given"
+
+    @property
     def uses_origin(self) -> bool:
         """Whether it matters which split the source has an image in."""
-        return self.split == "given" or self.keep_test
+        return self.is_given or self.keep_test
 
     def _check_shares(self) -> None:
         val, test = self.val_share, 1e-9 if self.keep_test else self.test_share
@@ -112,7 +116,10 @@ class Splitting:
             raise InputError("fold and repeat are of folds, and folds is 0.")
 
 
-def make_split(found: Dataset | Unsplit, splitting: Splitting) -> Dataset:
+GIVEN = Splitting()
+
+
+def make_split(found: Dataset | SourceImages, splitting: Splitting) -> Dataset:
     """Splits what a source gave.
 
     Args:
@@ -128,16 +135,14 @@ def make_split(found: Dataset | Unsplit, splitting: Splitting) -> Dataset:
         InputError: no groups for a split by patient, too few images or groups, a file
             that does not fit, or images without splits that are to be as given.
     """
-    if isinstance(found, Unsplit):
-        splits = (found.images,)
-    else:
-        splits = tuple(getattr(found, name) for name in SPLITS)
+    splits = tuple(found.splits.values())
     ids = tuple(identity for split in splits for identity in split.ids)
     groups = _join_groups(splits)
     if splitting.group_pattern:
         groups = find_groups(ids, splitting.group_pattern)
-    if splitting.split == "given":
-        return _keep(found, groups)
+    if splitting.is_given:
+        check_given(found.source, found.splits, splitting)
+        return _build(found, _keep(found.splits, groups))
     if len({split.images.shape[1:] for split in splits}) > 1:
         raise InputError(
             f"{found.source}: the images of train, val and test differ in size, so no "
@@ -158,18 +163,7 @@ def make_split(found: Dataset | Unsplit, splitting: Splitting) -> Dataset:
             )
     _check_trained(np.concatenate([s.labels for s in splits]), parts, found, splitting)
     rows = {name: np.flatnonzero(parts == i) for i, name in enumerate(SPLITS)}
-    made: dict[str, Any] = {n: _gather(splits, rows[n], groups) for n in SPLITS}
-    return Dataset(
-        name=found.name,
-        source=found.source,
-        task=found.task,
-        class_names=found.class_names,
-        image_size=found.image_size,
-        resizing=found.resizing,
-        skipped=found.skipped,
-        notes=found.notes,
-        **made,
-    )
+    return _build(found, {name: _gather(splits, rows[name], groups) for name in rows})
 
 
 def check_given(source: str, there: Collection[str], splitting: Splitting) -> None:
@@ -177,22 +171,24 @@ def check_given(source: str, there: Collection[str], splitting: Splitting) -> No
 
     Args:
         source: for the sentence.
-        there: those of train, val and test that it has.
+        there: those of train, val and test that it has; "" if also others.
         splitting: what is wanted.
 
     Raises:
         InputError: it has not; the sentence says which split can be made.
     """
     lacking = [name for name in SPLITS if name not in there]
+    if "" in there and not lacking:
+        lacking, there = [*SPLITS], ()
     names = " and ".join(name for name in SPLITS if name in there)
     anew = "Set split to patient (with group_pattern) or stratified"
     if splitting.keep_test and "test" not in there:
         raise InputError(
             f"{source} has no test split that could be kept. Leave keep_test out."
         )
-    if splitting.split != "given" or not lacking:
+    if not splitting.is_given or not lacking:
         return
-    if not there:
+    if not names:
         raise InputError(
             f"{source} has no train, val and test, so the split cannot be given. "
             f"{anew}."
@@ -212,7 +208,7 @@ def check_given(source: str, there: Collection[str], splitting: Splitting) -> No
 def _divide(
     splits: Sequence[Split],
     groups: Sequence[str] | None,
-    found: Dataset | Unsplit,
+    found: Dataset | SourceImages,
     splitting: Splitting,
 ) -> np.ndarray:
     """Returns the new split of each image, as an index of `SPLITS`."""
@@ -222,8 +218,8 @@ def _divide(
             f"{found.source} does not say which images are of one patient. Give "
             "group_pattern, which finds it in the ids, or set split to stratified."
         )
-    origin = _find_origin(found)
-    check_given(found.source, set(origin) - {""}, splitting)
+    check_given(found.source, found.splits, splitting)
+    origin = np.repeat([*found.splits], [len(split) for split in splits])
     parts = np.full(len(labels), SPLITS.index("test"))
     free = np.flatnonzero(origin != "test") if splitting.keep_test else slice(None)
     labels = labels[free]
@@ -238,7 +234,7 @@ def _divide(
 def _share_out(
     labels: np.ndarray,
     whose: np.ndarray,
-    found: Dataset | Unsplit,
+    found: Dataset | SourceImages,
     splitting: Splitting,
 ) -> np.ndarray:
     """Returns the new split of each image that is free to be in any.
@@ -281,7 +277,7 @@ def _check_folds(
     parts: np.ndarray,
     has: np.ndarray,
     views: Sequence[Sequence[int]],
-    found: Dataset | Unsplit,
+    found: Dataset | SourceImages,
 ) -> None:
     """Refuses folds of which one would be trained without a class."""
     for label, name in enumerate(found.class_names):
@@ -298,7 +294,7 @@ def _check_folds(
 def _check_trained(
     labels: np.ndarray,
     parts: np.ndarray,
-    found: Dataset | Unsplit,
+    found: Dataset | SourceImages,
     splitting: Splitting,
 ) -> None:
     """Refuses a class of the source whose images are all kept out of training."""
@@ -314,28 +310,32 @@ def _check_trained(
         )
 
 
-def _find_origin(found: Dataset | Unsplit) -> np.ndarray:
-    """Returns which split the source has each image in, "" for none."""
-    if isinstance(found, Dataset):
-        sizes = [len(getattr(found, name)) for name in SPLITS]
-        return np.repeat(SPLITS, sizes)
-    return np.array(found.origin or [""] * len(found.images))
+def _build(found: Dataset | SourceImages, splits: dict[str, Split]) -> Dataset:
+    return Dataset(
+        name=found.name,
+        source=found.source,
+        task=found.task,
+        class_names=found.class_names,
+        train=splits["train"],
+        val=splits["val"],
+        test=splits["test"],
+        image_size=max(splits["train"].images.shape[1:3]),
+        skipped=found.skipped,
+        notes=found.notes,
+    )
 
 
-def _keep(found: Dataset | Unsplit, groups: tuple[str, ...] | None) -> Dataset:
+def _keep(
+    splits: Mapping[str, Split], groups: tuple[str, ...] | None
+) -> dict[str, Split]:
     """Returns the splits as they are, with groups."""
-    if isinstance(found, Unsplit):
-        check_given(found.source, set(_find_origin(found)) - {""}, Splitting())
-        raise AssertionError("an Unsplit lacks one of the splits")
     if groups is None:
-        return found
-    splits, start = {}, 0
-    for name in SPLITS:
-        split: Split = getattr(found, name)
-        end = start + len(split)
-        splits[name] = replace(split, groups=groups[start:end])
-        start = end
-    return replace(found, **splits)
+        return dict(splits)
+    kept, start = {}, 0
+    for name, split in splits.items():
+        kept[name] = replace(split, groups=groups[start : start + len(split)])
+        start += len(split)
+    return kept
 
 
 def _join_groups(splits: Sequence[Split]) -> tuple[str, ...] | None:

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 import jaxmed
-from jaxmed.data.sources.medmnist import load_medmnist
+from jaxmed.data.sources import medmnist
 from jaxmed.data.sources.medmnist_catalog import CatalogEntry, Download, read_catalog
 from jaxmed.data.sources.registry import load_dataset
+from jaxmed.data.sources.source_options import LoadOptions
+from jaxmed.data.splits.splitting import GIVEN, make_split
 from jaxmed.errors import InputError
 from jaxmed.strategies import create_strategy
 
@@ -63,6 +65,12 @@ def catalog_of(address, content, *, stem="toymnist", volumes=False, md5=None):
         files={stem: Download(url=f"{address}/{stem}.npz", md5=md5)},
     )
     return {"toymnist": entry}
+
+
+def load_medmnist(stem, cache, *, catalog):
+    """Loads a data set as `load_dataset` does, of another catalog than MedMNIST's."""
+    options = LoadOptions(cache=cache)
+    return make_split(medmnist.load_medmnist(stem, options, catalog=catalog), GIVEN)
 
 
 @pytest.fixture(autouse=True)

@@ -6,9 +6,10 @@ import sys
 import numpy as np
 import pytest
 
-from jaxmed.data.dataset import MISSING
+from jaxmed.data.labels import MISSING
 from jaxmed.data.sources import npz
 from jaxmed.data.sources.registry import load_dataset
+from jaxmed.data.splits.splitting import Splitting
 from jaxmed.errors import InputError
 
 COUNTS = {"train": 6, "val": 3, "test": 4}
@@ -84,6 +85,47 @@ def test_labels_of_several_can_be_missing(save):
     arrays["val_labels"][0, 1] = -2
     with pytest.raises(InputError, match=r"val/000000 is -2, not 0 or 1, nor -1 for"):
         load(save(arrays))
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_a_new_split_needs_no_val(save, empty):
+    arrays = make_arrays()
+    for part in ("images", "labels"):
+        val = arrays.pop(f"val_{part}")
+        if empty:
+            arrays[f"val_{part}"] = val[:0]
+    source = f"npz:{save(arrays)}"
+    with pytest.raises(InputError, match=r"has train and test, and no val|is empty"):
+        load_dataset(source)
+    split = {"split": "stratified", "val_share": 0.5}
+    data = load_dataset(source, splitting=Splitting(**split, keep_test=True))
+    assert data.test.ids == tuple(f"test/{i:06d}" for i in range(COUNTS["test"]))
+    assert sorted(data.train.ids + data.val.ids) == [f"train/{i:06d}" for i in range(6)]
+    assert len(data.val) == 3
+    data = load_dataset(source, splitting=Splitting(split="stratified"))
+    ids = data.train.ids + data.val.ids + data.test.ids
+    assert sorted(ids) == sorted(name for name in ids if "val" not in name)
+    assert len(ids) == COUNTS["train"] + COUNTS["test"]
+
+
+def test_a_new_split_needs_classes_in_no_particular_split(save):
+    arrays = make_arrays()
+    arrays["train_labels"] %= 2
+    with pytest.raises(InputError, match="is 2, outside the 2 classes 0 to 1"):
+        load(save(arrays))
+    arrays["val_labels"][:] = 2
+    splitting = Splitting(split="stratified", val_share=0.2, test_share=0.2)
+    data = load_dataset(f"npz:{save(arrays)}", splitting=splitting)
+    assert data.class_names == ("0", "1", "2")
+    assert set(data.train.labels) == {0, 1, 2}
+
+
+def test_a_new_split_of_images_of_two_sizes_is_refused(save):
+    arrays = make_arrays()
+    arrays["test_images"] = arrays["test_images"][:, :4]
+    assert load(save(arrays)).test.images.shape == (4, 4, 8, 1)
+    with pytest.raises(InputError, match="differ in size"):
+        load_dataset(f"npz:{save(arrays)}", splitting=Splitting(split="stratified"))
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.int64, np.uint64, np.int8, np.bool_])

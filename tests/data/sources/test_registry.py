@@ -13,9 +13,9 @@ MODULE = """
 from dataclasses import replace
 
 import numpy as np
-from jaxmed.data.dataset import Split, Unsplit
+from jaxmed.data.dataset import SourceImages, Split
 
-def load(rest, cache, image_size):
+def load(rest, options):
     count = int(rest)
     images = np.arange(count, dtype=np.uint8).reshape(-1, 1, 1, 1).repeat(4, 1)
     images = Split(
@@ -23,21 +23,21 @@ def load(rest, cache, image_size):
         labels=np.arange(count, dtype=np.int32) % 2,
         ids=tuple(map(str, range(count))),
     )
-    return Unsplit(
+    return SourceImages(
         name="numbers", source=f"numbers:{rest}", task="binary",
-        class_names=("even", "odd"), images=images, image_size=4,
+        class_names=("even", "odd"), splits={"": images},
     )
 
-def told(rest, cache, image_size, resizing):
-    return replace(load(rest, cache, image_size), name=resizing.mode)
+def resized(rest, options):
+    return replace(load(rest, options), name=options.reading.resizing.mode)
 
-def wrong(rest, cache, image_size):
+def wrong(rest, options):
     return {}
 """
 POINTS = """
 [jaxmed.sources]
 numbers = foreign_source:load
-told = foreign_source:told
+resized = foreign_source:resized
 wrong = foreign_source:wrong
 gone = foreign_source_gone:load
 unfinished = foreign_unfinished:load
@@ -64,9 +64,9 @@ def test_a_source_of_another_package_is_loaded_and_split():
     np.testing.assert_array_equal(data.val.labels, data.val.images[:, 0, 0, 0] % 2)
 
 
-def test_a_loader_is_told_how_to_resize_if_it_asks():
+def test_a_loader_knows_how_to_resize():
     options = {"splitting": Splitting(split="stratified"), "resizing": PAD}
-    for source, name in (("told:40", "pad"), ("numbers:40", "numbers")):
+    for source, name in (("resized:40", "pad"), ("numbers:40", "numbers")):
         data = load_dataset(source, **options)
         assert (data.name, data.resizing, data.image_size) == (name, PAD, 4)
 
@@ -76,7 +76,10 @@ def test_a_loader_is_told_how_to_resize_if_it_asks():
     [
         ("number:40", "Unknown data source 'number'. Did you mean 'numbers'"),
         ("tabel:a.csv", "Did you mean 'table'"),
-        ("wrong:", "its loader returned a dict; it must return a jaxmed.data.Dataset"),
+        (
+            "wrong:",
+            "loader returned a dict; it must return a jaxmed.data.SourceImages",
+        ),
         ("gone:", "'gone' is foreign_source_gone:load, which is not there: No module"),
     ],
 )

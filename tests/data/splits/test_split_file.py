@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from jaxmed.data.dataset import SPLITS, Split, Unsplit
+from jaxmed.data.dataset import SPLITS, SourceImages, Split
 from jaxmed.data.splits.split_file import find_role, write_split
 from jaxmed.data.splits.splitting import Splitting, make_split
 from jaxmed.errors import InputError
@@ -15,17 +15,18 @@ from jaxmed.errors import InputError
 @pytest.fixture
 def images():
     count = 40
-    return Unsplit(
+    return SourceImages(
         name="toy",
         source="folder:toy",
         task="binary",
         class_names=("a", "b"),
-        images=Split(
-            images=np.arange(count, dtype=np.uint8).reshape(-1, 1, 1, 1),
-            labels=np.arange(count, dtype=np.int32) % 2,
-            ids=tuple(f'x/p{i // 2}, "№ {i}".png' for i in range(count)),
-        ),
-        image_size=1,
+        splits={
+            "": Split(
+                images=np.arange(count, dtype=np.uint8).reshape(-1, 1, 1, 1),
+                labels=np.arange(count, dtype=np.int32) % 2,
+                ids=tuple(f'x/p{i // 2}, "№ {i}".png' for i in range(count)),
+            )
+        },
     )
 
 
@@ -54,19 +55,19 @@ def test_groups_of_the_source_go_before_those_of_the_file(images, tmp_path):
 
 def test_a_table_of_ones_own_with_other_columns_is_read(images, tmp_path):
     lines = ["age,split,id"]
-    for i, identity in enumerate(images.images.ids):
+    for i, identity in enumerate(images.splits[""].ids):
         quoted = identity.replace('"', '""')
         lines.append(f'{i},{SPLITS[i % 3]},"{quoted}"')
     text = "\r\n".join(lines)
     (tmp_path / "mine.csv").write_text(text, encoding="utf-8-sig", newline="")
     data = make_split(images, Splitting(split=f"file:{tmp_path}/mine.csv"))
-    assert data.train.ids == images.images.ids[::3]
+    assert data.train.ids == images.splits[""].ids[::3]
     assert data.train.groups is None
 
 
 def test_ids_in_another_unicode_form_are_the_same(images, tmp_path):
     ids = tuple(f"e\u0301/{i}.png" for i in range(40))
-    named = replace(images, images=replace(images.images, ids=ids))
+    named = replace(images, splits={"": replace(images.splits[""], ids=ids)})
     made = make_split(named, Splitting(split="stratified"))
     path = tmp_path / "split.csv"
     write_split(path, made)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from jaxmed.data.dataset import MISSING, SPLITS, Dataset, Split, Unsplit
+from jaxmed.data.dataset import MISSING, SPLITS, Dataset, SourceImages, Split
 from jaxmed.data.splits.grouping import find_groups, torn_groups
 from jaxmed.data.splits.splitting import Splitting, make_split
 from jaxmed.errors import InputError
@@ -28,13 +28,12 @@ def draw_cohort(seed, *, patients=150, classes=3, task="multiclass"):
         labels |= rng.integers(0, 6, labels.shape) == 0
     images = rng.integers(0, 256, (len(patient), 1, 1, 1), np.uint8)
     ids = tuple(f"{i}-person{who}_x.png" for i, who in enumerate(patient))
-    return Unsplit(
+    return SourceImages(
         name="cohort",
         source="test",
         task=task,
         class_names=tuple("abcdefgh"[:classes]),
-        images=Split(images=images, labels=labels, ids=ids),
-        image_size=1,
+        splits={"": Split(images=images, labels=labels, ids=ids)},
     )
 
 
@@ -74,11 +73,15 @@ def test_a_split_by_patient_keeps_patients_whole_images_once_and_shares(seed, ta
     cohort = draw_cohort(seed, task=task, classes=classes)
     data = make_split(cohort, patient_split(split_seed=seed))
     assert data.task == task
-    assert sorted(sum(ids_of(data).values(), ())) == sorted(cohort.images.ids)
+    assert sorted(sum(ids_of(data).values(), ())) == sorted(cohort.splits[""].ids)
     groups = {name: part.groups for name, part in parts_of(data).items()}
     assert not torn_groups(groups)
-    whose = dict(zip(cohort.images.ids, cohort.images.images.ravel(), strict=True))
-    label = dict(zip(cohort.images.ids, cohort.images.labels.tolist(), strict=True))
+    whose = dict(
+        zip(cohort.splits[""].ids, cohort.splits[""].images.ravel(), strict=True)
+    )
+    label = dict(
+        zip(cohort.splits[""].ids, cohort.splits[""].labels.tolist(), strict=True)
+    )
     for part in parts_of(data).values():
         assert part.images.ravel().tolist() == [whose[i] for i in part.ids]
         assert part.labels.tolist() == [label[i] for i in part.ids]
@@ -94,9 +97,9 @@ def test_what_is_known_of_a_label_is_shared_out_too(seed):
     """Of the first label 40 images of more than 600 are known."""
     cohort = draw_cohort(seed, task="multilabel")
     rng = np.random.default_rng(seed)
-    cohort.images.labels[:, 0] = MISSING
-    few = rng.permutation(len(cohort.images))[:40]
-    cohort.images.labels[few, 0] = np.arange(40) % 4 == 0
+    cohort.splits[""].labels[:, 0] = MISSING
+    few = rng.permutation(len(cohort.splits[""]))[:40]
+    cohort.splits[""].labels[few, 0] = np.arange(40) % 4 == 0
     data = make_split(cohort, Splitting(split="stratified", split_seed=seed))
     for name, part in parts_of(data).items():
         known = part.labels[:, 0] != MISSING
@@ -109,11 +112,11 @@ def test_what_is_known_of_a_label_is_shared_out_too(seed):
 def test_a_stratified_split_gives_each_class_its_share_to_an_image(seed):
     cohort = draw_cohort(seed, classes=4)
     data = make_split(cohort, Splitting(split="stratified", split_seed=seed))
-    counts = np.bincount(cohort.images.labels, minlength=4)
+    counts = np.bincount(cohort.splits[""].labels, minlength=4)
     for name, part in parts_of(data).items():
         exact = counts * SHARES[name]
         assert np.abs(np.bincount(part.labels, minlength=4) - exact).max() <= 1.5
-    assert sorted(sum(ids_of(data).values(), ())) == sorted(cohort.images.ids)
+    assert sorted(sum(ids_of(data).values(), ())) == sorted(cohort.splits[""].ids)
 
 
 def test_the_seed_alone_decides():
@@ -138,7 +141,7 @@ def test_each_image_is_in_test_of_one_fold_and_in_val_of_another(kind):
         )
         for fold in range(5)
     ]
-    everything = sorted(cohort.images.ids)
+    everything = sorted(cohort.splits[""].ids)
     for name in ("val", "test"):
         assert sorted(i for fold in folds for i in fold[name]) == everything
     for number, fold in enumerate(folds):
@@ -167,7 +170,7 @@ def spread(folds, labels):
 @pytest.mark.parametrize("seed", range(5))
 def test_folds_are_as_balanced_as_scikit_learns(seed):
     cohort = draw_cohort(seed)
-    labels, ids = cohort.images.labels, cohort.images.ids
+    labels, ids = cohort.splits[""].labels, cohort.splits[""].ids
     patients = find_groups(ids, r"person(\d+)_")
     rows = {identity: i for i, identity in enumerate(ids)}
     for settings, theirs, groups in (
@@ -212,8 +215,8 @@ def test_the_folds_of_a_given_split_are_of_all_its_images():
 
 def test_the_groups_of_the_source_are_used():
     cohort = draw_cohort(4)
-    groups = find_groups(cohort.images.ids, r"person(\d+)_")
-    named = replace(cohort, images=replace(cohort.images, groups=groups))
+    groups = find_groups(cohort.splits[""].ids, r"person(\d+)_")
+    named = replace(cohort, splits={"": replace(cohort.splits[""], groups=groups)})
     expected = make_split(cohort, patient_split())
     data = make_split(named, Splitting(split="patient"))
     assert data.fingerprint == expected.fingerprint
@@ -222,7 +225,7 @@ def test_the_groups_of_the_source_are_used():
 
 def test_a_given_split_stays_and_learns_its_groups():
     data = make_split(draw_cohort(5), Splitting(split="stratified"))
-    assert make_split(data, Splitting()) is data
+    assert make_split(data, Splitting()).fingerprint == data.fingerprint
     named = make_split(data, Splitting(group_pattern=r"person(\d+)_"))
     assert named.fingerprint == data.fingerprint
     for part in parts_of(named).values():
@@ -232,7 +235,7 @@ def test_a_given_split_stays_and_learns_its_groups():
 def of_images(count):
     cohort = draw_cohort(0)
     rows = np.arange(count)
-    return replace(cohort, images=cohort.images.take(rows))
+    return replace(cohort, splits={"": cohort.splits[""].take(rows)})
 
 
 @pytest.mark.parametrize(
@@ -344,11 +347,11 @@ def test_the_given_test_split_can_be_kept(kind, task):
 
 def test_val_is_cut_out_of_train_where_the_source_has_none():
     cohort = draw_cohort(7)
-    count = len(cohort.images)
+    count = len(cohort.splits[""])
     origin = tuple(("train", "test")[i % 4 == 0] for i in range(count))
-    named = replace(cohort, origin=origin)
+    named = with_origin(cohort, origin)
     data = make_split(named, Splitting(split="stratified", keep_test=True))
-    assert data.test.ids == cohort.images.ids[::4]
+    assert data.test.ids == cohort.splits[""].ids[::4]
     expected = r"has train and test, and no val\. Set split .* keep_test to true, which"
     with pytest.raises(InputError, match=expected):
         make_split(named, Splitting())
@@ -390,10 +393,23 @@ def of_labels(labels, task="multiclass", groups=None):
         ids=names,
         groups=groups,
     )
-    return Unsplit(
-        name="few", source="few", task=task, class_names=tuple("abcdef"[:classes]),
-        images=images, image_size=1,
-    )  # fmt: skip
+    return SourceImages(
+        name="few",
+        source="few",
+        task=task,
+        class_names=tuple("abcdef"[:classes]),
+        splits={"": images},
+    )
+
+
+def with_origin(cohort, origin):
+    """Returns a source that has its images, from the first to the last, in splits."""
+    images = cohort.splits[""]
+    rows = {
+        name: np.flatnonzero(np.array(origin) == name) for name in ("train", "test")
+    }
+    splits = {name: images.take(chosen) for name, chosen in rows.items()}
+    return replace(cohort, splits=splits)
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -454,7 +470,7 @@ def test_patients_with_a_rare_class_are_in_every_split():
 
 def test_a_class_that_test_alone_has_is_explained():
     cohort = of_labels([0, 1] * 20 + [2])
-    named = replace(cohort, origin=("train",) * 36 + ("test",) * 5)
+    named = with_origin(cohort, ("train",) * 36 + ("test",) * 5)
     with pytest.raises(
         InputError, match=r"no image of c is left for train; .*keep_test"
     ):

@@ -106,18 +106,18 @@ def test_a_recipe_stands_for_its_images(folder, capsys):
 
 FOREIGN = """
 import numpy as np
-from jaxmed.data.dataset import Split, Unsplit
+from jaxmed.data.dataset import SourceImages, Split
 
-def load(rest, cache, image_size):
+def load(rest, options):
     rng, count = np.random.default_rng(0), int(rest)
     images = Split(
         images=rng.integers(0, 256, (count, 24, 24, 1)).astype(np.uint8),
         labels=np.arange(count, dtype=np.int32) % 2,
         ids=tuple(map(str, range(count))),
     )
-    return Unsplit(
+    return SourceImages(
         name="noise", source=f"noise:{rest}", task="binary",
-        class_names=("even", "odd"), images=images, image_size=24,
+        class_names=("even", "odd"), splits={"": images},
     )
 """
 

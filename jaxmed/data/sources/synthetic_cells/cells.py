@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from jaxmed.data.dataset import SPLITS, Dataset
-from jaxmed.data.images.open import READING, Reading
+from jaxmed.data.dataset import SPLITS, SourceImages
 from jaxmed.data.sources.folder import load_folder
 from jaxmed.data.sources.npz import read_npz
+from jaxmed.data.sources.source_options import LOAD_OPTIONS, LoadOptions
 from jaxmed.errors import InputError, unknown
 from jaxmed.runtime.cache import cache_folder
 from jaxmed.runtime.files import atomic_folder, atomic_write, write_error
@@ -66,22 +66,15 @@ DRAWINGS = {
 }
 
 
-def load_cells(
-    rest: str,
-    cache: Path | None = None,
-    image_size: int | None = None,
-    reading: Reading = READING,
-) -> Dataset:
-    """Loads `cells`, `cells:source` or `cells:folder`; draws them the first time.
+def load_cells(rest: str, options: LoadOptions = LOAD_OPTIONS) -> SourceImages:
+    """Load `cells`, `cells:source` or `cells:folder`, which are drawn the first time.
 
-    What is drawn is kept in the cache folder under a name that holds the hash of the
-    code that drew it, so that a new version of jaxmed draws anew.
+    Drawings are kept in the cache folder under a name that holds the hash of the code
+    that drew them, so that a new version of jaxmed draws anew.
 
     Args:
         rest: "", "source" or "folder".
-        cache: the cache folder; None means the default one.
-        image_size, reading: of the folder, see `load_folder`; the others keep their
-            size.
+        options: see `LoadOptions`.
 
     Raises:
         InputError: unknown `rest`, or a cache folder that cannot be written to.
@@ -91,13 +84,13 @@ def load_cells(
         names = ("cells", "cells:source", "cells:folder")
         raise unknown("drawn data set", source, names)
     drawing = DRAWINGS[rest]
-    path = cache_folder(cache) / "cells" / f"{drawing.name}-{_version()}.npz"
+    cache = cache_folder(options.cache) / "cells"
+    path = cache / f"{drawing.name}-{_version()}.npz"
     if rest == "folder":
         folder = path.with_suffix("")
         _draw_files(drawing, folder)
-        dataset = load_folder(str(folder), cache, image_size, reading)
-        assert isinstance(dataset, Dataset), "it was drawn with splits"
-        return replace(dataset, name=drawing.name, source=source)
+        images = load_folder(str(folder), options)
+        return replace(images, name=drawing.name, source=source)
     if path.is_file():
         try:
             return _read(path, drawing, source)
@@ -164,10 +157,9 @@ def _kinds(drawing: DrawnSet) -> dict:
     return getattr(cell_kinds, drawing.kinds)
 
 
-def _read(path: Path, drawing: DrawnSet, source: str) -> Dataset:
+def _read(path: Path, drawing: DrawnSet, source: str) -> SourceImages:
     classes = ("multiclass", tuple(_kinds(drawing)))
-    dataset = read_npz(path, source=source, classes=classes)
-    return replace(dataset, name=drawing.name)
+    return replace(read_npz(path, source, classes=classes), name=drawing.name)
 
 
 def _version() -> str:

@@ -45,14 +45,12 @@ properties of the images, into what is predicted of them:
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from jaxmed.data.assembly import ALL, are_whole, assemble
-from jaxmed.data.dataset import MISSING, SPLITS, Dataset, Split, Unsplit
+from jaxmed.data.dataset import SPLITS, SourceImages, Split
 from jaxmed.data.images.load import cannot_use
-from jaxmed.data.images.open import READING, Reading, open_images
-from jaxmed.data.labels import lacking_classes
-from jaxmed.data.sources.source_options import NAMING, Naming, Options
+from jaxmed.data.images.open import open_images
+from jaxmed.data.labels import MISSING, lacking_classes
+from jaxmed.data.sources.source_options import LOAD_OPTIONS, LoadOptions, Options
 from jaxmed.data.sources.table.columns import Columns, find_columns, parse_source
 from jaxmed.data.sources.table.image_paths import Resolver
 from jaxmed.data.sources.table.label_cells import LabelReader, Labels
@@ -63,111 +61,104 @@ from jaxmed.data.splits.splitting import Splitting, check_given
 from jaxmed.errors import InputError
 
 
-def load_table(
-    rest: str,
-    cache: Path | None = None,
-    image_size: int | None = None,
-    reading: Reading = READING,
-    splitting: Splitting | None = None,
-    naming: Naming = NAMING,
-) -> Dataset | Unsplit:
-    """Loads `table:PATH`.
+def load_table(rest: str, options: LoadOptions = LOAD_OPTIONS) -> SourceImages:
+    """Load `table:PATH`.
 
-    Classes are the labels in sorted order, whole numbers by value, if the source does
-    not say another; two make a binary task, of which the second is the positive class.
-    Ids are the images' paths, in the order of the rows; groups are the patients, where
-    there is a column of them. A table that does not name all of train, val and test is
-    to be split.
+    Classes are the labels in sorted order, whole numbers by value, unless the source
+    gives another order; two make a binary task, of which the second is the positive
+    class. Ids are the images' paths, in the order of the rows; groups are the patients,
+    where there is a column of them.
 
     Args:
         rest: the path of the table, with what stands for its columns; see above.
-        cache: the folder for the index of a large set, see `read_index`.
-        image_size: what images of different sizes, or larger ones, are brought to;
-            see `read_images`.
-        reading: how, and what becomes of rows and files that cannot be used.
-        splitting: what becomes train, val and test; by default what is there.
-        naming: the classes that there are, if the user says them.
+        options: see `LoadOptions`.
 
     Raises:
         InputError: the table cannot be read, a column is missing, rows cannot be used
             (the sentence names them), or a split or a class has no images.
     """
-    path, options = parse_source(rest)
+    path, query = parse_source(rest)
     where = f"table:{path}"
+    splitting = options.splitting
     rows = read_rows(path)
-    columns = find_columns(rows, options, where)
-    rows, named = _add_splits(rows, columns, options, path)
-    reader = LabelReader(rows, columns, naming, where)
+    columns = find_columns(rows, query, where)
+    rows, origin = _add_splits(rows, columns, query, path)
+    reader = LabelReader(rows, columns, options.naming, where)
     resolver = Resolver(
-        roots=[path.parent / Path(r).expanduser() for r in options.get("root", (".",))],
-        ending=options.get("ext", ("",))[0].lower(),
+        roots=[path.parent / Path(r).expanduser() for r in query.get("root", (".",))],
+        ending=query.get("ext", ("",))[0].lower(),
     )
+    # What cannot be used: each row's first reason.
     bad: dict[int, str] = {}
     ids = resolver.resolve(rows.columns[columns.path], bad)
-    origin = named or _read_splits(rows, columns, bad, splitting)
+    origin = origin or _read_splits(rows, columns, bad, splitting)
     reader.check(bad)
     if columns.patient is not None:
         for i, patient in enumerate(rows.columns[columns.patient]):
             if is_empty(patient):
                 bad.setdefault(i, f"no {columns.patient}")
     repeats = _find_repeats(ids, rows, columns, origin, bad)
-    if bad and not (reading.skips and len(bad) < len(rows.places)):
+    if bad and not (options.reading.skips and len(bad) < len(rows.places)):
         reasons = [f"{rows.places[i]} ({bad[i]})" for i in sorted(bad)]
         raise cannot_use(where, reasons, len(rows.places), "rows")
-    if splitting is not None:
-        check_given(where, {*origin} - {""}, splitting)
-    skipped = {rows.places[i]: bad[i] for i in sorted(bad)}
+    check_given(where, {*origin}, splitting)
+    # The rows that are left, their labels and splits.
     left = [i for i in range(len(ids)) if i not in bad and i not in repeats]
-    ids, origin = [ids[i] for i in left], [origin[i] for i in left]
-    found = reader.read(left)
-    notes = [*resolver.notes(), *found.notes]
+    labels = reader.read(left)
+    notes = [*resolver.notes(), *labels.notes]
     if repeats:
         notes.append(f"{len(repeats):,} rows repeat an image with the same label")
-    members = _find_members(origin)
-    pooled = splitting is not None and splitting.split != "given"
-    _check_members(members, found, where, pooled=pooled)
+    members: dict[str, list[int]] = {split: [] for split in (*SPLITS, "")}
+    for place, i in enumerate(left):
+        members[origin[i]].append(place)
+    members = {split: places for split, places in members.items() if places}
+    _check_members(members, labels, where, pooled=not splitting.is_given)
     opened = open_images(
         resolver.top,
-        {split: [ids[i] for i in chosen] for split, chosen in members.items()},
+        {split: [ids[left[i]] for i in places] for split, places in members.items()},
         where=where,
-        image_size=image_size,
-        reading=reading,
-        cache=cache,
+        image_size=options.image_size,
+        reading=options.reading,
+        cache=options.cache,
     )
-    groups = rows.columns[columns.patient] if columns.patient else None
-    made: dict[str, Any] = {}
+    splits = {}
     for split, kept in opened.rows.items():
-        chosen = [members[split][i] for i in kept]
-        made[split] = Split(
+        places = [members[split][i] for i in kept]
+        part = rows.take([left[i] for i in places])
+        splits[split] = Split(
             images=opened.images[split],
-            labels=found.labels[chosen],
-            ids=tuple(ids[i] for i in chosen),
-            groups=tuple(groups[left[i]] for i in chosen) if groups else None,
-            columns=_carry(rows, columns.others, [left[i] for i in chosen]),
+            labels=labels.labels[places],
+            ids=tuple(ids[left[i]] for i in places),
+            groups=tuple(part.columns[columns.patient]) if columns.patient else None,
+            columns={
+                name: tuple(
+                    "" if is_empty(cell) else cell for cell in part.columns[name]
+                )
+                for name in columns.others
+            },
         )
-    return assemble(
-        made,
+    return SourceImages(
         name=path.stem,
         source=f"table:{rest}",
-        class_names=found.class_names,
-        task=found.task,
-        skipped=skipped | opened.skipped,
-        notes=notes,
-        origin=[origin[i] for i in opened.rows[ALL]] if ALL in made else None,
+        task=labels.task,
+        class_names=labels.class_names,
+        splits=splits,
+        skipped={rows.places[i]: bad[i] for i in sorted(bad)} | opened.skipped,
+        notes=tuple(notes),
     )
 
 
 def _add_splits(
-    rows: Rows, columns: Columns, options: Options, path: Path
+    rows: Rows, columns: Columns, query: Options, path: Path
 ) -> tuple[Rows, list[str]]:
     """Adds tables of other splits, and returns the split of each row.
 
     The splits are empty if no file names one.
     """
     files = {
-        split: path.parent / Path(*options[split]).expanduser()
+        split: path.parent / Path(*query[split]).expanduser()
         for split in ("val", "test")
-        if split in options
+        if split in query
     }
     origin = ["train"] * len(rows.places) if files else []
     for split, file in files.items():
@@ -199,14 +190,14 @@ def _read_lines(file: Path) -> list[str]:
 
 
 def _read_splits(
-    rows: Rows, columns: Columns, bad: dict[int, str], splitting: Splitting | None
+    rows: Rows, columns: Columns, bad: dict[int, str], splitting: Splitting
 ) -> list[str]:
     """Returns the split that the table says of each row, "" where that is none."""
     if columns.split is None:
         return [""] * len(rows.places)
     cells = rows.columns[columns.split]
     roles = [find_role(cell) or "" for cell in cells]
-    if splitting is None or splitting.uses_origin:
+    if splitting.uses_origin:
         for i, (cell, role) in enumerate(zip(cells, roles, strict=True)):
             if not role:
                 bad.setdefault(
@@ -253,32 +244,11 @@ def _find_repeats(
     return repeats
 
 
-def _find_members(origin: Sequence[str]) -> dict[str, list[int]]:
-    """Returns the rows of each split, or of `ALL` if one of them has none."""
-    members: dict[str, list[int]] = {split: [] for split in SPLITS}
-    for i, split in enumerate(origin):
-        members.setdefault(split, []).append(i)
-    if are_whole(members) and "" not in members:
-        return members
-    return {ALL: list(range(len(origin)))}
-
-
-def _carry(
-    rows: Rows, names: Sequence[str], chosen: Sequence[int]
-) -> dict[str, tuple[str, ...]]:
-    """Returns cells of columns that are carried along, "" where there is no value."""
-    cells = {name: rows.columns[name] for name in names}
-    return {
-        name: tuple("" if is_empty(column[i]) else column[i] for i in chosen)
-        for name, column in cells.items()
-    }
-
-
 def _check_members(
     members: Mapping[str, Sequence[int]], found: Labels, where: str, *, pooled: bool
 ) -> None:
     """Refuses a class that training would not see, before any image is decoded."""
-    whole = pooled or ALL in members
+    whole = pooled or "" in members
     there = "the table" if whole else "the split 'train'"
     labels = found.labels if whole else found.labels[members["train"]]
     if found.task == "multilabel":

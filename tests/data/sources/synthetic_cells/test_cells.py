@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from jaxmed.data.sources.registry import load_dataset
-from jaxmed.data.sources.synthetic_cells.cells import DRAWINGS, draw_arrays, load_cells
+from jaxmed.data.sources.synthetic_cells.cells import DRAWINGS, draw_arrays
 from jaxmed.data.sources.synthetic_cells.classes import SOURCE, TARGET
 from jaxmed.data.sources.synthetic_cells.slide import SIZE, Slide
 from jaxmed.errors import InputError
@@ -79,13 +79,13 @@ def test_second_run_reads_identical_bytes_without_drawing(cells, cache, capsys):
 
 def test_damaged_cache_is_drawn_again(monkeypatch, tmp_path, capsys):
     monkeypatch.setitem(DRAWINGS, "", few("", 2))
-    first = load_cells("", tmp_path)
+    first = load_dataset("cells", cache=tmp_path)
     (path,) = (tmp_path / "cells").iterdir()
     content = path.read_bytes()
     for damaged in (content[:1000], content[:5000] + b"!!" + content[5002:]):
         path.write_bytes(damaged)
         capsys.readouterr()
-        assert load_cells("", tmp_path).fingerprint == first.fingerprint
+        assert load_dataset("cells", cache=tmp_path).fingerprint == first.fingerprint
         assert "Drawing cells 42/42" in capsys.readouterr().err
     assert list(path.parent.iterdir()) == [path]
 
