@@ -19,13 +19,12 @@ from scipy.special import expit, logit
 
 from jaxmed.evaluation.intervals.bootstrap import Bootstrap, units_of
 from jaxmed.evaluation.intervals.estimate import Key, Measure, estimate
-from jaxmed.evaluation.metrics.at_threshold import ThresholdDecisions
 from jaxmed.evaluation.metrics.calibration_error import CalibrationError
 from jaxmed.evaluation.metrics.classification import Decisions
 from jaxmed.evaluation.metrics.decision_curve import NetBenefit
-from jaxmed.evaluation.metrics.probability_scores import Losses
+from jaxmed.evaluation.metrics.operating_points import ThresholdDecisions
+from jaxmed.evaluation.metrics.probability_scores import Losses, Recalibration
 from jaxmed.evaluation.metrics.ranking import Ranking
-from jaxmed.evaluation.metrics.recalibration import Recalibration
 from jaxmed.evaluation.predictions import Predictions
 
 SHIFT = 1.5

@@ -3,8 +3,8 @@
 from jaxmed.evaluation.comparison.arms import compare_arms
 from jaxmed.evaluation.comparison.paired import arm_summary, paired_difference
 from jaxmed.evaluation.evaluate import evaluate
+from jaxmed.evaluation.metrics.calibration_error import reliability
 from jaxmed.evaluation.metrics.decision_curve import decision_curve, risk_coverage
-from jaxmed.evaluation.metrics.reliability_diagram import reliability
 from jaxmed.evaluation.predictions import MISSING, Predictions
 from jaxmed.evaluation.predictions_csv import read_predictions, write_predictions
 from jaxmed.evaluation.subgroups import evaluate_subgroups

@@ -7,7 +7,6 @@ import numpy as np
 
 from jaxmed.errors import InputError
 from jaxmed.evaluation.calibration import Scaling, check_calibration, fit_scaling
-from jaxmed.evaluation.fingerprint import fingerprint_of
 from jaxmed.evaluation.intervals.bootstrap import Bootstrap, method_of, units_of
 from jaxmed.evaluation.intervals.estimate import (
     LEVEL,
@@ -18,13 +17,15 @@ from jaxmed.evaluation.intervals.estimate import (
     as_estimate,
     nested,
 )
-from jaxmed.evaluation.metrics.at_threshold import ThresholdDecisions
-from jaxmed.evaluation.metrics.calibration_error import BINS, CalibrationError
+from jaxmed.evaluation.metrics.calibration_error import (
+    BINS,
+    CalibrationError,
+    reliability,
+)
 from jaxmed.evaluation.metrics.classification import confusion_matrix
-from jaxmed.evaluation.metrics.probability_scores import Losses
-from jaxmed.evaluation.metrics.recalibration import Recalibration
-from jaxmed.evaluation.metrics.reliability_diagram import reliability
-from jaxmed.evaluation.predictions import Predictions
+from jaxmed.evaluation.metrics.operating_points import ThresholdDecisions
+from jaxmed.evaluation.metrics.probability_scores import Losses, Recalibration
+from jaxmed.evaluation.predictions import Predictions, fingerprint_of
 from jaxmed.evaluation.split_metrics import estimate_split, overall
 from jaxmed.evaluation.subgroups import evaluate_subgroups
 from jaxmed.evaluation.thresholds import NO_ONE, ThresholdChoice, ThresholdRule

@@ -8,8 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxmed.errors import InputError
-from jaxmed.evaluation.fingerprint import check_fingerprint
-from jaxmed.evaluation.predictions import MISSING, Predictions
+from jaxmed.evaluation.predictions import MISSING, Predictions, check_fingerprint
 from jaxmed.runtime.files import atomic_write
 
 # Ids are often names of files, and those can be any bytes: they survive.

@@ -11,7 +11,7 @@ from jax import export
 
 from jaxmed.data.transforms.preprocess import AnySizePreprocessing
 from jaxmed.data.transforms.test_time import VIEWS, see
-from jaxmed.evaluation.calibrated_output import calibrated_probabilities
+from jaxmed.evaluation.calibration import calibrated_probabilities
 
 if TYPE_CHECKING:
     from jaxmed.runs.trained_model import Bundle

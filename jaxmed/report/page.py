@@ -1,13 +1,20 @@
-"""A page that needs nothing but itself: a template with style and script in it."""
+"""HTML pages: templates with style and script in them, and embedded pictures."""
 
 import base64
 import hashlib
+import io
+from dataclasses import dataclass
 from importlib.resources import files
+from pathlib import Path
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
+from PIL import Image, UnidentifiedImageError
 
-from jaxmed.report.figures.style import spell
+from jaxmed.errors import InputError
+from jaxmed.report.figures.style import DPI, spell
+from jaxmed.runs.record import Cam
 
 
 def render_page(template: str, **context: object) -> str:
@@ -41,3 +48,120 @@ def _environment() -> Environment:
 def _breakable(name: str) -> Markup:
     """Lets a long_name_like_this break where a reader would break it."""
     return escape(name).replace("_", Markup("_<wbr>"))
+
+
+CSS_DPI = 96
+CAM_WIDTH = 448
+"""Of an image and its map side by side."""
+SAMPLES_WIDTH = 1600
+ARRAY_WIDTH = 224
+# What libjpeg can write.
+LARGEST_JPEG = 65_500
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shot:
+    """A picture ready for the page.
+
+    Attributes:
+        src: a data: address.
+        alt: what the picture shows, for those who do not see it.
+        width: in CSS pixels.
+        height: in CSS pixels.
+        caption: written below it.
+    """
+
+    src: str
+    alt: str
+    width: int
+    height: int
+    caption: str = ""
+
+
+def figure_shot(png: bytes, alt: str, caption: str = "") -> Shot:
+    """A figure drawn by this package."""
+    with Image.open(io.BytesIO(png)) as image:
+        width, height = (round(side * CSS_DPI / DPI) for side in image.size)
+    return Shot(
+        src=_address(png, "png"), alt=alt, width=width, height=height, caption=caption
+    )
+
+
+def picture_shot(path: Path, alt: str, width: int, caption: str = "") -> Shot:
+    """A picture from a file, at most `width` pixels wide.
+
+    Raises:
+        InputError: the file is not an image.
+    """
+    data, kind, (width, height) = _shrink(path, width)
+    return Shot(
+        src=_address(data, kind), alt=alt, width=width, height=height, caption=caption
+    )
+
+
+def samples_shot(path: Path) -> Shot:
+    """The grid of sample images, made smaller where it is very large."""
+    alt = "Sample images of the training split, by class."
+    return picture_shot(path, alt, SAMPLES_WIDTH)
+
+
+def array_shot(pixels: np.ndarray, alt: str, caption: str = "") -> Shot:
+    """One image of a data set, uint8 (h, w, 1 or 3), near `ARRAY_WIDTH` pixels wide.
+
+    A small one is enlarged by a whole number, so that its pixels stay visible.
+    """
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    if image.width > ARRAY_WIDTH:
+        size = ARRAY_WIDTH, max(1, round(image.height * ARRAY_WIDTH / image.width))
+        image = image.resize(size, Image.Resampling.LANCZOS)
+    else:
+        times = ARRAY_WIDTH // image.width
+        size = image.width * times, image.height * times
+        image = image.resize(size, Image.Resampling.NEAREST)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    address = _address(buffer.getvalue(), "png")
+    width, height = size
+    return Shot(src=address, alt=alt, width=width, height=height, caption=caption)
+
+
+def cam_shot(cam: Cam) -> Shot:
+    """A map beside its image, both in one picture.
+
+    Raises:
+        InputError: the file is not an image.
+    """
+    data, kind, (width, height) = _shrink(cam.path, CAM_WIDTH, photo=True)
+    alt = (
+        f"Test image {cam.id}, true {cam.true}, predicted {cam.predicted}: the image "
+        "and its map."
+    )
+    return Shot(src=_address(data, kind), alt=alt, width=width, height=height)
+
+
+def _shrink(
+    path: Path, width: int, *, photo: bool = False
+) -> tuple[bytes, str, tuple[int, int]]:
+    """Reads an image, at most `width` pixels wide; as JPEG where that is worth it."""
+    try:
+        image = Image.open(path)
+        image.load()
+    except (UnidentifiedImageError, OSError) as error:
+        raise InputError(f"{path} is not an image that can be read.") from error
+    if image.width > width:
+        size = width, max(1, round(image.height * width / image.width))
+        image = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    if image.height > LARGEST_JPEG:
+        image = image.resize(
+            (max(1, image.width * LARGEST_JPEG // image.height), LARGEST_JPEG)
+        )
+    if photo or image.width * image.height > 500_000:
+        image.convert("RGB").save(buffer, "JPEG", quality=86, optimize=True)
+        return buffer.getvalue(), "jpeg", image.size
+    image.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue(), "png", image.size
+
+
+def _address(data: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"

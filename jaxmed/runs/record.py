@@ -14,7 +14,7 @@ from typing import Any
 from jaxmed.errors import InputError, unknown
 from jaxmed.evaluation import Predictions, read_predictions
 from jaxmed.evaluation.comparison.alignment import Judged, judge
-from jaxmed.evaluation.fingerprint import check_fingerprint
+from jaxmed.evaluation.predictions import check_fingerprint
 
 RUN = re.compile(r"seed-(\d+)")
 AGAIN = "Run the experiment again, or delete the folder."

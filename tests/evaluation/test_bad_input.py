@@ -18,7 +18,7 @@ from jaxmed.evaluation import (
     read_predictions,
     write_predictions,
 )
-from jaxmed.evaluation.fingerprint import fingerprint_of
+from jaxmed.evaluation.predictions import fingerprint_of
 
 TASKS = [("binary", 2), ("multiclass", 3), ("multilabel", 3), ("ordinal", 3)]
 

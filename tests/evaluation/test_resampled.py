@@ -11,9 +11,11 @@ from sklearn import metrics as sk
 
 from jaxmed.evaluation.intervals.bootstrap import Bootstrap, units_of
 from jaxmed.evaluation.intervals.estimate import Undefined
-from jaxmed.evaluation.metrics.at_threshold import ThresholdDecisions
 from jaxmed.evaluation.metrics.classification import Decisions
-from jaxmed.evaluation.metrics.operating_points import OperatingPoints
+from jaxmed.evaluation.metrics.operating_points import (
+    OperatingPoints,
+    ThresholdDecisions,
+)
 from jaxmed.evaluation.metrics.probability_scores import Losses
 from jaxmed.evaluation.metrics.ranking import Ranking, RankSum
 from jaxmed.evaluation.thresholds import METHODS, ThresholdChoice, ThresholdRule

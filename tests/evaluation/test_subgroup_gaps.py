@@ -10,7 +10,7 @@ from sklearn.metrics import recall_score, roc_auc_score
 from jaxmed.evaluation import Predictions
 from jaxmed.evaluation.comparison.alignment import judge
 from jaxmed.evaluation.intervals.bootstrap import Bootstrap, units_of
-from jaxmed.evaluation.subgroup_gaps import rows_by_value, subgroup_gaps
+from jaxmed.evaluation.subgroups import rows_by_value, subgroup_gaps
 
 
 def draw(seed, n=400, sites=4, worse=0.0):

@@ -10,7 +10,7 @@ from jaxmed.errors import InputError
 from jaxmed.evaluation import evaluate
 from jaxmed.evaluation.intervals.bootstrap import Bootstrap, units_of
 from jaxmed.evaluation.intervals.estimate import Undefined, levels
-from jaxmed.evaluation.metrics.at_threshold import ThresholdDecisions
+from jaxmed.evaluation.metrics.operating_points import ThresholdDecisions
 from jaxmed.evaluation.predictions import Predictions
 from jaxmed.evaluation.thresholds import ThresholdRule, choose_thresholds
 

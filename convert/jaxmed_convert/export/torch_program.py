@@ -8,7 +8,7 @@ from torch import nn
 
 from jaxmed.data.transforms.preprocess import sampling_matrices
 from jaxmed.data.transforms.test_time import CROPS, list_views
-from jaxmed.evaluation.calibrated_output import calibrated_probabilities
+from jaxmed.evaluation.calibration import calibrated_probabilities
 from jaxmed.image_stats import Scale
 
 if TYPE_CHECKING:

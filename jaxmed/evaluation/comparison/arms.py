@@ -9,12 +9,11 @@ from typing import Any
 from jaxmed.errors import InputError
 from jaxmed.evaluation.comparison.alignment import Judged
 from jaxmed.evaluation.comparison.paired import Paired
-from jaxmed.evaluation.fingerprint import fingerprint_of_images
 from jaxmed.evaluation.intervals.bootstrap import Bootstrap, method_of
 from jaxmed.evaluation.intervals.estimate import LEVEL, Key
 from jaxmed.evaluation.intervals.significance import holm
 from jaxmed.evaluation.metrics.classification import MANY
-from jaxmed.evaluation.predictions import Predictions
+from jaxmed.evaluation.predictions import Predictions, fingerprint_of_images
 
 RANKED = ("auroc", "auprc")
 DECIDED = ("accuracy", "balanced_accuracy", "f1", "mcc", "kappa")

@@ -7,8 +7,8 @@ import numpy as np
 
 from jaxmed.errors import InputError, unknown
 from jaxmed.evaluation.comparison.alignment import Judged, align, judge
+from jaxmed.evaluation.intervals.auc import delong_test
 from jaxmed.evaluation.intervals.bootstrap import Bootstrap, units_of
-from jaxmed.evaluation.intervals.delong import delong_test
 from jaxmed.evaluation.intervals.estimate import (
     Estimate,
     Key,

@@ -143,8 +143,8 @@ def write_table(path: Path, tests: "Sequence[RangeTest]") -> None:
 
 def write_picture(path: Path, tests: "Sequence[RangeTest]", title: str) -> None:
     """Draws the curves, a panel per test."""
-    from jaxmed.report.figures.lr_sweep import Panel, draw_range_tests
     from jaxmed.report.figures.style import png
+    from jaxmed.report.figures.training_curves import Panel, draw_range_tests
 
     phases = [test.phase for test in tests]
     names = [field.name for field in fields(Panel) if field.name != "title"]

@@ -80,7 +80,7 @@ def reevaluate(folder: Path, recipe: Recipe | None = None) -> None:
         InputError: a file is missing or damaged, predictions.csv is not what
             metrics.json was computed from, or another process works on the run.
     """
-    from jaxmed.evaluation.fingerprint import check_fingerprint
+    from jaxmed.evaluation.predictions import check_fingerprint
     from jaxmed.evaluation.predictions_csv import read_predictions
 
     with locked(folder):

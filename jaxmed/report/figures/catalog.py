@@ -9,25 +9,32 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from jaxmed.report.arm_estimates import COMPARED, Comparison
-from jaxmed.report.figures.confusion_matrix import draw_confusion
-from jaxmed.report.figures.decision_curve import (
+from jaxmed.report.figures.discrimination import (
+    NAMED_CLASSES,
+    draw_binary_precision_recall,
+    draw_binary_roc,
+    draw_class_precision_recall,
+    draw_class_roc,
+    draw_confusion,
+)
+from jaxmed.report.figures.forest import draw_forest, draw_groups
+from jaxmed.report.figures.probability_curves import (
     draw_decision_curves,
+    draw_reliability,
     draw_risk_coverage,
 )
-from jaxmed.report.figures.embed import Shot, figure_shot
-from jaxmed.report.figures.forest import draw_forest, draw_groups
-from jaxmed.report.figures.precision_recall import (
-    draw_binary_precision_recall,
-    draw_class_precision_recall,
-)
-from jaxmed.report.figures.reliability import draw_reliability
-from jaxmed.report.figures.roc import NAMED_CLASSES, draw_binary_roc, draw_class_roc
 from jaxmed.report.figures.strategy_diagram import draw_stages
 from jaxmed.report.figures.style import png
 from jaxmed.report.figures.training_curves import Ranges, draw_curves
+from jaxmed.report.page import Shot, figure_shot
 from jaxmed.report.tables.formatting import metric_title
-from jaxmed.report.tables.published import Expected, published_curves
-from jaxmed.report.tables.results import class_lines, difference_lines, summary_lines
+from jaxmed.report.tables.results import (
+    Expected,
+    class_lines,
+    difference_lines,
+    published_curves,
+    summary_lines,
+)
 from jaxmed.report.tables.subgroups import draw_subgroups, subgroup_columns
 from jaxmed.report.text.phases import describe_phases, read_phases
 from jaxmed.runs.record import Arm, RunRecord

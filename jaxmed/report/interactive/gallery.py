@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxmed.report.figures.embed import Shot, cam_shot
 from jaxmed.report.figures.style import spell
+from jaxmed.report.page import Shot, cam_shot
 from jaxmed.runs.record import Arm, Cam, RunRecord
 
 COMPLETE = 0.05

@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from jaxmed.report.figures.embed import Shot, figure_shot
+from jaxmed.report.figures.discrimination import NAMED_CLASSES
 from jaxmed.report.figures.forest import Line, draw_forest
-from jaxmed.report.figures.roc import NAMED_CLASSES
 from jaxmed.report.figures.style import png
-from jaxmed.report.page import render_page
+from jaxmed.report.page import Shot, figure_shot, render_page
 from jaxmed.report.tables.comparison import (
     LOWER_IS_BETTER,
     Contrasts,

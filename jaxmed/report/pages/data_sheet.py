@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from jaxmed.report.figures.embed import Shot, array_shot, figure_shot, samples_shot
 from jaxmed.report.figures.style import (
     color,
     label,
@@ -17,7 +16,7 @@ from jaxmed.report.figures.style import (
     png,
     styled,
 )
-from jaxmed.report.page import render_page
+from jaxmed.report.page import Shot, array_shot, figure_shot, render_page, samples_shot
 from jaxmed.report.tables.formatting import Cell, Table, count, number, word
 from jaxmed.report.text.audit import Findings, judge, spell_imbalance, tell
 from jaxmed.runtime.files import write_text

@@ -1,9 +1,11 @@
-"""The report: one HTML file that needs nothing but itself."""
+"""The report of an experiment: one self-contained HTML file."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from matplotlib.colors import LogNorm
 
 from jaxmed.report.arm_estimates import Comparison
 from jaxmed.report.figures.catalog import (
@@ -11,33 +13,107 @@ from jaxmed.report.figures.catalog import (
     class_drawings,
     forest_drawings,
     joint_drawings,
+    run_drawings,
     subgroup_drawings,
     usefulness_drawings,
 )
-from jaxmed.report.figures.embed import Shot, samples_shot
 from jaxmed.report.figures.strategy_diagram import rate_scale
-from jaxmed.report.figures.training_curves import common_limits
+from jaxmed.report.figures.style import color
+from jaxmed.report.figures.training_curves import Ranges, common_limits
 from jaxmed.report.interactive.gallery import (
     EMBEDDED,
     describe_gallery,
     gallery_filters,
+    gallery_items,
 )
 from jaxmed.report.interactive.threshold_explorer import explorer_context
-from jaxmed.report.page import render_page
-from jaxmed.report.pages.arm_section import arm_section
-from jaxmed.report.tables.cost import cost_table
-from jaxmed.report.tables.dataset import data_table, skipped_table
-from jaxmed.report.tables.formatting import Table, calibration_table, threshold_table
-from jaxmed.report.tables.published import Expected, published_table
-from jaxmed.report.tables.results import differences_table, summary_table
-from jaxmed.report.tables.selections import chosen_table
+from jaxmed.report.page import Shot, render_page, samples_shot
+from jaxmed.report.tables.decisions import (
+    calibration_table,
+    chosen_table,
+    class_table,
+    class_threshold_table,
+    confusion_table,
+    threshold_table,
+)
+from jaxmed.report.tables.formatting import Table
+from jaxmed.report.tables.provenance import (
+    cost_table,
+    data_table,
+    environment_table,
+    groups_table,
+    skipped_table,
+)
+from jaxmed.report.tables.results import (
+    Expected,
+    differences_table,
+    published_table,
+    summary_table,
+)
 from jaxmed.report.tables.subgroups import gaps_table, subgroup_columns, subgroup_table
 from jaxmed.report.text.captions import augmented_shots, facts, section_notes
 from jaxmed.report.text.headline import verdict
 from jaxmed.report.text.model_card import CAUTION, model_card
 from jaxmed.runs.record import Arm, read_experiment
-from jaxmed.runtime.files import write_text
+from jaxmed.runtime.files import atomic_write, write_text
 from jaxmed.runtime.progress import Advance, progress
+
+KINDS = ("stages", "curves", "roc", "precision_recall", "reliability", "confusion")
+JOINT = ("roc", "precision_recall")
+
+
+def arm_section(
+    index: int,
+    arm: Arm,
+    limits: Ranges,
+    scale: LogNorm | None,
+    expected: Sequence[Expected],
+    room: int,
+    advance: Advance,
+) -> dict[str, Any]:
+    """Draws the figures of all runs of an arm and gathers what the page needs.
+
+    Args:
+        index: the arm's number, which gives its color.
+        arm: the arm; its lowest seed is the one shown.
+        limits: common ranges of the training curves.
+        scale: common scale of the learning rates' colors.
+        expected: published numbers.
+        room: for the gallery, in characters of the page.
+        advance: told of every run drawn.
+
+    Returns:
+        Pictures (`Shot` or None), tables (`Table` or None) and the gallery, by name.
+    """
+    drawings = {}
+    for run in reversed(arm.runs):
+        drawings = run_drawings(run, limits, scale, expected)
+        _keep(run.folder / "figures", drawings)
+        advance(1)
+    run, name = arm.first, arm.name
+    # The page has one picture of all arms of these, if the task is binary.
+    joint = JOINT if run.task == "binary" else ()
+    shots = {
+        kind: drawings[kind].shot() if kind in drawings and kind not in joint else None
+        for kind in KINDS
+    }
+    return shots | {
+        "name": name,
+        "color": color(index),
+        "counts": confusion_table(arm),
+        "classes": class_table(arm),
+        "thresholds": None if run.task == "binary" else class_threshold_table(arm),
+        "gallery": gallery_items(run, room),
+        "groups": groups_table(run),
+        "environment": environment_table(run),
+        "config": run.config,
+    }
+
+
+def _keep(folder: Path, drawings: Drawings) -> None:
+    for name, drawing in drawings.items():
+        with atomic_write(folder / f"{name}.png") as part:
+            part.write_bytes(drawing.png)
 
 
 def build_report(

@@ -5,20 +5,17 @@ from pathlib import Path
 from typing import Any
 
 from jaxmed.report.arm_estimates import COMPARED
-from jaxmed.report.figures.embed import Shot, figure_shot
 from jaxmed.report.figures.forest import Line, draw_groups
 from jaxmed.report.figures.style import png, spell
-from jaxmed.report.leaderboard_records import (
+from jaxmed.report.page import Shot, figure_shot, render_page
+from jaxmed.report.tables.leaderboard import (
     Leaderboard,
     LeaderboardSet,
-    read_leaderboard,
-)
-from jaxmed.report.page import render_page
-from jaxmed.report.tables.leaderboard import (
     arms_table,
     board_title,
     csv_text,
     metric_table,
+    read_leaderboard,
     sets_table,
 )
 from jaxmed.report.tables.results import make_line

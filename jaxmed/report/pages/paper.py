@@ -12,20 +12,18 @@ from jaxmed.report.figures.catalog import Drawings
 from jaxmed.report.figures.strategy_diagram import rate_scale
 from jaxmed.report.figures.style import pdf
 from jaxmed.report.figures.training_curves import common_limits
-from jaxmed.report.pages.arm_section import JOINT
-from jaxmed.report.tables.cost import cost_table
-from jaxmed.report.tables.formatting import (
-    Cell,
-    Table,
+from jaxmed.report.pages.experiment import JOINT
+from jaxmed.report.tables.decisions import (
     calibration_table,
+    chosen_table,
     class_table,
     class_threshold_table,
     confusion_table,
     threshold_table,
 )
-from jaxmed.report.tables.published import Expected
-from jaxmed.report.tables.results import differences_table, summary_table
-from jaxmed.report.tables.selections import chosen_table
+from jaxmed.report.tables.formatting import Cell, Table
+from jaxmed.report.tables.provenance import cost_table
+from jaxmed.report.tables.results import Expected, differences_table, summary_table
 from jaxmed.report.tables.subgroups import gaps_table, subgroup_columns, subgroup_table
 from jaxmed.runs.record import Arm, read_experiment
 from jaxmed.runtime.files import atomic_write

@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from jaxmed.evaluation.intervals.significance import holm
-from jaxmed.evaluation.subgroup_gaps import rows_by_value, subgroup_gaps
+from jaxmed.evaluation.subgroups import rows_by_value, subgroup_gaps
 from jaxmed.report.figures.forest import Line, draw_groups
 from jaxmed.report.tables.formatting import (
     Cell,

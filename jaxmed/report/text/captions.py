@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from jaxmed.report.arm_estimates import Comparison
-from jaxmed.report.figures.embed import SAMPLES_WIDTH, Shot, picture_shot
 from jaxmed.report.figures.training_curves import rates_vary
+from jaxmed.report.page import SAMPLES_WIDTH, Shot, picture_shot
 from jaxmed.report.tables.comparison import explain_questions
 from jaxmed.report.text.phases import read_phases
 from jaxmed.runs.record import Arm, RunRecord

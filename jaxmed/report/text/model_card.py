@@ -9,8 +9,8 @@ from typing import Any
 from jaxmed.report.arm_estimates import Comparison
 from jaxmed.report.figures.style import spell
 from jaxmed.report.tables.comparison import INDEPENDENT
-from jaxmed.report.tables.dataset import patients_sentence
 from jaxmed.report.tables.formatting import SCALINGS, estimate, metric_title
+from jaxmed.report.tables.provenance import patients_sentence
 from jaxmed.runs.record import Arm
 
 CAUTION = (

@@ -7,7 +7,7 @@ import pytest
 
 from jaxmed.errors import InputError
 from jaxmed.evaluation.comparison.alignment import align, judge
-from jaxmed.evaluation.fingerprint import fingerprint_of_images
+from jaxmed.evaluation.predictions import fingerprint_of_images
 
 
 def reorder_classes(predictions, order):

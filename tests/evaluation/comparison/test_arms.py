@@ -10,7 +10,7 @@ from jaxmed.errors import InputError
 from jaxmed.evaluation import compare_arms, paired_difference
 from jaxmed.evaluation.comparison.alignment import judge
 from jaxmed.evaluation.comparison.arms import resamples_for
-from jaxmed.evaluation.intervals.delong import delong_test
+from jaxmed.evaluation.intervals.auc import delong_test
 from jaxmed.evaluation.intervals.significance import holm
 
 

@@ -12,8 +12,8 @@ from jaxmed.errors import InputError
 from jaxmed.evaluation import Predictions, arm_summary, paired_difference
 from jaxmed.evaluation.comparison.alignment import judge
 from jaxmed.evaluation.comparison.paired import Paired
+from jaxmed.evaluation.intervals.auc import auroc_covariance
 from jaxmed.evaluation.intervals.bootstrap import Bootstrap, units_of
-from jaxmed.evaluation.intervals.delong import auroc_covariance
 from jaxmed.evaluation.intervals.significance import another_training, mcnemar
 
 

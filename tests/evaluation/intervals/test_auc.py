@@ -9,12 +9,12 @@ from jaxmed.evaluation.intervals.auc import (
     area,
     area_interval,
     auprc_interval,
+    auroc_covariance,
     logit_interval,
     mean_area_interval,
     newcombe,
 )
 from jaxmed.evaluation.intervals.bootstrap import Units
-from jaxmed.evaluation.intervals.delong import auroc_covariance
 from jaxmed.evaluation.intervals.estimate import Interval
 from jaxmed.evaluation.metrics.operating_points import OperatingPoints
 

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from jaxmed.evaluation.intervals.delong import auroc_covariance, delong_test
+from jaxmed.evaluation.intervals.auc import auroc_covariance, delong_test
 
 
 def by_definition(truth, scores):

@@ -10,8 +10,11 @@ from sklearn.calibration import calibration_curve
 from jaxmed.errors import InputError
 from jaxmed.evaluation.intervals.bootstrap import Bootstrap, Units, units_of
 from jaxmed.evaluation.intervals.estimate import Undefined, estimate
-from jaxmed.evaluation.metrics.calibration_error import BINS, CalibrationError
-from jaxmed.evaluation.metrics.reliability_diagram import reliability
+from jaxmed.evaluation.metrics.calibration_error import (
+    BINS,
+    CalibrationError,
+    reliability,
+)
 from jaxmed.evaluation.predictions import Predictions
 
 TASKS = [("binary", 2), ("multiclass", 5), ("multilabel", 4)]

@@ -14,8 +14,8 @@ from jaxmed.evaluation.intervals.proportions import (
     shares,
     wilson,
 )
-from jaxmed.evaluation.metrics.at_threshold import predictive_values
 from jaxmed.evaluation.metrics.counts import ClassCounts, scores
+from jaxmed.evaluation.metrics.operating_points import predictive_values
 
 
 @pytest.mark.parametrize("trials", [1, 2, 17, 5000])

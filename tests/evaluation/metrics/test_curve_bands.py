@@ -8,7 +8,11 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 
 from jaxmed.evaluation.intervals.bootstrap import Bootstrap, units_of
 from jaxmed.evaluation.intervals.estimate import levels
-from jaxmed.evaluation.metrics.curve_bands import GRID, precision_recall_band, roc_band
+from jaxmed.evaluation.metrics.operating_points import (
+    GRID,
+    precision_recall_band,
+    roc_band,
+)
 
 
 def sensitivities(truth, scores, weights):

@@ -9,7 +9,7 @@ from scipy.special import expit
 
 from jaxmed.evaluation.intervals.bootstrap import Bootstrap, Units, units_of
 from jaxmed.evaluation.intervals.estimate import estimate
-from jaxmed.evaluation.metrics.recalibration import Recalibration
+from jaxmed.evaluation.metrics.probability_scores import Recalibration
 
 
 def drawn(draw, n=400, slope=1.5, intercept=0.4):

@@ -5,7 +5,7 @@ from PIL import Image
 
 from jaxmed.data import Dataset, Split
 from jaxmed.experiments.pipeline.sample_images import ROWS, TILE, sample_grid
-from jaxmed.report.figures.embed import samples_shot
+from jaxmed.report.page import samples_shot
 
 
 def dataset(classes: int) -> Dataset:

@@ -7,8 +7,8 @@ from sklearn.metrics import confusion_matrix
 
 from jaxmed.evaluation import decision_curve
 from jaxmed.evaluation.calibration import read_scaling
-from jaxmed.evaluation.metrics.curve_bands import RESAMPLES
-from jaxmed.report.figures.decision_curve import (
+from jaxmed.evaluation.metrics.operating_points import RESAMPLES
+from jaxmed.report.figures.probability_curves import (
     draw_decision_curves,
     draw_risk_coverage,
 )

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from jaxmed.report.figures.lr_sweep import Panel, draw_range_tests
 from jaxmed.report.figures.style import png
+from jaxmed.report.figures.training_curves import Panel, draw_range_tests
 
 RATES = np.geomspace(1e-7, 1, 100)
 LOSSES = 2 - 1 / (1 + np.exp((50 - np.arange(100)) / 3))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
-from jaxmed.report.figures.precision_recall import (
+from jaxmed.report.figures.discrimination import (
     draw_binary_precision_recall,
     draw_class_precision_recall,
     precision_recall,

@@ -7,7 +7,7 @@ from scipy.stats import binomtest
 from sklearn.calibration import calibration_curve
 
 from jaxmed.evaluation.metrics.calibration_error import BINS
-from jaxmed.report.figures.reliability import draw_reliability
+from jaxmed.report.figures.probability_curves import draw_reliability
 from jaxmed.runs.record import read_run
 
 

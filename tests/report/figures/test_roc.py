@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import auc, roc_auc_score
 
 from jaxmed.evaluation.predictions import Predictions
-from jaxmed.report.figures.roc import class_curve, macro_curve
+from jaxmed.report.figures.discrimination import class_curve, macro_curve
 from jaxmed.runs.record import read_run
 
 

@@ -10,7 +10,6 @@ import pytest
 from jaxmed.config.schema import ExplainConfig
 from jaxmed.errors import InputError
 from jaxmed.report import read_run
-from jaxmed.report.figures.embed import cam_shot
 from jaxmed.report.interactive.gallery import (
     KINDS,
     METHODS,
@@ -18,6 +17,7 @@ from jaxmed.report.interactive.gallery import (
     gallery_filters,
     gallery_items,
 )
+from jaxmed.report.page import cam_shot
 from jaxmed.runs.record import Arm
 
 

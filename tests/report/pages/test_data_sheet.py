@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxmed.report.figures.embed import array_shot
+from jaxmed.report.page import array_shot
 from jaxmed.report.pages.data_sheet import SHOWN, draw_counts
 from jaxmed.report.text.audit import judge, tell
 

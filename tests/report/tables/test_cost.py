@@ -4,7 +4,7 @@ import json
 import shutil
 
 from jaxmed.report.arm_estimates import Comparison
-from jaxmed.report.tables.cost import cost_table
+from jaxmed.report.tables.provenance import cost_table
 from jaxmed.report.tables.results import MANY_ARMS, summary_table
 from jaxmed.runs.record import read_experiment
 

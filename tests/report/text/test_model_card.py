@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from jaxmed.report.arm_estimates import Comparison
-from jaxmed.report.tables.dataset import data_table, skipped_table
-from jaxmed.report.tables.selections import chosen_table
+from jaxmed.report.tables.decisions import chosen_table
+from jaxmed.report.tables.provenance import data_table, skipped_table
 from jaxmed.report.text.model_card import model_card
 from jaxmed.runs.record import read_experiment, read_run
 

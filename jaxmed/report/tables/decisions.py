@@ -1,0 +1,194 @@
+"""Tables of thresholds, calibration, classes and choices made on validation."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from jaxmed.report.figures.style import spell
+from jaxmed.report.tables.formatting import (
+    SCALINGS,
+    STABILITY,
+    Cell,
+    Table,
+    annotated,
+    count,
+    estimate,
+    estimate_table,
+    metric_title,
+    number,
+    transpose,
+    word,
+)
+from jaxmed.runs.record import Arm, RunRecord
+
+RULES = {
+    "youden": "largest Youden's J",
+    "sensitivity": "sensitivity of {target}",
+    "specificity": "specificity of {target}",
+    "cost": "least cost, a miss costing {cost}",
+    "f1": "largest F1",
+    "0.5": "0.5, not chosen",
+}
+
+
+def chosen_table(arms: Sequence[Arm]) -> Table:
+    """A row per choice and arm: what, which value, by which rule, on which split."""
+    rows = []
+    for arm in arms:
+        name, run = word(arm.shown_name), arm.first
+        rows.append((name, word("epoch"), *_epoch(run)))
+        rows.append((name, word("threshold"), *_threshold(run)))
+        rows.append((name, word("calibration"), *_calibration(run)))
+    return Table(
+        caption="Chosen, and on which split",
+        head=("arm", "what", "value", "rule", "split"),
+        rows=tuple(rows),
+        note="The lowest seed of each arm. Test images chose nothing.",
+    )
+
+
+def _epoch(run: RunRecord) -> tuple[Cell, ...]:
+    best = run.environment.get("best") or {}
+    if not best:
+        return word("–"), word("not recorded"), word("–")
+    metric = str(best.get("metric", ""))
+    split, _, score = metric.partition("_")
+    if not score:
+        split, score = "none", metric
+    place = f"{best.get('phase')}, epoch {best.get('epoch')}"
+    value = best.get("value")
+    reached = f" ({spell(value)})" if isinstance(value, float) else ""
+    return word(place), word(f"best {metric_title(score)}{reached}"), word(split)
+
+
+def _threshold(run: RunRecord) -> tuple[Cell, ...]:
+    choice = run.metrics["threshold"]
+    method, value = str(choice.get("method", "?")), choice.get("value")
+    rule = RULES.get(method, method).format(**{"target": "?", "cost": "?"} | choice)
+    if isinstance(value, dict):
+        cell = word(
+            ", ".join(f"{name} {spell(one)}" for name, one in list(value.items())[:12])
+            + (", …" if len(value) > 12 else "")
+        )
+    elif value is None:
+        cell = Cell(text="–", note=str(choice.get("reason", "undefined")), words=True)
+    else:
+        cell = replace(number(value), words=True)
+    return cell, word(rule), word(choice.get("chosen_on", "?"))
+
+
+def _calibration(run: RunRecord) -> tuple[Cell, ...]:
+    scaling = run.metrics["calibration"]
+    method = str(scaling.get("method", "temperature"))
+    name = SCALINGS.get(method, method)
+    if "temperature" in scaling:
+        value = scaling["temperature"]
+        reason = str(scaling.get("reason", ""))
+        cell = Cell(text="–", note=reason) if value is None else number(value)
+        cell = replace(cell, words=True)
+    else:
+        cell = word("scale and bias, in metrics.json")
+    how = scaling.get("note", "least log loss")
+    return cell, word(f"{name}, {how}"), word(scaling.get("chosen_on", "?"))
+
+
+def class_table(arm: Arm) -> Table:
+    """Precision, recall, F1, AUROC and support of every class, of the lowest seed."""
+    run = arm.first
+    per_class = run.metrics["per_class"]["test"]
+    rule = "probability of 0.5" if run.task == "multilabel" else "largest probability"
+    return _of_seed(arm, estimate_table(f"Decided by the {rule}", per_class, "class"))
+
+
+def _of_seed(arm: Arm, table: Table) -> Table:
+    """The table, saying of which seed it is; a CSV has no caption, but a head."""
+    if not (seed := arm.shown_seed):
+        return table
+    head = (f"{table.head[0]} ({seed})", *table.head[1:])
+    return replace(table, caption=f"{table.caption}, {seed}", head=head)
+
+
+def threshold_table(arms: Sequence[Arm]) -> Table:
+    """A binary task: the threshold of each arm and what it gives on the test split.
+
+    Of each arm's lowest seed.
+    """
+    rows = {arm.shown_name: arm.first.metrics["test_at_threshold"] for arm in arms}
+    table = transpose(estimate_table("At the threshold chosen on val", rows, ""), "")
+    values = (estimate(arm.first.metrics["threshold"]) for arm in arms)
+    threshold = (word("threshold"), *values)
+    return annotated(replace(table, rows=(threshold, *table.rows)), STABILITY)
+
+
+def class_threshold_table(arm: Arm) -> Table:
+    """Other tasks: one-vs-rest thresholds and what they give, class by class.
+
+    Of the arm's lowest seed.
+    """
+    run = arm.first
+    rows = run.metrics["test_at_threshold"]
+    table = estimate_table("At one-vs-rest thresholds chosen on val", rows, "class")
+    chosen = run.metrics["threshold"]
+    body = (
+        (row[0], estimate(_of_class(chosen, name)), *row[1:])
+        for name, row in zip(rows, table.rows, strict=True)
+    )
+    head = (table.head[0], "threshold", *table.head[1:])
+    table = annotated(replace(table, head=head, rows=tuple(body)), STABILITY)
+    return _of_seed(arm, table)
+
+
+def _of_class(chosen: Mapping[str, Any], name: str) -> dict[str, Any]:
+    parts = {k: v for k, v in chosen.items() if isinstance(v, Mapping)}
+    return {part: values.get(name) for part, values in parts.items() if name in values}
+
+
+def _scaling(found: Mapping[str, Any]) -> Cell:
+    """What was fitted on val, or why nothing could be."""
+    if found.get("temperature") is not None:
+        return number(found["temperature"])
+    if "reason" in found:
+        return Cell(text="–", note=str(found["reason"]))
+    method = found.get("method", "–")
+    return word(SCALINGS.get(method, method))
+
+
+def _in_pairs(run: RunRecord) -> dict[str, Any]:
+    """Calibration errors of the test split, each with what it is after scaling."""
+    found = run.metrics["calibration"].get("test", {})
+    names = [name for name in found if not name.endswith("_calibrated")]
+    pairs = (pair for name in names for pair in (name, f"{name}_calibrated"))
+    return {name: found[name] for name in pairs if name in found}
+
+
+def calibration_table(arms: Sequence[Arm]) -> Table:
+    """The scaling, and each calibration error before and after it, of each arm.
+
+    Of each arm's lowest seed.
+    """
+    rows = {arm.shown_name: _in_pairs(arm.first) for arm in arms}
+    bins = arms[0].first.metrics["calibration"].get("ece_bins")
+    table = transpose(estimate_table("Calibration on the test split", rows, ""), "")
+    scalings = [arm.first.metrics["calibration"] for arm in arms]
+    methods = {scaling.get("method", "temperature") for scaling in scalings}
+    name = "temperature" if methods == {"temperature"} else "scaling"
+    table = replace(table, rows=((word(name), *map(_scaling, scalings)), *table.rows))
+    said = [f"ECE: expected calibration error over {bins} bins."] if bins else []
+    if any("slope" in row for row in rows.values()):
+        said.append("Calibrated perfectly, the intercept is 0 and the slope 1.")
+    warned = (str(one["note"]) for one in scalings if one.get("note"))
+    said += [f"{text[0].upper()}{text[1:]}." for text in dict.fromkeys(warned)]
+    return annotated(table, *said)
+
+
+def confusion_table(arm: Arm) -> Table | None:
+    """Counts; rows are true classes, columns predicted ones. Of the lowest seed."""
+    run = arm.first
+    matrix = (run.metrics.get("confusion_matrix") or {}).get("test")
+    if not matrix:
+        return None
+    names = run.class_names
+    rows = zip(names, matrix, strict=True)
+    body = tuple((word(name), *map(count, row)) for name, row in rows)
+    head = ("true ↓ predicted →", *names)
+    return _of_seed(arm, Table(caption="Counts", head=head, rows=body))
