@@ -87,7 +87,7 @@ def test_from_python(drawn_images, tmp_path, monkeypatch, capsys):
     probs = names["test"].probs[:, 1]
     found = names["predictor"].predict(names["data"].test.images)
     expected = probs >= report["threshold"]["value"]
-    assert [one.above["1"] for one in found] == expected.tolist()
+    assert [one.above_threshold["1"] for one in found] == expected.tolist()
 
 
 def run_recipe(path, images, out, *flags):

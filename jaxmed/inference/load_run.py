@@ -8,12 +8,11 @@ from jaxmed.data.dataset import Dataset
 from jaxmed.data.transforms.preprocess import Preprocessing
 from jaxmed.errors import InputError
 from jaxmed.evaluation.calibration import read_scaling
-from jaxmed.inference.ood_file import learn_likeness
-from jaxmed.inference.out_of_distribution import read_likeness
+from jaxmed.inference.out_of_distribution import fit_detector, read_detector
 from jaxmed.inference.predictor import Predictor
 from jaxmed.inference.preprocessing import preprocessing_of
 from jaxmed.models.classifier import Classifier
-from jaxmed.runs.layout import LIKENESS
+from jaxmed.runs.layout import OUT_OF_DISTRIBUTION
 from jaxmed.runs.trained_model import load_bundle, read_thresholds
 
 
@@ -34,7 +33,7 @@ def load_run(folder: str | Path) -> Predictor:
                 print(prediction.id, prediction.decision, prediction.probs)
     """
     bundle = load_bundle(Path(folder))
-    path = bundle.folder / LIKENESS
+    path = bundle.folder / OUT_OF_DISTRIBUTION
     return Predictor(
         model=bundle.model,
         preprocessing=bundle.preprocessing,
@@ -44,7 +43,7 @@ def load_run(folder: str | Path) -> Predictor:
         thresholds=bundle.thresholds,
         views=bundle.views,
         image_shape=bundle.image_shape,
-        likeness=read_likeness(path) if path.is_file() else None,
+        detector=read_detector(path) if path.is_file() else None,
         method=bundle.config.explain.method,
         layer=bundle.config.explain.layer or None,
     )
@@ -63,7 +62,7 @@ def make_predictor(
     Args:
         model: trained.
         data: what it was trained on, at most 10,000 of whose training images, and the
-            validation images, are looked at for what is usual.
+            validation images, fit the out-of-distribution detector.
         report: what `jaxmed.evaluate` said of the model, with its threshold and its
             calibration.
         preprocessing, views: as given to `predict_split`, if they were.
@@ -91,5 +90,5 @@ def make_predictor(
         thresholds=read_thresholds(report),
         views=views,
         image_shape=(height, width),
-        likeness=learn_likeness(model, data, preprocessing),
+        detector=fit_detector(model, data, preprocessing),
     )

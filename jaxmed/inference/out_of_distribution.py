@@ -1,28 +1,36 @@
-"""Tells how unlike the training images an image is, by a network's pooled features.
+"""Out-of-distribution scores of images, by a network's pooled features.
 
 The distance is Mahalanobis' from the nearest class, all classes sharing one covariance
 (Lee et al., "A Simple Unified Framework for Detecting Out-of-Distribution Samples",
 NeurIPS 2018, equation 2), which is shrunk (Ledoit and Wolf, "A well-conditioned
 estimator for large-dimensional covariance matrices", 2004), because there may be fewer
-images than features. What distance is much is read off the validation images, which
-were not trained on.
+images than features. The score of an image is the share of the validation images,
+which were not trained on, that are nearer.
 """
 
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from jaxmed.errors import InputError
 from jaxmed.runtime.files import atomic_write
 
-# Farther away than this share of the validation images is worth a warning.
-FLAGGED = 0.99
+if TYPE_CHECKING:
+    from jaxmed.data.dataset import Dataset
+    from jaxmed.data.transforms.preprocess import Preprocessing
+    from jaxmed.models.classifier import Classifier
+
+# An image with a higher score counts as out of distribution.
+OOD_THRESHOLD = 0.99
+# Training images that are enough to estimate means and covariance of the features.
+MAX_IMAGES = 10_000
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class OutOfDistributionDetector:
-    """What the features of a model's training and validation images were like.
+    """Means and covariance of training features, and distances of validation images.
 
     Attributes:
         whitening: float32 (d, d); features times this have the identity as the
@@ -36,27 +44,59 @@ class OutOfDistributionDetector:
     distances: np.ndarray
 
     def measure(self, features: np.ndarray) -> np.ndarray:
-        """Computes distances from the nearest class, float64 (n,), of (n, d)."""
+        """Compute distances from the nearest class: (n, d) to float64 (n,)."""
         return _distances(features, self.whitening, self.means)
 
-    def rank(self, features: np.ndarray) -> np.ndarray:
-        """Computes how unlike images are.
+    def score(self, features: np.ndarray) -> np.ndarray:
+        """Compute out-of-distribution scores.
 
         Args:
             features: (n, d).
 
         Returns:
-            float64 (n,) in [0, 1]: the share of validation images that are less far
-            away. 1 is farther than all of them; above `FLAGGED` is worth a warning.
+            float64 (n,) in [0, 1]: the share of validation images that are nearer. 1
+            is farther than all of them; above `OOD_THRESHOLD` is worth a warning.
         """
-        found = np.searchsorted(self.distances, self.measure(features), side="left")
-        return found / len(self.distances)
+        nearer = np.searchsorted(self.distances, self.measure(features), side="left")
+        return nearer / len(self.distances)
 
 
-def fit_likeness(
+def fit_detector(
+    model: "Classifier", data: "Dataset", preprocessing: "Preprocessing"
+) -> OutOfDistributionDetector:
+    """Fit a detector to a model's pooled features of training and validation images.
+
+    Args:
+        model: trained.
+        data: at most `MAX_IMAGES` of its training images are used, a random sample
+            that is the same every time.
+        preprocessing: what the model was trained with.
+    """
+    from jaxmed.inference.features import compute_features
+    from jaxmed.inference.forward import evaluation_batch
+
+    train = data.train
+    if len(train) > MAX_IMAGES:
+        drawn = np.random.default_rng(0).choice(len(train), MAX_IMAGES, replace=False)
+        train = train.take(np.sort(drawn))
+    features = {
+        name: compute_features(
+            model,
+            split.images,
+            preprocessing=preprocessing,
+            task=data.task,
+            batch_size=evaluation_batch(data),
+            description=f"Features of {name}",
+        )
+        for name, split in (("train", train), ("val", data.val))
+    }
+    return fit_features(features["train"], train.labels, features["val"])
+
+
+def fit_features(
     features: np.ndarray, labels: np.ndarray, val_features: np.ndarray
 ) -> OutOfDistributionDetector:
-    """Learns what is usual.
+    """Fit a detector to features.
 
     Args:
         features: (n, d), of training images.
@@ -65,17 +105,17 @@ def fit_likeness(
         val_features: (m, d), of validation images.
 
     Returns:
-        Numbers that hold no image, but means of their features.
+        A detector that holds no image, only statistics of their features.
     """
     from sklearn.covariance import ledoit_wolf
 
     wide = features.astype(np.float64)
-    several = labels.ndim == 2
-    present, place = np.unique(
-        np.zeros(len(wide), int) if several else labels, return_inverse=True
+    multilabel = labels.ndim == 2
+    present, index = np.unique(
+        np.zeros(len(wide), int) if multilabel else labels, return_inverse=True
     )
-    means = np.stack([wide[place == i].mean(axis=0) for i in range(len(present))])
-    covariance, _ = ledoit_wolf(wide - means[place], assume_centered=True)
+    means = np.stack([wide[index == i].mean(axis=0) for i in range(len(present))])
+    covariance, _ = ledoit_wolf(wide - means[index], assume_centered=True)
     variances, axes = np.linalg.eigh(covariance)
     # Of a feature that never differs, and nothing is shrunk to: any difference is much.
     smallest = max(variances[-1], 1.0) * np.finfo(np.float32).eps ** 2
@@ -87,18 +127,18 @@ def fit_likeness(
     )
 
 
-def write_likeness(path: Path, likeness: OutOfDistributionDetector) -> None:
-    """Writes an .npz file that `read_likeness` reads."""
+def write_detector(path: Path, detector: OutOfDistributionDetector) -> None:
+    """Write an .npz file that `read_detector` reads."""
     arrays = {
-        field.name: getattr(likeness, field.name)
+        field.name: getattr(detector, field.name)
         for field in fields(OutOfDistributionDetector)
     }
     with atomic_write(path) as temporary:
         np.savez(temporary, **arrays)
 
 
-def read_likeness(path: Path) -> OutOfDistributionDetector:
-    """Reads what `write_likeness` wrote.
+def read_detector(path: Path) -> OutOfDistributionDetector:
+    """Read what `write_detector` wrote.
 
     Raises:
         InputError: it cannot be read, or is something else.

@@ -1,4 +1,4 @@
-"""A trained model in use: what it says of new images."""
+"""Predictions of new images by a trained model."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +14,10 @@ from jaxmed.errors import InputError
 from jaxmed.evaluation.calibration import Scaling
 from jaxmed.explain.explain import explain
 from jaxmed.inference.features import Network
-from jaxmed.inference.out_of_distribution import FLAGGED, OutOfDistributionDetector
+from jaxmed.inference.out_of_distribution import (
+    OOD_THRESHOLD,
+    OutOfDistributionDetector,
+)
 from jaxmed.inference.preprocessing import as_seen
 from jaxmed.models.classifier import Classifier
 
@@ -23,7 +26,7 @@ BATCH_SIZE = 64
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """What a model says of one image.
+    """The prediction for one image.
 
     Attributes:
         id: the image's path as it was given, or its number among arrays.
@@ -31,14 +34,14 @@ class Prediction:
             most probable one; of several labels those at or above their thresholds,
             separated by "; ".
         probs: calibrated probabilities by class.
-        above: whether the probability is at or above the threshold, by class that has
-            one. Thresholds were chosen before calibration and are compared so.
-        unlike: the share of the validation images that are more like the training
-            images; see `jaxmed.inference.out_of_distribution`. None if that is not
-            known.
+        above_threshold: whether the probability is at or above the threshold, by class
+            that has one. Thresholds were chosen before calibration and are compared so.
+        ood_score: out-of-distribution score in [0, 1]: the share of the validation
+            images that are nearer to the training images; see
+            `jaxmed.inference.out_of_distribution`. None without a detector.
         image: uint8 (h, w, 1 or 3), as the network saw it, where there is a map of it.
-        cam: float32 (h, w) in [0, 1], what spoke for the decision, if that was asked
-            for; of several labels for the most probable one.
+        cam: float32 (h, w) in [0, 1], the saliency map of the predicted class, if it
+            was asked for; of several labels of the most probable one.
         few_levels: whether few of the 256 gray levels are left of the file's values,
             see `jaxmed.data.images.window.has_few_levels`.
         error: why the file cannot be used; all else is then empty.
@@ -47,17 +50,17 @@ class Prediction:
     id: str
     decision: str | None = None
     probs: dict[str, float] = field(default_factory=dict)
-    above: dict[str, bool] = field(default_factory=dict)
-    unlike: float | None = None
+    above_threshold: dict[str, bool] = field(default_factory=dict)
+    ood_score: float | None = None
     image: np.ndarray | None = field(default=None, repr=False, compare=False)
     cam: np.ndarray | None = field(default=None, repr=False, compare=False)
     few_levels: bool = False
     error: str | None = None
 
     @property
-    def flagged(self) -> bool:
-        """Whether the image is unlike those that the model was trained on."""
-        return self.unlike is not None and self.unlike > FLAGGED
+    def out_of_distribution(self) -> bool:
+        """Whether `ood_score` is above `OOD_THRESHOLD`."""
+        return self.ood_score is not None and self.ood_score > OOD_THRESHOLD
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -78,7 +81,7 @@ class Predictor:
         views: test-time augmentation by its name in `jaxmed.data.transforms.test_time`.
         image_shape: height and width that images had in training before
             `preprocessing`; None if that is not known.
-        likeness: what training images were like; None leaves `unlike` empty.
+        detector: of images unlike those of training; None leaves `ood_score` empty.
         method, layer: of explanations, see `jaxmed.explain.explain.explain`.
     """
 
@@ -90,7 +93,7 @@ class Predictor:
     thresholds: Mapping[str, float | None]
     views: str = "none"
     image_shape: tuple[int, int] | None = None
-    likeness: OutOfDistributionDetector | None = None
+    detector: OutOfDistributionDetector | None = None
     method: str = "grad_cam"
     layer: str | None = None
 
@@ -103,7 +106,7 @@ class Predictor:
             images: paths of files or folders, or patterns, one or several; or arrays,
                 uint8 (h, w, 1 or 3) each, one, several or stacked, gray or RGB as
                 `jaxmed.data.images.decode.decode` gives them.
-            cams: whether to tell what spoke for each decision.
+            cams: whether to compute a saliency map of each predicted class.
             batch_size: images at a time.
 
         Returns:
@@ -178,9 +181,9 @@ class Predictor:
         names, calibrated = self.class_names, probs.astype(np.float64)
         if self.scaling is not None:
             calibrated = self.scaling.calibrate(probs, self.task)
-        decided, ranks = self._decide(probs), [None] * len(ids)
-        if self.likeness is not None:
-            ranks = self.likeness.rank(features).tolist()
+        decided, scores = self._decide(probs), [None] * len(ids)
+        if self.detector is not None:
+            scores = self.detector.score(features).tolist()
         for i, name in enumerate(ids):
             raw = dict(zip(names, probs[i].tolist(), strict=True))
             above = {
@@ -196,8 +199,8 @@ class Predictor:
                 id=name,
                 decision=decision,
                 probs=dict(zip(names, calibrated[i].tolist(), strict=True)),
-                above=above,
-                unlike=ranks[i],
+                above_threshold=above,
+                ood_score=scores[i],
                 image=shown[i][0],
                 cam=shown[i][1],
             )

@@ -23,7 +23,7 @@ ENVIRONMENT = "environment.json"
 SPLIT = "split.csv"
 SKIPPED = "skipped.csv"
 METRICS = "metrics.json"
-LIKENESS = "likeness.npz"
+OUT_OF_DISTRIBUTION = "out_of_distribution.npz"
 MODEL_CARD = "MODEL_CARD.md"
 # A run is finished when all of these are there. Its model can be used with fewer: see
 # `jaxmed.runs.trained_model`.

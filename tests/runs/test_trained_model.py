@@ -141,7 +141,7 @@ def test_the_folder_of_an_experiment_leads_to_a_run_of_it(run, tmp_path):
 
 
 # What docs/using_a_model.md lists.
-SHARED = ("config.toml", "environment.json", "metrics.json", "likeness.npz",
+SHARED = ("config.toml", "environment.json", "metrics.json", "out_of_distribution.npz",
           "MODEL_CARD.md")  # fmt: skip
 
 

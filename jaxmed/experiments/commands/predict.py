@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from jaxmed.errors import InputError
-from jaxmed.runs.layout import check_writable
+from jaxmed.runs.layout import OUT_OF_DISTRIBUTION, check_writable
 from jaxmed.runtime.files import atomic_write
 
 if TYPE_CHECKING:
@@ -56,20 +56,20 @@ def _csv_rows(file: TextIO, run: "Predictor", cams: bool) -> Write:
         [
             *("id", "decision"),
             *(f"prob_{name}" for name in names),
-            *(f"above_{name}" for name in labels),
-            *("unlike", "flagged", *["cam"] * cams, "error"),
+            *(f"above_threshold_{name}" for name in labels),
+            *("ood_score", "out_of_distribution", *["cam"] * cams, "error"),
         ]
     )
 
     def write(one: "Prediction", cam: str) -> None:
-        above = [one.above.get(name) for name in labels]
-        known = one.unlike is not None
+        above = [one.above_threshold.get(name) for name in labels]
+        known = one.ood_score is not None
         writer.writerow(
             [
                 *(one.id, one.decision),
                 *(one.probs.get(name) for name in names),
                 *("" if yes is None else int(yes) for yes in above),
-                *(one.unlike, int(one.flagged) if known else ""),
+                *(one.ood_score, int(one.out_of_distribution) if known else ""),
                 *([cam] * cams),
                 one.error,
             ]
@@ -84,8 +84,9 @@ def _json_lines(file: TextIO) -> Write:
             row: dict[str, Any] = {"id": one.id, "error": one.error}
         else:
             row = {"id": one.id, "decision": one.decision, "probs": one.probs}
-            row |= {"above": one.above, "unlike": one.unlike}
-            row |= {"flagged": one.flagged} | ({"cam": cam} if cam else {})
+            row |= {"above_threshold": one.above_threshold, "ood_score": one.ood_score}
+            row["out_of_distribution"] = one.out_of_distribution
+            row |= {"cam": cam} if cam else {}
         file.write(json.dumps(row) + "\n")
 
     return write
@@ -96,16 +97,19 @@ DESCRIPTION = """\
 Labels images with a finished run: its weights, preprocessing, test-time augmentation,
 calibration and thresholds. A row is written for each image, in the order given:
 
-  id        the path as it was given
-  decision  the class: in a binary task by the stored threshold, with several classes
-            the most probable one; of several labels those at or above their thresholds
-  prob_*    calibrated probabilities
-  above_*   1 where the probability, before calibration as the threshold was chosen, is
-            at or above it (not in a binary task, where that is the decision)
-  unlike    the share of the run's validation images that are more like the training
-            images, by the distance of their features; above 0.99 flagged is 1
-  cam       with --cam, the overlay of what spoke for the decision
-  error     why a file cannot be used; all else is then empty
+  id                   the path as the user wrote it
+  decision             the class: in a binary task by the stored threshold, with several
+                       classes the most probable one; of several labels those at or
+                       above their thresholds
+  prob_*               calibrated probabilities
+  above_threshold_*    1 where the probability, before calibration as the threshold was
+                       chosen, is at or above it (not in a binary task, where that is
+                       the decision)
+  ood_score            out-of-distribution score: the share of the run's validation
+                       images that are nearer to the training images, by their features
+  out_of_distribution  1 where that is above 0.99
+  cam                  with --cam, the overlay of the predicted class's saliency map
+  error                why a file cannot be used; all else is then empty
 
 Exit code 3 if some files cannot be used, 2 if none can."""
 UNUSABLE = 3
@@ -140,8 +144,8 @@ def add_arguments(parser: Any) -> None:
         metavar="DIR",
         nargs="?",
         const="",
-        help="write overlays of what spoke for each decision, by the run's method, to "
-        "DIR (default: beside FILE, FILE_cams; without it, cams)",
+        help="write overlays of each predicted class's saliency map, by the run's "
+        "method, to DIR (default: beside FILE, FILE_cams; without it, cams)",
     )
     parser.add_argument(
         "--batch-size",
@@ -173,11 +177,8 @@ def execute(arguments: Any) -> int:
     if left_out:
         name, reason = next(iter(left_out.items()))
         _say(f"{len(left_out):,} left out, such as {name} ({reason}).")
-    if run.likeness is None:
-        _say(
-            "The run has no record of what its training images were like, as early "
-            "versions did not keep one: `unlike` stays empty."
-        )
+    if run.detector is None:
+        _say(f"{arguments.run} has no {OUT_OF_DISTRIBUTION}: `ood_score` stays empty.")
     found = run.stream(given, cams=cams is not None, batch_size=arguments.batch_size)
     tally = Tally(total=len(given), window=run.preprocessing.window.describe())
     try:
@@ -209,7 +210,7 @@ class Tally:
     Attributes:
         total: images, usable or not.
         window: what becomes black and white of more than 8 bits, in a phrase.
-        flagged: those unlike the training images.
+        out_of_distribution: those unlike the training images.
         few_levels: those of few gray levels.
         unusable: those that cannot be used.
         first: of these the first, no more than are shown.
@@ -217,14 +218,14 @@ class Tally:
 
     total: int
     window: str
-    flagged: int = 0
+    out_of_distribution: int = 0
     few_levels: int = 0
     unusable: int = 0
     first: list["Prediction"] = field(default_factory=list)
 
     def count(self, one: "Prediction") -> None:
         """Adds one."""
-        self.flagged += one.flagged
+        self.out_of_distribution += one.out_of_distribution
         self.few_levels += one.few_levels
         if one.error is None:
             return
@@ -241,10 +242,11 @@ class Tally:
 
     def tell(self) -> Iterator[str]:
         """Gives the sentences for what is not as it should be."""
-        if self.flagged:
+        if self.out_of_distribution:
             yield (
-                f"{self.flagged:,} of {self.total:,} images are less like the training "
-                "images than 99 % of validation: do not rely on what is said of them."
+                f"{self.out_of_distribution:,} of {self.total:,} images are out of "
+                "distribution, farther from the training images than 99 % of "
+                "validation: do not rely on their predictions."
             )
         if self.few_levels:
             yield (

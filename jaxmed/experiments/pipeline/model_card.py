@@ -39,9 +39,9 @@ LIMITS = """\
 - The intervals tell what chance did to these test images, not what another training,
   hospital, device, population or time would do; test on images of your own first.
 - Predictive values are those of the test images' share of positives.
-- Where `predict` flags an image as unlike the training images, do not rely on what it
-  says of it; that an image is not flagged does not mean that the model is right.
-- A map of what spoke for a decision explains the model, not the disease."""
+- Where `predict` finds an image out of distribution, do not rely on its prediction;
+  that an image is not does not mean that the model is right.
+- A saliency map explains the model, not the disease."""
 
 
 def describe_run(

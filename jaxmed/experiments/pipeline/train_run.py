@@ -20,10 +20,10 @@ from jaxmed.experiments.pipeline.prepare import (
     training_settings,
 )
 from jaxmed.experiments.pipeline.sample_images import write_augmented
-from jaxmed.inference.ood_file import record_likeness
 from jaxmed.runs.layout import (
     ENVIRONMENT,
     METRICS,
+    OUT_OF_DISTRIBUTION,
     SKIPPED,
     SPLIT,
     run_folder,
@@ -188,6 +188,7 @@ def _write_results(
 ) -> None:
     """Explains and evaluates predictions, by split."""
     from jaxmed.evaluation.predictions_csv import write_predictions
+    from jaxmed.inference.out_of_distribution import fit_detector, write_detector
 
     write_predictions(folder / "predictions.csv", list(predictions.values()))
     write_cams(
@@ -198,7 +199,8 @@ def _write_results(
         preprocessing=prepared.preprocessing,
         explain=config.explain,
     )
-    record_likeness(folder, prepared.model, data, prepared.preprocessing)
+    detector = fit_detector(prepared.model, data, prepared.preprocessing)
+    write_detector(folder / OUT_OF_DISTRIBUTION, detector)
     write_results(folder, config, predictions, environment)
 
 

@@ -151,7 +151,7 @@ def _from_run(
     if keep_head is not None:
         environment = json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))
         check_classes(weights, environment["data"]["class_names"], keep_head)
-        if wrong := _unlike(arrays, own):
+        if wrong := _mismatched(arrays, own):
             raise InputError(
                 f"model.keep_head: {folder} has another head ({', '.join(wrong)}). Set "
                 "model.head, model.hidden_features and model.single_logit as there."
@@ -169,7 +169,7 @@ def _from_run(
     )
 
 
-def _unlike(arrays: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
+def _mismatched(arrays: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
     """Returns the names of arrays that only one has, or that differ in shape."""
     return sorted(arrays.keys() ^ own.keys()) + [
         path

@@ -133,12 +133,12 @@ def test_new_files_are_predicted_as_the_runs_own_were(folder, name, tmp_path):
     else:
         cuts = np.array([thresholds[c] for c in names])
         reached = expected.probs >= cuts
-        above = np.array([[row[f"above_{c}"] for c in names] for row in rows])
+        above = np.array([[row[f"above_threshold_{c}"] for c in names] for row in rows])
         np.testing.assert_array_equal(above.astype(int), reached)
         decided = ["; ".join(np.array(names)[yes]) for yes in reached]
         assert [row["decision"] for row in rows] == decided
     assert {row["error"] for row in rows} == {""}
-    assert all(0 <= float(row["unlike"]) <= 1 for row in rows)
+    assert all(0 <= float(row["ood_score"]) <= 1 for row in rows)
 
 
 def test_bad_files_are_named_and_the_rest_goes_on(folder, tmp_path, capsys):
@@ -154,7 +154,7 @@ def test_bad_files_are_named_and_the_rest_goes_on(folder, tmp_path, capsys):
     bad = {Path(row["id"]).name: row for row in rows if row["error"]}
     assert set(bad) == {"00.png", "gone.png"}
     assert bad["gone.png"]["error"] == "No such file or directory"
-    assert bad["00.png"]["decision"] == bad["00.png"]["unlike"] == ""
+    assert bad["00.png"]["decision"] == bad["00.png"]["ood_score"] == ""
     assert "2 of 9 cannot be used: " in captured.err
     assert f"{scans}/a/00.png (not one of" in captured.err
 
@@ -182,12 +182,14 @@ def test_json_lines_say_the_same(folder, tmp_path, capsys):
     for line, row in zip(table[:-1], rows[:-1], strict=True):
         assert line["id"] == row["id"]
         assert line["decision"] == row["decision"]
-        assert float(line["unlike"]) == row["unlike"]
+        assert float(line["ood_score"]) == row["ood_score"]
         for label in "abc":
             name = f"label_{label}"
             name = name if name in row["probs"] else label
             assert float(line[f"prob_{name}"]) == row["probs"][name]
-            assert line[f"above_{name}"] == str(int(row["above"][name]))
+            assert line[f"above_threshold_{name}"] == str(
+                int(row["above_threshold"][name])
+            )
 
 
 def test_overlays_show_what_spoke_for_the_decision(folder, tmp_path):
@@ -230,31 +232,33 @@ def test_dicom_files_are_predicted_as_their_pixels_are(folder, tmp_path):
     assert first.probs == second.probs == pytest.approx(third.probs, abs=1e-6)
 
 
-def test_images_of_another_kind_are_flagged(folder, tmp_path, capsys):
+def test_images_of_another_kind_are_out_of_distribution(folder, tmp_path, capsys):
     odd = tmp_path / "white.png"
     Image.fromarray(np.full((28, 28), 255, np.uint8)).save(odd)
     run = run_of(folder, "two_logits")
     usual, unusual = jaxmed.load_run(run).predict(
         [folder / "sizes" / "train" / "a" / "0.png", odd]
     )
-    assert unusual.unlike == 1
-    assert unusual.flagged
-    assert usual.unlike is not None
-    assert usual.unlike < 1
+    assert unusual.ood_score == 1
+    assert unusual.out_of_distribution
+    assert usual.ood_score is not None
+    assert usual.ood_score < 1
     assert main(["predict", str(run), str(odd)]) == 0
     captured = capsys.readouterr()
-    assert read(captured.out)[0]["flagged"] == "1"
-    assert "1 of 1 images are less like the training images" in captured.err
+    assert read(captured.out)[0]["out_of_distribution"] == "1"
+    assert "1 of 1 images are out of distribution" in captured.err
 
 
 def test_a_run_without_a_record_of_its_images_says_so_once(folder, tmp_path, capsys):
     run = tmp_path / "run"
     shutil.copytree(run_of(folder, "two_logits"), run)
-    (run / "likeness.npz").unlink()
+    (run / "out_of_distribution.npz").unlink()
     assert main(["predict", str(run), str(folder / "sizes" / "test")]) == 0
     captured = capsys.readouterr()
-    assert captured.err.count("`unlike` stays empty") == 1
-    assert {(r["unlike"], r["flagged"]) for r in read(captured.out)} == {("", "")}
+    assert captured.err.count("`ood_score` stays empty") == 1
+    assert {(r["ood_score"], r["out_of_distribution"]) for r in read(captured.out)} == {
+        ("", "")
+    }
 
 
 def test_from_python_arrays_and_paths_are_alike(folder):
@@ -303,8 +307,8 @@ def test_a_model_trained_in_python_is_used_as_a_run_is(folder):
     theirs = jaxmed.load_run(run).predict(images)
     assert len(ours) == COUNTS["test"]
     for a, b in zip(ours, theirs, strict=True):
-        assert (a.id, a.decision, a.above, a.unlike) == (
-            *(b.id, b.decision, b.above, b.unlike),
+        assert (a.id, a.decision, a.above_threshold, a.ood_score) == (
+            *(b.id, b.decision, b.above_threshold, b.ood_score),
         )
         assert a.probs == pytest.approx(b.probs, abs=1e-6)
         assert a.image is not None

@@ -29,7 +29,7 @@ resamples = 100
 [explain]
 images = 2
 """
-KEPT = ("checkpoints", "history.csv", "likeness.npz", "split.csv")
+KEPT = ("checkpoints", "history.csv", "out_of_distribution.npz", "split.csv")
 
 
 @pytest.fixture(scope="module")
