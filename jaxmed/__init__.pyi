@@ -17,10 +17,11 @@ from .evaluation.evaluate import evaluate as evaluate
 from .explain.explain import grad_cam as grad_cam
 from .inference.forward import predict as predict
 from .inference.forward import predict_split as predict_split
-from .inference.load_run import load_run as load_run
-from .inference.load_run import make_predictor as make_predictor
 from .inference.predictor import Prediction as Prediction
 from .inference.predictor import Predictor as Predictor
+from .inference.saved_model import load_model as load_model
+from .inference.saved_model import make_predictor as make_predictor
+from .inference.saved_model import save_model as save_model
 from .models.registry import create_model as create_model
 from .models.registry import list_models as list_models
 from .strategies.registry import list_strategies as list_strategies

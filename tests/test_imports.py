@@ -28,7 +28,7 @@ def loaded_after(code: str) -> set[str]:
     [
         "import jaxmed",
         "import jaxmed; jaxmed.create_model; jaxmed.fit; jaxmed.load_dataset",
-        "import jaxmed; jaxmed.load_run; jaxmed.make_predictor",
+        "import jaxmed; jaxmed.load_model; jaxmed.make_predictor",
         "import jaxmed.experiments.pipeline.experiment",
         "import jaxmed_convert",
     ],

@@ -226,6 +226,19 @@ def _prepare(folder: Path, held: ExitStack) -> None:
         ) from error
 
 
+def save_weights(folder: Path, weights: Arrays, best: dict) -> None:
+    """Writes weights as the only checkpoint, which `load_best_weights` reads.
+
+    Args:
+        folder: of the checkpoints; a new one.
+        weights: all parameters and statistics, by path.
+        best: which epoch they come from; may be empty.
+    """
+    best = {"epoch": 0} | best
+    with open_checkpoints(folder) as checkpoints:
+        checkpoints.save(Position(best["epoch"]), weights, {}, {"best": best}, keep=())
+
+
 def load_best_weights(folder: Path) -> tuple[Arrays, dict]:
     """Reads the best checkpoint of a run; changes nothing.
 

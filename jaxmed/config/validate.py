@@ -31,7 +31,7 @@ def build_config(table: Mapping[str, Any], where: str) -> ExperimentConfig:
         InputError: an unknown or missing key, a value of another type or outside its
             range.
     """
-    return _build(ExperimentConfig, table, where, ())
+    return build_section(ExperimentConfig, table, where)
 
 
 def unknown_key(key: str, known: list[str], table: str, where: str) -> InputError:
@@ -42,7 +42,20 @@ def unknown_key(key: str, known: list[str], table: str, where: str) -> InputErro
     return InputError(f"{where}: unknown key {key!r} in {place}. {hint}")
 
 
-def _build(schema: type, table: Any, where: str, path: tuple[str, ...]) -> Any:
+def build_section(
+    schema: type, table: Any, where: str, path: tuple[str, ...] = ()
+) -> Any:
+    """Build one table of a configuration, and those below it.
+
+    Args:
+        schema: the table's dataclass.
+        table: as `tomllib` gives it.
+        where: see `build_config`.
+        path: the keys that lead to the table.
+
+    Raises:
+        InputError: as `build_config`.
+    """
     key = ".".join(path)
     if not isinstance(table, Mapping):
         raise _ill_typed(where, key, "a table", table)
@@ -56,7 +69,7 @@ def _build(schema: type, table: Any, where: str, path: tuple[str, ...]) -> Any:
         inner = (*path, name)
         if is_section(declared.type):
             section: Any = declared.type
-            values[name] = _build(section, table.get(name, {}), where, inner)
+            values[name] = build_section(section, table.get(name, {}), where, inner)
         elif name in table:
             values[name] = _check(declared, table[name], where, ".".join(inner))
         elif declared.default is MISSING and declared.default_factory is MISSING:

@@ -1,21 +1,17 @@
-"""The formats of `export`: how a file is written, and opened again in its runtime."""
+"""Export formats: how a file is written, and opened again in its own runtime."""
 
-import importlib.util
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
-from jaxmed.errors import InputError
 from jaxmed.export.metadata import metadata_of
 
 if TYPE_CHECKING:
     from jaxmed.export.verify import Run
-    from jaxmed.runs.trained_model import Bundle
+    from jaxmed.runs.trained_model import TrainedModel
     from jaxmed_convert.export.torch_program import Program
 
 
@@ -28,83 +24,90 @@ class Exporter(NamedTuple):
         extra: of pip, that brings them.
         write: writes a file, given what is known about the model.
         open: opens it again: images to probabilities after and before calibration.
+        code: lines of Python that open it, run beside it, for model.json.
     """
 
     file: str
     packages: tuple[str, ...]
     extra: str
-    write: Callable[["Bundle", Path, dict[str, Any]], None]
-    open: Callable[["Bundle", Path], "Run"]
+    write: Callable[["TrainedModel", Path, dict[str, Any]], None]
+    open: Callable[["TrainedModel", Path], "Run"]
+    code: Callable[["TrainedModel", str], list[str]]
 
 
-def _write_torch(bundle: "Bundle", path: Path, record: dict[str, Any]) -> None:
+def _write_torch(trained: "TrainedModel", path: Path, record: dict[str, Any]) -> None:
     from jaxmed_convert.export.torch_models import write_torch
 
     del record  # A state dict has no place for it.
-    write_torch(bundle.model, path)
+    write_torch(trained.model, path)
 
 
-def _open_torch(bundle: "Bundle", path: Path) -> "Run":
+def _open_torch(trained: "TrainedModel", path: Path) -> "Run":
     from jaxmed_convert.export.torch_models import read_torch
 
-    return _torch_program(bundle, read_torch(bundle.model, path)).predict
+    return _torch_program(trained, read_torch(trained.model, path)).predict
 
 
-def _write_onnx(bundle: "Bundle", path: Path, record: dict[str, Any]) -> None:
+def _write_onnx(trained: "TrainedModel", path: Path, record: dict[str, Any]) -> None:
     from jaxmed_convert.export.onnx import write_onnx
     from jaxmed_convert.export.torch_models import build_torch
 
-    program = _torch_program(bundle, build_torch(bundle.model))
-    channels = bundle.preprocessing.channels
+    program = _torch_program(trained, build_torch(trained.model))
+    channels = trained.preprocessing.channels
     write_onnx(program, path, channels=channels, metadata=metadata_of(record))
 
 
-def _open_onnx(bundle: "Bundle", path: Path) -> "Run":
+def _open_onnx(trained: "TrainedModel", path: Path) -> "Run":
     from jaxmed_convert.export.onnx import open_onnx
 
-    del bundle
+    del trained
     return open_onnx(path)
 
 
-def _torch_program(bundle: "Bundle", network: Any) -> "Program":
+def _torch_program(trained: "TrainedModel", network: Any) -> "Program":
     from jaxmed_convert.export.torch_models import torch_scale
     from jaxmed_convert.export.torch_program import Program
 
     return Program(
         network,
-        scale=torch_scale(bundle.model),
-        preprocessing=bundle.preprocessing,
-        views=bundle.views,
-        task=bundle.task,
-        scaling=bundle.scaling,
+        scale=torch_scale(trained.model),
+        preprocessing=trained.preprocessing,
+        views=trained.views,
+        task=trained.task,
+        scaling=trained.scaling,
     )
 
 
-def _write_stablehlo(bundle: "Bundle", path: Path, record: dict[str, Any]) -> None:
+def _write_stablehlo(
+    trained: "TrainedModel", path: Path, record: dict[str, Any]
+) -> None:
     from jaxmed.export.stablehlo import write_stablehlo
 
     del record  # Nor has this.
-    write_stablehlo(bundle, path)
+    write_stablehlo(trained, path)
 
 
-def _open_stablehlo(bundle: "Bundle", path: Path) -> "Run":
+def _open_stablehlo(trained: "TrainedModel", path: Path) -> "Run":
     from jaxmed.export.stablehlo import open_stablehlo
 
-    del bundle
+    del trained
     return open_stablehlo(path)
 
 
-def _write_safetensors(bundle: "Bundle", path: Path, record: dict[str, Any]) -> None:
+def _write_safetensors(
+    trained: "TrainedModel", path: Path, record: dict[str, Any]
+) -> None:
+    import numpy as np
     from safetensors.numpy import save_file
 
     from jaxmed.models.parameters import split
 
-    _, params, stats = split(bundle.model)
+    _, params, stats = split(trained.model)
     arrays = {path: np.asarray(array) for path, array in (params | stats).items()}
     save_file(arrays, path, metadata_of(record))
 
 
-def _open_safetensors(bundle: "Bundle", path: Path) -> "Run":
+def _open_safetensors(trained: "TrainedModel", path: Path) -> "Run":
     from safetensors import safe_open
 
     from jaxmed.export.verify import predict_images
@@ -114,64 +117,36 @@ def _open_safetensors(bundle: "Bundle", path: Path) -> "Run":
     with safe_open(path, "numpy") as file:
         model = create_model(**json.loads(file.metadata()["model"]))
         load(model, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
-    return partial(predict_images, replace(bundle, model=model))
+    return partial(predict_images, replace(trained, model=model))
 
 
-_TORCH = ("torch", "torchvision")
-EXPORTERS = {
-    "torch": Exporter("model.pth", _TORCH, "torch", _write_torch, _open_torch),
-    "onnx": Exporter(
-        "model.onnx",
-        (*_TORCH, "onnx", "onnxscript", "onnxruntime"),
-        "export",
-        _write_onnx,
-        _open_onnx,
-    ),
-    "stablehlo": Exporter("model.stablehlo", (), "", _write_stablehlo, _open_stablehlo),
-    "safetensors": Exporter(
-        "model.safetensors", (), "", _write_safetensors, _open_safetensors
-    ),
-}
+def _torch_code(trained: "TrainedModel", file: str) -> list[str]:
+    from jaxmed_convert.export.torch_models import loading_code
+
+    return loading_code(trained.model, file)
 
 
-def check_installed(formats: Sequence[str]) -> None:
-    """Checks that there is what formats need.
-
-    Raises:
-        InputError: a package is missing.
-    """
-    for name in formats:
-        for package in EXPORTERS[name].packages:
-            if importlib.util.find_spec(package) is None:
-                raise InputError(
-                    f"The format {name} needs {package}, which is not installed. "
-                    f"Install it with: pip install 'jaxmed[{EXPORTERS[name].extra}]'"
-                )
+def _onnx_code(_trained: "TrainedModel", file: str) -> list[str]:
+    return [
+        "import onnxruntime",
+        f'session = onnxruntime.InferenceSession("{file}")',
+        "probabilities, scores = session.run(",
+        '    ["probabilities", "scores"], {"images": images}',
+        ")",
+    ]
 
 
-def loading_code(bundle: "Bundle", name: str) -> list[str]:
-    """Returns lines of Python that open the file of a format, beside which they run."""
-    file = EXPORTERS[name].file
-    if name == "torch":
-        from jaxmed_convert.export.torch_models import loading_code as torch_code
+def _stablehlo_code(_trained: "TrainedModel", file: str) -> list[str]:
+    return [
+        "from pathlib import Path",
+        "from jax import export",
+        f'program = export.deserialize(bytearray(Path("{file}").read_bytes()))',
+        "outputs = program.call(images)",
+        'probabilities, scores = outputs["probabilities"], outputs["scores"]',
+    ]
 
-        return torch_code(bundle.model, file)
-    if name == "onnx":
-        return [
-            "import onnxruntime",
-            f'session = onnxruntime.InferenceSession("{file}")',
-            "probabilities, scores = session.run(",
-            '    ["probabilities", "scores"], {"images": images}',
-            ")",
-        ]
-    if name == "stablehlo":
-        return [
-            "from pathlib import Path",
-            "from jax import export",
-            f'program = export.deserialize(bytearray(Path("{file}").read_bytes()))',
-            "outputs = program.call(images)",
-            'probabilities, scores = outputs["probabilities"], outputs["scores"]',
-        ]
+
+def _safetensors_code(_trained: "TrainedModel", file: str) -> list[str]:
     return [
         "import json, jaxmed",
         "from pathlib import Path",
@@ -181,3 +156,40 @@ def loading_code(bundle: "Bundle", name: str) -> list[str]:
         'model = jaxmed.create_model(**record["model"])',
         f'load(model, load_file("{file}"))',
     ]
+
+
+_TORCH = ("torch", "torchvision")
+EXPORTERS = {
+    "torch": Exporter(
+        file="model.pth",
+        packages=_TORCH,
+        extra="torch",
+        write=_write_torch,
+        open=_open_torch,
+        code=_torch_code,
+    ),
+    "onnx": Exporter(
+        file="model.onnx",
+        packages=(*_TORCH, "onnx", "onnxscript", "onnxruntime"),
+        extra="export",
+        write=_write_onnx,
+        open=_open_onnx,
+        code=_onnx_code,
+    ),
+    "stablehlo": Exporter(
+        file="model.stablehlo",
+        packages=(),
+        extra="",
+        write=_write_stablehlo,
+        open=_open_stablehlo,
+        code=_stablehlo_code,
+    ),
+    "safetensors": Exporter(
+        file="model.safetensors",
+        packages=(),
+        extra="",
+        write=_write_safetensors,
+        open=_open_safetensors,
+        code=_safetensors_code,
+    ),
+}

@@ -1,4 +1,4 @@
-"""model.json: what there is to know about an exported model, beside its files."""
+"""model.json: the description of an exported model beside its files."""
 
 import json
 from dataclasses import asdict
@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import jaxmed
 
 if TYPE_CHECKING:
-    from jaxmed.runs.trained_model import Bundle
+    from jaxmed.runs.trained_model import TrainedModel
 
+RECORD = "model.json"
 # The parts that go into the files themselves.
 INSIDE = (
     "jaxmed",
@@ -23,32 +24,32 @@ INSIDE = (
 )
 
 
-def describe(bundle: "Bundle") -> dict[str, Any]:
-    """Returns plain values about a run's model and how it is used."""
-    channels = bundle.preprocessing.channels
-    labels = ["batch", len(bundle.class_names)]
-    scaling = bundle.scaling
+def describe(trained: "TrainedModel") -> dict[str, Any]:
+    """Return plain values about a trained model and how it is used."""
+    channels = trained.preprocessing.channels
+    labels = ["batch", len(trained.class_names)]
+    scaling = trained.scaling
     return {
         "jaxmed": jaxmed.__version__,
-        "task": bundle.task,
-        "class_names": list(bundle.class_names),
-        "model": bundle.config.model.arguments(len(bundle.class_names)),
+        "task": trained.task,
+        "class_names": list(trained.class_names),
+        "model": trained.config.arguments(len(trained.class_names)),
         "precision": "float32",
-        "preprocessing": asdict(bundle.preprocessing),
-        "views": bundle.views,
+        "preprocessing": asdict(trained.preprocessing),
+        "views": trained.views,
         "calibration": None if scaling is None else scaling.describe(),
         "thresholds": {
-            "rule": bundle.metrics["threshold"]["method"],
+            "rule": trained.metrics["threshold"]["method"],
             "chosen_on": "val",
             "of": "scores",
             "decision": "score >= threshold",
-            "values": dict(bundle.thresholds),
+            "values": dict(trained.thresholds),
         },
         "run": {
-            "name": bundle.config.name,
-            "folder": "/".join(bundle.folder.resolve().parts[-3:]),
-            "best": dict(bundle.best),
-            "fingerprints": dict(bundle.fingerprints),
+            "name": trained.name,
+            "folder": _folder_of(trained),
+            "best": dict(trained.best),
+            "fingerprints": dict(trained.fingerprints),
         },
         "interface": {
             "images": ["uint8", ["batch", "height", "width", channels]],
@@ -58,8 +59,14 @@ def describe(bundle: "Bundle") -> dict[str, Any]:
     }
 
 
+def _folder_of(trained: "TrainedModel") -> str | None:
+    """Return the end of a run's path: experiment, arm and seed."""
+    folder = trained.folder
+    return None if folder is None else "/".join(folder.resolve().parts[-3:])
+
+
 def metadata_of(record: dict[str, Any]) -> dict[str, str]:
-    """Returns the parts that go into a file: JSON by name, but for plain texts."""
+    """Return the parts that go into a file: JSON by name, but for plain texts."""
     return {
         name: value if isinstance(value, str) else json.dumps(value)
         for name, value in ((name, record[name]) for name in INSIDE)

@@ -14,50 +14,50 @@ from jaxmed.data.transforms.test_time import VIEWS, see
 from jaxmed.evaluation.calibration import calibrated_probabilities
 
 if TYPE_CHECKING:
-    from jaxmed.runs.trained_model import Bundle
+    from jaxmed.runs.trained_model import TrainedModel
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 Program = Callable[[jax.Array], dict[str, jax.Array]]
 
 
-def build_program(bundle: "Bundle") -> Program:
+def build_program(trained: "TrainedModel") -> Program:
     """Builds the function that a run is in the end.
 
     Args:
-        bundle: of the run.
+        trained: of the run.
 
     Returns:
         From uint8 (n, h, w, channels of the network), of any size, to "probabilities"
         after and "scores" before calibration, each float32 (n, k).
     """
-    preprocessing = AnySizePreprocessing(**vars(bundle.preprocessing))
+    preprocessing = AnySizePreprocessing(**vars(trained.preprocessing))
 
     def program(images: jax.Array) -> dict[str, jax.Array]:
         seen = [
-            see(images, i, views=bundle.views, preprocessing=preprocessing)
-            for i in range(VIEWS[bundle.views])
+            see(images, i, views=trained.views, preprocessing=preprocessing)
+            for i in range(VIEWS[trained.views])
         ]
-        logits = bundle.model(jnp.concatenate(seen))
+        logits = trained.model(jnp.concatenate(seen))
         logits = logits.reshape(len(seen), images.shape[0], logits.shape[-1])
         calibrated, before = calibrated_probabilities(
-            logits, task=bundle.task, scaling=bundle.scaling, xp=jnp
+            logits, task=trained.task, scaling=trained.scaling, xp=jnp
         )
         return {"probabilities": calibrated, "scores": before}
 
     return program
 
 
-def write_stablehlo(bundle: "Bundle", path: Path) -> None:
+def write_stablehlo(trained: "TrainedModel", path: Path) -> None:
     """Writes `build_program`'s function, for CPUs, NVIDIA's GPUs and TPUs.
 
     The weights are in it. Products are computed in full float32 everywhere, so that
     all platforms give the same probabilities.
     """
-    channels = bundle.preprocessing.channels
+    channels = trained.preprocessing.channels
     shape = export.symbolic_shape(f"batch, height, width, {channels}")
     images = jax.ShapeDtypeStruct(shape, jnp.uint8)
     with jax.default_matmul_precision("highest"):
-        program = jax.jit(build_program(bundle))
+        program = jax.jit(build_program(trained))
         exported = export.export(program, platforms=PLATFORMS)(images)
     path.write_bytes(exported.serialize())
 

@@ -1,4 +1,4 @@
-"""Images that a model and what was exported of it are compared on."""
+"""Comparison of exported files with the model, on drawn images."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ from jaxmed.errors import InputError
 from jaxmed.inference.forward import predict
 
 if TYPE_CHECKING:
-    from jaxmed.runs.trained_model import Bundle
+    from jaxmed.runs.trained_model import TrainedModel
 
 TOLERANCE = 1e-4
 # Height and width are no multiples of anything, which is where resizing goes wrong.
@@ -24,15 +24,16 @@ class Probe:
     """Drawn images, and a model's probabilities for them.
 
     Args:
-        bundle: whose model, in float32.
+        trained: whose model, in float32.
     """
 
-    def __init__(self, bundle: "Bundle"):
-        size = bundle.preprocessing.image_size
-        shapes = [(5, *(bundle.image_shape or (size, size))), (1, *OTHER_SHAPE)]
-        rng, channels = np.random.default_rng(0), bundle.preprocessing.channels
+    def __init__(self, trained: "TrainedModel"):
+        shapes = [(5, *trained.image_shape), (1, *OTHER_SHAPE)]
+        rng, channels = np.random.default_rng(0), trained.preprocessing.channels
         batches = [draw_images((*shape, channels), rng) for shape in shapes]
-        self._batches = [(images, predict_images(bundle, images)) for images in batches]
+        self._batches = [
+            (images, predict_images(trained, images)) for images in batches
+        ]
 
     def compare(self, run: Run, file: str) -> float:
         """Runs what was exported on the images.
@@ -63,21 +64,21 @@ class Probe:
 
 
 def predict_images(
-    bundle: "Bundle", images: np.ndarray
+    trained: "TrainedModel", images: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Computes a run's probabilities in full float32, after and before calibration."""
     # On GPUs and TPUs the factors of products would be rounded otherwise.
     with jax.default_matmul_precision("highest"):
         scores = predict(
-            bundle.model,
+            trained.model,
             images,
-            preprocessing=bundle.preprocessing,
-            task=bundle.task,
-            views=bundle.views,
+            preprocessing=trained.preprocessing,
+            task=trained.task,
+            views=trained.views,
         )
-    if bundle.scaling is None:
+    if trained.scaling is None:
         return scores, scores
-    return bundle.scaling.calibrate(scores, bundle.task), scores
+    return trained.scaling.calibrate(scores, trained.task), scores
 
 
 def draw_images(

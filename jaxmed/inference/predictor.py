@@ -1,6 +1,6 @@
 """Predictions of new images by a trained model."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -9,17 +9,12 @@ import numpy as np
 
 from jaxmed.data.images.user_files import Decoding, Given, decode_ahead, find_given
 from jaxmed.data.images.window import has_few_levels
-from jaxmed.data.transforms.preprocess import Preprocessing
 from jaxmed.errors import InputError
-from jaxmed.evaluation.calibration import Scaling
 from jaxmed.explain.explain import explain
 from jaxmed.inference.features import Network
-from jaxmed.inference.out_of_distribution import (
-    OOD_THRESHOLD,
-    OutOfDistributionDetector,
-)
 from jaxmed.inference.preprocessing import as_seen
-from jaxmed.models.classifier import Classifier
+from jaxmed.runs.detector import OOD_THRESHOLD
+from jaxmed.runs.trained_model import TrainedModel
 
 BATCH_SIZE = 64
 
@@ -63,39 +58,12 @@ class Prediction:
         return self.ood_score is not None and self.ood_score > OOD_THRESHOLD
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Predictor:
-    """A trained model with all that it takes to use it.
+class Predictor(TrainedModel):
+    """A trained model that predicts new images.
 
-    `jaxmed.load_run` makes it of a finished run, `jaxmed.make_predictor` of a model
-    that was trained in Python.
-
-    Attributes:
-        model: in eval mode.
-        preprocessing: what it was trained with.
-        task: see `jaxmed.data.dataset.Task`.
-        class_names: in the order of its logits.
-        scaling: the calibration; None for none.
-        thresholds: by class, of probabilities before calibration: of the positive class
-            alone in a binary task. None where there is none.
-        views: test-time augmentation by its name in `jaxmed.data.transforms.test_time`.
-        image_shape: height and width that images had in training before
-            `preprocessing`; None if that is not known.
-        detector: of images unlike those of training; None leaves `ood_score` empty.
-        method, layer: of explanations, see `jaxmed.explain.explain.explain`.
+    `jaxmed.load_model` loads one, `jaxmed.make_predictor` makes one of a model that was
+    trained in Python.
     """
-
-    model: Classifier
-    preprocessing: Preprocessing
-    task: str
-    class_names: tuple[str, ...]
-    scaling: Scaling | None
-    thresholds: Mapping[str, float | None]
-    views: str = "none"
-    image_shape: tuple[int, int] | None = None
-    detector: OutOfDistributionDetector | None = None
-    method: str = "grad_cam"
-    layer: str | None = None
 
     def predict(
         self, images: Any, *, cams: bool = False, batch_size: int = BATCH_SIZE

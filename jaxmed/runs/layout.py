@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from jaxmed.config.recipes import Recipe, Table
 from jaxmed.errors import InputError
@@ -15,14 +15,12 @@ from jaxmed.runtime.files import UNFINISHED, write_text
 from jaxmed.runtime.locks import HOLDER, LOCK, locked
 from jaxmed.runtime.toml import format_toml, read_toml
 
-if TYPE_CHECKING:
-    from jaxmed.data.transforms.preprocess import Preprocessing
-
 CONFIG = "config.toml"
 ENVIRONMENT = "environment.json"
 SPLIT = "split.csv"
 SKIPPED = "skipped.csv"
 METRICS = "metrics.json"
+CHECKPOINTS = "checkpoints"
 OUT_OF_DISTRIBUTION = "out_of_distribution.npz"
 MODEL_CARD = "MODEL_CARD.md"
 # A run is finished when all of these are there. Its model can be used with fewer: see
@@ -212,41 +210,6 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputError(f"{path} is not as a run writes it. Restore it.")
     return content
-
-
-def read_preprocessing(folder: Path) -> "Preprocessing | None":
-    """Rebuilds what a run did with images before its network saw them.
-
-    Args:
-        folder: of the run, whose environment.json says it.
-
-    Returns:
-        The run's own, or None if it did not record it, as early versions did not.
-
-    Raises:
-        InputError: there is no environment.json, or it is not a run's.
-    """
-    from jaxmed.data.images.resizing import Resizing
-    from jaxmed.data.images.window import read_window
-    from jaxmed.data.transforms.preprocess import Preprocessing
-
-    path = folder / ENVIRONMENT
-    try:
-        found = json.loads(path.read_text(encoding="utf-8")).get("preprocessing")
-        if found is None:
-            return None
-        resizing = Resizing(**found["resizing"])
-        scale = {name: tuple(found[name]) for name in ("mean", "std")}
-        window = read_window(found["window"])
-        rebuilt = {"resizing": resizing, "window": window}
-        return Preprocessing(**found | scale | rebuilt)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InputError(
-            f"{path} does not say how the run prepared its images ({error!r}). Restore "
-            "it, or run again."
-        ) from error
 
 
 def write_config(folder: Path, table: Table) -> None:

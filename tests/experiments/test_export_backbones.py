@@ -7,28 +7,20 @@ import numpy as np
 import pytest
 import torch
 
-from jaxmed.config.schema import (
-    AugmentConfig,
-    DataConfig,
-    EvaluateConfig,
-    ExperimentConfig,
-    ExplainConfig,
-    ModelConfig,
-    TrainConfig,
-)
+from jaxmed.config.schema import ModelConfig
 from jaxmed.data.transforms.preprocess import Preprocessing
 from jaxmed.evaluation.calibration import Scaling
-from jaxmed.experiments.commands.export import FORMATS, export
+from jaxmed.export import EXPORTERS, export_model
 from jaxmed.export.verify import draw_images, predict_images
 from jaxmed.models.layers.normalization import set_training_norms
 from jaxmed.models.registry import create_model
-from jaxmed.runs.trained_model import Bundle
+from jaxmed.runs.trained_model import TrainedModel
 
 NAMES = ("healthy", "ill", "unclear")
 
 
-def bundle_of(settings: ModelConfig, image_size: int) -> Bundle:
-    """Makes a bundle of a network with random weights, whose logits are around 1."""
+def trained_model(settings: ModelConfig, image_size: int) -> TrainedModel:
+    """Build a network with random weights, whose logits are around 1."""
     model = create_model(**settings.arguments(len(NAMES)), seed=1)
     set_training_norms(model, ())
     preprocessing = Preprocessing(
@@ -42,30 +34,21 @@ def bundle_of(settings: ModelConfig, image_size: int) -> Bundle:
     logits = model(preprocessing(images))  # pyright: ignore[reportArgumentType]
     model.head.out.kernel[...] /= (logits - logits.mean(axis=0)).std()
     model.head.out.bias[...] = -logits.mean(axis=0) / logits.std()
-    return Bundle(
-        folder=Path("runs/none/main/seed-0"),
-        config=ExperimentConfig(
-            name="none",
-            data=DataConfig(source="none"),
-            augment=AugmentConfig(),
-            model=settings,
-            train=TrainConfig(),
-            evaluate=EvaluateConfig(),
-            explain=ExplainConfig(),
-        ),
+    scaling = Scaling(
+        method="vector", scale=np.array([0.7, 1.2, 1.5]), bias=np.array([0.2, 0, 0])
+    )
+    return TrainedModel(
         model=model,
         preprocessing=preprocessing,
-        views="none",
-        task="multiclass",
-        class_names=NAMES,
-        scaling=Scaling(
-            method="vector", scale=np.array([0.7, 1.2, 1.5]), bias=np.array([0.2, 0, 0])
-        ),
-        thresholds=dict.fromkeys(NAMES, 0.5),
-        image_shape=None,
-        fingerprints={},
-        best={},
-        metrics={"threshold": {"method": "youden"}},
+        metrics={
+            "task": "multiclass",
+            "class_names": NAMES,
+            "threshold": {"method": "youden", "value": dict.fromkeys(NAMES, 0.5)},
+            "calibration": scaling.describe(),
+        },
+        environment={
+            "data": {"fingerprint": "", "image_shape": [image_size, image_size, 3]}
+        },
     )
 
 
@@ -96,26 +79,26 @@ def slow(*arguments):
     ids=lambda value: getattr(value, "backbone", None),
 )
 def test_files_give_what_the_model_gives(settings, image_size, tmp_path, monkeypatch):
-    bundle = bundle_of(settings, image_size)
-    export(bundle, FORMATS, tmp_path)
+    trained = trained_model(settings, image_size)
+    export_model(trained, list(EXPORTERS), tmp_path)
     shape = (3, 70, 83, settings.in_channels)
     images = draw_images(shape, np.random.default_rng(5))
-    calibrated, scores = predict_images(bundle, images)
+    calibrated, scores = predict_images(trained, images)
     assert np.ptp(scores, axis=0).max() > 0.01
     for file in ("model.onnx", "model.stablehlo"):
         found = execute(tmp_path, file, monkeypatch, images=images)
         np.testing.assert_allclose(found["probabilities"], calibrated, atol=1e-4)
         np.testing.assert_allclose(found["scores"], scores, atol=1e-4)
 
-    prepared = np.asarray(bundle.preprocessing(images))  # pyright: ignore
+    prepared = np.asarray(trained.preprocessing(images))  # pyright: ignore
     model = execute(tmp_path, "model.safetensors", monkeypatch)["model"]
     set_training_norms(model, ())
-    logits = np.asarray(bundle.model(prepared))  # pyright: ignore
+    logits = np.asarray(trained.model(prepared))  # pyright: ignore
     np.testing.assert_array_equal(np.asarray(model(prepared)), logits)
 
     found = execute(tmp_path, "model.pth", monkeypatch)
     assert type(found["model"]).__module__.startswith("torchvision.models")
-    raw = prepared * np.array(bundle.preprocessing.std) + bundle.preprocessing.mean
+    raw = prepared * np.array(trained.preprocessing.std) + trained.preprocessing.mean
     seen = torch.from_numpy((raw - found["mean"]) / found["std"]).float()
     with torch.inference_mode():
         logits_of_torch = found["model"](seen.permute(0, 3, 1, 2)).numpy()

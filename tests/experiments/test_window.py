@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from jaxmed.experiments.__main__ import main
-from jaxmed.inference.load_run import load_run
+from jaxmed.inference.saved_model import load_model
 
 RECIPE = """
 [data]
@@ -83,7 +83,7 @@ def test_a_run_records_what_became_black_and_white(here):
 
 @pytest.mark.parametrize("arm", ["found", "given"])
 def test_prediction_decodes_as_training_did(here, arm):
-    run = load_run(run_of(here, arm))
+    run = load_model(run_of(here, arm))
     with (run_of(here, arm) / "predictions.csv").open() as file:
         rows = {
             row["id"]: row for row in csv.DictReader(file) if row["split"] == "test"

@@ -6,12 +6,8 @@ from scipy.spatial.distance import mahalanobis
 from sklearn.covariance import LedoitWolf
 
 from jaxmed.errors import InputError
-from jaxmed.inference.out_of_distribution import (
-    OOD_THRESHOLD,
-    fit_features,
-    read_detector,
-    write_detector,
-)
+from jaxmed.inference.out_of_distribution import fit_features
+from jaxmed.runs.detector import OOD_THRESHOLD, read_detector, write_detector
 
 RNG = np.random.default_rng(0)
 MEANS = 3 * RNG.normal(size=(3, 6))

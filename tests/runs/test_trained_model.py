@@ -13,7 +13,7 @@ from jaxmed.errors import InputError
 from jaxmed.evaluation.predictions_csv import read_predictions
 from jaxmed.experiments.__main__ import main
 from jaxmed.inference.forward import predict
-from jaxmed.runs.trained_model import load_bundle
+from jaxmed.runs.trained_model import read_trained_model
 
 RECIPE = """
 [data]
@@ -53,7 +53,7 @@ def images():
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, images):
-    folder = tmp_path_factory.mktemp("bundled")
+    folder = tmp_path_factory.mktemp("trainedd")
     np.savez(folder / "data.npz", **images)
     recipe = folder / "gray.toml"
     recipe.write_text(RECIPE.format(data=folder / "data.npz"))
@@ -61,28 +61,28 @@ def run(tmp_path_factory, images):
     return folder / "gray" / "main" / "seed-0"
 
 
-def test_a_bundle_predicts_what_the_run_did(run, images):
-    bundle = load_bundle(run)
+def test_a_trained_predicts_what_the_run_did(run, images):
+    trained = read_trained_model(run)
     metrics = json.loads((run / "metrics.json").read_text())
     names = ("0", "1", "2")
     expected = read_predictions(
         run / "predictions.csv", class_names=names, task="multiclass"
     )["test"]
     found = predict(
-        bundle.model,
+        trained.model,
         images["test_images"][..., None],
-        preprocessing=bundle.preprocessing,
-        task=bundle.task,
-        views=bundle.views,
+        preprocessing=trained.preprocessing,
+        task=trained.task,
+        views=trained.views,
     )
     np.testing.assert_allclose(found, expected.probs, atol=1e-6)
-    assert (bundle.task, bundle.class_names) == ("multiclass", names)
-    assert bundle.thresholds == metrics["threshold"]["value"]
-    assert bundle.image_shape == (28, 28)
-    assert bundle.scaling is not None
-    assert bundle.scaling.describe().items() <= metrics["calibration"].items()
-    assert bundle.fingerprints["predictions"] == metrics["fingerprint"]
-    assert bundle.config.model.hidden_features == 8
+    assert (trained.task, trained.class_names) == ("multiclass", names)
+    assert trained.thresholds == metrics["threshold"]["value"]
+    assert trained.image_shape == (28, 28)
+    assert trained.scaling is not None
+    assert trained.scaling.describe().items() <= metrics["calibration"].items()
+    assert trained.fingerprints["predictions"] == metrics["fingerprint"]
+    assert trained.config.hidden_features == 8
 
 
 def change(path, key, value):
@@ -117,7 +117,7 @@ def lose(name):
         ),
         (
             lambda folder: change(folder / "environment.json", "preprocessing", None),
-            "did not record how it prepared images",
+            "does not say how the run prepared its images",
         ),
         (
             lambda folder: shutil.rmtree(folder / "checkpoints"),
@@ -130,14 +130,14 @@ def test_what_is_no_finished_run_is_refused(run, tmp_path, damage, message):
     shutil.copytree(run, folder)
     damage(folder)
     with pytest.raises(InputError, match=message):
-        load_bundle(folder)
+        read_trained_model(folder)
 
 
 def test_the_folder_of_an_experiment_leads_to_a_run_of_it(run, tmp_path):
     with pytest.raises(InputError, match=r"Did you mean .*gray/main/seed-0"):
-        load_bundle(run.parents[1])
+        read_trained_model(run.parents[1])
     with pytest.raises(InputError, match="There is no run folder"):
-        load_bundle(tmp_path / "nothing")
+        read_trained_model(tmp_path / "nothing")
 
 
 # What docs/using_a_model.md lists.
@@ -210,4 +210,4 @@ def test_what_the_shared_part_lacks_is_named(shared, tmp_path, name):
     shutil.copytree(shared[1], copy)
     shutil.move(copy / name, tmp_path / "away")
     with pytest.raises(InputError, match=re.escape(name)):
-        load_bundle(copy)
+        read_trained_model(copy)

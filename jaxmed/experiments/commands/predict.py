@@ -166,12 +166,12 @@ def execute(arguments: Any) -> int:
             f"--batch-size must be at least 1, got {arguments.batch_size}."
         )
     from jaxmed.data.images.user_files import find_given
-    from jaxmed.inference.load_run import load_run
+    from jaxmed.inference.saved_model import load_model
     from jaxmed.runtime.progress import progress
 
     cams = None if arguments.cam is None else _cams_folder(arguments.cam, out)
     _check_places(out, cams)
-    run = load_run(arguments.run)
+    run = load_model(arguments.run)
     left_out: dict[str, str] = {}
     given = find_given(arguments.images, left_out)
     if left_out:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from jaxmed.config.recipes import Recipe, load_recipe
 from jaxmed.config.schema import ExperimentConfig
 from jaxmed.errors import InputError
-from jaxmed.experiments.pipeline.environment import describe_program
 from jaxmed.experiments.pipeline.model_card import describe_run
 from jaxmed.experiments.pipeline.prepare import evaluation_options
+from jaxmed.runs.environment import describe_program
 from jaxmed.runs.layout import (
     CONFIG,
     ENVIRONMENT,

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,6 @@ from jaxmed.config.recipes import Recipe
 from jaxmed.config.schema import ExperimentConfig, TrainConfig
 from jaxmed.data.dataset import ON_DISK
 from jaxmed.errors import InputError
-from jaxmed.experiments.pipeline.environment import describe_environment
 from jaxmed.experiments.pipeline.evaluate_run import write_results
 from jaxmed.experiments.pipeline.explanations import write_cams
 from jaxmed.experiments.pipeline.prepare import (
@@ -20,6 +20,8 @@ from jaxmed.experiments.pipeline.prepare import (
     training_settings,
 )
 from jaxmed.experiments.pipeline.sample_images import write_augmented
+from jaxmed.runs.detector import write_detector
+from jaxmed.runs.environment import describe_environment
 from jaxmed.runs.layout import (
     ENVIRONMENT,
     METRICS,
@@ -97,7 +99,7 @@ def _train_run(
     with naming(arm):
         with distributed.raise_on_all():
             prepared = prepare_arm(config, data, seed=seed, out=out)
-        environment = describe_environment(data, prepared)
+        environment = _describe(data, prepared)
         environment |= {"tta": config.evaluate.tta, "arms": list(recipe.order)}
         print(prepared.start.note)
         print(prepared.strategy.describe(prepared.model))
@@ -144,6 +146,20 @@ def _train_run(
     distributed.run_on_process_zero(end)
 
 
+def _describe(data: "Dataset", prepared: PreparedArm) -> dict[str, Any]:
+    """Return what environment.json records of an arm before it is trained."""
+    from jaxmed.models.parameters import split
+
+    model, start = prepared.model, prepared.start
+    total = sum(array.size for array in split(model).params.values())
+    return describe_environment(data, model, prepared.preprocessing) | {
+        "weights": {"name": start.name, "fingerprint": start.fingerprint},
+        "augmentation": prepared.augmentation.describe(),
+        "loss": asdict(prepared.loss),
+        "parameters": {"total": total, "phases": prepared.strategy.summary(model)},
+    }
+
+
 def _write_inputs(
     folder: Path,
     environment: dict[str, Any],
@@ -188,7 +204,7 @@ def _write_results(
 ) -> None:
     """Explains and evaluates predictions, by split."""
     from jaxmed.evaluation.predictions_csv import write_predictions
-    from jaxmed.inference.out_of_distribution import fit_detector, write_detector
+    from jaxmed.inference.out_of_distribution import fit_detector
 
     write_predictions(folder / "predictions.csv", list(predictions.values()))
     write_cams(

@@ -19,7 +19,7 @@ from jaxmed.experiments.__main__ import main
 from jaxmed.export import formats as exporters
 from jaxmed.export.verify import Probe, predict_images
 from jaxmed.models.registry import create_model
-from jaxmed.runs.trained_model import load_bundle
+from jaxmed.runs.trained_model import read_trained_model
 from jaxmed_convert.export.torch_models import write_torch
 
 PAGE = (Path(__file__).parents[3] / "docs" / "using_a_model.md").read_text("utf-8")
@@ -107,11 +107,11 @@ def run(runs, request) -> Path:
 @pytest.fixture(scope="module")
 def expected(run):
     """Images of a size no run has seen, and what the run's model says about them."""
-    bundle = load_bundle(run)
-    channels = bundle.preprocessing.channels
+    trained = read_trained_model(run)
+    channels = trained.preprocessing.channels
     shape = (4, 61, 45, channels)
     images = np.random.default_rng(1).integers(0, 256, shape, np.uint8)
-    return images, *predict_images(bundle, images)
+    return images, *predict_images(trained, images)
 
 
 def execute(run: Path, file: str, monkeypatch, **names):
@@ -139,14 +139,14 @@ def test_programs_give_what_predict_gives_for_images_of_any_size(
 
 def test_the_state_dict_loads_into_torchvisions_model(runs, monkeypatch):
     run = runs["plain"]
-    bundle = load_bundle(run)
+    trained = read_trained_model(run)
     found = execute(run, "model.pth", monkeypatch)
     images = np.random.default_rng(1).integers(0, 256, (2, 32, 32, 3), np.uint8)
     mean, std = (np.array(found[name], np.float32) for name in ("mean", "std"))
     seen = torch.from_numpy(((images / 255 - mean) / std).astype(np.float32))
     with torch.inference_mode():
         logits = found["model"](seen.permute(0, 3, 1, 2))
-    _, scores = predict_images(bundle, images)
+    _, scores = predict_images(trained, images)
     np.testing.assert_allclose(logits.softmax(1).numpy(), scores, rtol=0, atol=1e-5)
 
 
@@ -157,7 +157,7 @@ def test_safetensors_hold_the_weights_of_the_best_epoch(run, monkeypatch):
         for name, array in weights.items():
             np.testing.assert_array_equal(file.get_tensor(name), array)
         assert json.loads(file.metadata()["class_names"]) == list(
-            load_bundle(run).class_names
+            read_trained_model(run).class_names
         )
     model = execute(run, "model.safetensors", monkeypatch)["model"]
     assert model.head.out.bias[...].tolist() == weights["head.out.bias"].tolist()
@@ -180,8 +180,8 @@ def test_onnx_files_tell_classes_and_thresholds(run):
 def test_the_page_says_how_to_use_runs_and_files(runs, tmp_path, monkeypatch, capsys):
     in_python, *loading = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     folder, images = runs["plain"], np.zeros((2, 40, 30, 3), np.uint8)
-    bundle = load_bundle(folder)
-    _, expected = predict_images(bundle, images)
+    trained = read_trained_model(folder)
+    _, expected = predict_images(trained, images)
 
     monkeypatch.chdir(tmp_path)
     for name in ("scans/0.png", "more/1.png"):
@@ -195,7 +195,7 @@ def test_the_page_says_how_to_use_runs_and_files(runs, tmp_path, monkeypatch, ca
     onnx_names, hlo_names, jaxmed_names = ({"images": images} for _ in range(3))
     exec(loading[0], onnx_names)
     np.testing.assert_allclose(onnx_names["scores"], expected, atol=1e-5)
-    assert onnx_names["thresholds"]["values"] == bundle.thresholds
+    assert onnx_names["thresholds"]["values"] == trained.thresholds
     exec(loading[1], hlo_names)
     np.testing.assert_allclose(hlo_names["outputs"]["scores"], expected, atol=1e-5)
     exec(loading[3], jaxmed_names)
@@ -231,11 +231,11 @@ def test_a_later_export_leaves_what_is_known_of_the_files_before(runs, tmp_path)
 
 
 def test_a_file_that_differs_is_not_kept(runs, tmp_path, monkeypatch, capsys):
-    def write(bundle, path, record):
+    def write(trained, path, record):
         # As a converter would that forgets the statistics of one layer.
-        stats = bundle.model.backbone.layer4[0].bn2.mean
+        stats = trained.model.backbone.layer4[0].bn2.mean
         kept, stats[...] = stats[...], jnp.ones_like(stats[...])
-        own(bundle, path, record)
+        own(trained, path, record)
         stats[...] = kept
 
     exporter = exporters.EXPORTERS["torch"]
@@ -249,12 +249,12 @@ def test_a_file_that_differs_is_not_kept(runs, tmp_path, monkeypatch, capsys):
 
 
 def test_a_comparison_notices_images_that_are_a_hundredth_darker(runs):
-    bundle = load_bundle(runs["plain"])
-    probe = Probe(bundle)
-    assert probe.compare(lambda images: predict_images(bundle, images), "x") == 0
+    trained = read_trained_model(runs["plain"])
+    probe = Probe(trained)
+    assert probe.compare(lambda images: predict_images(trained, images), "x") == 0
 
     def darker(images):
-        return predict_images(bundle, (images * 0.99).astype(np.uint8))
+        return predict_images(trained, (images * 0.99).astype(np.uint8))
 
     with pytest.raises(InputError, match=r"x is not kept: .* differ from the model's"):
         probe.compare(darker, "x")

@@ -20,7 +20,7 @@ from jaxmed.evaluation.predictions_csv import read_predictions
 from jaxmed.experiments.__main__ import main
 from jaxmed.explain.explain import explain
 from jaxmed.explain.overlay import overlay
-from jaxmed.runs.trained_model import load_bundle
+from jaxmed.runs.trained_model import read_trained_model
 
 RECIPE = """
 [data]
@@ -121,7 +121,7 @@ def test_new_files_are_predicted_as_the_runs_own_were(folder, name, tmp_path):
     assert [row["id"] for row in rows] == files
     names = metrics["class_names"]
     found = np.array([[float(row[f"prob_{c}"]) for c in names] for row in rows])
-    scaling = load_bundle(run).scaling
+    scaling = read_trained_model(run).scaling
     assert scaling is not None
     np.testing.assert_allclose(found, scaling.apply(expected), atol=1e-6)
     thresholds = metrics["threshold"]["value"]
@@ -200,14 +200,14 @@ def test_overlays_show_what_spoke_for_the_decision(folder, tmp_path):
     assert main([*command, "--out", str(out), "--cam"]) == 3
     rows = read(out.read_text())
     assert rows[-1]["cam"] == ""
-    bundle = load_bundle(run)
+    trained = read_trained_model(run)
     for row in rows[:-1]:
         assert Path(row["cam"]).parent == tmp_path / "rows_cams"
-        seen = bundle.preprocessing.resize(decode(Path(row["id"]))[None])
+        seen = trained.preprocessing.resize(decode(Path(row["id"]))[None])
         image = np.rint(np.asarray(seen))[0].clip(0, 255).astype(np.uint8)
-        network_input = bundle.preprocessing(decode(Path(row["id"]))[None])
-        classes = np.array([bundle.class_names.index(row["decision"])])
-        (cam,) = explain(bundle.model, network_input, classes, layer="layer3")
+        network_input = trained.preprocessing(decode(Path(row["id"]))[None])
+        classes = np.array([trained.class_names.index(row["decision"])])
+        (cam,) = explain(trained.model, network_input, classes, layer="layer3")
         with Image.open(row["cam"]) as picture:
             drawn = np.asarray(picture).astype(int)
         differences = np.abs(drawn - overlay(image, cam))
@@ -223,7 +223,7 @@ def test_dicom_files_are_predicted_as_their_pixels_are(folder, tmp_path):
     from jaxmed.data.dicom.decode_dicom import decode_dicom
 
     path = get_path("ct")
-    run = jaxmed.load_run(run_of(folder, "two_logits"))
+    run = jaxmed.load_model(run_of(folder, "two_logits"))
     pixels = decode_dicom(Path(path), 28)
     as_png = tmp_path / "same.png"
     Image.fromarray(pixels[..., 0]).save(as_png)
@@ -236,7 +236,7 @@ def test_images_of_another_kind_are_out_of_distribution(folder, tmp_path, capsys
     odd = tmp_path / "white.png"
     Image.fromarray(np.full((28, 28), 255, np.uint8)).save(odd)
     run = run_of(folder, "two_logits")
-    usual, unusual = jaxmed.load_run(run).predict(
+    usual, unusual = jaxmed.load_model(run).predict(
         [folder / "sizes" / "train" / "a" / "0.png", odd]
     )
     assert unusual.ood_score == 1
@@ -262,7 +262,7 @@ def test_a_run_without_a_record_of_its_images_says_so_once(folder, tmp_path, cap
 
 
 def test_from_python_arrays_and_paths_are_alike(folder):
-    run = jaxmed.load_run(str(run_of(folder, "single")))
+    run = jaxmed.load_model(str(run_of(folder, "single")))
     files = sorted((folder / "small" / "test" / "a").iterdir())
     by_path = run.predict(files)
     assert [one.id for one in by_path] == list(map(str, files))
@@ -286,7 +286,7 @@ def test_from_python_arrays_and_paths_are_alike(folder):
 
 
 def test_arrays_of_any_size_are_resized_as_files_are(folder):
-    run = jaxmed.load_run(run_of(folder, "labels"))
+    run = jaxmed.load_model(run_of(folder, "labels"))
     files = sorted((folder / "sizes" / "test" / "a").iterdir())
     arrays = [decode(path) for path in files]
     assert len({array.shape for array in arrays}) > 1
@@ -296,15 +296,15 @@ def test_arrays_of_any_size_are_resized_as_files_are(folder):
 
 def test_a_model_trained_in_python_is_used_as_a_run_is(folder):
     run = run_of(folder, "single")
-    bundle = load_bundle(run)
+    trained = read_trained_model(run)
     data = jaxmed.load_dataset(
         f"folder:{folder / 'small'}", image_size=28, resizing=Resizing(mode="crop")
     )
     metrics = json.loads((run / "metrics.json").read_text())
-    predictor = jaxmed.make_predictor(bundle.model, data, metrics, views=bundle.views)
+    predictor = jaxmed.make_predictor(trained.model, data, metrics, views=trained.views)
     images = folder / "small" / "test"
     ours = predictor.predict(images, cams=True)
-    theirs = jaxmed.load_run(run).predict(images)
+    theirs = jaxmed.load_model(run).predict(images)
     assert len(ours) == COUNTS["test"]
     for a, b in zip(ours, theirs, strict=True):
         assert (a.id, a.decision, a.above_threshold, a.ood_score) == (
@@ -318,7 +318,9 @@ def test_a_model_trained_in_python_is_used_as_a_run_is(folder):
     with pytest.raises(
         InputError, match=r"class_names is \['c', 'd'\], and of folder:"
     ):
-        jaxmed.make_predictor(bundle.model, data, metrics | {"class_names": ["c", "d"]})
+        jaxmed.make_predictor(
+            trained.model, data, metrics | {"class_names": ["c", "d"]}
+        )
 
 
 def test_a_reader_that_goes_away_is_no_error(folder, monkeypatch, capfd):
@@ -373,14 +375,14 @@ def test_what_is_no_run_is_refused(folder, tmp_path, capsys):
 def test_a_run_needs_its_folder_alone(folder, tmp_path, monkeypatch):
     """Neither the images it was trained on nor the place it was written to."""
     files = [folder / "small" / "test" / "a" / "0.png"]
-    expected = jaxmed.load_run(run_of(folder, "single")).predict(files)
+    expected = jaxmed.load_model(run_of(folder, "single")).predict(files)
     shutil.copytree(run_of(folder, "single"), tmp_path / "moved")
     hidden = folder.with_name("hidden")
     shutil.copy(files[0], tmp_path / "0.png")
     folder.rename(hidden)
     try:
         monkeypatch.chdir(tmp_path)
-        found = jaxmed.load_run("moved").predict("0.png")
+        found = jaxmed.load_model("moved").predict("0.png")
     finally:
         hidden.rename(folder)
     assert found[0].probs == expected[0].probs

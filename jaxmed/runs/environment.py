@@ -1,4 +1,4 @@
-"""What a run depended on, for environment.json."""
+"""Versions, devices and data that a run depended on, for environment.json."""
 
 import os
 import platform
@@ -16,7 +16,8 @@ from jaxmed.runtime import distributed
 
 if TYPE_CHECKING:
     from jaxmed.data.dataset import Dataset
-    from jaxmed.experiments.pipeline.prepare import PreparedArm
+    from jaxmed.data.transforms.preprocess import Preprocessing
+    from jaxmed.models.classifier import Classifier
 
 # Linux has it where there is a GPU of NVIDIA's with its driver.
 NVIDIA = Path("/dev/nvidia0")
@@ -24,22 +25,20 @@ SPLITS = ("train", "val", "test")
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
-def describe_environment(data: "Dataset", prepared: "PreparedArm") -> dict[str, Any]:
-    """Returns versions, devices, fingerprints and counts, as environment.json has them.
+def describe_environment(
+    data: "Dataset", model: "Classifier", preprocessing: "Preprocessing"
+) -> dict[str, Any]:
+    """Return versions, devices, fingerprints and counts, as environment.json has them.
 
     Args:
         data: its fingerprint and sizes are recorded.
-        prepared: so are where its weights came from, its precision and preprocessing,
-            its augmentation, its loss, how many parameters its model has, and the
-            phases and groups of its strategy.
+        model: its precision is recorded.
+        preprocessing: what the model is trained with.
     """
     import jax
 
-    from jaxmed.models.parameters import split
     from jaxmed.models.precision import precision_of
 
-    model, start = prepared.model, prepared.start
-    total = sum(array.size for array in split(model).params.values())
     return {
         **describe_program(),
         **{name: metadata.version(name) for name in PACKAGES},
@@ -49,17 +48,13 @@ def describe_environment(data: "Dataset", prepared: "PreparedArm") -> dict[str, 
         "device": describe_device(),
         "processes": distributed.process_count(),
         "data": describe_data(data),
-        "weights": {"name": start.name, "fingerprint": start.fingerprint},
         "precision": precision_of(model),
-        "preprocessing": asdict(prepared.preprocessing),
-        "augmentation": prepared.augmentation.describe(),
-        "loss": asdict(prepared.loss),
-        "parameters": {"total": total, "phases": prepared.strategy.summary(model)},
+        "preprocessing": asdict(preprocessing),
     }
 
 
 def describe_device() -> str:
-    """Returns what JAX computes on, in words, and why it is the CPU where it is."""
+    """Return a description of JAX's devices, and why it is the CPU where it is."""
     import jax
 
     kinds = Counter(device.device_kind for device in jax.devices())
@@ -78,12 +73,12 @@ def describe_device() -> str:
 
 
 def describe_program() -> dict[str, str | None]:
-    """Returns which jaxmed this is: its version, and a checkout's commit."""
+    """Return jaxmed's version, and a checkout's commit."""
     return {"jaxmed": jaxmed.__version__, "git_revision": git_revision()}
 
 
 def describe_data(data: "Dataset") -> dict[str, Any]:
-    """Returns what a data set is made of, by split: images, classes, patients."""
+    """Return a data set's images, classes and patients by split."""
     splits = {name: getattr(data, name) for name in SPLITS}
     described = {
         "source": data.source,
@@ -108,7 +103,7 @@ def describe_data(data: "Dataset") -> dict[str, Any]:
 
 
 def _class_counts(labels: np.ndarray, data: "Dataset") -> dict[str, int]:
-    """Returns the images of every class; one with several labels counts for each."""
+    """Count the images of every class; one with several labels counts for each."""
     if labels.ndim == 2:
         counts = (labels == 1).sum(axis=0)
     else:
@@ -117,11 +112,11 @@ def _class_counts(labels: np.ndarray, data: "Dataset") -> dict[str, int]:
 
 
 def git_revision() -> str | None:
-    """Returns the checkout's commit, with "-dirty" behind it if files were changed.
+    """Return the checkout's commit, with "-dirty" behind it if files were changed.
 
     None if jaxmed does not run from a checkout, or git is not there.
     """
-    checkout = Path(__file__).resolve().parents[3]
+    checkout = Path(__file__).resolve().parents[2]
     if not (checkout / ".git").exists():
         return None
     command = ["git", "-C", str(checkout), "describe", "--always", "--dirty"]

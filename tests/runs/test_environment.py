@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxmed.data.dataset import Dataset, Split
-from jaxmed.experiments.pipeline.environment import describe_data
+from jaxmed.runs.environment import describe_data
 
 IMAGES = np.zeros((4, 8, 8, 3), np.uint8)
 
