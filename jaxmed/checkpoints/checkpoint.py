@@ -113,7 +113,12 @@ class Checkpoints:
         try:
             check_room(self.folder, trees)
             with atomic_folder(self.folder / str(position)) as unfinished, quiet():
-                items = {n: ocp.args.StandardSave(tree) for n, tree in trees.items()}
+                # Orbax refuses an empty tree, as of weights without an optimizer.
+                items = {
+                    name: ocp.args.StandardSave(tree)
+                    for name, tree in trees.items()
+                    if jax.tree.leaves(tree)
+                }
                 args = ocp.args.Composite(**items, progress=ocp.args.JsonSave(progress))
                 _orbax().save(unfinished, args=args)
                 write_manifest(unfinished)

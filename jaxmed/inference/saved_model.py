@@ -74,14 +74,19 @@ def save_model(folder: str | Path, predictor: Predictor) -> None:
             by `jaxmed.create_model`. Nothing is written then.
 
     Example:
+        >>> import numpy as np
         >>> import jaxmed
-        >>> data = jaxmed.load_dataset("cells", image_size=32)
-        >>> model = jaxmed.create_model("resnet10_narrow", len(data.class_names))
+        >>> images = np.random.default_rng(0).integers(0, 256, (12, 28, 28), np.uint8)
+        >>> arrays = {"images": images, "labels": np.arange(12)[:, None] % 2}
+        >>> splits = ("train", "val", "test")
+        >>> np.savez("x.npz", **{f"{s}_{k}": arrays[k] for s in splits for k in arrays})
+        >>> data = jaxmed.load_dataset("npz:x.npz", image_size=32)
+        >>> model = jaxmed.create_model("resnet10_narrow", num_classes=2)
         >>> val, test = (jaxmed.predict_split(model, data, s) for s in ("val", "test"))
         >>> report = jaxmed.evaluate(val, test, resamples=100)
         >>> predictor = jaxmed.make_predictor(model, data, report)
-        >>> jaxmed.save_model("cells_model", predictor)
-        >>> loaded = jaxmed.load_model("cells_model")
+        >>> jaxmed.save_model("my_model", predictor)
+        >>> loaded = jaxmed.load_model("my_model")
         >>> images = data.test.images[:2]
         >>> loaded.predict(images) == predictor.predict(images)
         True

@@ -119,10 +119,12 @@ class TrainedModel:
     def config(self) -> ModelConfig:
         """The model's architecture, as [model] of a recipe has it."""
         model, head = self.model, self.model.head
-        hidden = (
-            {} if head.hidden is None else {"hidden_features": head.hidden.out_features}
-        )
-        dropout = {} if head.kind == "linear" else {"dropout": head.dropout.rate}
+        # Of a head that has neither, the defaults.
+        settings: dict[str, Any] = {}
+        if head.hidden is not None:
+            settings["hidden_features"] = head.hidden.out_features
+        if head.kind != "linear":
+            settings["dropout"] = head.dropout.rate
         return ModelConfig(
             backbone=model.architecture,
             in_channels=model.in_channels,
@@ -131,8 +133,7 @@ class TrainedModel:
             pool=model.pool,
             mean=tuple(model.mean),
             std=tuple(model.std),
-            **hidden,
-            **dropout,
+            **settings,
         )
 
 

@@ -1,7 +1,6 @@
-"""The weights a run starts from."""
+"""Starting weights of a run."""
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxmed.errors import InputError, unknown
-from jaxmed.runs.layout import CONFIG, ENVIRONMENT, read_preprocessing
+from jaxmed.runs.layout import CONFIG
 from jaxmed.runs.trained_model import check_trained
-from jaxmed.runtime.toml import read_toml
 
 if TYPE_CHECKING:
     from jaxmed.models.classifier import Classifier
@@ -123,49 +121,40 @@ def find_run(weights: str, out: Path) -> Path:
 def _from_run(
     model: "Classifier", weights: str, folder: Path, keep_head: Sequence[str] | None
 ) -> Start:
-    from jaxmed.checkpoints.checkpoint import load_best_weights
     from jaxmed.models import parameters
+    from jaxmed.runs.trained_model import read_trained_model
 
-    table = read_toml(folder / CONFIG).get("model", {})
-    backbone, channels = table.get("backbone"), table.get("in_channels")
-    if backbone != model.architecture:
-        raise InputError(
-            f"weights {weights!r}: {folder} trained a {backbone}, and model.backbone "
-            f"is {model.architecture}; they must be the same."
-        )
-    if channels != model.in_channels:
-        raise InputError(
-            f"weights {weights!r}: {folder} trained on {channels} channels, and "
-            f"model.in_channels is {model.in_channels}; they must be the same."
-        )
-    arrays, progress = load_best_weights(folder / "checkpoints")
+    trained = read_trained_model(folder)
+    for name, other, value in (
+        ("backbone", trained.model.architecture, model.architecture),
+        ("in_channels", trained.model.in_channels, model.in_channels),
+        ("pool", trained.model.pool, model.pool),
+    ):
+        if other != value:
+            raise InputError(
+                f"weights {weights!r}: {folder} was trained with model.{name} {other}, "
+                f"and model.{name} is {value}; they must be the same."
+            )
+    theirs, parts = parameters.split(trained.model), parameters.split(model)
+    arrays, initial = theirs.params | theirs.stats, parts.params | parts.stats
     loaded = {p: array for p, array in arrays.items() if p.startswith("backbone.")}
-    parts = parameters.split(model)
-    own = parts.params | parts.stats
-    if {p for p in own if p.startswith("backbone.")} != loaded.keys():
-        raise InputError(
-            f"weights {weights!r}: {folder} has another model.pool; they must be the "
-            "same."
-        )
     head = "the head is fresh"
     if keep_head is not None:
-        environment = json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))
-        check_classes(weights, environment["data"]["class_names"], keep_head)
-        if wrong := _mismatched(arrays, own):
+        check_classes(weights, trained.class_names, keep_head)
+        if wrong := _mismatched(arrays, initial):
             raise InputError(
                 f"model.keep_head: {folder} has another head ({', '.join(wrong)}). Set "
                 "model.head, model.hidden_features and model.single_logit as there."
             )
         loaded, head = arrays, "so does its head"
-    parameters.load(model, own | loaded)
-    # Runs that did not record it had what the model has now: the architecture's.
-    if preprocessing := read_preprocessing(folder):
-        model.mean, model.std = preprocessing.mean, preprocessing.std
-    epoch = progress["best"]["epoch"]
+    parameters.load(model, initial | loaded)
+    model.mean, model.std = trained.model.mean, trained.model.std
+    epoch = trained.best.get("epoch")
     return Start(
         name=weights,
         fingerprint=_fingerprint(loaded),
-        note=f"Backbone {backbone} starts from {folder}, epoch {epoch}; {head}.",
+        note=f"Backbone {model.architecture} starts from {folder}"
+        f"{f', epoch {epoch}' if epoch else ''}; {head}.",
     )
 
 

@@ -178,7 +178,7 @@ def test_onnx_files_tell_classes_and_thresholds(run):
 
 
 def test_the_page_says_how_to_use_runs_and_files(runs, tmp_path, monkeypatch, capsys):
-    in_python, *loading = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    in_python, saving, *loading = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     folder, images = runs["plain"], np.zeros((2, 40, 30, 3), np.uint8)
     trained = read_trained_model(folder)
     _, expected = predict_images(trained, images)
@@ -191,6 +191,7 @@ def test_the_page_says_how_to_use_runs_and_files(runs, tmp_path, monkeypatch, ca
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["scans/0.png", "more/1.png"]
 
+    assert "save_model" in saving
     monkeypatch.chdir(folder / "export")
     onnx_names, hlo_names, jaxmed_names = ({"images": images} for _ in range(3))
     exec(loading[0], onnx_names)

@@ -324,7 +324,7 @@ def test_weights_of_a_run_of_another_architecture_are_refused(
     out = ("--out", str(tmp_path / "out"))
     assert main(["run", recipe, *out, "--model.weights", *flags]) == 2
     said = capsys.readouterr().err
-    assert "trained a resnet10_narrow, and model.backbone is resnet18" in said
+    assert "with model.backbone resnet10_narrow, and model.backbone is resnet18" in said
     assert not (tmp_path / "out").exists()
 
 
