@@ -1,4 +1,4 @@
-"""Evaluation: arrays in, numbers out. Knows nothing of models or data sets."""
+"""Evaluation: metrics, intervals, thresholds, calibration, comparison."""
 
 from jaxmed.evaluation.comparison.arms import compare_arms
 from jaxmed.evaluation.comparison.paired import arm_summary, paired_difference

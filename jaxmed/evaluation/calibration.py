@@ -50,15 +50,15 @@ class Scaling:
 
     @property
     def temperature(self) -> float | None:
-        """The temperature, if the scaling is by one."""
+        """Return the temperature; None for another method."""
         return float(1 / self.scale[0]) if self.method == "temperature" else None
 
     def apply(self, predictions: Predictions) -> np.ndarray:
-        """Computes calibrated probabilities: float64 (n, k)."""
+        """Compute calibrated probabilities: float64 (n, k)."""
         return self.calibrate(predictions.probs, predictions.task)
 
     def calibrate(self, probs: np.ndarray, task: str) -> np.ndarray:
-        """Computes calibrated probabilities of images whose labels need not be known.
+        """Compute calibrated probabilities of images whose labels need not be known.
 
         Args:
             probs: (n, k), before calibration.
@@ -76,7 +76,7 @@ class Scaling:
         return np.exp(log_softmax(self.scale * logits + self.bias, axis=1))
 
     def describe(self) -> dict[str, Any]:
-        """Returns its numbers for metrics.json, with a "note" at the end of a search.
+        """Return its numbers for metrics.json, with a "note" at the end of a search.
 
         There the log loss is not the least, but the least within these ends.
         """
@@ -95,7 +95,7 @@ class Scaling:
 
 
 def read_scaling(described: Mapping[str, Any]) -> Scaling | None:
-    """Turns what `Scaling.describe` returned into the scaling again.
+    """Rebuild a scaling from the result of `Scaling.describe`.
 
     Args:
         described: "calibration" of metrics.json.
@@ -118,12 +118,12 @@ def read_scaling(described: Mapping[str, Any]) -> Scaling | None:
 
 
 def logits_of(predictions: Predictions) -> np.ndarray:
-    """Recovers logits (n, k) of predictions, see `logits_from`."""
+    """Recover logits (n, k) of predictions, see `logits_from`."""
     return logits_from(predictions.probs, predictions.task)
 
 
 def logits_from(probs: np.ndarray, task: str) -> np.ndarray:
-    """Recovers logits (n, k) from probabilities, up to a constant per image.
+    """Recover logits (n, k) from probabilities, up to a constant per image.
 
     They are the logarithms of the probabilities, or log(p / (1 - p)) in multilabel
     tasks. Probabilities that float32 rounded to 0 count as 1e-38.
@@ -135,7 +135,7 @@ def logits_from(probs: np.ndarray, task: str) -> np.ndarray:
 
 
 def check_calibration(method: str, task: str) -> None:
-    """Checks that a method is known and is for the task.
+    """Check that a method is known and is for the task.
 
     Raises:
         InputError: it is not.
@@ -153,7 +153,7 @@ def check_calibration(method: str, task: str) -> None:
 def fit_scaling(
     predictions: Predictions, method: str = "temperature"
 ) -> Scaling | Undefined:
-    """Fits a scaling that minimizes the log loss.
+    """Fit a scaling that minimizes the log loss.
 
     Args:
         predictions: of the validation split.
@@ -244,7 +244,7 @@ def _platt(predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _fit_sigmoid(logits: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
-    """Fits sigmoid(scale * logit + bias); the identity if all are of one class.
+    """Fit sigmoid(scale * logit + bias); the identity if all are of one class.
 
     The targets are Platt's, a little inside of 0 and 1, so that the best scale is
     finite also where one threshold separates the classes.
@@ -276,7 +276,7 @@ LARGEST_ODDS = math.log(HIGHEST / (1 - HIGHEST))
 def calibrated_probabilities(
     logits: Any, *, task: str, scaling: Scaling | None, xp: Any
 ) -> tuple[Any, Any]:
-    """Computes probabilities after and before calibration.
+    """Compute probabilities after and before calibration.
 
     Args:
         logits: float32 (views, n, k) of views of n images; (views, n, 1) of a binary
@@ -331,13 +331,13 @@ def _log_sigmoid(logits: Any, xp: Any) -> Any:
 
 
 def _log_sum(logits: Any, xp: Any) -> Any:
-    """The logarithm of the sum of exponentials over the last axis, which is kept."""
+    """Compute the log of the sum of exponentials over the last axis, which is kept."""
     largest = xp.amax(logits, -1)[..., None]
     return largest + xp.log(xp.exp(logits - largest).sum(-1)[..., None])
 
 
 def _log_mean(logs: Any, xp: Any) -> Any:
-    """The logarithm of what is averaged over views."""
+    """Compute the log of the mean over views."""
     if len(logs) == 1:
         return logs[0]
     return _log_sum(xp.moveaxis(logs, 0, -1), xp)[..., 0] - math.log(len(logs))

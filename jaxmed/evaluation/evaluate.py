@@ -1,4 +1,4 @@
-"""Everything that metrics.json holds, from the predictions on val and test."""
+"""Evaluation of a model: metrics.json, from the predictions on val and test."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -25,8 +25,8 @@ from jaxmed.evaluation.metrics.calibration_error import (
 from jaxmed.evaluation.metrics.classification import confusion_matrix
 from jaxmed.evaluation.metrics.operating_points import ThresholdDecisions
 from jaxmed.evaluation.metrics.probability_scores import Losses, Recalibration
+from jaxmed.evaluation.metrics.registry import estimate_split, overall
 from jaxmed.evaluation.predictions import Predictions, fingerprint_of
-from jaxmed.evaluation.split_metrics import estimate_split, overall
 from jaxmed.evaluation.subgroups import evaluate_subgroups
 from jaxmed.evaluation.thresholds import NO_ONE, ThresholdChoice, ThresholdRule
 
@@ -48,7 +48,7 @@ def evaluate(
     prevalence: float | None = None,
     calibration: str = "temperature",
 ) -> dict[str, Any]:
-    """Evaluates a model: every number with a 95 % interval.
+    """Evaluate a model: every number with a 95 % interval.
 
     The threshold and the calibration are chosen on `val`; `test` decides nothing.
     Definitions are scikit-learn's; metrics, intervals, thresholds and calibration are
@@ -154,7 +154,7 @@ def check_options(
     prevalence: float | None = None,
     calibration: str = "temperature",
 ) -> ThresholdRule:
-    """Checks the options of `evaluate`, before there are predictions to evaluate.
+    """Check the options of `evaluate`, before there are predictions to evaluate.
 
     Returns:
         How a threshold is chosen.
@@ -221,7 +221,7 @@ def _threshold(
     thresholds: Mapping[str, float | Undefined],
     estimates: Mapping[str, Estimate],
 ) -> dict[str, Any]:
-    """What was chosen; interval ends are those of the choice in resamples of val."""
+    """Describe the chosen threshold; its interval is over resamples of val."""
     binary = task == "binary"
     result: dict[str, Any] = {"method": rule.method, "chosen_on": "val"} | rule.used()
     for part in ("value", "ci_low", "ci_high"):

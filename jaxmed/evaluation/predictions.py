@@ -67,20 +67,20 @@ class Predictions:
 
     @property
     def truth(self) -> np.ndarray:
-        """bool (n, k): whether the image belongs to the class, False if not known."""
+        """Return bool (n, k): the image belongs to the class; False if not known."""
         if self.task == "multilabel":
             return self.labels == 1
         return self.labels[:, None] == np.arange(len(self.class_names))
 
     @property
     def known(self) -> np.ndarray:
-        """bool (n, k): whether `truth` is known; all True but in multilabel tasks."""
+        """Return bool (n, k): `truth` is known; all True except in multilabel tasks."""
         if self.task == "multilabel":
             return self.labels != MISSING
         return np.ones((len(self.ids), len(self.class_names)), bool)
 
     def take(self, rows: np.ndarray) -> "Predictions":
-        """Returns the predictions for some images, int (m,), in that order."""
+        """Return the predictions for some images, int (m,), in that order."""
         groups = self.groups
         return replace(
             self,
@@ -192,7 +192,7 @@ EVALUATED = ("val", "test")
 
 
 def fingerprint_of(splits: Iterable[Predictions]) -> str:
-    """Computes SHA-256 (hex) over everything that predictions hold.
+    """Compute SHA-256 (hex) over everything that predictions hold.
 
     It depends neither on the order of the splits nor on how the file that they are
     read from is written; splits that `evaluate` does not see do not count.
@@ -209,8 +209,8 @@ def fingerprint_of(splits: Iterable[Predictions]) -> str:
     return digest.hexdigest()
 
 
-def fingerprint_of_images(predictions: Predictions) -> str:
-    """Computes SHA-256 (hex) over what is not the model's: task, ids and labels.
+def image_fingerprint(predictions: Predictions) -> str:
+    """Compute SHA-256 (hex) over what is not the model's: task, ids and labels.
 
     It depends on the order neither of the images nor of the classes.
     """
@@ -231,7 +231,7 @@ def fingerprint_of_images(predictions: Predictions) -> str:
 
 
 def check_fingerprint(splits: Iterable[Predictions], expected: str, where: str) -> None:
-    """Checks that predictions are those of a fingerprint.
+    """Check that predictions are those of a fingerprint.
 
     Args:
         splits: as read from a file.

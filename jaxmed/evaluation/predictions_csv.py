@@ -18,7 +18,7 @@ COLUMN = "column_"
 
 
 def write_predictions(path: str | Path, splits: Sequence[Predictions]) -> None:
-    """Writes predictions as CSV (RFC 4180, UTF-8), a row per image.
+    """Write predictions as CSV (RFC 4180, UTF-8), a row per image.
 
     The columns are `split, id, label, prob_<class>...`; in multilabel tasks
     `label_<class>...` takes the place of `label`, and a cell is empty where the label
@@ -68,7 +68,7 @@ def read_predictions(
     task: str,
     fingerprint: str | None = None,
 ) -> dict[str, Predictions]:
-    """Reads what `write_predictions` wrote.
+    """Read what `write_predictions` wrote.
 
     Args:
         path: the CSV file.
@@ -149,7 +149,7 @@ def _header(task: str, class_names: Sequence[str]) -> list[str]:
 
 
 def _extra(predictions: Predictions) -> list[str]:
-    """Names the columns behind the probabilities."""
+    """Return the names of the columns after the probabilities."""
     group = [] if predictions.groups is None else [GROUP]
     return [*group, *(f"{COLUMN}{name}" for name in predictions.columns)]
 
@@ -174,7 +174,7 @@ def _rows(predictions: Predictions):
 
 
 def _parsed(cells: list[str], width: int, task: str, path: Path, line: int) -> _Row:
-    """Reads a row; `width` is that of the columns up to the probabilities."""
+    """Read a row; `width` is that of the columns up to the probabilities."""
     multilabel = task == "multilabel"
     labels_end = 2 + (width - 2) // 2 if multilabel else 3
     try:

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from jaxmed.errors import InputError, unknown
-from jaxmed.evaluation.comparison.alignment import Judged
+from jaxmed.evaluation.comparison.alignment import ScoredPredictions
 from jaxmed.evaluation.intervals.bootstrap import Bootstrap, units_of
 from jaxmed.evaluation.intervals.estimate import (
     LEVEL,
@@ -21,8 +21,8 @@ from jaxmed.evaluation.intervals.estimate import (
 from jaxmed.evaluation.metrics.classification import Decisions
 from jaxmed.evaluation.metrics.operating_points import ThresholdDecisions
 from jaxmed.evaluation.metrics.ranking import Ranking
+from jaxmed.evaluation.metrics.registry import estimate_split, overall
 from jaxmed.evaluation.predictions import Predictions
-from jaxmed.evaluation.split_metrics import estimate_split, overall
 
 GROUP = "group"
 NOT_KNOWN = "not known"
@@ -41,7 +41,7 @@ def evaluate_subgroups(
     seed: int = 0,
     prevalence: float | None = None,
 ) -> dict[str, Any]:
-    """Evaluates the images of every value of a column on their own.
+    """Evaluate the images of every value of a column on their own.
 
     Args:
         predictions: of the test split.
@@ -81,7 +81,7 @@ def evaluate_subgroups(
 
 
 def column_texts(predictions: Predictions, column: str) -> tuple[str, ...]:
-    """Returns each image's value of a column, `NOT_KNOWN` where it has none."""
+    """Return each image's value of a column, `NOT_KNOWN` where it has none."""
     if column in predictions.columns:
         texts = predictions.columns[column]
     elif column == GROUP and predictions.groups is not None:
@@ -111,13 +111,13 @@ KEYS: dict[str, Key] = {name: (name,) for name in ("auroc", "auprc", "accuracy",
 
 
 def subgroup_gaps(
-    judged: Judged,
+    scored: ScoredPredictions,
     groups: Mapping[str, np.ndarray],
     *,
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, dict[str, Any]]:
-    """Finds the largest gap between two of several groups, in every metric.
+    """Compute the largest gap between two of several groups, in every metric.
 
     All images are drawn together, and each group is measured on those of its own, so
     that patients with images in several groups are drawn as wholes. With k groups there
@@ -125,7 +125,7 @@ def subgroup_gaps(
     normal distribution with the resamples' variance.
 
     Args:
-        judged: the test predictions, and what was decided.
+        scored: the test predictions, and what was decided.
         groups: by name, the rows of each group, int (m,); at least two.
         resamples: of the bootstrap.
         seed: of the bootstrap.
@@ -136,7 +136,7 @@ def subgroup_gaps(
         of its two groups; p of whether any two of the groups differ; and how many
         groups have a value. A metric that fewer than two groups have is left out.
     """
-    predictions = judged.predictions
+    predictions = scored.predictions
     keys = dict(KEYS)
     if predictions.task == "binary":
         positive = predictions.class_names[1]
@@ -144,7 +144,7 @@ def subgroup_gaps(
         keys["sensitivity"] = ("per_class", positive, "recall")
         keys["specificity"] = ("per_class", positive, "specificity")
     measures = [
-        _OfGroup(name, judged, rows, kind, set(keys.values()))
+        _OfGroup(name, scored, rows, kind, set(keys.values()))
         for name, rows in groups.items()
         for kind in ("ranking", "decisions")
     ]
@@ -186,7 +186,7 @@ def _largest(known: Mapping[str, tuple[float, np.ndarray]]) -> dict[str, Any]:
 def _gap(
     high: tuple[float, np.ndarray], low: tuple[float, np.ndarray]
 ) -> tuple[float, float]:
-    """The difference of two groups' values, and its standard error."""
+    """Compute the difference of two groups' values, and its standard error."""
     differences = high[1] - low[1]
     defined = differences[~np.isnan(differences)]
     error = float(defined.std(ddof=1)) if len(defined) > 1 else 0.0
@@ -197,15 +197,20 @@ class _OfGroup(Measure):
     """The wanted metrics of some of the images, the group's name before their keys."""
 
     def __init__(
-        self, name: str, judged: Judged, rows: np.ndarray, kind: str, wanted: set[Key]
+        self,
+        name: str,
+        scored: ScoredPredictions,
+        rows: np.ndarray,
+        kind: str,
+        wanted: set[Key],
     ):
-        part = judged.predictions.take(rows)
-        self.images = len(judged.predictions.ids)
+        part = scored.predictions.take(rows)
+        self.images = len(scored.predictions.ids)
         self._name, self._rows, self._wanted = name, rows, wanted
         if kind == "ranking":
             self._measure: Measure = Ranking(part)
         else:
-            self._measure = Decisions(part, judged.decided[rows])
+            self._measure = Decisions(part, scored.decisions[rows])
 
     def resampled(self, counts: np.ndarray) -> dict[Key, np.ndarray]:
         samples = self._measure.resampled(counts[self._rows]).items()
@@ -215,7 +220,7 @@ class _OfGroup(Measure):
         return self._measure.reason(key[1:])
 
 
-def rows_by_value(predictions: Predictions, column: str) -> dict[str, np.ndarray]:
-    """Finds the rows of each value of a column, as `evaluate_subgroups` names it."""
+def rows_by_subgroup(predictions: Predictions, column: str) -> dict[str, np.ndarray]:
+    """Return the rows of each value of a column, as `evaluate_subgroups` names it."""
     texts = np.array(column_texts(predictions, column), dtype=object)
     return {name: np.flatnonzero(texts == name) for name in sorted(set(texts))}

@@ -71,7 +71,7 @@ class ThresholdRule:
             )
 
     def used(self) -> dict[str, float]:
-        """Returns what the method goes by, for metrics.json."""
+        """Return the parameters that the method uses, for metrics.json."""
         if self.method in ("sensitivity", "specificity"):
             return {"target": self.target}
         if self.method != "cost":
@@ -80,7 +80,7 @@ class ThresholdRule:
         return {"cost": self.cost} | at
 
     def choose(self, points: OperatingPoints, counts: np.ndarray) -> np.ndarray:
-        """Chooses a threshold in each resample.
+        """Choose a threshold in each resample.
 
         Args:
             points: of the scores.
@@ -109,7 +109,7 @@ class ThresholdRule:
         return np.where(possible, chosen, np.nan)
 
     def _gain(self, sensitivity, alarms, positives, negatives) -> np.ndarray:
-        """What should be as large as possible: (thresholds, resamples)."""
+        """Compute the criterion to maximize: (thresholds, resamples)."""
         if self.method == "youden":
             return sensitivity - alarms
         if self.method == "sensitivity":
@@ -153,7 +153,7 @@ class ThresholdChoice(Measure):
         return OperatingPoints(truth, scores, images, self.images)
 
     def resampled(self, counts: np.ndarray) -> dict[Key, np.ndarray]:
-        """Chooses the thresholds of resamples, see `Measure`."""
+        """Choose the thresholds of resamples, see `Measure`."""
         points = self._points
         if points is None:
             # One after the other: all at once would fill gigabytes.
@@ -166,7 +166,7 @@ class ThresholdChoice(Measure):
     def intervals(
         self, units: Units, samples: Mapping[Key, np.ndarray]
     ) -> dict[Key, Interval | Undefined]:
-        """Computes between which ends the choices of resamples lie, see `Measure`.
+        """Compute the interval of the thresholds chosen in resamples, see `Measure`.
 
         It says how stable the choice is; that all resamples choose alike is no flaw.
         """
@@ -180,7 +180,7 @@ class ThresholdChoice(Measure):
         return intervals
 
     def reason(self, key: Key) -> Undefined:
-        """Says why no threshold can be chosen."""
+        """Return why no threshold can be chosen."""
         i = self._names.index(key[-1])
         true, known = self._truth[:, i].sum(), self._known[:, i].sum()
         if not true:
@@ -193,7 +193,7 @@ class ThresholdChoice(Measure):
 def choose_thresholds(
     predictions: Predictions, rule: ThresholdRule | None = None
 ) -> dict[str, float | Undefined]:
-    """Chooses a threshold for each class against the rest.
+    """Choose a threshold for each class against the rest.
 
     Args:
         predictions: of the validation split.

@@ -1,4 +1,4 @@
-"""The report: figures and one self-contained page, from an experiment's folder."""
+"""Report of an experiment: figures and one self-contained page, from its folder."""
 
 from jaxmed.report.pages.experiment import build_report
 from jaxmed.runs.record import RunRecord, read_run

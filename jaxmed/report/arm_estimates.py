@@ -1,4 +1,4 @@
-"""Estimates per arm and between arms, each computed once."""
+"""Estimates per arm and differences between arms, each computed once."""
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -8,14 +8,14 @@ from typing import Any
 from jaxmed.errors import InputError
 from jaxmed.evaluation import arm_summary
 from jaxmed.evaluation.comparison.arms import (
-    DECIDED,
     adjust,
     overall_keys,
     resamples_for,
 )
-from jaxmed.evaluation.comparison.paired import MEASURES, Paired
+from jaxmed.evaluation.comparison.paired import Paired
 from jaxmed.evaluation.intervals.bootstrap import Bootstrap
 from jaxmed.evaluation.intervals.estimate import Key
+from jaxmed.evaluation.metrics.registry import METRICS, is_of_decisions
 from jaxmed.evaluation.predictions import Predictions
 from jaxmed.report.tables.formatting import AT_HALF
 from jaxmed.runs.record import Arm
@@ -47,16 +47,16 @@ class Comparison:
 
     @property
     def has_thresholds(self) -> bool:
-        """Tells whether decisions are at thresholds that were chosen on val."""
+        """Return whether decisions are at thresholds that were chosen on val."""
         return self.arms[0].first.task in ("binary", "multilabel")
 
     @property
     def several_seeds(self) -> bool:
-        """Tells whether an arm was trained more than once."""
+        """Return whether an arm was trained more than once."""
         return any(len(arm.runs) > 1 for arm in self.arms)
 
     def estimate(self, arm: Arm, split: str, metric: str) -> dict[str, Any]:
-        """Finds one number of an arm.
+        """Estimate one metric of an arm.
 
         With several seeds it is their mean, with the intervals of `Paired.summary`.
 
@@ -75,7 +75,7 @@ class Comparison:
         return self._found[key]
 
     def difference(self, arm: Arm, other: Arm, metric: str) -> dict[str, Any]:
-        """Finds how much higher an arm's test metric is than another's, by image.
+        """Estimate how much higher an arm's test metric is than another's.
 
         Args:
             arm, other: one of them is the first arm.
@@ -107,7 +107,7 @@ class Comparison:
         stored = [run.metrics.get(split, {}) for run in arm.runs]
         own = self.has_thresholds and split == "test" and name == metric
         # Sensitivity and its like are metrics of the threshold alone.
-        if own and (name in DECIDED or name not in stored[0]):
+        if own and (is_of_decisions(name) or name not in stored[0]):
             stored = [run.metrics["test_at_threshold"] for run in arm.runs]
         each = [one.get(name) for one in stored]
         found = [one for one in each if isinstance(one, dict) and "value" in one]
@@ -117,7 +117,7 @@ class Comparison:
             return self._summary(arm, self._keys[metric])
         if len(found) < len(each):
             return _missing(f"no {split} {metric} in metrics.json")
-        if name in MEASURES and split in arm.first.predictions:
+        if name in METRICS and split in arm.first.predictions:
             predictions = [run.predictions[split] for run in arm.runs]
             return arm_summary(predictions, name, **self._bootstrap)
         values = [one["value"] for one in found]
@@ -138,7 +138,7 @@ class Comparison:
 
     @cached_property
     def _paired(self) -> Paired | InputError:
-        """All arms on the same images, or why they are not."""
+        """Pair all arms on the same images, or return why that is impossible."""
         try:
             return self._pair(self.arms)
         except InputError as error:
@@ -148,12 +148,12 @@ class Comparison:
         bootstrap = Bootstrap(**self._bootstrap)
         resamples = max(bootstrap.resamples, resamples_for(len(self.arms) - 1))
         bootstrap = Bootstrap(resamples=resamples, seed=bootstrap.seed)
-        judged = {arm.name: [run.judged for run in arm.runs] for arm in arms}
-        return Paired(judged, [*self._keys.values()], bootstrap)
+        scored = {arm.name: [run.scored for run in arm.runs] for arm in arms}
+        return Paired(scored, [*self._keys.values()], bootstrap)
 
 
 def compared_keys(test: Predictions) -> dict[str, Key]:
-    """Returns what has a mean over seeds: keys by name, predictive values too."""
+    """Return the keys of metrics with a mean over seeds, predictive values included."""
     keys = overall_keys(test)
     if test.task == "binary":
         positive = test.class_names[1]
@@ -163,7 +163,7 @@ def compared_keys(test: Predictions) -> dict[str, Key]:
 
 
 def _mirrored(found: Mapping[str, Any]) -> dict[str, Any]:
-    """The difference seen from the other arm."""
+    """Negate a difference: b - a from a - b."""
     turned = dict(found)
     for name in ("another_training", "delong"):
         if name in found:

@@ -13,12 +13,12 @@ from markupsafe import Markup, escape
 from PIL import Image, UnidentifiedImageError
 
 from jaxmed.errors import InputError
-from jaxmed.report.figures.style import DPI, spell
+from jaxmed.report.figures.style import DPI, format_number
 from jaxmed.runs.record import Cam
 
 
 def render_page(template: str, **context: object) -> str:
-    """Fills a template of this package and returns the HTML."""
+    """Render a template of this package as HTML."""
     templates = files("jaxmed.report") / "templates"
     style, script = (
         (templates / name).read_text("utf-8") for name in ("style.css", "page.js")
@@ -41,12 +41,12 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["breakable"] = _breakable
-    environment.filters["spelled"] = spell
+    environment.filters["formatted"] = format_number
     return environment
 
 
 def _breakable(name: str) -> Markup:
-    """Lets a long_name_like_this break where a reader would break it."""
+    """Allow line breaks after the underscores of a name."""
     return escape(name).replace("_", Markup("_<wbr>"))
 
 
@@ -60,7 +60,7 @@ LARGEST_JPEG = 65_500
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shot:
+class EmbeddedImage:
     """A picture ready for the page.
 
     Attributes:
@@ -78,35 +78,35 @@ class Shot:
     caption: str = ""
 
 
-def figure_shot(png: bytes, alt: str, caption: str = "") -> Shot:
-    """A figure drawn by this package."""
+def embed_figure(png: bytes, alt: str, caption: str = "") -> EmbeddedImage:
+    """Embed a figure drawn by this package."""
     with Image.open(io.BytesIO(png)) as image:
         width, height = (round(side * CSS_DPI / DPI) for side in image.size)
-    return Shot(
+    return EmbeddedImage(
         src=_address(png, "png"), alt=alt, width=width, height=height, caption=caption
     )
 
 
-def picture_shot(path: Path, alt: str, width: int, caption: str = "") -> Shot:
-    """A picture from a file, at most `width` pixels wide.
+def embed_file(path: Path, alt: str, width: int, caption: str = "") -> EmbeddedImage:
+    """Embed an image file, at most `width` pixels wide.
 
     Raises:
         InputError: the file is not an image.
     """
     data, kind, (width, height) = _shrink(path, width)
-    return Shot(
+    return EmbeddedImage(
         src=_address(data, kind), alt=alt, width=width, height=height, caption=caption
     )
 
 
-def samples_shot(path: Path) -> Shot:
-    """The grid of sample images, made smaller where it is very large."""
+def embed_samples(path: Path) -> EmbeddedImage:
+    """Embed the grid of sample images, shrunk where it is very large."""
     alt = "Sample images of the training split, by class."
-    return picture_shot(path, alt, SAMPLES_WIDTH)
+    return embed_file(path, alt, SAMPLES_WIDTH)
 
 
-def array_shot(pixels: np.ndarray, alt: str, caption: str = "") -> Shot:
-    """One image of a data set, uint8 (h, w, 1 or 3), near `ARRAY_WIDTH` pixels wide.
+def embed_array(pixels: np.ndarray, alt: str, caption: str = "") -> EmbeddedImage:
+    """Embed an image, uint8 (h, w, 1 or 3), about `ARRAY_WIDTH` pixels wide.
 
     A small one is enlarged by a whole number, so that its pixels stay visible.
     """
@@ -122,11 +122,13 @@ def array_shot(pixels: np.ndarray, alt: str, caption: str = "") -> Shot:
     image.save(buffer, "PNG", optimize=True)
     address = _address(buffer.getvalue(), "png")
     width, height = size
-    return Shot(src=address, alt=alt, width=width, height=height, caption=caption)
+    return EmbeddedImage(
+        src=address, alt=alt, width=width, height=height, caption=caption
+    )
 
 
-def cam_shot(cam: Cam) -> Shot:
-    """A map beside its image, both in one picture.
+def embed_cam(cam: Cam) -> EmbeddedImage:
+    """Embed an image and its saliency map side by side.
 
     Raises:
         InputError: the file is not an image.
@@ -136,13 +138,13 @@ def cam_shot(cam: Cam) -> Shot:
         f"Test image {cam.id}, true {cam.true}, predicted {cam.predicted}: the image "
         "and its map."
     )
-    return Shot(src=_address(data, kind), alt=alt, width=width, height=height)
+    return EmbeddedImage(src=_address(data, kind), alt=alt, width=width, height=height)
 
 
 def _shrink(
     path: Path, width: int, *, photo: bool = False
 ) -> tuple[bytes, str, tuple[int, int]]:
-    """Reads an image, at most `width` pixels wide; as JPEG where that is worth it."""
+    """Read an image, at most `width` pixels wide; as JPEG where that is worth it."""
     try:
         image = Image.open(path)
         image.load()

@@ -13,7 +13,7 @@ from typing import Any
 
 from jaxmed.errors import InputError, unknown
 from jaxmed.evaluation import Predictions, read_predictions
-from jaxmed.evaluation.comparison.alignment import Judged, judge
+from jaxmed.evaluation.comparison.alignment import ScoredPredictions, apply_thresholds
 from jaxmed.evaluation.predictions import check_fingerprint
 
 RUN = re.compile(r"seed-(\d+)")
@@ -97,12 +97,12 @@ class RunRecord:
         return tuple(self.metrics["class_names"])
 
     @cached_property
-    def judged(self) -> Judged:
+    def scored(self) -> ScoredPredictions:
         """The test predictions with what is decided at the threshold chosen on val."""
         value = self.metrics["threshold"].get("value")
         if self.task == "binary":
             value = {self.class_names[1]: value}
-        return judge(self.predictions["test"], value or {}, str(self.folder))
+        return apply_thresholds(self.predictions["test"], value or {}, str(self.folder))
 
     @cached_property
     def best_row(self) -> int | None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxmed.data.dataset import Dataset
 from jaxmed.errors import InputError
-from jaxmed.evaluation.metrics.classification import Decisions, decide
+from jaxmed.evaluation.metrics.classification import Decisions, default_decisions
 from jaxmed.evaluation.metrics.ranking import Ranking
 from jaxmed.evaluation.predictions import Predictions
 from jaxmed.strategies import Phase, Strategy
@@ -42,7 +42,7 @@ def _balanced_accuracy(predictions: Predictions) -> float | None:
 
 def _decisions(predictions: Predictions) -> list[tuple[np.ndarray, np.ndarray]]:
     """Returns labels and decisions, (n,) each: one pair, or one for every label."""
-    labels, decided = predictions.labels, decide(predictions)
+    labels, decided = predictions.labels, default_decisions(predictions)
     if predictions.task != "multilabel":
         return [(labels, decided)]
     return _known_pairs(predictions, labels, decided)

@@ -8,9 +8,9 @@ from scipy.stats import norm
 from sklearn.metrics import recall_score, roc_auc_score
 
 from jaxmed.evaluation import Predictions
-from jaxmed.evaluation.comparison.alignment import judge
+from jaxmed.evaluation.comparison.alignment import apply_thresholds
 from jaxmed.evaluation.intervals.bootstrap import Bootstrap, units_of
-from jaxmed.evaluation.subgroups import rows_by_value, subgroup_gaps
+from jaxmed.evaluation.subgroups import rows_by_subgroup, subgroup_gaps
 
 
 def draw(seed, n=400, sites=4, worse=0.0):
@@ -20,7 +20,7 @@ def draw(seed, n=400, sites=4, worse=0.0):
     site = random.integers(0, sites, n)
     scores = 1.5 * labels - 0.75 + random.normal(size=n) * (1 + worse * (site == 0))
     positive = 1 / (1 + np.exp(-scores))
-    return judge(
+    return apply_thresholds(
         Predictions(
             split="test",
             ids=tuple(map(str, range(n))),
@@ -33,16 +33,16 @@ def draw(seed, n=400, sites=4, worse=0.0):
     )
 
 
-def gaps(judged, **options):
-    groups = rows_by_value(judged.predictions, "site")
-    return subgroup_gaps(judged, groups, **options)
+def gaps(scored, **options):
+    groups = rows_by_subgroup(scored.predictions, "site")
+    return subgroup_gaps(scored, groups, **options)
 
 
 def test_the_largest_gap_is_scikit_learns_with_an_interval_for_all():
-    judged = draw(0, worse=3)
-    test = judged.predictions
-    groups = rows_by_value(test, "site")
-    found = gaps(judged, resamples=200, seed=3)
+    scored = draw(0, worse=3)
+    test = scored.predictions
+    groups = rows_by_subgroup(test, "site")
+    found = gaps(scored, resamples=200, seed=3)
     assert list(found) == ["auroc", "auprc", "sensitivity", "specificity"]
     scored = {
         "auroc": lambda rows: roc_auc_score(test.labels[rows], test.probs[rows, 1]),
@@ -74,11 +74,11 @@ def test_the_largest_gap_is_scikit_learns_with_an_interval_for_all():
 
 
 def test_a_group_without_a_value_is_left_out():
-    judged = draw(1)
-    test = judged.predictions
-    groups = rows_by_value(test, "site")
+    scored = draw(1)
+    test = scored.predictions
+    groups = rows_by_subgroup(test, "site")
     test.labels[groups["site 2"]] = 0
-    found = gaps(judged, resamples=50)
+    found = gaps(scored, resamples=50)
     assert found["auroc"]["groups"] == 3
     assert found["specificity"]["groups"] == 4
 

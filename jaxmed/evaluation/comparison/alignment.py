@@ -1,4 +1,4 @@
-"""Several models' predictions on the same images, brought into one order."""
+"""Alignment of several models' predictions on the same images."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -6,39 +6,39 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from jaxmed.errors import InputError
-from jaxmed.evaluation.metrics.classification import decide
+from jaxmed.evaluation.metrics.classification import default_decisions
 from jaxmed.evaluation.predictions import Predictions
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Judged:
+class ScoredPredictions:
     """Predictions, and what was decided from them.
 
     Attributes:
         predictions: of n images.
-        decided: int64, of the shape of the labels: a class, or 0 and 1 per label.
+        decisions: int64, of the shape of the labels: a class, or 0 and 1 per label.
         name: what errors call it.
     """
 
     predictions: Predictions
-    decided: np.ndarray
+    decisions: np.ndarray
     name: str = ""
 
 
-def judge(
+def apply_thresholds(
     predictions: Predictions,
     thresholds: Mapping[str, float | None] | None = None,
     name: str = "",
-) -> Judged:
-    """Decides at thresholds, in binary and multilabel tasks; else the most probable.
+) -> ScoredPredictions:
+    """Decide at thresholds in binary and multilabel tasks, else by highest probability.
 
     Args:
         predictions: of n images.
         thresholds: by class name, of the positive class in binary tasks; None, and a
-            class without one, for what `decide` does.
+            class without one, for what `default_decisions` does.
         name: what errors call it.
     """
-    decided = decide(predictions)
+    decisions = default_decisions(predictions)
     if predictions.task in ("binary", "multilabel"):
         for i, of in enumerate(predictions.class_names):
             threshold = (thresholds or {}).get(of)
@@ -46,14 +46,14 @@ def judge(
                 continue
             positive = (predictions.probs[:, i] >= threshold).astype(np.int64)
             if predictions.task == "multilabel":
-                decided[:, i] = positive
+                decisions[:, i] = positive
             else:
-                decided = positive if i == 1 else 1 - positive
-    return Judged(predictions=predictions, decided=decided, name=name)
+                decisions = positive if i == 1 else 1 - positive
+    return ScoredPredictions(predictions=predictions, decisions=decisions, name=name)
 
 
-def align(runs: Sequence[Judged]) -> list[Judged]:
-    """Brings all into the first one's order of images and of classes.
+def align(runs: Sequence[ScoredPredictions]) -> list[ScoredPredictions]:
+    """Reorder the images and classes of all runs as in the first one.
 
     All get the same groups: those of the first that has any.
 
@@ -74,7 +74,7 @@ def align(runs: Sequence[Judged]) -> list[Judged]:
     ]
 
 
-def _aligned(first: Judged, other: Judged) -> Judged:
+def _aligned(first: ScoredPredictions, other: ScoredPredictions) -> ScoredPredictions:
     ours, theirs = first.predictions, other.predictions
     for what in ("split", "task"):
         if (a := getattr(ours, what)) != (b := getattr(theirs, what)):
@@ -84,13 +84,13 @@ def _aligned(first: Judged, other: Judged) -> Judged:
     places = {name: i for i, name in enumerate(theirs.ids)}
     rows = np.array([places[name] for name in ours.ids])
     columns = np.array([theirs.class_names.index(name) for name in ours.class_names])
-    labels, decided = theirs.labels[rows], other.decided[rows]
+    labels, decisions = theirs.labels[rows], other.decisions[rows]
     if ours.task == "multilabel":
-        labels, decided = labels[:, columns], decided[:, columns]
+        labels, decisions = labels[:, columns], decisions[:, columns]
     else:
         # Where each of their classes is among ours.
         place = np.argsort(columns)
-        labels, decided = place[labels], place[decided]
+        labels, decisions = place[labels], place[decisions]
     if (wrong := ours.labels != labels).any():
         rows_wrong = np.unique(np.argwhere(wrong)[:, 0])
         raise _refusal(
@@ -106,10 +106,10 @@ def _aligned(first: Judged, other: Judged) -> Judged:
         groups=None if groups is None else tuple(groups[i] for i in rows),
         columns={},
     )
-    return replace(other, predictions=moved, decided=decided)
+    return replace(other, predictions=moved, decisions=decisions)
 
 
-def _check_classes(first: Judged, other: Judged) -> None:
+def _check_classes(first: ScoredPredictions, other: ScoredPredictions) -> None:
     ours, theirs = first.predictions.class_names, other.predictions.class_names
     if set(ours) == set(theirs):
         return
@@ -121,7 +121,7 @@ def _check_classes(first: Judged, other: Judged) -> None:
     raise _refusal(first, other, f"they differ in class_names, {what}")
 
 
-def _check_images(first: Judged, other: Judged) -> None:
+def _check_images(first: ScoredPredictions, other: ScoredPredictions) -> None:
     ours, theirs = set(first.predictions.ids), set(other.predictions.ids)
     if differing := ours ^ theirs:
         example = min(differing)
@@ -135,7 +135,7 @@ def _check_images(first: Judged, other: Judged) -> None:
         )
 
 
-def _check_groups(first: Judged, other: Judged) -> None:
+def _check_groups(first: ScoredPredictions, other: ScoredPredictions) -> None:
     ours, theirs = first.predictions, other.predictions
     groups = ours.groups or (), theirs.groups or ()
     for name, a, b in zip(ours.ids, *groups, strict=True):
@@ -145,6 +145,8 @@ def _check_groups(first: Judged, other: Judged) -> None:
             )
 
 
-def _refusal(first: Judged, other: Judged, why: str) -> InputError:
+def _refusal(
+    first: ScoredPredictions, other: ScoredPredictions, why: str
+) -> InputError:
     who = f"{first.name} and {other.name}" if first.name else "These predictions"
     return InputError(f"{who} cannot be compared: {why}.")

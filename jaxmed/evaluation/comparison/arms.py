@@ -1,4 +1,4 @@
-"""Several arms on the same images, in pairs: every metric's difference, tested."""
+"""Comparison of several arms on the same images, in pairs, with tests."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,29 +7,27 @@ from itertools import combinations
 from typing import Any
 
 from jaxmed.errors import InputError
-from jaxmed.evaluation.comparison.alignment import Judged
+from jaxmed.evaluation.comparison.alignment import ScoredPredictions
 from jaxmed.evaluation.comparison.paired import Paired
 from jaxmed.evaluation.intervals.bootstrap import Bootstrap, method_of
 from jaxmed.evaluation.intervals.estimate import LEVEL, Key
 from jaxmed.evaluation.intervals.significance import holm
 from jaxmed.evaluation.metrics.classification import MANY
-from jaxmed.evaluation.predictions import Predictions, fingerprint_of_images
+from jaxmed.evaluation.metrics.registry import metric_names
+from jaxmed.evaluation.predictions import Predictions, image_fingerprint
 
-RANKED = ("auroc", "auprc")
-DECIDED = ("accuracy", "balanced_accuracy", "f1", "mcc", "kappa")
-PROBABILITIES = ("log_loss", "brier")
 # Resamples beyond 0 that a p on the border should rest on, and the most that are drawn.
 RESOLVED, MOST = 10, 20_000
 
 
 def compare_arms(
-    arms: Mapping[str, Sequence[Judged]],
+    arms: Mapping[str, Sequence[ScoredPredictions]],
     *,
     all_pairs: bool = False,
     resamples: int = 2000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Compares arms in pairs, on the same images.
+    """Compare arms in pairs, on the same images.
 
     Args:
         arms: at least two, by name: their runs, one per seed. The first is the one
@@ -90,13 +88,8 @@ def compare_arms(
 
 
 def overall_keys(predictions: Predictions) -> dict[str, Key]:
-    """Returns which metrics are compared: keys by name."""
-    names = [*DECIDED, *PROBABILITIES]
-    if len(predictions.class_names) <= MANY:
-        names = [*RANKED, *names]
-    if predictions.task == "ordinal":
-        names.insert(names.index("kappa") + 1, "quadratic_kappa")
-    keys: dict[str, Key] = {name: (name,) for name in names}
+    """Return the keys of the compared metrics by name."""
+    keys: dict[str, Key] = {name: (name,) for name in metric_names(predictions)}
     if predictions.task == "binary":
         positive = predictions.class_names[1]
         keys["sensitivity"] = ("per_class", positive, "recall")
@@ -105,7 +98,7 @@ def overall_keys(predictions: Predictions) -> dict[str, Key]:
 
 
 def class_keys(predictions: Predictions) -> dict[str, dict[str, Key]]:
-    """Returns which metrics of each class are compared: keys by class and name."""
+    """Return the keys of the compared metrics of each class, by class and name."""
     names = predictions.class_names
     if predictions.task == "binary" or len(names) > MANY:
         return {}
@@ -119,7 +112,7 @@ def class_keys(predictions: Predictions) -> dict[str, dict[str, Key]]:
 
 
 def resamples_for(tests: int) -> int:
-    """Counts the resamples that leave Holm's adjustment something to decide.
+    """Return the number of resamples that Holm's adjustment needs.
 
     The p of a bootstrap cannot fall below 2 / (resamples + 1), and the smallest of
     several is multiplied by their number: with too few resamples no difference could
@@ -130,7 +123,7 @@ def resamples_for(tests: int) -> int:
 
 
 def adjust(differences: Sequence[dict[str, Any]]) -> None:
-    """Adds "p_holm" to differences of one metric, and to their "another_training"."""
+    """Add "p_holm" to differences of one metric, and to their "another_training"."""
     again = [found["another_training"] for found in differences]
     for family in (differences, again):
         adjusted = holm([found["p"] for found in family])
@@ -138,8 +131,8 @@ def adjust(differences: Sequence[dict[str, Any]]) -> None:
             found["p_holm"] = p
 
 
-def _by_bootstrap(arms: Mapping[str, Sequence[Judged]]) -> bool:
-    """Tells whether classes are tested by resampling, for want of a formula."""
+def _by_bootstrap(arms: Mapping[str, Sequence[ScoredPredictions]]) -> bool:
+    """Return whether classes are tested by bootstrap, since no formula applies."""
     runs = [run.predictions for seeds in arms.values() for run in seeds]
     several = any(len(seeds) > 1 for seeds in arms.values())
     groups = any(run.groups is not None for run in runs)
@@ -159,7 +152,7 @@ def _adjust(comparisons: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _described(paired: Paired, bootstrap: Bootstrap) -> dict[str, Any]:
-    """What was compared, and how."""
+    """Describe the compared arms and the method."""
     first, units = paired.first, paired.units
     described: dict[str, Any] = {
         "task": first.task,
@@ -171,7 +164,7 @@ def _described(paired: Paired, bootstrap: Bootstrap) -> dict[str, Any]:
     if units.cluster is not None:
         described["groups"] = int(units.cluster.max()) + 1
     return described | {
-        "images": fingerprint_of_images(first),
+        "images": image_fingerprint(first),
         "intervals": {
             "method": f"paired {method_of(units)}",
             "level": LEVEL,

@@ -1,4 +1,4 @@
-"""Arms of an experiment: one arm over its seeds, and the gap between two."""
+"""Paired comparison: an arm over its seeds, and the difference of two arms."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,7 +6,11 @@ from typing import Any
 import numpy as np
 
 from jaxmed.errors import InputError, unknown
-from jaxmed.evaluation.comparison.alignment import Judged, align, judge
+from jaxmed.evaluation.comparison.alignment import (
+    ScoredPredictions,
+    align,
+    apply_thresholds,
+)
 from jaxmed.evaluation.intervals.auc import delong_test
 from jaxmed.evaluation.intervals.bootstrap import Bootstrap, units_of
 from jaxmed.evaluation.intervals.estimate import (
@@ -24,29 +28,9 @@ from jaxmed.evaluation.intervals.significance import (
     wald,
 )
 from jaxmed.evaluation.metrics.classification import Decisions
-from jaxmed.evaluation.metrics.probability_scores import Losses
-from jaxmed.evaluation.metrics.ranking import Ranking
+from jaxmed.evaluation.metrics.registry import METRICS, limits_of
 from jaxmed.evaluation.predictions import Predictions
 
-MEASURES = {
-    "accuracy": Decisions,
-    "balanced_accuracy": Decisions,
-    "f1": Decisions,
-    "mcc": Decisions,
-    "kappa": Decisions,
-    "quadratic_kappa": Decisions,
-    "auroc": Ranking,
-    "auprc": Ranking,
-    "log_loss": Losses,
-    "brier": Losses,
-}
-# What a metric can be, where that is not from 0 to 1.
-LIMITS = {
-    "mcc": (-1.0, 1.0),
-    "kappa": (-1.0, 1.0),
-    "quadratic_kappa": (-1.0, 1.0),
-    "log_loss": (0.0, np.inf),
-}
 # Why the mean of several seeds has a value and no interval over images.
 ALIKE = "alike in every resample of the images"
 
@@ -59,15 +43,15 @@ def paired_difference(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Estimate:
-    """Computes how much better arm `a` is than arm `b`, with a 95 % interval.
+    """Compute how much better arm `a` is than arm `b`, with a 95 % interval.
 
-    Decisions are those of `decide`; see `Paired.difference`.
+    Decisions are those of `default_decisions`; see `Paired.difference`.
 
     Args:
         a: the predictions of one arm, one per seed.
         b: those of the other; the number of seeds may differ. All are of the same
             images, in any order.
-        metric: one of `MEASURES`.
+        metric: one of `METRICS`.
         resamples: of the bootstrap.
         seed: of the bootstrap.
 
@@ -78,7 +62,10 @@ def paired_difference(
         InputError: an unknown metric, an arm without predictions, or predictions of
             different images, labels, classes or tasks.
     """
-    arms = {"a": [judge(one) for one in a], "b": [judge(one) for one in b]}
+    arms = {
+        "a": [apply_thresholds(one) for one in a],
+        "b": [apply_thresholds(one) for one in b],
+    }
     bootstrap = Bootstrap(resamples=resamples, seed=seed)
     return Paired(arms, [(metric,)], bootstrap).difference("a", "b", (metric,))
 
@@ -90,11 +77,11 @@ def arm_summary(
     resamples: int = 2000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Computes an arm's mean over seeds, its interval and its spread.
+    """Compute an arm's mean over seeds, its interval and its spread.
 
     Args:
         seeds: the arm's predictions on the same images, one per seed.
-        metric: one of `MEASURES`.
+        metric: one of `METRICS`.
         resamples: of the bootstrap over images.
         seed: of the bootstrap.
 
@@ -105,7 +92,7 @@ def arm_summary(
         InputError: as in `paired_difference`.
     """
     bootstrap = Bootstrap(resamples=resamples, seed=seed)
-    arms = {"arm": [judge(one) for one in seeds]}
+    arms = {"arm": [apply_thresholds(one) for one in seeds]}
     return Paired(arms, [(metric,)], bootstrap).summary("arm", (metric,))
 
 
@@ -114,7 +101,7 @@ class Paired:
 
     Args:
         arms: by name, their runs, one per seed; in any order of images and classes.
-        keys: the metrics wanted: (metric,) with one of `MEASURES`, or ("per_class",
+        keys: the metrics wanted: (metric,) with one of `METRICS`, or ("per_class",
             name, metric) as `Ranking` and `Decisions` have them.
         bootstrap: how to resample.
 
@@ -129,7 +116,7 @@ class Paired:
 
     def __init__(
         self,
-        arms: Mapping[str, Sequence[Judged]],
+        arms: Mapping[str, Sequence[ScoredPredictions]],
         keys: Sequence[Key],
         bootstrap: Bootstrap,
     ):
@@ -138,8 +125,8 @@ class Paired:
                 "An arm has no predictions; a comparison needs one per seed."
             )
         for key in keys:
-            if len(key) == 1 and key[0] not in MEASURES:
-                raise unknown("metric", key[0], MEASURES)
+            if len(key) == 1 and key[0] not in METRICS:
+                raise unknown("metric", key[0], METRICS)
         runs = align([run for seeds in arms.values() for run in seeds])
         self.first = runs[0].predictions
         self.units = units_of(self.first)
@@ -160,7 +147,7 @@ class Paired:
         self._samples = resample(measures, self.units, bootstrap, description)
 
     def difference(self, a: str, b: str, key: Key) -> Estimate:
-        """Computes how much higher a metric of arm `a` is than of arm `b`.
+        """Compute how much higher a metric of arm `a` is than of arm `b`.
 
         The metric is averaged over an arm's seeds. The bootstrap is paired: in every
         resample both arms, and all their seeds, are measured on the same drawn images.
@@ -187,7 +174,7 @@ class Paired:
         found = as_estimate(value, samples)
         by_images = {"p": bootstrap_p(samples), "test": "bootstrap"}
         found |= self._by_formula(a, b, key) or by_images
-        low, high = LIMITS.get(key[-1], (0.0, 1.0))
+        low, high = limits_of(key[-1])
         limits = low - high, high - low
         seeds = ours[0], theirs[0]
         variance = _variance(samples)
@@ -195,11 +182,11 @@ class Paired:
         return found | {"another_training": again}
 
     def seeds(self, arm: str) -> int:
-        """Counts the runs of an arm."""
+        """Count the runs of an arm."""
         return len(self._places[arm])
 
     def summary(self, name: str, key: Key) -> dict[str, Any]:
-        """Computes an arm's mean over seeds, its intervals and its spread.
+        """Compute an arm's mean over seeds, its intervals and its spread.
 
         Returns:
             {"value", "ci_low", "ci_high"} of the mean over seeds, the interval being
@@ -220,7 +207,7 @@ class Paired:
             spread["std"] = float(values.std(ddof=1))
         spread |= {"min": float(values.min()), "max": float(values.max())}
         value, samples = float(values.mean()), samples.mean(axis=0)
-        found, limits = as_estimate(value, samples), LIMITS.get(key[-1], (0.0, 1.0))
+        found, limits = as_estimate(value, samples), limits_of(key[-1])
         variance = _variance(samples)
         if variance <= 0:
             # As where every image is decided rightly: no interval, not one of width 0.
@@ -234,7 +221,7 @@ class Paired:
         return found | spread | {"another_training": again}
 
     def _of(self, arm: str, key: Key) -> tuple[Any, np.ndarray]:
-        """Returns values (seeds,), or why there are none, and (seeds, resamples)."""
+        """Return values (seeds,), or why there are none, and (seeds, resamples)."""
         keys = [(str(i), *key) for i in self._places[arm]]
         values = [self._values[one] for one in keys]
         for value in values:
@@ -243,7 +230,7 @@ class Paired:
         return np.array(values), np.stack([self._samples[one] for one in keys])
 
     def _by_formula(self, a: str, b: str, key: Key) -> dict[str, Any] | None:
-        """Tests by DeLong or McNemar, where they apply: images are independent."""
+        """Test by DeLong or McNemar where they apply: images are independent."""
         if self.units.cluster is not None:
             return None
         ours, theirs = ([self._runs[i] for i in self._places[n]] for n in (a, b))
@@ -266,17 +253,20 @@ class Paired:
             return self._by_mcnemar(ours[0], theirs[0], key)
         return None
 
-    def _by_mcnemar(self, a: Judged, b: Judged, key: Key) -> dict[str, Any] | None:
-        """Tests what is a share of images that are decided rightly."""
+    def _by_mcnemar(
+        self, a: ScoredPredictions, b: ScoredPredictions, key: Key
+    ) -> dict[str, Any] | None:
+        """Test a proportion of correct decisions by McNemar."""
         predictions = self.first
         several = predictions.task == "multilabel"
         if key == ("accuracy",) and not several:
-            return mcnemar(*(run.decided == predictions.labels for run in (a, b)))
+            return mcnemar(*(run.decisions == predictions.labels for run in (a, b)))
         if key[0] != "per_class" or key[-1] not in ("recall", "specificity"):
             return None
         i = predictions.class_names.index(key[1])
         said = [
-            run.decided[:, i] == 1 if several else run.decided == i for run in (a, b)
+            run.decisions[:, i] == 1 if several else run.decisions == i
+            for run in (a, b)
         ]
         truth = predictions.truth[:, i]
         rows = predictions.known[:, i] & (truth == (key[-1] == "recall"))
@@ -284,7 +274,7 @@ class Paired:
 
 
 def _variance(samples: np.ndarray) -> float:
-    """Computes the variance of resamples; of one or none there is nothing to say."""
+    """Compute the variance of resamples; of one or none there is nothing to say."""
     defined = samples[~np.isnan(samples)]
     return float(defined.var(ddof=1)) if len(defined) > 1 else 0.0
 
@@ -293,18 +283,18 @@ def _none(parts: Sequence[str], why: Undefined) -> dict[str, Any]:
     return dict.fromkeys(parts) | {"reason": why.reason}
 
 
-def _measures(run: Judged, keys: Sequence[Key]) -> list[Measure]:
-    needed = {MEASURES.get(key[-1], Decisions) for key in keys}
-    measures: list[Measure] = []
-    if Ranking in needed:
-        measures.append(Ranking(run.predictions))
-    if Losses in needed:
-        measures.append(Losses(run.predictions))
-    if Decisions in needed:
-        per_class = any(key[-1] not in MEASURES for key in keys)
-        one = Decisions(run.predictions, run.decided, per_class=per_class)
-        measures.append(one)
-    return measures
+def _measures(run: ScoredPredictions, keys: Sequence[Key]) -> list[Measure]:
+    per_class = any(key[-1] not in METRICS for key in keys)
+    # Sensitivity and the like, of one class, come from the decisions too.
+    kinds = dict.fromkeys(
+        METRICS[key[-1]].measure if key[-1] in METRICS else Decisions for key in keys
+    )
+    return [
+        Decisions(run.predictions, run.decisions, per_class=per_class)
+        if kind is Decisions
+        else kind(run.predictions)
+        for kind in kinds
+    ]
 
 
 class _OfRun(Measure):

@@ -16,7 +16,7 @@ ROUNDING = 1e-26
 
 
 def placements(truth: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Computes the placement values of positives and of negatives.
+    """Compute the placement values of positives and of negatives.
 
     That of a positive is the share of negatives with a lower score, ties counting
     half; that of a negative the share of positives with a higher one. Sorting makes it
@@ -45,7 +45,7 @@ def _share_below(scores: np.ndarray, others: np.ndarray) -> np.ndarray:
 def auroc_covariance(
     truth: np.ndarray, scores: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Computes the AUROCs of r models on the same images, and their covariance.
+    """Compute the AUROCs of r models on the same images, and their covariance.
 
     DeLong, DeLong and Clarke-Pearson, "Comparing the areas under two or more
     correlated receiver operating characteristic curves", Biometrics 1988, eq. 5.
@@ -78,7 +78,7 @@ class DelongTest(NamedTuple):
 
 
 def delong_test(truth: np.ndarray, a: np.ndarray, b: np.ndarray) -> DelongTest | None:
-    """Tests whether two arms' mean AUROCs on the same images are equal.
+    """Test whether two arms' mean AUROCs on the same images are equal.
 
     DeLong et al. 1988, eq. 7 and 8, for the contrast that takes the mean over the
     models of `b` from that over those of `a`. Its variance is that of the contrast of
@@ -108,7 +108,7 @@ def delong_test(truth: np.ndarray, a: np.ndarray, b: np.ndarray) -> DelongTest |
 
 
 def _mean(truth: np.ndarray, scores: np.ndarray) -> list[np.ndarray]:
-    """Means over models of the placements of positives and of negatives."""
+    """Average the placements of positives and of negatives over models."""
     pairs = [placements(truth, one) for one in scores]
     return [np.mean(parts, axis=0) for parts in zip(*pairs, strict=True)]
 
@@ -132,12 +132,12 @@ class Area(NamedTuple):
 
     @property
     def few(self) -> bool:
-        """Whether the variance says little: too few units."""
+        """Return whether too few units make the variance unreliable."""
         return min(self.positives, self.negatives) < FEW
 
 
 def area(truth: np.ndarray, scores: np.ndarray, units: Units) -> Area:
-    """Computes an AUROC and the influence of images.
+    """Compute an AUROC and the influence of images.
 
     Args:
         truth: bool (n,), with both kinds.
@@ -162,7 +162,7 @@ def area(truth: np.ndarray, scores: np.ndarray, units: Units) -> Area:
 
 
 def area_interval(found: Area, units: Units) -> Interval:
-    """Computes the 95 % interval of an AUROC.
+    """Compute the 95 % interval of an AUROC.
 
     DeLong's variance, summed over units where images are clustered (Obuchowski,
     "Nonparametric analysis of clustered ROC curve data", Biometrics 1997), on the
@@ -180,7 +180,7 @@ def area_interval(found: Area, units: Units) -> Interval:
 
 
 def newcombe(value: float, positives: int, negatives: int) -> Interval:
-    """Computes a 95 % interval of an AUROC from how many there are.
+    """Compute a 95 % interval of an AUROC from the class sizes alone.
 
     Newcombe, "Confidence intervals for an effect size measure based on the Mann-Whitney
     statistic. Part 2", Statistics in Medicine 2006, method 5: the areas from which the
@@ -217,7 +217,7 @@ class Spread(NamedTuple):
 
     @classmethod
     def of(cls, value: float, samples: np.ndarray, units: Units) -> "Spread":
-        """Estimates both from resamples, float64 (resamples,); NaN are left out."""
+        """Estimate both from resamples, float64 (resamples,); NaN are left out."""
         defined = samples[~np.isnan(samples)]
         if len(defined) < 2:
             return cls(0.0, 0.0)
@@ -228,7 +228,7 @@ class Spread(NamedTuple):
 def logit_interval(
     value: float, spread: Spread, method: str = "logit"
 ) -> Interval | None:
-    """Computes a 95 % interval that is symmetric on the logit, by the delta method.
+    """Compute a 95 % interval that is symmetric on the logit, by the delta method.
 
     It is around the value less its bias, and holds the value.
 
@@ -249,7 +249,7 @@ def logit_interval(
 def auprc_interval(
     value: float, spread: Spread, positives: int, *, few: bool
 ) -> Interval:
-    """Computes the 95 % interval of an AUPRC.
+    """Compute the 95 % interval of an AUPRC.
 
     Boyd, Eng and Page, "Area under the Precision-Recall Curve: Point Estimates and
     Confidence Intervals", ECML PKDD 2013, section 3.2: symmetric on the logit. The
@@ -282,7 +282,7 @@ def mean_area_interval(
     *,
     few: bool,
 ) -> Interval:
-    """Computes the 95 % interval of the mean over classes of an area.
+    """Compute the 95 % interval of the mean over classes of an area.
 
     Args:
         value: the mean.
@@ -303,5 +303,5 @@ def mean_area_interval(
 
 
 def root_of_squares(parts: np.ndarray) -> float:
-    """Computes a standard error from what each unit adds to a difference."""
+    """Compute a standard error from the contribution of each unit."""
     return float(np.square(parts).sum()) ** 0.5

@@ -1,4 +1,4 @@
-"""What the bootstrap draws: images, or groups of images such as patients."""
+"""Bootstrap resamples of images, or of groups of images such as patients."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,17 +28,17 @@ class Units(NamedTuple):
 
     @property
     def noun(self) -> str:
-        """What a unit is called in a sentence."""
+        """Return the plural noun of a unit, for sentences."""
         return "images" if self.cluster is None else "patients"
 
     def of(self, images: np.ndarray) -> "Units":
-        """Returns the units of some images, int (p,), for sums over these."""
+        """Return the units of some images, int (p,), for sums over these."""
         if self.cluster is None:
             return Units(len(images))
         return Units(self.size, self.cluster[images])
 
     def sums(self, parts: np.ndarray) -> np.ndarray:
-        """Adds up the images of each unit: float64 (n, k) to (m, k)."""
+        """Sum over the images of each unit: float64 (n, k) to (m, k)."""
         if self.cluster is None:
             return np.asarray(parts, np.float64)
         columns = np.asarray(parts, np.float64).T
@@ -46,12 +46,12 @@ class Units(NamedTuple):
         return np.stack(each, axis=1) if each else np.zeros((self.size, 0))
 
     def having(self, members: np.ndarray) -> np.ndarray:
-        """Counts units with at least one member: bool (n, k) to int (k,)."""
+        """Count units with at least one member: bool (n, k) to int (k,)."""
         return (self.sums(members) > 0).sum(axis=0)
 
 
 def units_of(predictions: Predictions) -> Units:
-    """Chooses the units of a split: its groups where it has some, else its images.
+    """Return the units of a split: its groups where it has some, else its images.
 
     The images of one patient are not independent, so that an interval from drawing
     them one by one is too narrow (Field and Welsh, "Bootstrapping clustered data",
@@ -71,7 +71,7 @@ def units_of(predictions: Predictions) -> Units:
 
 
 def method_of(units: Units) -> str:
-    """Names the method for a reader of metrics.json."""
+    """Return the name of the method for metrics.json."""
     drawn = "images" if units.cluster is None else "groups of images"
     return f"percentile bootstrap over {drawn}"
 
@@ -96,7 +96,7 @@ class Bootstrap:
             raise InputError(f"seed must be at least 0, got {self.seed}.")
 
     def counts(self, units: Units) -> Iterator[np.ndarray]:
-        """Draws resamples, a chunk at a time.
+        """Draw resamples, a chunk at a time.
 
         Yields:
             float64 (n, resamples in the chunk), how often each image is drawn. Together

@@ -1,4 +1,4 @@
-"""95 % intervals, for many metrics at once.
+"""Metrics with 95 % intervals, many at once.
 
 By default an interval is from the bootstrap: the images of a split are drawn with
 replacement, or its groups where it has some, and every metric is computed again from
@@ -31,7 +31,7 @@ LEVEL = 0.95
 # Of fewer units than these, resamples are too much alike to tell how others would be.
 FEW = 5
 # Progress is shown if all resamples are expected to take longer than this, in
-# seconds, judged after the warm-up.
+# seconds, measured after the warm-up.
 PATIENCE = 2.0
 WARM_UP = 0.5
 
@@ -74,7 +74,7 @@ class Measure(ABC):
 
     @abstractmethod
     def resampled(self, counts: np.ndarray) -> dict[Key, np.ndarray]:
-        """Computes the metrics of resamples.
+        """Compute the metrics of resamples.
 
         Args:
             counts: float64 (n, resamples), how often each image was drawn.
@@ -85,10 +85,10 @@ class Measure(ABC):
 
     @abstractmethod
     def reason(self, key: Key) -> Undefined:
-        """Says why a metric of the split itself is NaN."""
+        """Return why a metric of the whole split is NaN."""
 
     def values(self) -> dict[Key, float | Undefined]:
-        """Computes the metrics of the split itself: each image drawn once."""
+        """Compute the metrics of the split itself: each image drawn once."""
         once = self.resampled(np.ones((self.images, 1)))
         return {
             key: self.reason(key) if np.isnan(sample[0]) else float(sample[0])
@@ -98,7 +98,7 @@ class Measure(ABC):
     def intervals(
         self, units: Units, samples: Mapping[Key, np.ndarray]
     ) -> Mapping[Key, Interval | Undefined]:
-        """Computes the intervals that are not the percentiles of resamples.
+        """Compute the intervals that are not the percentiles of resamples.
 
         Args:
             units: what is drawn.
@@ -111,7 +111,7 @@ class Measure(ABC):
         return {}
 
     def remarks(self, units: Units) -> Mapping[Key, Mapping[str, Any]]:
-        """Gives what else stands beside the value of a key, such as a "note"."""
+        """Return additional entries of an estimate, such as a "note", by key."""
         return {}
 
 
@@ -122,7 +122,7 @@ def estimate(
     *,
     description: str = "Intervals",
 ) -> dict[Key, Estimate]:
-    """Computes metrics and their intervals.
+    """Compute metrics and their intervals.
 
     Args:
         measures: of the same n images; no key twice.
@@ -156,7 +156,7 @@ def estimate(
 
 
 def value_only(measures: Sequence[Measure], reason: str) -> dict[Key, Estimate]:
-    """Computes metrics without intervals, and says why they have none."""
+    """Compute metrics without intervals, with the reason why they have none."""
     none = {"ci_low": None, "ci_high": None, "reason": reason}
     return {
         key: as_estimate(value, np.empty(0))
@@ -168,7 +168,7 @@ def value_only(measures: Sequence[Measure], reason: str) -> dict[Key, Estimate]:
 
 
 def nested(estimates: Mapping[Key, Estimate]) -> dict[str, Any]:
-    """Turns keys into places: ("per_class", "a", "f1") is ["per_class"]["a"]["f1"]."""
+    """Nest keys: ("per_class", "a", "f1") becomes ["per_class"]["a"]["f1"]."""
     tree: dict[str, Any] = {}
     for (*above, name), found in estimates.items():
         branch = tree
@@ -184,7 +184,7 @@ def resample(
     bootstrap: Bootstrap,
     description: str = "Intervals",
 ) -> dict[Key, np.ndarray]:
-    """Computes metrics in every resample: float64 (resamples,) by key."""
+    """Compute metrics in every resample: float64 (resamples,) by key."""
     chunks: dict[Key, list[np.ndarray]] = {}
     started, done, advance = time.monotonic(), 0, None
     with ExitStack() as stack:
@@ -207,7 +207,7 @@ def resample(
 def as_estimate(
     value: float | Undefined, samples: np.ndarray, units: int | None = None
 ) -> Estimate:
-    """Puts a value and its percentile interval in the form of metrics.json.
+    """Format a value and its percentile interval as metrics.json has them.
 
     Args:
         value: of the split itself.
@@ -234,7 +234,7 @@ def as_estimate(
 
 
 def levels(units: int | None = None) -> tuple[float, float]:
-    """Returns which quantiles of resamples are the ends of an interval.
+    """Return the quantiles of resamples that are the ends of an interval.
 
     Resamples of m units vary less than test sets of m units do, by (m - 1) / m, and
     their quantiles are the normal's where Student's are due. Quantiles farther out make
@@ -253,7 +253,7 @@ def levels(units: int | None = None) -> tuple[float, float]:
 
 
 def student(freedom: np.ndarray | float) -> np.ndarray:
-    """Returns how many standard errors a 95 % interval reaches, by Student's t."""
+    """Return the half width of a 95 % interval in standard errors, by Student's t."""
     return stdtrit(np.maximum(freedom, 1), (1 + LEVEL) / 2)
 
 

@@ -1,4 +1,4 @@
-"""Intervals by formula of what counts of images say, also where nothing is wrong.
+"""Intervals by formula of proportions, and of their means and ratios.
 
 A proportion gets Wilson's interval. Where the images of a patient are alike, their
 number counts for less than as many independent ones: for as many as would have the
@@ -38,18 +38,18 @@ class Share(NamedTuple):
 
     @property
     def interval(self) -> Interval:
-        """Its interval alone."""
+        """Return the interval alone."""
         return Interval(self.low, self.high, self.method)
 
     @property
     def rest(self) -> "Share":
-        """The proportion of all that are not hits."""
+        """Return the proportion of misses."""
         ends = 1 - self.value, 1 - self.high, 1 - self.low
         return Share(*ends, self.trials, self.method)
 
 
 def wilson(hits: Array, trials: Array) -> tuple[Array, Array]:
-    """Computes the 95 % score interval of a proportion.
+    """Compute the 95 % score interval of a proportion.
 
     Wilson, "Probable inference, the law of succession, and statistical inference",
     JASA 1927; as `scipy.stats.binomtest(...).proportion_ci(method="wilson")`.
@@ -73,7 +73,7 @@ def wilson(hits: Array, trials: Array) -> tuple[Array, Array]:
 
 
 def shares(hits: Array, trials: Array, *, clustered: bool) -> list[Share]:
-    """Computes k proportions over units, and their intervals.
+    """Compute k proportions over units, and their intervals.
 
     Where units are clusters of trials, Wilson's interval is that of the effective
     number of trials: p (1 - p) over the variance of the ratio estimator (Cochran,
@@ -111,7 +111,7 @@ def shares(hits: Array, trials: Array, *, clustered: bool) -> list[Share]:
 
 
 def mean_interval(parts: Sequence[Share]) -> Interval:
-    """Computes the interval of a mean of independent proportions.
+    """Compute the interval of a mean of independent proportions.
 
     Zou and Donner, "Construction of confidence limits about effect measures: a general
     approach", Statistics in Medicine 2008 (MOVER): the distances to the parts' own ends
@@ -123,7 +123,7 @@ def mean_interval(parts: Sequence[Share]) -> Interval:
 
 
 def mover(values: Sequence[float], intervals: Sequence[Interval]) -> Interval:
-    """Computes the interval of a mean of independent estimates, see `mean_interval`."""
+    """Compute the interval of a mean of independent estimates, see `mean_interval`."""
     center, k = float(np.mean(values)), len(values)
     below = sum((v - one.low) ** 2 for v, one in zip(values, intervals, strict=True))
     above = sum((one.high - v) ** 2 for v, one in zip(values, intervals, strict=True))
@@ -131,7 +131,7 @@ def mover(values: Sequence[float], intervals: Sequence[Interval]) -> Interval:
 
 
 def ratio_interval(above: Share, below: Share) -> Interval:
-    """Computes the interval of a ratio of independent proportions.
+    """Compute the interval of a ratio of independent proportions.
 
     Simel, Samsa and Matchar, "Likelihood ratios with confidence: sample size estimation
     for diagnostic test studies", Journal of Clinical Epidemiology 1991: normal on the
@@ -156,7 +156,7 @@ def ratio_interval(above: Share, below: Share) -> Interval:
 def class_intervals(
     tallies: Tallies, units: Units, prevalence: float | None = None
 ) -> list[dict[str, Interval]]:
-    """Computes intervals of what is said of one class against the rest.
+    """Compute intervals of one-vs-rest metrics.
 
     Sensitivity and specificity are of different images, and taken as independent; also
     where a patient has images of both.
@@ -169,17 +169,17 @@ def class_intervals(
     Returns:
         Of each class, by the names of `scores`; all but MCC and kappa.
     """
-    both, true, decided, n = tallies
-    neither = n - true - decided + both
+    both, true, predicted, n = tallies
+    neither = n - true - predicted + both
     parts = {
         "accuracy": (both + neither, n),
         "sensitivity": (both, true),
         "specificity": (neither, n - true),
-        "ppv": (both, decided),
-        "npv": (neither, n - decided),
+        "ppv": (both, predicted),
+        "npv": (neither, n - predicted),
         # Of the images that are of the class or said to be, those that are both:
         # Jaccard's J, and F1 is 2 J / (1 + J).
-        "f1": (both, true + decided - both),
+        "f1": (both, true + predicted - both),
     }
     clustered = units.cluster is not None
     found = {k: shares(*part, clustered=clustered) for k, part in parts.items()}
@@ -214,7 +214,7 @@ def _of_class(found: Mapping[str, Share], prevalence: float | None):
 
 
 def root_between(function: Callable[[float], float], low: float, high: float) -> float:
-    """Finds where a function gets above 0 that is below it first.
+    """Find the root of a function that rises from below 0 to above it.
 
     Returns:
         The end where it is 0 but for rounding, if it does not change its sign.

@@ -1,4 +1,4 @@
-"""Tests of a difference, and what several of them at once are worth."""
+"""Significance tests of a difference, and adjustment for multiple comparisons."""
 
 import math
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ ONE_SEED = Undefined("one seed only")
 
 
 def mcnemar(a: np.ndarray, b: np.ndarray) -> dict[str, Any]:
-    """Tests whether two models are right equally often, on the same images.
+    """Test whether two models are right equally often, on the same images.
 
     McNemar, "Note on the sampling error of the difference between correlated
     proportions or percentages", Psychometrika 1947. Of the images that just one of
@@ -47,7 +47,7 @@ def mcnemar(a: np.ndarray, b: np.ndarray) -> dict[str, Any]:
 
 
 def bootstrap_p(samples: np.ndarray) -> float | None:
-    """Computes the two-sided p of a difference from its resamples.
+    """Compute the two-sided p of a difference from its resamples.
 
     It is the level at which the percentile interval begins to hold 0 (Efron and
     Tibshirani, "An Introduction to the Bootstrap", 1993, section 15.4), with one added
@@ -68,7 +68,7 @@ def bootstrap_p(samples: np.ndarray) -> float | None:
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Adjusts p values for being several.
+    """Adjust p values for being several.
 
     Holm, "A simple sequentially rejective multiple test procedure", Scandinavian
     Journal of Statistics 1979: the smallest of m is multiplied by m, the next by
@@ -94,7 +94,7 @@ def another_training(
     arms: Sequence[np.ndarray],
     limits: tuple[float, float],
 ) -> dict[str, Any]:
-    """Computes interval and test of a mean over seeds, or of a difference of two.
+    """Compute interval and test of a mean over seeds, or of a difference of two.
 
     The question is what training again would give on other images drawn like these.
     The variance over images and those of the seeds' means, s² / S of each arm, add up;
@@ -131,7 +131,7 @@ def another_training(
 def wald(
     value: float, variance: float, limits: tuple[float, float], df: float = math.inf
 ) -> tuple[float, float]:
-    """Computes the 95 % interval of a value from its variance, by t or normally.
+    """Compute the 95 % interval of a value from its variance, by t or normally.
 
     Between 0 and 1 it is of the value's logit, whose variance is by the delta method
     that of the value over (value (1 - value))²: near 1 such an interval covers where

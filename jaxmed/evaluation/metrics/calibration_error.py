@@ -25,13 +25,13 @@ CERTAIN = Undefined("every prediction is certain and right")
 
 
 def equal_width_bins(confidence: np.ndarray) -> np.ndarray:
-    """Puts confidences in [0, 1] into the bins ((m-1)/M, m/M]: int, 0 to M - 1."""
+    """Put confidences in [0, 1] into the bins ((m-1)/M, m/M]: int, 0 to M - 1."""
     edges = np.linspace(0, 1, BINS + 1)[1:-1]
     return np.digitize(confidence, edges, right=True)
 
 
 def equal_mass_bins(confidence: np.ndarray) -> np.ndarray:
-    """Puts n confidences into M bins of about n / M each, equal ones together."""
+    """Put n confidences into M bins of about n / M each, equal ones together."""
     edges = np.quantile(confidence, np.arange(1, BINS) / BINS)
     return np.digitize(confidence, edges, right=True)
 
@@ -89,24 +89,24 @@ class CalibrationError(Measure):
         }
 
     def values(self) -> dict[Key, float | Undefined]:
-        """Computes the errors of the split itself."""
+        """Compute the errors of the split itself."""
         return {key: gaps.error() for key, gaps in self._gaps.items()}
 
     def resampled(self, counts: np.ndarray) -> dict[Key, np.ndarray]:
-        """Returns nothing: values and intervals are by formula."""
+        """Return nothing: values and intervals are by formula."""
         return {}
 
     def intervals(
         self, units: Units, samples: Mapping[Key, np.ndarray]
     ) -> dict[Key, Interval | Undefined]:
-        """Computes the intervals, see the class and `Measure`."""
+        """Compute the intervals, see the class and `Measure`."""
         if units.size < FEW:
             few = Undefined(f"fewer than {FEW} {units.noun}")
             return dict.fromkeys(self._gaps, few)
         return {key: gaps.interval() for key, gaps in self._gaps.items()}
 
     def remarks(self, units: Units) -> dict[Key, dict[str, float]]:
-        """Gives the plain averages, see `Measure`."""
+        """Return the plain averages as "plug_in", see `Measure`."""
         return {
             key: {"plug_in": gaps.plug_in}
             for key, gaps in self._gaps.items()
@@ -114,7 +114,7 @@ class CalibrationError(Measure):
         }
 
     def reason(self, key: Key) -> Undefined:
-        """Says why an error of the split itself is NaN."""
+        """Return why an error of the whole split is NaN."""
         return NO_LABEL
 
 
@@ -158,7 +158,7 @@ class _Gaps:
         self._gaps = sizes / total if total > 0 else None
 
     def _expected(self, error: float) -> tuple[float, float]:
-        """Computes the mean and the standard deviation of the plug-in at an error."""
+        """Compute the mean and the standard deviation of the plug-in at an error."""
         if self._gaps is None:
             return 0.0, 0.0
         gaps, noise = error * self._gaps, self._noise
@@ -170,7 +170,7 @@ class _Gaps:
         return float((self._mass * mean).sum()), float(parts.sum()) ** 0.5
 
     def error(self) -> float | Undefined:
-        """Computes the error that has the plug-in as its mean."""
+        """Compute the error that has the plug-in as its mean."""
         if np.isnan(self.plug_in):
             return NO_LABEL
         if self._expected(0.0)[0] >= self.plug_in:
@@ -180,7 +180,7 @@ class _Gaps:
         )
 
     def _of_calibrated(self) -> np.ndarray:
-        """Draws plug-ins of a model whose probabilities are right: (DRAWS,).
+        """Draw plug-ins of a model whose probabilities are right: (DRAWS,).
 
         Broecker and Smith, "Increasing the Reliability of Reliability Diagrams",
         Weather and Forecasting 2007, section 3: consistency resampling.
@@ -190,7 +190,7 @@ class _Gaps:
         return np.abs(hits / self._trials - self._mean) @ self._mass
 
     def interval(self) -> Interval | Undefined:
-        """Computes the errors from which the plug-in is not too far away.
+        """Compute the interval: errors for which the plug-in is not too extreme.
 
         How many deviations are too many is read off frequencies drawn of a model that
         is calibrated: with few images in a bin they are skewed.
@@ -224,7 +224,7 @@ class _Gaps:
 
 
 def _alike(residuals, place, unit, shape) -> float:
-    """Computes how many times larger variances are because units are clusters.
+    """Compute the design effect: how much larger variances are in clusters.
 
     It is at least 1, and at most as if all images of a unit in a bin were one (Kish,
     "Survey Sampling", 1965, section 5.4).
@@ -244,7 +244,7 @@ BINNINGS = {"equal_width": equal_width_bins, "equal_mass": equal_mass_bins}
 def reliability(
     predictions: Predictions, probs: np.ndarray | None = None, bins: str = "equal_width"
 ) -> list[dict[str, Any]]:
-    """Compares predicted probabilities with observed frequencies in 15 bins.
+    """Compare predicted probabilities with observed frequencies in 15 bins.
 
     In binary tasks the probability is that of the positive class; in multilabel tasks
     that of each known label, all in one diagram; otherwise that of the most probable

@@ -1,4 +1,4 @@
-"""Metrics of a decision: the most probable class, or each label's yes or no.
+"""Metrics of decisions: the most probable class, or yes or no for each label.
 
 Definitions are scikit-learn's. All numbers are computed from sums over images, those
 of all resamples at once.
@@ -34,25 +34,25 @@ from jaxmed.evaluation.predictions import Predictions
 
 
 def kappa(tallies: Tallies) -> np.ndarray:
-    """Computes Cohen's kappa (1960): (resamples,), NaN if chance agrees fully."""
+    """Compute Cohen's kappa (1960): (resamples,), NaN if chance agrees fully."""
     right, chance, n = _sums(tallies)
     return ratio(n * right - chance, n * n - chance)
 
 
 def mcc(tallies: Tallies) -> np.ndarray:
-    """Computes Matthews' correlation of k classes: (resamples,).
+    """Compute Matthews' correlation of k classes: (resamples,).
 
     Gorodkin, "Comparing two K-category assignments by a K-category correlation
     coefficient", 2004. NaN if all labels, or all decisions, are alike.
     """
     right, chance, n = _sums(tallies)
     of_labels = n * n - np.square(tallies.true).sum(axis=0)
-    of_decisions = n * n - np.square(tallies.decided).sum(axis=0)
+    of_decisions = n * n - np.square(tallies.predicted).sum(axis=0)
     return ratio(n * right - chance, np.sqrt(of_labels * of_decisions))
 
 
 def _sums(tallies: Tallies) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    chance = (tallies.true * tallies.decided).sum(axis=0)
+    chance = (tallies.true * tallies.predicted).sum(axis=0)
     return tallies.both.sum(axis=0), chance, tallies.n[0]
 
 
@@ -71,7 +71,7 @@ class QuadraticKappa:
         self._parts = np.stack([np.square(i - j), i, j, i * i, j * j])
 
     def __call__(self, counts: np.ndarray) -> np.ndarray:
-        """Computes it in resamples: counts is (n, resamples)."""
+        """Compute it in resamples: counts is (n, resamples)."""
         # Not a matrix product, whose threads would fight with those of a training.
         sums = np.einsum("in,nr->ir", self._parts, counts)
         observed, i, j, i_squared, j_squared = sums
@@ -102,15 +102,15 @@ MANY = 200
 NAMED = 3
 
 
-def decide(predictions: Predictions) -> np.ndarray:
-    """Decides: the most probable class (n,), or prob >= 0.5 per label (n, k)."""
+def default_decisions(predictions: Predictions) -> np.ndarray:
+    """Return the most probable class (n,), or prob >= 0.5 per label (n, k)."""
     if predictions.task == "multilabel":
         return (predictions.probs >= 0.5).astype(np.int64)
     return predictions.probs.argmax(axis=1)
 
 
 def confusion_matrix(predictions: Predictions) -> list[list[int]] | None:
-    """Counts images by true class (rows) and most probable class (columns).
+    """Count images by true class (rows) and most probable class (columns).
 
     Returns:
         k lists of k counts; None in multilabel tasks, and with more than `MANY`
@@ -119,7 +119,7 @@ def confusion_matrix(predictions: Predictions) -> list[list[int]] | None:
     k = len(predictions.class_names)
     if predictions.task == "multilabel" or k > MANY:
         return None
-    cells = predictions.labels * k + decide(predictions)
+    cells = predictions.labels * k + default_decisions(predictions)
     return np.bincount(cells, minlength=k * k).reshape(k, k).tolist()
 
 
@@ -131,14 +131,14 @@ class Decisions(Measure):
 
     Args:
         predictions: n images.
-        decided: what was decided, shaped as the labels; None for what `decide` does.
+        decisions: shaped as the labels; None for `default_decisions`.
         per_class: also of each class, and averaged.
     """
 
     def __init__(
         self,
         predictions: Predictions,
-        decided: np.ndarray | None = None,
+        decisions: np.ndarray | None = None,
         *,
         per_class: bool = True,
     ):
@@ -146,20 +146,21 @@ class Decisions(Measure):
         self._task, self._names = predictions.task, predictions.class_names
         self._places = {name: i for i, name in enumerate(self._names)}
         self.images = len(predictions.ids)
-        said = decide(predictions) if decided is None else decided
+        if decisions is None:
+            decisions = default_decisions(predictions)
         self._quadratic = None
         if self._task == "ordinal":
-            self._quadratic = QuadraticKappa(predictions.labels, said)
+            self._quadratic = QuadraticKappa(predictions.labels, decisions)
         if self._task == "multilabel":
-            members = said == 1
+            members = decisions == 1
         else:
-            members = said[:, None] == np.arange(len(self._names))
+            members = decisions[:, None] == np.arange(len(self._names))
         self._counts = ClassCounts(predictions.truth, members, predictions.known)
         self._whole = self._counts(np.ones((self.images, 1)))
         self._reasons_of: dict[str, list[Undefined | None]] = {}
 
     def resampled(self, counts: np.ndarray) -> dict[Key, np.ndarray]:
-        """Computes the metrics of resamples, see `Measure`."""
+        """Compute the metrics of resamples, see `Measure`."""
         tallies = self._counts(counts)
         found = scores(tallies)
         samples: dict[Key, np.ndarray] = {
@@ -180,7 +181,7 @@ class Decisions(Measure):
         self, tallies: Tallies, found: dict[str, np.ndarray]
     ) -> dict[str, np.ndarray]:
         if self._task == "multilabel":
-            right = tallies.n - tallies.true - tallies.decided + 2 * tallies.both
+            right = tallies.n - tallies.true - tallies.predicted + 2 * tallies.both
             accuracy = ratio(right.sum(axis=0), tallies.n.sum(axis=0))
             means = {metric: found[metric].mean(axis=0) for metric in MEANS}
             return {"accuracy": accuracy} | means
@@ -214,7 +215,7 @@ class Decisions(Measure):
         return samples
 
     def reason(self, key: Key) -> Undefined:
-        """Says why a metric of the split itself is NaN."""
+        """Return why a metric of the whole split is NaN."""
         metric = PER_CLASS.get(key[-1], key[-1])
         reasons = self._reasons(metric)
         if key[0] == "per_class":
@@ -227,7 +228,7 @@ class Decisions(Measure):
         return of_classes(self._names, reasons)
 
     def _reasons(self, metric: str) -> list[Undefined | None]:
-        """Says for each class why the score is NaN, None where it is not."""
+        """Return why the score of each class is NaN; None where it is not."""
         if metric not in self._reasons_of:
             self._reasons_of[metric] = self._find_reasons(metric)
         return self._reasons_of[metric]
@@ -245,12 +246,12 @@ class Decisions(Measure):
     def intervals(
         self, units: Units, samples: Mapping[Key, np.ndarray]
     ) -> dict[Key, Interval | Undefined]:
-        """Computes the intervals by formula, see `class_intervals` and `Measure`."""
+        """Compute the intervals by formula, see `class_intervals` and `Measure`."""
         tallies = self._counts.by_unit(units)
         by_class = class_intervals(tallies, units)
         intervals = self._means(tallies, units)
         if self._task == "multilabel":
-            right = tallies.n - tallies.true - tallies.decided + 2 * tallies.both
+            right = tallies.n - tallies.true - tallies.predicted + 2 * tallies.both
             hits, pairs = right.sum(axis=0), tallies.n.sum(axis=0)
             clustered = len(self._names) > 1 or units.cluster is not None
         else:
@@ -269,7 +270,7 @@ class Decisions(Measure):
         return intervals
 
     def _means(self, tallies: Tallies, units: Units) -> dict[Key, Interval | Undefined]:
-        """Says which intervals of the bootstrap there are not: a class is too rare.
+        """Return the keys without a bootstrap interval, because a class is too rare.
 
         A rare class decides what is a mean over classes. The rest can be told as long
         as not nearly all images are of one class.
@@ -291,10 +292,10 @@ class Decisions(Measure):
     def _of_parts(
         self, tallies: Tallies, accuracy: Interval, units: Units
     ) -> dict[Key, Interval | Undefined]:
-        """Computes means of what is of different images, class by class."""
+        """Compute intervals of means over classes of disjoint images."""
         clustered = units.cluster is not None
         recalls = shares(tallies.both, tallies.true, clustered=clustered)
-        precisions = shares(tallies.both, tallies.decided, clustered=clustered)
+        precisions = shares(tallies.both, tallies.predicted, clustered=clustered)
         occurring = [one for one in recalls if one.trials > 0]
         intervals: dict[Key, Interval | Undefined] = {
             ("balanced_accuracy",): mean_interval(occurring),
@@ -308,13 +309,13 @@ class Decisions(Measure):
 
 
 def weighted(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Averages (k, resamples) over classes; those of weight 0 need no value."""
+    """Average (k, resamples) over classes; those of weight 0 need no value."""
     products = np.where(weights > 0, weights * values, 0)
     return ratio(products.sum(axis=0), weights.sum(axis=0))
 
 
 def of_classes(names: Sequence[str], reasons: Sequence[Undefined | None]) -> Undefined:
-    """Says why a mean over classes is undefined, and because of which classes."""
+    """Return why a mean over classes is undefined, and which classes cause it."""
     first = next((reason for reason in reasons if reason is not None), ONE_CLASS)
     because = [
         repr(name)

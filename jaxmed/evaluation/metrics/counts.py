@@ -1,4 +1,4 @@
-"""One class against the rest: what four counts say, thousands of resamples at once."""
+"""One-vs-rest counts and their metrics, for thousands of resamples at once."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -27,25 +27,25 @@ class Tallies(NamedTuple):
     """Counts of images, float64 (k, resamples) each.
 
     Attributes:
-        both: of the class, and said to be.
+        both: of the class and predicted to be (true positives).
         true: of the class.
-        decided: said to be of the class.
-        n: of which it is known.
+        predicted: predicted to be of the class.
+        n: with a known label.
     """
 
     both: Array
     true: Array
-    decided: Array
+    predicted: Array
     n: Array
 
     def one_sided(self, names: Sequence[str], units: Units) -> Undefined | None:
-        """Says if too few units are not of the most frequent class."""
+        """Return a reason if too few units are not of the most frequent class."""
         largest = int(self.true.sum(axis=1).argmax())
         others = (self.n[largest] > self.true[largest]).sum()
         return scarcity(names[largest], FEW, others, units)
 
     def scarce(self, names: Sequence[str], units: Units) -> list[Undefined | None]:
-        """Says of which classes there are too few units, these being the columns."""
+        """Return a reason for every class with too few units (the columns)."""
         having = (self.true > 0).sum(axis=1)
         lacking = (self.n > self.true).sum(axis=1)
         rows = zip(names, having, lacking, strict=True)
@@ -53,7 +53,7 @@ class Tallies(NamedTuple):
 
 
 def scarcity(name: str, having: int, lacking: int, units: Units) -> Undefined | None:
-    """Says if there are too few units of a class for resamples to tell anything.
+    """Return a reason if a class has too few units for a bootstrap.
 
     Args:
         name: of the class.
@@ -86,7 +86,7 @@ class ClassCounts:
         self._indicators = stacked.astype(np.float64)
 
     def by_unit(self, units: Units) -> Tallies:
-        """Counts in each unit: (k, m)."""
+        """Count in each unit: (k, m)."""
         n = self._images
         rows = np.arange(n)
         places = rows if units.cluster is None else units.cluster
@@ -95,28 +95,28 @@ class ClassCounts:
         return self._split(sums.toarray(), np.bincount(places, minlength=units.size))
 
     def __call__(self, counts: Array) -> Tallies:
-        """Counts in resamples: counts is (n, resamples)."""
+        """Count in resamples: counts is (n, resamples)."""
         return self._split(np.asarray(self._indicators @ counts), counts.sum(axis=0))
 
     def _split(self, sums: Array, images: Array) -> Tallies:
         if self._all_known:
-            both, true, decided = np.split(sums, 3)
+            both, true, predicted = np.split(sums, 3)
             n = np.broadcast_to(images, both.shape).astype(np.float64)
-            return Tallies(both, true, decided, n)
+            return Tallies(both, true, predicted, n)
         return Tallies(*np.split(sums, 4))
 
 
 def scores(tallies: Tallies) -> dict[str, Array]:
-    """Computes what is said of one class against the rest: (k, resamples) each.
+    """Compute one-vs-rest metrics: (k, resamples) each.
 
     Definitions are scikit-learn's: sensitivity is `recall_score`, specificity that of
     the rest, PPV `precision_score`, NPV that of the rest, likelihood ratios
     `class_likelihood_ratios`, MCC `matthews_corrcoef`, kappa `cohen_kappa_score`. What
     has a denominator of 0 is NaN, also where scikit-learn puts 0 in its place.
     """
-    both, true, decided, n = tallies
-    neither = n - true - decided + both
-    missed, alarms = true - both, decided - both
+    both, true, predicted, n = tallies
+    neither = n - true - predicted + both
+    missed, alarms = true - both, predicted - both
     false = n - true
     sensitivity, specificity = ratio(both, true), ratio(neither, false)
     return {
@@ -124,25 +124,25 @@ def scores(tallies: Tallies) -> dict[str, Array]:
         "balanced_accuracy": (sensitivity + specificity) / 2,
         "sensitivity": sensitivity,
         "specificity": specificity,
-        "ppv": ratio(both, decided),
-        "npv": ratio(neither, n - decided),
+        "ppv": ratio(both, predicted),
+        "npv": ratio(neither, n - predicted),
         "lr_positive": ratio(both * false, alarms * true),
         "lr_negative": ratio(missed * false, neither * true),
-        "f1": ratio(2 * both, true + decided),
+        "f1": ratio(2 * both, true + predicted),
         "mcc": ratio(
             both * neither - alarms * missed,
-            np.sqrt(true * false * decided * (n - decided)),
+            np.sqrt(true * false * predicted * (n - predicted)),
         ),
         "kappa": ratio(
             2 * (both * neither - alarms * missed),
-            decided * false + true * (n - decided),
+            predicted * false + true * (n - predicted),
         ),
         "youden_j": sensitivity + specificity - 1,
     }
 
 
 def why_undefined(metric: str, true: float, n: float) -> Undefined:
-    """Says why a score of the split itself is NaN.
+    """Return why a score of the whole split is NaN.
 
     Args:
         metric: one of those of `scores`.
@@ -163,7 +163,7 @@ def why_undefined(metric: str, true: float, n: float) -> Undefined:
 
 
 def ratio(numerator: Array, denominator: Array) -> Array:
-    """Divides; what is divided by 0 is NaN, without a warning."""
+    """Divide; what is divided by 0 is NaN, without a warning."""
     shape = np.broadcast_shapes(np.shape(numerator), np.shape(denominator))
     nan = np.full(shape, np.nan)
     return np.divide(numerator, denominator, out=nan, where=denominator != 0)

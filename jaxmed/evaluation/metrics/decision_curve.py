@@ -1,4 +1,4 @@
-"""Is the model worth using? Decision curves, and abstaining where it is least sure."""
+"""Decision curves (net benefit), and risk-coverage curves of selective prediction."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -36,7 +36,7 @@ def decision_curve(
     resamples: int = 2000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Computes the net benefit of acting where `prob >= threshold`.
+    """Compute the net benefit of acting where `prob >= threshold`.
 
     Vickers and Elkin, "Decision curve analysis: a novel method for evaluating
     prediction models", Medical Decision Making 2006: true positives less false
@@ -92,7 +92,7 @@ def risk_coverage(
     resamples: int = 2000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Computes how often the model is wrong if it abstains where it is least sure.
+    """Compute how often the model is wrong if it abstains where it is least sure.
 
     Geifman and El-Yaniv, "Selective Classification for Deep Neural Networks", NeurIPS
     2017. Sureness is the probability of the most probable class; in multilabel tasks

@@ -56,7 +56,7 @@ class OperatingPoints:
     def __call__(
         self, counts: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Counts in resamples.
+        """Count in resamples.
 
         Args:
             counts: float64 (n, resamples).
@@ -72,7 +72,7 @@ class OperatingPoints:
         return true, false[:-1], positives, false[-1]
 
     def average_precision(self, counts: np.ndarray) -> np.ndarray:
-        """Computes the area under the precision-recall curve: (resamples,).
+        """Compute the area under the precision-recall curve: (resamples,).
 
         It is scikit-learn's `average_precision_score`: precision at each threshold,
         weighted by what it adds to recall, without interpolation. NaN where there is
@@ -86,7 +86,7 @@ class OperatingPoints:
         return ratio((gained * true / found).sum(axis=0), positives)
 
     def jackknife_bias(self) -> float:
-        """Computes by how much the average precision is too high, of all images once.
+        """Compute the bias of the average precision of all images.
 
         A positive counts itself among those that are found at its own threshold. Its
         precision there is the higher for it, the fewer others there are. Quenouille's
@@ -160,7 +160,7 @@ class ThresholdDecisions(Measure):
         self._whole = self._counts(np.ones((self.images, 1)))
 
     def resampled(self, counts: np.ndarray) -> dict[Key, np.ndarray]:
-        """Computes the metrics of resamples, see `Measure`."""
+        """Compute the metrics of resamples, see `Measure`."""
         found = scores(self._counts(counts))
         samples = {metric: found[metric] for metric in METRICS}
         if self._prevalence is not None:
@@ -179,7 +179,7 @@ class ThresholdDecisions(Measure):
         }
 
     def reason(self, key: Key) -> Undefined:
-        """Says why a metric of the split itself is NaN."""
+        """Return why a metric of the whole split is NaN."""
         *prefix, metric = key
         i = self._places[tuple(prefix)]
         threshold = self._thresholds[i]
@@ -193,7 +193,7 @@ class ThresholdDecisions(Measure):
     def intervals(
         self, units: Units, samples: Mapping[Key, np.ndarray]
     ) -> dict[Key, Interval | Undefined]:
-        """Computes the intervals by formula, see `class_intervals` and `Measure`."""
+        """Compute the intervals by formula, see `class_intervals` and `Measure`."""
         tallies = self._counts.by_unit(units)
         by_class = class_intervals(tallies, units, self._prevalence)
         intervals: dict[Key, Interval | Undefined] = {}
@@ -210,7 +210,7 @@ class ThresholdDecisions(Measure):
 def predictive_values(
     sensitivity: np.ndarray, specificity: np.ndarray, prevalence: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Computes PPV and NPV where another share is positive, by Bayes' theorem.
+    """Compute PPV and NPV where another share is positive, by Bayes' theorem.
 
     Altman and Bland, "Diagnostic tests 2: predictive values", BMJ 1994.
 
@@ -260,7 +260,7 @@ def roc_band(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Band | None:
-    """Computes sensitivity where a given rate of false positives is allowed.
+    """Compute sensitivity where a given rate of false positives is allowed.
 
     The bootstrap is that of all intervals; the curves of resamples are averaged at
     equal false positive rates (Fawcett, "An introduction to ROC analysis", Pattern
@@ -286,7 +286,7 @@ def precision_recall_band(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Band | None:
-    """Computes precision at the highest threshold that reaches a given recall.
+    """Compute precision at the highest threshold that reaches a given recall.
 
     Arguments and result are those of `roc_band`.
     """
@@ -305,7 +305,7 @@ def _band(predictions, classes, curve: Callable, resamples, seed) -> Band | None
         points.append(OperatingPoints(truth, scores, images, n))
 
     def curves(counts: np.ndarray) -> np.ndarray:
-        """The mean over classes: (grid, resamples)."""
+        """Compute the mean over classes: (grid, resamples)."""
         return np.mean([curve(*one(counts)) for one in points], axis=0)
 
     drawn = Bootstrap(resamples=resamples, seed=seed).counts(units)

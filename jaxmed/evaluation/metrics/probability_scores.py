@@ -74,14 +74,14 @@ class Losses(Measure):
         return errors.sum(axis=1)
 
     def resampled(self, counts: np.ndarray) -> dict[Key, np.ndarray]:
-        """Computes the metrics of resamples, see `Measure`."""
+        """Compute the metrics of resamples, see `Measure`."""
         *sums, pairs = np.asarray(self._per_image @ counts)
         return {key: ratio(s, pairs) for key, s in zip(self._keys, sums, strict=True)}
 
     def intervals(
         self, units: Units, samples: Mapping[Key, np.ndarray]
     ) -> dict[Key, Interval | Undefined]:
-        """Computes intervals that are symmetric on the logarithm, see `Measure`.
+        """Compute intervals that are symmetric on the logarithm, see `Measure`.
 
         Losses are skewed, of few images strongly; their logarithm less. There is none
         where nearly all images are of one class: the few others decide.
@@ -100,12 +100,12 @@ class Losses(Measure):
         return {key: _interval(of, pairs) for key, of in rows}
 
     def reason(self, key: Key) -> Undefined:
-        """Says why a metric of the split itself is NaN."""
+        """Return why a metric of the whole split is NaN."""
         return NO_LABEL
 
 
 def _interval(sums: np.ndarray, pairs: np.ndarray) -> Interval | Undefined:
-    """Computes the interval of a mean from sums over units, (m,) each."""
+    """Compute the interval of a mean from sums over units, (m,) each."""
     m, total = len(pairs), pairs.sum()
     value = sums.sum() / total if total else 0.0
     variance = m / (m - 1) * np.square(sums - value * pairs).sum()
@@ -173,20 +173,20 @@ class Recalibration(Measure):
         return _fit(design, self._positive, np.zeros(self.images))
 
     def values(self) -> dict[Key, float | Undefined]:
-        """Computes both of the split itself."""
+        """Compute both of the split itself."""
         return {
             key: fit if isinstance(fit, Undefined) else fit[0]
             for key, fit in self._fits.items()
         }
 
     def resampled(self, counts: np.ndarray) -> dict[Key, np.ndarray]:
-        """Returns nothing: intervals are by formula."""
+        """Return nothing: intervals are by formula."""
         return {}
 
     def intervals(
         self, units: Units, samples: Mapping[Key, np.ndarray]
     ) -> dict[Key, Interval | Undefined]:
-        """Computes the intervals, see the class and `Measure`."""
+        """Compute the intervals, see the class and `Measure`."""
         negatives, positives = units.having(self._truth)
         few = scarcity(self._names[1], positives, negatives, units)
         intervals: dict[Key, Interval | Undefined] = {}
@@ -203,7 +203,7 @@ class Recalibration(Measure):
         return intervals
 
     def reason(self, key: Key) -> Undefined:
-        """Says why one of the split itself is not defined."""
+        """Return why intercept or slope is undefined."""
         fit = self._fits[key]
         return fit if isinstance(fit, Undefined) else ONE_CLASS
 
@@ -211,7 +211,7 @@ class Recalibration(Measure):
 def _fit(
     design: np.ndarray, positive: np.ndarray, offset: np.ndarray
 ) -> tuple[float, np.ndarray] | Undefined:
-    """Fits a logistic regression by Newton's method.
+    """Fit a logistic regression by Newton's method.
 
     Args:
         design: (n, c).

@@ -57,7 +57,7 @@ class RankSum:
         self._many = many if images is None else images[many]
 
     def __call__(self, counts: np.ndarray) -> np.ndarray:
-        """Computes the AUROC of resamples, NaN for those of one class.
+        """Compute the AUROC of resamples, NaN for those of one class.
 
         Args:
             counts: float64 (n, resamples).
@@ -108,7 +108,7 @@ class Ranking(Measure):
             self._pooled = self._rankings(self._labels[at], self._probs[at], images)
 
     def _pairs(self, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Returns truth, scores and images of one class, where it is known."""
+        """Return truth, scores and images of one class, where it is known."""
         images = np.flatnonzero(self._known[:, i])
         return self._labels[images, i], self._probs[images, i], images
 
@@ -117,7 +117,7 @@ class Ranking(Measure):
         return RankSum(truth, scores, images), points.average_precision
 
     def resampled(self, counts: np.ndarray) -> dict[Key, np.ndarray]:
-        """Computes the metrics of resamples, see `Measure`."""
+        """Compute the metrics of resamples, see `Measure`."""
         each = self._each
         if each is None:
             # One after the other: all at once would fill gigabytes.
@@ -154,7 +154,7 @@ class Ranking(Measure):
         return {name: i for i, name in enumerate(self._names)}
 
     def reason(self, key: Key) -> Undefined:
-        """Says why a metric of the split itself is NaN."""
+        """Return why a metric of the whole split is NaN."""
         reasons = self._reasons
         if key[0] == "per_class":
             return reasons[self._places[key[1]]] or ONE_CLASS
@@ -167,7 +167,7 @@ class Ranking(Measure):
     def intervals(
         self, units: Units, samples: Mapping[Key, np.ndarray]
     ) -> dict[Key, Interval | Undefined]:
-        """Computes the intervals, all on the logit, see `area_intervals`.
+        """Compute the intervals, all on the logit, see `area_intervals`.
 
         AUROC's are by DeLong's variance, of a mean over classes too; AUPRC's, and those
         of other averages, by the bootstrap's.
@@ -230,7 +230,7 @@ class Ranking(Measure):
         return Spread.of(0.0, samples[key], units)._replace(bias=bias)
 
     def remarks(self, units: Units) -> dict[Key, dict[str, str]]:
-        """Says where an AUPRC is of few positives, see `Measure`."""
+        """Return a note for every AUPRC of few positives, see `Measure`."""
         having = units.having(self._labels)
         rare = [n for n, m in zip(self._names, having, strict=True) if 0 < m < RARE]
         remarks: dict[Key, dict[str, str]] = {

@@ -99,7 +99,7 @@ def compare_runs(compared: "Compared", **options: Any) -> dict[str, Any]:
     from jaxmed.evaluation import compare_arms
 
     found = compare_arms(
-        {name: [run.judged for run in runs] for name, runs in compared.arms.items()},
+        {name: [run.scored for run in runs] for name, runs in compared.arms.items()},
         **options,
     )
     for name, runs in compared.arms.items():
@@ -118,8 +118,8 @@ def show(found: Mapping[str, Any]) -> None:
         print_table(contrasts.class_difference_table(found, one))
         print_table(contrasts.training_table(found, one))
     print_table(contrasts.spread_table(found))
-    told = contrasts.tell_contrasts(found)
-    about = [*contrasts.explain_contrasts(found), *found["notes"]]
+    told = contrasts.comparison_sentences(found)
+    about = [*contrasts.method_sentences(found), *found["notes"]]
     print("\n".join([*told, "", *about]))
 
 
@@ -130,15 +130,15 @@ def write(path: Path, found: Mapping[str, Any]) -> None:
     elif path.suffix == ".csv":
         write_text(path, _csv(found))
     else:
-        from jaxmed.report.pages.comparison import build_contrast_page
+        from jaxmed.report.pages.comparison import build_comparison_page
 
-        build_contrast_page(path, found)
+        build_comparison_page(path, found)
 
 
 def _csv(found: Mapping[str, Any]) -> str:
-    from jaxmed.report.tables.comparison import contrast_rows
+    from jaxmed.report.tables.comparison import comparison_rows
 
-    rows: Sequence[dict[str, Any]] = list(contrast_rows(found))
+    rows: Sequence[dict[str, Any]] = list(comparison_rows(found))
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()

@@ -114,11 +114,11 @@ def measure_arm(
 
 def format_tests(tests: "Sequence[RangeTest]") -> str:
     """Returns a table with a line per test, and the notes below it."""
-    from jaxmed.report.figures.style import spell_rate
+    from jaxmed.report.figures.style import format_rate
 
     rows = [("phase", "group", "in the recipe", "steepest", "valley")]
     rows += [
-        (t.phase, t.group, *map(spell_rate, (t.own, t.steepest, t.valley)))
+        (t.phase, t.group, *map(format_rate, (t.own, t.steepest, t.valley)))
         for t in tests
     ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

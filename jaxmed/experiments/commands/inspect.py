@@ -17,7 +17,7 @@ from jaxmed.runtime.files import write_text
 if TYPE_CHECKING:
     from jaxmed.data import Dataset
     from jaxmed.data.audit.audit import Audit
-    from jaxmed.report.pages.data_sheet import Twins
+    from jaxmed.report.pages.data_sheet import DuplicatePair
 
 HELP = "look a data set through: counts, duplicates, patients on both sides"
 DESCRIPTION = """\
@@ -63,7 +63,11 @@ def execute(arguments: Any) -> int:
     check_writable(arguments.out, "Give another --out.")
     from jaxmed.data.audit.audit import audit
     from jaxmed.experiments.pipeline.load_data import load_part
-    from jaxmed.report.text.audit import judge, tell, tell_counts
+    from jaxmed.report.text.audit import (
+        count_lines,
+        finding_sentences,
+        leakage_sentence,
+    )
 
     data = load_part(config)
     scheme, _, rest = config.source.partition(":")
@@ -72,7 +76,12 @@ def execute(arguments: Any) -> int:
     found = audit(data, group_pattern=arguments.group_pattern, root=root)
     page = write_sheet(arguments.out, name or data.name, data, found)
     table = found.table()
-    lines = [*tell_counts(table), *tell(table), "", judge(table)]
+    lines = [
+        *count_lines(table),
+        *finding_sentences(table),
+        "",
+        leakage_sentence(table),
+    ]
     print("\n".join(lines))
     print(f"Page: {page}")
     return LEAKS if any(found.leaks.values()) else 0
@@ -91,7 +100,7 @@ def write_sheet(out: Path, name: str, data: "Dataset", found: "Audit") -> Path:
         The path of the page.
     """
     from jaxmed.experiments.pipeline.sample_images import write_samples
-    from jaxmed.report.pages.data_sheet import build_sheet
+    from jaxmed.report.pages.data_sheet import build_data_sheet
 
     table = found.table()
     stem = "inspect-" + re.sub(r"[^A-Za-z0-9_.-]+", "-", name)
@@ -99,12 +108,12 @@ def write_sheet(out: Path, name: str, data: "Dataset", found: "Audit") -> Path:
     page = out / f"{stem}.html"
     with tempfile.TemporaryDirectory() as folder:
         write_samples(Path(folder), data)
-        build_sheet(
+        build_data_sheet(
             page,
             table,
             samples=Path(folder) / "samples.png",
             means=found.means,
-            twins=_twins(data, table),
+            pairs=_duplicate_pairs(data, table),
         )
     return page
 
@@ -132,9 +141,9 @@ def _choose(source: str, overrides: dict[str, Any]) -> tuple[str, DataConfig]:
     return recipe.name, recipe.base.data
 
 
-def _twins(data: "Dataset", table: dict[str, Any]) -> "list[Twins]":
+def _duplicate_pairs(data: "Dataset", table: dict[str, Any]) -> "list[DuplicatePair]":
     """Chooses duplicates to show: across splits first, then with different labels."""
-    from jaxmed.report.pages.data_sheet import Twins
+    from jaxmed.report.pages.data_sheet import DuplicatePair
 
     every = [*table["duplicates"]["exact"], *table["duplicates"]["near"]]
     every.sort(key=lambda one: (not one["across_splits"], not one["labels_differ"]))
@@ -144,9 +153,9 @@ def _twins(data: "Dataset", table: dict[str, Any]) -> "list[Twins]":
         for split in splits
         for index, name in enumerate(split.ids)
     }
-    twins = []
+    pairs = []
     for one in every[:SHOWN]:
         first, second = (images[name] for name in one["ids"][:2])
         pair = (first[0][first[1]], second[0][second[1]])
-        twins.append(Twins(found=one, images=pair))
-    return twins
+        pairs.append(DuplicatePair(found=one, images=pair))
+    return pairs

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jaxmed.errors import InputError
-from jaxmed.evaluation.comparison.alignment import Judged
+from jaxmed.evaluation.comparison.alignment import ScoredPredictions
 from jaxmed.runs.layout import CONFIG
 from jaxmed.runs.record import RunRecord, read_run
 
@@ -20,12 +20,12 @@ class ComparedRun:
     Attributes:
         folder: as the user gave it.
         record: what lies in it.
-        judged: its test predictions and decisions.
+        scored: its test predictions and decisions.
     """
 
     folder: Path
     record: RunRecord
-    judged: Judged
+    scored: ScoredPredictions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,8 +117,8 @@ def _in_order(arms: dict[Path, list[ComparedRun]]) -> dict[Path, list[ComparedRu
 def _read(folder: Path) -> ComparedRun:
     record = read_run(folder.resolve())
     # Errors name the folder as it was given.
-    judged = replace(record.judged, name=str(folder))
-    return ComparedRun(folder=folder, record=record, judged=judged)
+    scored = replace(record.scored, name=str(folder))
+    return ComparedRun(folder=folder, record=record, scored=scored)
 
 
 def _check_once(runs: Sequence[ComparedRun]) -> None:

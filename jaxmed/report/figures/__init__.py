@@ -1,1 +1,1 @@
-"""Figures of the report, one kind a module."""
+"""Figures of the report."""

@@ -1,4 +1,4 @@
-"""Every figure of an experiment by its name, for the page and for a paper."""
+"""Catalog of an experiment's figures by name, for the page and for a paper."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from jaxmed.report.figures.probability_curves import (
 from jaxmed.report.figures.strategy_diagram import draw_stages
 from jaxmed.report.figures.style import png
 from jaxmed.report.figures.training_curves import Ranges, draw_curves
-from jaxmed.report.page import Shot, figure_shot
+from jaxmed.report.page import EmbeddedImage, embed_figure
 from jaxmed.report.tables.formatting import metric_title
 from jaxmed.report.tables.results import (
     Expected,
@@ -49,24 +49,24 @@ class CatalogFigure:
 
     @cached_property
     def png(self) -> bytes:
-        """The figure as a PNG file; drawing it takes most of a report's time."""
+        """Return the figure as a PNG file; drawing takes most of a report's time."""
         return png(self.figure)
 
-    def shot(self) -> Shot:
-        """The figure as the page has it."""
-        return figure_shot(self.png, self.alt)
+    def shot(self) -> EmbeddedImage:
+        """Return the figure embedded in the page."""
+        return embed_figure(self.png, self.alt)
 
 
-Drawings = dict[str, CatalogFigure]
+Figures = dict[str, CatalogFigure]
 
 
-def run_drawings(
+def run_figures(
     run: RunRecord,
     limits: Ranges,
     scale: LogNorm | None,
     expected: Sequence[Expected] = (),
-) -> Drawings:
-    """The figures of one run.
+) -> Figures:
+    """Draw the figures of one run.
 
     Args:
         run: the run.
@@ -103,8 +103,8 @@ def run_drawings(
     return found
 
 
-def forest_drawings(comparison: Comparison) -> Drawings:
-    """Values of all arms, and their differences from the first."""
+def forest_figures(comparison: Comparison) -> Figures:
+    """Draw metrics of all arms, and their differences from the first arm."""
     arms, found = comparison.arms, {}
     for metric in COMPARED:
         name = metric_title(metric)
@@ -120,8 +120,8 @@ def forest_drawings(comparison: Comparison) -> Drawings:
     return found
 
 
-def class_drawings(comparison: Comparison) -> Drawings:
-    """Values of all arms, class by class; none of very many classes."""
+def class_figures(comparison: Comparison) -> Figures:
+    """Draw metrics of all arms, class by class; none with very many classes."""
     run, found = comparison.arms[0].first, {}
     if len(run.class_names) > NAMED_CLASSES:
         return {}
@@ -134,8 +134,8 @@ def class_drawings(comparison: Comparison) -> Drawings:
     return found
 
 
-def joint_drawings(arms: Sequence[Arm]) -> Drawings:
-    """Curves of all arms in one picture, of a binary task."""
+def joint_figures(arms: Sequence[Arm]) -> Figures:
+    """Draw the curves of all arms in one figure, of a binary task."""
     if arms[0].first.task != "binary":
         return {}
     kinds: dict[str, Any] = {
@@ -150,8 +150,8 @@ def joint_drawings(arms: Sequence[Arm]) -> Drawings:
     }
 
 
-def usefulness_drawings(arms: Sequence[Arm]) -> Drawings:
-    """The decision curve, of a binary task, and risk over coverage."""
+def utility_figures(arms: Sequence[Arm]) -> Figures:
+    """Draw decision curves (of a binary task) and risk-coverage curves."""
     found = {}
     if arms[0].first.task == "binary":
         alt = "Net benefit of every arm by threshold, and of treating all and none."
@@ -163,8 +163,8 @@ def usefulness_drawings(arms: Sequence[Arm]) -> Drawings:
     return found
 
 
-def subgroup_drawings(arms: Sequence[Arm]) -> Drawings:
-    """AUROC by the values of each column that has some, by column."""
+def subgroup_figures(arms: Sequence[Arm]) -> Figures:
+    """Draw AUROC by subgroup, for each column that has subgroups."""
     found = {}
     for column in subgroup_columns(arms):
         if (figure := draw_subgroups(arms, column)) is not None:

@@ -21,11 +21,11 @@ from jaxmed.report.figures.style import (
     INK,
     color,
     dashes,
+    format_number,
     label,
     legend_below,
     marker,
     new_figure,
-    spell,
     styled,
 )
 from jaxmed.runs.record import Arm, RunRecord
@@ -226,7 +226,7 @@ def _draw_arm(axes: Axes, index: int, arm: Arm, kind: CurveType) -> bool:
     draw_band(axes, kind.band(test, [1]), color(index))
     if (curve := kind.points(test, 1)) is None:
         return False
-    area = spell(_value(arm.first.metrics["test"], kind.area))
+    area = format_number(_value(arm.first.metrics["test"], kind.area))
     axes.plot(*curve, **style, label=f"{label(arm.name)}, {kind.area.upper()} {area}")
     return True
 
@@ -238,7 +238,7 @@ def _draw_classes(axes: Axes, run: RunRecord, kind: CurveType) -> list[Curve]:
         if (curve := kind.points(run.predictions["test"], index)) is None:
             continue
         curves.append(curve)
-        area = spell(_value(run.metrics["per_class"]["test"][name], kind.area))
+        area = format_number(_value(run.metrics["per_class"]["test"][name], kind.area))
         axes.plot(
             *curve,
             **kind.style,
@@ -251,13 +251,13 @@ def _draw_classes(axes: Axes, run: RunRecord, kind: CurveType) -> list[Curve]:
 
 
 def _draw_macro(axes: Axes, curve: Curve, run: RunRecord, kind: CurveType) -> None:
-    macro = spell(_value(run.metrics["test"], kind.area))
+    macro = format_number(_value(run.metrics["test"], kind.area))
     axes.plot(*curve, color=INK, linewidth=2.4, label=f"macro {macro}")
 
 
 def _draw_chance(axes: Axes, prevalence: float, what: str = "") -> None:
     """Draw the prevalence: the precision of a model without skill."""
-    name = f"{what}prevalence {spell(float(prevalence), 2)}"
+    name = f"{what}prevalence {format_number(float(prevalence), 2)}"
     axes.axhline(
         float(prevalence), color=GRAY, linewidth=0.9, linestyle=":", label=name
     )
@@ -284,7 +284,7 @@ def _value(metrics: Mapping[str, Any], name: str) -> float | None:
 
 @styled
 def draw_confusion(matrix: list[list[int]], class_names: tuple[str, ...]) -> Figure:
-    """Draws counts, and their share of the row as shade and percentage.
+    """Draw counts, and their share of the row as shade and percentage.
 
     Args:
         matrix: counts; rows are true classes, columns predicted ones.

@@ -11,11 +11,11 @@ from matplotlib.ticker import MaxNLocator
 from jaxmed.report.figures.style import (
     GRAY,
     color,
+    format_number,
     label,
     legend_below,
     marker,
     new_figure,
-    spell,
     styled,
 )
 
@@ -52,7 +52,7 @@ class Line:
 def draw_forest(
     lines: Sequence[Line], title: str, *, zero: bool = False, bound: bool = True
 ) -> Figure:
-    """Draws values, intervals and seeds.
+    """Draw values, intervals and seeds.
 
     Args:
         lines: from top to bottom.
@@ -66,9 +66,12 @@ def draw_forest(
         if len(line.seeds) > 1:
             below, paint = [row + 0.24] * len(line.seeds), color(line.index)
             axes.plot(line.seeds, below, ".", color=paint, markersize=5, alpha=0.7)
-        text = spell(line.value, sign=zero)
+        text = format_number(line.value, sign=zero)
         if line.low is not None and line.high is not None:
-            low, high = spell(line.low, sign=zero), spell(line.high, sign=zero)
+            low, high = (
+                format_number(line.low, sign=zero),
+                format_number(line.high, sign=zero),
+            )
             text = f"{text}  [{low}, {high}]"
         _write(axes, row - 0.3, label(line.name, 30), text)
     if any(line.again for line in lines):
@@ -86,7 +89,7 @@ def draw_groups(
     remarks: Mapping[str, str] | None = None,
     marks: Mapping[str, Sequence[Line]] | None = None,
 ) -> Figure:
-    """Draws several lines under one name: the arms, class by class.
+    """Draw several lines under one name: the arms, class by class.
 
     Args:
         groups: lines by the name above them; every group has the same arms.
@@ -159,7 +162,7 @@ def _finish(axes: Axes, title: str, rows: float, limits: tuple[float, float]) ->
 
 
 def _range(lines: Sequence[Line], *, zero: bool, bound: bool) -> tuple[float, float]:
-    """A range with some air around all points, and at least 0.02 wide."""
+    """Return axis limits around all points, at least 0.02 apart."""
     points = [
         point
         for line in lines

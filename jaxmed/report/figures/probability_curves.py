@@ -19,10 +19,10 @@ from jaxmed.report.figures.style import (
     INK,
     color,
     dashes,
+    format_number,
     label,
     legend_below,
     new_figure,
-    spell,
     styled,
 )
 from jaxmed.runs.record import Arm, RunRecord
@@ -41,7 +41,7 @@ TOP = ("largest probability", "share that is right")
 
 @styled
 def draw_reliability(run: RunRecord) -> Figure | None:
-    """Draws observed frequencies over predicted probabilities, and how many there are.
+    """Draw observed frequencies over predicted probabilities, and their counts.
 
     Uprights are Wilson's 95 % intervals of the frequencies.
 
@@ -58,7 +58,9 @@ def draw_reliability(run: RunRecord) -> Figure | None:
     for when, bins in diagrams.items():
         suffix = "" if when == "before" else "_calibrated"
         error = found["test"].get(f"ece{suffix}", {}).get("value")
-        _draw_bins(upper, bins, LOOKS[when], f"{when} scaling, ECE {spell(error)}")
+        _draw_bins(
+            upper, bins, LOOKS[when], f"{when} scaling, ECE {format_number(error)}"
+        )
         _draw_counts(lower, bins, LOOKS[when])
     across, up = OBSERVED.get(run.task, TOP)
     upper.set(ylabel=up, ylim=(-0.02, 1.02))
@@ -69,7 +71,7 @@ def draw_reliability(run: RunRecord) -> Figure | None:
 
 
 def bin_counts(bins: Sequence[Mapping[str, Any]]) -> np.ndarray:
-    """How many probabilities each bin of equal width holds, empty ones too: (15,)."""
+    """Count the probabilities in each bin of equal width, empty ones too: (15,)."""
     places = equal_width_bins(np.array([one["predicted"] for one in bins]))
     return np.bincount(places, [one["n"] for one in bins], minlength=BINS)
 
@@ -99,7 +101,7 @@ STRETCHES = 2
 
 @styled
 def draw_decision_curves(arms: Sequence[Arm]) -> Figure:
-    """Net benefit over the threshold, of each arm and of treating all and none.
+    """Draw net benefit over the threshold, of each arm and of treating all and none.
 
     The strip at the foot shows at which thresholds a model is better than both, thick
     where the intervals of both differences say so too.
@@ -141,7 +143,7 @@ def draw_decision_curves(arms: Sequence[Arm]) -> Figure:
 
 @styled
 def draw_risk_coverage(arms: Sequence[Arm]) -> Figure:
-    """The share of errors over the share of images that the model decides.
+    """Draw the error rate over the coverage, the share of images that are decided.
 
     Args:
         arms: of any task; the lowest seed of each is drawn.
@@ -151,7 +153,7 @@ def draw_risk_coverage(arms: Sequence[Arm]) -> Figure:
         found = risk_coverage(arm.first.predictions["test"], resamples=RESAMPLES)
         at, risk = found["coverages"], _parts(found["risk"])
         shown: dict[str, Any] = {"color": color(index), "linestyle": dashes(index)}
-        name = f"{label(arm.name)}, AURC {spell(found['aurc']['value'])}"
+        name = f"{label(arm.name)}, AURC {format_number(found['aurc']['value'])}"
         axes.plot(at, risk["value"], **shown, label=name)
         ends = risk["ci_low"], risk["ci_high"]
         axes.fill_between(at, *ends, color=color(index), alpha=0.13, linewidth=0)
@@ -166,19 +168,19 @@ def draw_risk_coverage(arms: Sequence[Arm]) -> Figure:
 
 
 def better(found: dict[str, Any]) -> np.ndarray:
-    """Where the model's net benefit is above those of treating all and none: bool."""
+    """Return where the model's net benefit exceeds treating all and none: bool."""
     model, everyone = _parts(found["model"])["value"], _parts(found["all"])["value"]
     return model > np.maximum(everyone, 0)
 
 
 def clearly_better(found: dict[str, Any]) -> np.ndarray:
-    """Where the 95 % intervals of what it is above both leave no zero: bool."""
+    """Return where the 95 % intervals of both differences exclude zero: bool."""
     lows = [_parts(found[kind])["ci_low"] for kind in ("model", "over_all")]
     return better(found) & (np.minimum(*lows) > 0)
 
 
 def _net_benefit(run: RunRecord) -> dict[str, Any]:
-    """The decision curve of calibrated probabilities, where there is a scaling."""
+    """Compute the decision curve of calibrated probabilities, if there is a scaling."""
     test, scaling = run.predictions["test"], read_scaling(run.metrics["calibration"])
     probs = None if scaling is None else scaling.apply(test)
     found = decision_curve(test, probs=probs, resamples=RESAMPLES)
@@ -192,7 +194,7 @@ def _name(arm: Arm, found: dict[str, Any]) -> str:
 
 
 def _stretches(at: np.ndarray, where: np.ndarray) -> str:
-    """Says where something holds: "0.10–0.35, 0.41–0.50"."""
+    """Format the intervals where a condition holds: "0.10–0.35, 0.41–0.50"."""
     stretches = []
     for holds, places in groupby(range(len(at)), key=list(where).__getitem__):
         if holds:
@@ -205,7 +207,7 @@ def _stretches(at: np.ndarray, where: np.ndarray) -> str:
 
 
 def _parts(estimates: Sequence[dict[str, Any]]) -> Parts:
-    """Estimates as arrays by part, nan for what has no value."""
+    """Convert estimates to arrays by part; nan without a value."""
     return {
         part: np.array([one[part] for one in estimates], np.float64)
         for part in ("value", "ci_low", "ci_high")

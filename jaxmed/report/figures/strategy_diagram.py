@@ -1,4 +1,4 @@
-"""A strategy as a picture: a row per phase, a box per stage, colored by its rate."""
+"""Strategy diagram: a row per phase, a box per stage, colored by learning rate."""
 
 import math
 from collections.abc import Sequence
@@ -17,9 +17,9 @@ from jaxmed.report.figures.style import (
     GRAY,
     INK,
     WIDTH,
+    format_rate,
     label,
     new_figure,
-    spell_rate,
     styled,
     text_width,
 )
@@ -55,7 +55,7 @@ class Grid:
 
 
 def make_grid(phases: Sequence[PhaseRecord]) -> Grid:
-    """Finds columns as wide as the root of their parameters, but wide enough.
+    """Lay out columns with widths by the square root of their parameters.
 
     Args:
         phases: at least one; all with the same stages, at least one.
@@ -63,8 +63,8 @@ def make_grid(phases: Sequence[PhaseRecord]) -> Grid:
     columns = list(zip(*(phase.stages for phase in phases), strict=True))
     firsts = phases[0].stages
     room = PAGE - 2 * MARGIN - GAP * (len(columns) - 1)
-    names = [text_width(spell_name(s.name), LARGE, "bold") for s in firsts]
-    sizes = [text_width(spell_size(stage.parameters), SMALL) for stage in firsts]
+    names = [text_width(short_name(s.name), LARGE, "bold") for s in firsts]
+    sizes = [text_width(format_size(stage.parameters), SMALL) for stage in firsts]
     texts = [max(map(_room, column)) for column in columns]
     least = [2 * PAD + max(two) for two in zip(sizes, texts, strict=True)]
     named = [max(w, 2 * PAD + n) for w, n in zip(least, names, strict=True)]
@@ -91,16 +91,16 @@ def make_grid(phases: Sequence[PhaseRecord]) -> Grid:
     )
 
 
-def spell_name(name: str) -> str:
-    """A stage's name, shortened in its middle: names differ at their ends."""
+def short_name(name: str) -> str:
+    """Shorten a stage's name in its middle: names differ at their ends."""
     if len(name) > NAME_LENGTH:
         half = NAME_LENGTH // 2
         name = f"{name[: half - 1]}…{name[-half:]}"
     return label(name)
 
 
-def spell_size(parameters: int) -> str:
-    """A number of parameters in at most five characters: "8.4 M"."""
+def format_size(parameters: int) -> str:
+    """Format a number of parameters in at most five characters: "8.4 M"."""
     for unit, name in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if parameters >= unit:
             return f"{parameters / unit:.{1 if parameters < 10 * unit else 0}f}{name}"
@@ -108,8 +108,8 @@ def spell_size(parameters: int) -> str:
 
 
 def _room(stage: StageRecord) -> float:
-    """The length of the words in a box; two rates stand side by side."""
-    rates = [text_width(spell_rate(rate), LARGE) for rate in stage.rates]
+    """Compute the width of the text in a box; two rates stand side by side."""
+    rates = [text_width(format_rate(rate), LARGE) for rate in stage.rates]
     words = len(rates) * max(rates) + 2 * PAD * (len(rates) - 1) if rates else 0.0
     share = text_width(stage.share, SMALL) if stage.partial else 0.0
     frozen = text_width(stage.rate, LARGE) if stage.frozen else 0.0
@@ -119,7 +119,7 @@ def _room(stage: StageRecord) -> float:
 def _fill(
     sizes: Sequence[float], least: Sequence[float], room: float
 ) -> Sequence[float]:
-    """Fills the room with widths in proportion to `sizes`, but none below `least`."""
+    """Fill the room with widths in proportion to `sizes`, but none below `least`."""
     factors = np.linspace(0, room / max(*sizes, 1e-9), 4000)
     widths = np.maximum(np.array(least), factors[:, None] * np.array(sizes))
     widest = widths[widths.sum(axis=1) <= room + 1e-6][-1]
@@ -143,7 +143,7 @@ Place = tuple[float, float, float, float]
 
 
 def rate_scale(runs: Sequence[RunRecord]) -> LogNorm | None:
-    """The scale of all rates in `runs`, in whole decades; None if there are none."""
+    """Return the color scale of all rates in `runs`, in decades; None without rates."""
     stages = [s for run in runs for phase in read_phases(run) for s in phase.stages]
     rates = [math.log10(rate) for stage in stages for rate in stage.rates if rate > 0]
     if not rates:
@@ -156,7 +156,7 @@ def rate_scale(runs: Sequence[RunRecord]) -> LogNorm | None:
 
 @styled
 def draw_stages(phases: Sequence[PhaseRecord], scale: LogNorm | None) -> Figure:
-    """Draws what each phase trains.
+    """Draw what each phase trains.
 
     Args:
         phases: from `read_phases`, at least one.
@@ -205,14 +205,14 @@ def _draw_head(axes: Axes, stages: Sequence[StageRecord], grid: Grid) -> None:
         x, y = left + width / 2, LINE + PAD + grid.head
         if not grid.turned:
             y -= LINE
-            _write(axes, x, y + LINE / 2, spell_size(stage.parameters), **plain)
+            _write(axes, x, y + LINE / 2, format_size(stage.parameters), **plain)
         turn = {"rotation": 90 if grid.turned_names else 0, "va": "bottom"}
-        name = spell_name(stage.name)
+        name = short_name(stage.name)
         _write(axes, x, y, name, weight="bold", gid="name", **turn)
 
 
 def _heading(phase: PhaseRecord) -> tuple[tuple[str, str], ...]:
-    """The lines above a phase, each of a bold part and a plain one."""
+    """Return the heading lines of a phase, each a bold part and a plain part."""
     name, rest = label(phase.name, 36), label(phase.duration, 64)
     together = text_width(name, LARGE, "bold") + 2 * PAD + text_width(rest, SMALL)
     if together <= PAGE - 2 * MARGIN:
@@ -245,7 +245,7 @@ def _draw_phase(
 def _draw_stage(
     axes: Axes, stage: StageRecord, place: Place, turned: bool, scale: LogNorm | None
 ) -> None:
-    """Draws a box: gray if frozen, colored below a gray half if trained in part."""
+    """Draw a box: gray if frozen, colored below a gray half if trained in part."""
     left, top, width, height = place
     if stage.frozen:
         _draw_frozen(axes, stage.rate, place, turned, size=LARGE)
@@ -276,7 +276,7 @@ def _draw_rates(
     turned: bool,
     scale: LogNorm | None,
 ) -> None:
-    """Colors a box by its rate, or its two halves by the lowest and the highest."""
+    """Color a box by its rate, or its two halves by the lowest and the highest."""
     left, top, width, height = place
     parts = max(1, len(rates))
     wide, high = (width, height / parts) if turned else (width / parts, height)
@@ -290,11 +290,11 @@ def _draw_rates(
             color = COLORS_OF_RATES(scale(rate))
         axes.add_patch(Rectangle((x, y), wide, high, facecolor=color, linewidth=0))
         style = {"color": _ink(color), "rotation": 90 if turned else 0}
-        _write(axes, x + wide / 2, y + high / 2, spell_rate(rate), **style)
+        _write(axes, x + wide / 2, y + high / 2, format_rate(rate), **style)
 
 
 def _ink(color: tuple[float, ...]) -> str:
-    """White on dark colors: where its contrast is the higher one (WCAG 2.2)."""
+    """Return white on dark colors, where its contrast is higher (WCAG 2.2)."""
     linear = [c / 12.92 if c <= 0.04 else ((c + 0.055) / 1.055) ** 2.4 for c in color]
     luminance = np.dot(linear[:3], (0.2126, 0.7152, 0.0722))
     return "white" if luminance < 0.2 else INK
@@ -316,7 +316,7 @@ def _draw_bar(figure: Figure, axes: Axes, scale: LogNorm, top: float) -> None:
         bar.solids.set(rasterized=False, edgecolor="face")
     low, high = (round(math.log10(end)) for end in bar.ax.get_xlim())
     ticks = [10.0**d for d in range(low, high + 1, 1 + (high - low) // 7)]
-    bar.set_ticks(ticks, labels=list(map(spell_rate, ticks)))
+    bar.set_ticks(ticks, labels=list(map(format_rate, ticks)))
     bar.minorticks_off()
     bar.ax.tick_params(labelsize=SMALL, length=2)
 

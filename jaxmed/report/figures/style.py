@@ -1,4 +1,4 @@
-"""What all figures of the report share: size, colors, type, the way to PNG and PDF.
+"""Shared style of the report's figures: size, colors, fonts, PNG and PDF.
 
 Figures are made with matplotlib's object interface; pyplot's global state, which would
 open windows in a notebook, is never touched. They are as wide as a phone's screen, so
@@ -75,7 +75,7 @@ styled = matplotlib.rc_context(TYPE)
 
 
 def new_figure(height: float, rows: int = 1, **options) -> tuple[Figure, list[Axes]]:
-    """Makes a figure of the report's width with `rows` axes below each other."""
+    """Make a figure of the report's width with `rows` axes below each other."""
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(rows, 1, squeeze=False, **options)[:, 0]
@@ -83,7 +83,7 @@ def new_figure(height: float, rows: int = 1, **options) -> tuple[Figure, list[Ax
 
 
 def legend_below(figure: Figure, axes: Sequence[Axes], columns: int = 1) -> None:
-    """Puts one legend of all the axes below them, where it hides nothing."""
+    """Put one legend of all the axes below them, where it hides nothing."""
     handles, names = [], []
     for one in axes:
         more = one.get_legend_handles_labels()
@@ -95,13 +95,13 @@ def legend_below(figure: Figure, axes: Sequence[Axes], columns: int = 1) -> None
 
 @styled
 def png(figure: Figure) -> bytes:
-    """Draws a figure and returns it as a PNG file."""
+    """Draw a figure and returns it as a PNG file."""
     return _save(figure, format="png", dpi=DPI, metadata={"Software": None})
 
 
 @styled
 def pdf(figure: Figure) -> bytes:
-    """Draws a figure and returns it as a PDF file, the same for the same figure."""
+    """Draw a figure and returns it as a PDF file, the same for the same figure."""
     return _save(figure, format="pdf", metadata={"CreationDate": None})
 
 
@@ -114,22 +114,22 @@ def _save(figure: Figure, **options: Any) -> bytes:
 
 
 def color(index: int) -> str:
-    """The color of the arm, or class, number `index`."""
+    """Return the color of the arm, or class, number `index`."""
     return COLORS[index % len(COLORS)]
 
 
 def dashes(index: int) -> str:
-    """A line style that tells apart what shares a color."""
+    """Return a line style that distinguishes lines of the same color."""
     return DASHES[index // len(COLORS) % len(DASHES)]
 
 
 def marker(index: int) -> str:
-    """The marker of arm number `index`: color is never the only difference."""
+    """Return the marker of arm number `index`: color is never the only difference."""
     return MARKERS[index % len(MARKERS)]
 
 
 def label(name: str, length: int = 24) -> str:
-    """A name as matplotlib may draw it: short, one line, no mathematics, no hiding."""
+    """Make a name safe for matplotlib: short, one line, no mathematics, not hidden."""
     name = " ".join(name.split())
     if len(name) > length:
         name = name[: length - 1].rstrip() + "…"
@@ -138,15 +138,15 @@ def label(name: str, length: int = 24) -> str:
     return name.replace("$", r"\$")
 
 
-def spell(value: float | None, digits: int = 3, sign: bool = False) -> str:
-    """A number for people: "0.976", with a true minus, or a dash for none."""
+def format_number(value: float | None, digits: int = 3, sign: bool = False) -> str:
+    """Format a number: "0.976", with a true minus, or a dash for none."""
     if value is None or value != value:
         return "–"
     return f"{value:{'+' if sign else ''}.{digits}f}".replace("-", "−")
 
 
-def spell_rate(value: float | None) -> str:
-    """A learning rate in short form: "1e-4", "2.5e-5", "0.1", or a dash for none."""
+def format_rate(value: float | None) -> str:
+    """Format a learning rate: "1e-4", "2.5e-5", "0.1", or a dash for none."""
     if value is None or value != value:
         return "–"
     if value == 0 or value >= 0.1:
@@ -156,7 +156,7 @@ def spell_rate(value: float | None) -> str:
 
 
 def text_width(text: str, size: float, weight: str = "normal") -> float:
-    """How wide a line of text is drawn, in points."""
+    """Return the width of a line of text, in points."""
     font = FontProperties(family=TYPE["font.family"], weight=weight, size=size)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=MISSING)

@@ -17,11 +17,11 @@ from jaxmed.report.figures.style import (
     GRAY,
     INK,
     WIDTH,
+    format_rate,
     label,
     legend_below,
     marker,
     new_figure,
-    spell_rate,
     styled,
 )
 from jaxmed.runs.record import HistoryRow, RunRecord
@@ -50,7 +50,7 @@ RATE_COLORS = (INK, *COLORS[3:6])
 
 
 def common_limits(runs: Sequence[RunRecord]) -> Ranges:
-    """Ranges that hold the curves of all `runs`.
+    """Compute axis limits for the curves of all `runs`.
 
     Learning rates are shown, of all runs, if any changes within a phase; else the
     tables have them.
@@ -70,7 +70,7 @@ def common_limits(runs: Sequence[RunRecord]) -> Ranges:
 
 
 def rates_vary(run: RunRecord) -> bool:
-    """Says whether any learning rate changes within a phase."""
+    """Return whether any learning rate changes within a phase."""
     phases = groupby(run.history, key=lambda row: row.phase)
     return any(
         len(set(_finite(rows, [column]))) > 1
@@ -85,7 +85,7 @@ def draw_curves(
     limits: Ranges,
     published: Mapping[str, Sequence[float]] | None = None,
 ) -> Figure:
-    """Draws one run's history.
+    """Draw one run's history.
 
     Args:
         run: its history has at least one row.
@@ -126,7 +126,7 @@ def draw_curves(
 
 def _draw_rates(axes: Axes, history: Sequence[HistoryRow], limits: Limits) -> None:
     axes.set(yscale="log", ylim=limits, ylabel="learning rate")
-    axes.yaxis.set_major_formatter(lambda rate, _: spell_rate(rate))
+    axes.yaxis.set_major_formatter(lambda rate, _: format_rate(rate))
     axes.yaxis.set_minor_formatter(NullFormatter())
     columns = _rate_columns(history)
     # The first are the widest, so that those of equal rates show below the others.
@@ -146,7 +146,7 @@ def _draw_rates(axes: Axes, history: Sequence[HistoryRow], limits: Limits) -> No
 
 
 def _mark_phases(axes: Sequence[Axes], history: Sequence[HistoryRow]) -> None:
-    """Draws a line where a phase ends and writes the phases' names on top."""
+    """Draw a line where a phase ends and writes the phases' names on top."""
     start = 0
     for phase, rows in groupby(history, key=lambda row: row.phase):
         end = start + len(list(rows))
@@ -217,7 +217,7 @@ class Panel:
 
 @styled
 def draw_range_tests(panels: Sequence[Panel], title: str) -> Figure:
-    """Draws a panel per test, all with the same range of rates.
+    """Draw a panel per test, all with the same range of rates.
 
     Args:
         panels: at least one, in the order of reading.
@@ -263,17 +263,17 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
         axes.axvline(panel.own, color=INK, linestyle=":", label="the recipe's rate")
     axes.set(xscale="log", ylim=_limits(panel))
     axes.xaxis.set_major_locator(LogLocator(numticks=20))
-    axes.xaxis.set_major_formatter(lambda rate, _: spell_rate(rate))
+    axes.xaxis.set_major_formatter(lambda rate, _: format_rate(rate))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_title(label(panel.title, 40), pad=16)
     rates = ((name, getattr(panel, name)) for name, *_ in MARKS)
-    said = ", ".join(f"{name} {spell_rate(rate)}" for name, rate in rates if rate)
+    said = ", ".join(f"{name} {format_rate(rate)}" for name, rate in rates if rate)
     place: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points"}
     axes.annotate(said or panel.note, (0, 1), (0, 4), color=GRAY, fontsize=8, **place)
 
 
 def _limits(panel: Panel) -> tuple[float, float]:
-    """Holds the losses up to the lowest; those that diverge may leave the panel."""
+    """Return axis limits for the losses up to the lowest; divergence may be cut off."""
     before = panel.losses[: panel.smoothed.argmin() + 1]
     low, high = panel.losses.min(), before.max()
     span = max(high - low, 0.01 * high)

@@ -1,4 +1,4 @@
-"""The gallery: test images with their maps, to be filtered by class and outcome."""
+"""Gallery of test images with their saliency maps, filtered by class and outcome."""
 
 import json
 from collections.abc import Sequence
@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxmed.report.figures.style import spell
-from jaxmed.report.page import Shot, cam_shot
+from jaxmed.report.figures.style import format_number
+from jaxmed.report.page import EmbeddedImage, embed_cam
 from jaxmed.runs.record import Arm, Cam, RunRecord
 
 COMPLETE = 0.05
@@ -59,7 +59,7 @@ class Item:
         gap: how complete integrated gradients are, in words; else empty.
     """
 
-    shot: Shot
+    shot: EmbeddedImage
     cam: Cam
     classes: tuple[str, ...]
     kinds: tuple[str, ...]
@@ -70,7 +70,7 @@ class Item:
 
     @property
     def filters(self) -> dict[str, str]:
-        """What the page's filters look at, as JSON, by name."""
+        """Return the values that the page's filters compare, as JSON, by name."""
         found = {
             "kinds": self.kinds,
             "classes": self.classes,
@@ -80,7 +80,7 @@ class Item:
 
 
 def gallery_items(run: RunRecord, room: int) -> tuple[Item, ...]:
-    """As many maps of a run as there is room for, with the highest loss in front.
+    """Return as many maps of a run as fit, the highest loss first.
 
     Args:
         run: the kinds of its maps take turns, so that of each kind some are shown.
@@ -105,7 +105,7 @@ def gallery_items(run: RunRecord, room: int) -> tuple[Item, ...]:
 def gallery_filters(
     arms: Sequence[dict[str, Any]], first: str
 ) -> dict[str, Any] | None:
-    """The choices of each filter, of what is there; None if there is no image.
+    """Return the options of each filter that occur; None without images.
 
     Args:
         arms: sections with their "name" and "gallery".
@@ -146,18 +146,18 @@ def _item(run: RunRecord, cam: Cam, row: int | None) -> Item:
             right = bool(said == truth[1])
             outcome = f"{'T' if right else 'F'}{'P' if said else 'N'}"
     return Item(
-        shot=cam_shot(cam),
+        shot=embed_cam(cam),
         cam=cam,
         classes=classes,
         kinds=tuple(KINDS.get(kind, kind) for kind in cam.kinds),
         outcome=outcome,
         right=right,
-        probability=f"P({name}) = {spell(probability)}",
-        gap=_tell_gap(cam),
+        probability=f"P({name}) = {format_number(probability)}",
+        gap=_format_gap(cam),
     )
 
 
-def _tell_gap(cam: Cam) -> str:
+def _format_gap(cam: Cam) -> str:
     if cam.gap is None:
         return ""
     much = " (much: take more steps)" if cam.gap > COMPLETE else ""
@@ -165,7 +165,7 @@ def _tell_gap(cam: Cam) -> str:
 
 
 def describe_gallery(arms: Sequence[Arm]) -> str:
-    """Says what the pictures show, and how the outcome is decided."""
+    """Describe the images and maps, and how outcomes are decided."""
     run = arms[0].first
     used = sorted({cam.method for arm in arms for cam in arm.first.cams} - {""})
     methods = ", ".join(METHODS.get(name, name) for name in used)

@@ -1,4 +1,4 @@
-"""What other thresholds would give: the scores behind the page's sliders.
+"""Threshold explorer: the scores behind the page's sliders.
 
 A decision at a threshold, one class against the rest, depends on nothing but the scores
 of the class's own images and those of the others. The page holds both, to the last bit,
@@ -31,7 +31,7 @@ METRICS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Explorable:
+class ClassScores:
     """One class of a run against the rest, on the test split.
 
     Attributes:
@@ -49,12 +49,12 @@ class Explorable:
     negatives: np.ndarray
 
     def start(self) -> float:
-        """Returns the threshold that the slider starts at."""
+        """Return the threshold that the slider starts at."""
         return WITHOUT if self.threshold is None else self.threshold
 
 
-def explorables(run: RunRecord) -> tuple[Explorable, ...]:
-    """The classes of a run: in binary tasks the positive one, else all of them."""
+def class_scores(run: RunRecord) -> tuple[ClassScores, ...]:
+    """Return the scores of a run's positive class, or of all classes if not binary."""
     test, choice = run.predictions["test"], run.metrics["threshold"]
     binary = run.task == "binary"
     value, reason = choice.get("value"), choice.get("reason") or ""
@@ -62,7 +62,7 @@ def explorables(run: RunRecord) -> tuple[Explorable, ...]:
     for i, name in list(enumerate(run.class_names))[1 if binary else 0 :]:
         known, truth, scores = test.known[:, i], test.truth[:, i], test.probs[:, i]
         found.append(
-            Explorable(
+            ClassScores(
                 name=name,
                 threshold=value if binary else (value or {}).get(name),
                 reason=reason if binary else (reason or {}).get(name, ""),
@@ -73,8 +73,8 @@ def explorables(run: RunRecord) -> tuple[Explorable, ...]:
     return tuple(found)
 
 
-def decide(one: Explorable, threshold: float) -> dict[str, float | None]:
-    """Counts the decisions `score >= threshold` and what they are worth.
+def decision_counts(one: ClassScores, threshold: float) -> dict[str, float | None]:
+    """Count the decisions `score >= threshold` and compute their metrics.
 
     Returns:
         "tp", "fp", "fn", "tn", and the `METRICS`, None where the denominator is zero.
@@ -94,7 +94,7 @@ def decide(one: Explorable, threshold: float) -> dict[str, float | None]:
 
 
 def explorer_context(arms: Sequence[Arm]) -> dict[str, Any] | None:
-    """What the template needs: panels, the scores as JSON, and runs left out.
+    """Return the template's values: panels, scores as JSON, and omitted runs.
 
     Lowest seeds come first; what is more than `EMBEDDED` characters is left out. None
     if nothing fits.
@@ -107,14 +107,18 @@ def explorer_context(arms: Sequence[Arm]) -> dict[str, Any] | None:
         for rank in range(len(arm.runs))
     ):
         run = arms[number].runs[rank]
-        classes = explorables(run)
+        classes = class_scores(run)
         embedded = {"seed": run.seed, "classes": [_embed(one) for one in classes]}
         room -= len(json.dumps(embedded))
         if room < 0:
             missing.append(f"{arms[number].name}, seed {run.seed}")
             continue
         first = classes[0]
-        panel = {"number": number, "first": first, "now": decide(first, first.start())}
+        panel = {
+            "number": number,
+            "first": first,
+            "now": decision_counts(first, first.start()),
+        }
         panels.setdefault(number, panel | {"runs": []})["runs"].append(embedded)
     if not panels:
         return None
@@ -130,7 +134,7 @@ def _share(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 
 
-def _embed(one: Explorable) -> dict[str, Any]:
+def _embed(one: ClassScores) -> dict[str, Any]:
     return {
         "name": one.name,
         "threshold": one.threshold,
@@ -141,7 +145,7 @@ def _embed(one: Explorable) -> dict[str, Any]:
 
 
 def _packed(scores: np.ndarray) -> dict[str, str]:
-    """The scores as base64 of little-endian floats, the shortest that hold them."""
+    """Encode scores as base64 of little-endian floats, float32 where that is exact."""
     single = scores.astype("<f4")
     exact = (single == scores).all()
     data = (single if exact else scores.astype("<f8")).tobytes()
@@ -150,5 +154,5 @@ def _packed(scores: np.ndarray) -> dict[str, str]:
 
 
 def _json(content: Any) -> Markup:
-    """JSON for a script element, which nothing in it can end."""
+    """Encode JSON for a script element, which no content can end."""
     return Markup(json.dumps(content).replace("<", "\\u003c"))

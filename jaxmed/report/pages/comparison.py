@@ -1,19 +1,19 @@
-"""The page of `compare`: differences, their intervals and tests."""
+"""Comparison page of `compare`: differences, their intervals and tests."""
 
 from pathlib import Path
 
 from jaxmed.report.figures.discrimination import NAMED_CLASSES
 from jaxmed.report.figures.forest import Line, draw_forest
 from jaxmed.report.figures.style import png
-from jaxmed.report.page import Shot, figure_shot, render_page
+from jaxmed.report.page import EmbeddedImage, embed_figure, render_page
 from jaxmed.report.tables.comparison import (
-    LOWER_IS_BETTER,
-    Contrasts,
+    ComparisonResult,
     class_difference_table,
+    comparison_sentences,
     difference_table,
-    explain_contrasts,
+    lower_is_better,
+    method_sentences,
     spread_table,
-    tell_contrasts,
     training_table,
 )
 from jaxmed.report.tables.formatting import Table, metric_title, word
@@ -21,8 +21,8 @@ from jaxmed.report.tables.results import make_line
 from jaxmed.runtime.files import write_text
 
 
-def build_contrast_page(path: Path, found: Contrasts) -> None:
-    """Writes the page.
+def build_comparison_page(path: Path, found: ComparisonResult) -> None:
+    """Write the page.
 
     Args:
         path: of the HTML file; it is there complete or not at all.
@@ -38,11 +38,11 @@ def build_contrast_page(path: Path, found: Contrasts) -> None:
         for one in found["comparisons"]
     ]
     html = render_page(
-        "contrasts.html.j2",
+        "comparison.html.j2",
         title=" · ".join(found["arms"]),
-        headlines=tell_contrasts(found),
+        headlines=comparison_sentences(found),
         facts=_facts(found),
-        explained=explain_contrasts(found),
+        explained=method_sentences(found),
         remarks=found["notes"],
         across=_across(found) if len(pairs) > 1 else [],
         pairs=pairs,
@@ -52,7 +52,7 @@ def build_contrast_page(path: Path, found: Contrasts) -> None:
     write_text(path, html)
 
 
-def _facts(found: Contrasts) -> list[tuple[str, str]]:
+def _facts(found: ComparisonResult) -> list[tuple[str, str]]:
     images = f"{found['n']:,}"
     if "groups" in found:
         images += f" of {found['groups']:,} groups"
@@ -70,14 +70,14 @@ def _facts(found: Contrasts) -> list[tuple[str, str]]:
     ]
 
 
-def _forests(found: Contrasts, one: Contrasts) -> list[Shot]:
-    """The differences of a pair, metric by metric and class by class."""
+def _forests(found: ComparisonResult, one: ComparisonResult) -> list[EmbeddedImage]:
+    """Draw the differences of a pair, metric by metric and class by class."""
     index = list(found["arms"]).index(one["a"])
     name = f"{one['a']} − {one['b']}"
     lines = [
         make_line(index, metric_title(metric), difference)
         for metric, difference in one["metrics"].items()
-        if metric not in LOWER_IS_BETTER
+        if not lower_is_better(metric)
     ]
     shots = [_forest(lines, "difference on the test split", f"{name}, every metric")]
     classes = one["per_class"]
@@ -90,8 +90,8 @@ def _forests(found: Contrasts, one: Contrasts) -> list[Shot]:
     return shots
 
 
-def _across(found: Contrasts) -> list[Shot]:
-    """The differences of all pairs, one picture for AUROC and one for accuracy."""
+def _across(found: ComparisonResult) -> list[EmbeddedImage]:
+    """Draw the differences of all pairs in AUROC and in accuracy."""
     shots, arms = [], list(found["arms"])
     for metric in ("auroc", "accuracy"):
         lines = [
@@ -109,12 +109,12 @@ def _across(found: Contrasts) -> list[Shot]:
     return shots
 
 
-def _forest(lines: list[Line], title: str, what: str) -> Shot:
+def _forest(lines: list[Line], title: str, what: str) -> EmbeddedImage:
     alt = f"{what}: differences with intervals; a table has the numbers."
-    return figure_shot(png(draw_forest(lines, title, zero=True)), alt)
+    return embed_figure(png(draw_forest(lines, title, zero=True)), alt)
 
 
-def _runs_table(found: Contrasts) -> Table:
+def _runs_table(found: ComparisonResult) -> Table:
     rows = [
         (word(name), word(", ".join(arm["runs"])))
         for name, arm in found["arms"].items()

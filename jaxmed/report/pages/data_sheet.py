@@ -1,4 +1,4 @@
-"""The sheet of a data set as a page: counts, pictures, duplicates, patients."""
+"""Data sheet of a data set: counts, images, duplicates, patients."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,9 +16,20 @@ from jaxmed.report.figures.style import (
     png,
     styled,
 )
-from jaxmed.report.page import Shot, array_shot, figure_shot, render_page, samples_shot
+from jaxmed.report.page import (
+    EmbeddedImage,
+    embed_array,
+    embed_figure,
+    embed_samples,
+    render_page,
+)
 from jaxmed.report.tables.formatting import Cell, Table, count, number, word
-from jaxmed.report.text.audit import Findings, judge, spell_imbalance, tell
+from jaxmed.report.text.audit import (
+    Findings,
+    finding_sentences,
+    format_imbalance,
+    leakage_sentence,
+)
 from jaxmed.runtime.files import write_text
 
 SHOWN = 40
@@ -26,7 +37,7 @@ SHOWN = 40
 
 
 @dataclass(frozen=True, kw_only=True)
-class Twins:
+class DuplicatePair:
     """Two images that are the same, to be shown side by side.
 
     Attributes:
@@ -38,41 +49,41 @@ class Twins:
     images: tuple[np.ndarray, np.ndarray]
 
 
-def build_sheet(
+def build_data_sheet(
     path: Path,
     found: Findings,
     *,
     samples: Path,
     means: Mapping[str, np.ndarray],
-    twins: Sequence[Twins],
+    pairs: Sequence[DuplicatePair],
 ) -> None:
-    """Writes the page.
+    """Write the page.
 
     Args:
         path: of the HTML file; it is there complete or not at all.
         found: as inspect-NAME.json holds it.
         samples: a picture of some images of every class.
         means: by class, its mean image, uint8 (h, w, 1 or 3).
-        twins: duplicates to be shown.
+        pairs: duplicates to be shown.
     """
     patients = found["patients"]
     html = render_page(
-        "sheet.html.j2",
+        "data_sheet.html.j2",
         title=found["name"],
         found=found,
-        verdict=judge(found),
-        sentences=tell(found),
+        headline=leakage_sentence(found),
+        sentences=finding_sentences(found),
         facts=_facts(found),
         counts=_count_table(found),
-        bars=figure_shot(png(draw_counts(found["counts"])), "Images of every class."),
+        bars=embed_figure(png(draw_counts(found["counts"])), "Images of every class."),
         images=_image_table(found),
         files=_file_table(found["files"]) if found["files"] else None,
-        samples=samples_shot(samples),
+        samples=embed_samples(samples),
         means=[
-            array_shot(mean, f"Mean image of {name}.", name)
+            embed_array(mean, f"Mean image of {name}.", name)
             for name, mean in means.items()
         ],
-        twins=[_twin_shots(pair) for pair in twins],
+        pairs=[_pair_images(pair) for pair in pairs],
         duplicates=_duplicate_table(found) if _all(found) else None,
         patients=_patient_table(patients) if patients else None,
     )
@@ -85,7 +96,7 @@ BARS = 100
 
 @styled
 def draw_counts(counts: Mapping[str, Mapping[str, int]]) -> Figure:
-    """Draws a bar per class and split.
+    """Draw a bar per class and split.
 
     Args:
         counts: by split, by class.
@@ -133,7 +144,7 @@ def _count_table(found: Findings) -> Table:
 
 def _ratio(ratio: float | None) -> Cell:
     if ratio is None:
-        return Cell(text="–", note=spell_imbalance(ratio))
+        return Cell(text="–", note=format_imbalance(ratio))
     return number(ratio, digits=2)
 
 
@@ -231,12 +242,12 @@ def _members(ids: Sequence[str]) -> Cell:
     return word(", ".join(ids[:5]) + (", …" if len(ids) > 5 else "") or "–")
 
 
-def _twin_shots(pair: Twins) -> dict[str, Any]:
-    found, shots = pair.found, list[Shot]()
+def _pair_images(pair: DuplicatePair) -> dict[str, Any]:
+    found, shots = pair.found, list[EmbeddedImage]()
     for image, name, said in zip(
         pair.images, found["ids"], found["labels"], strict=False
     ):
-        shots.append(array_shot(image, f"Image {name}, {said}.", f"{name}: {said}"))
+        shots.append(embed_array(image, f"Image {name}, {said}.", f"{name}: {said}"))
     tags = [
         ("across splits", found["across_splits"]),
         ("labels differ", found["labels_differ"]),
@@ -245,5 +256,5 @@ def _twin_shots(pair: Twins) -> dict[str, Any]:
     return {
         "name": f"near, correlation {found['similarity']:.4f}" if near else "exact",
         "tags": [tag for tag, there in tags if there],
-        "shots": shots,
+        "images": shots,
     }

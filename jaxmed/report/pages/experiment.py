@@ -9,13 +9,13 @@ from matplotlib.colors import LogNorm
 
 from jaxmed.report.arm_estimates import Comparison
 from jaxmed.report.figures.catalog import (
-    Drawings,
-    class_drawings,
-    forest_drawings,
-    joint_drawings,
-    run_drawings,
-    subgroup_drawings,
-    usefulness_drawings,
+    Figures,
+    class_figures,
+    forest_figures,
+    joint_figures,
+    run_figures,
+    subgroup_figures,
+    utility_figures,
 )
 from jaxmed.report.figures.strategy_diagram import rate_scale
 from jaxmed.report.figures.style import color
@@ -27,13 +27,13 @@ from jaxmed.report.interactive.gallery import (
     gallery_items,
 )
 from jaxmed.report.interactive.threshold_explorer import explorer_context
-from jaxmed.report.page import Shot, render_page, samples_shot
+from jaxmed.report.page import EmbeddedImage, embed_samples, render_page
 from jaxmed.report.tables.decisions import (
     calibration_table,
-    chosen_table,
     class_table,
     class_threshold_table,
     confusion_table,
+    selection_table,
     threshold_table,
 )
 from jaxmed.report.tables.formatting import Table
@@ -51,8 +51,8 @@ from jaxmed.report.tables.results import (
     summary_table,
 )
 from jaxmed.report.tables.subgroups import gaps_table, subgroup_columns, subgroup_table
-from jaxmed.report.text.captions import augmented_shots, facts, section_notes
-from jaxmed.report.text.headline import verdict
+from jaxmed.report.text.captions import augmented_images, facts, section_notes
+from jaxmed.report.text.headline import headline
 from jaxmed.report.text.model_card import CAUTION, model_card
 from jaxmed.runs.record import Arm, read_experiment
 from jaxmed.runtime.files import atomic_write, write_text
@@ -71,7 +71,7 @@ def arm_section(
     room: int,
     advance: Advance,
 ) -> dict[str, Any]:
-    """Draws the figures of all runs of an arm and gathers what the page needs.
+    """Draw the figures of all runs of an arm and gathers what the page needs.
 
     Args:
         index: the arm's number, which gives its color.
@@ -83,11 +83,11 @@ def arm_section(
         advance: told of every run drawn.
 
     Returns:
-        Pictures (`Shot` or None), tables (`Table` or None) and the gallery, by name.
+        Images (`EmbeddedImage` or None), tables (`Table` or None) and the gallery.
     """
     drawings = {}
     for run in reversed(arm.runs):
-        drawings = run_drawings(run, limits, scale, expected)
+        drawings = run_figures(run, limits, scale, expected)
         _keep(run.folder / "figures", drawings)
         advance(1)
     run, name = arm.first, arm.name
@@ -110,7 +110,7 @@ def arm_section(
     }
 
 
-def _keep(folder: Path, drawings: Drawings) -> None:
+def _keep(folder: Path, drawings: Figures) -> None:
     for name, drawing in drawings.items():
         with atomic_write(folder / f"{name}.png") as part:
             part.write_bytes(drawing.png)
@@ -124,7 +124,7 @@ def build_report(
     expected: Sequence[Expected] | None = None,
     arms: Sequence[str] | None = None,
 ) -> Path:
-    """Writes `report.html` and the figures of every run.
+    """Write `report.html` and the figures of every run.
 
     It reads nothing but the experiment's folder, so it can be called again at any
     time, and without the data set.
@@ -172,12 +172,12 @@ def _context(
     samples = folder / "samples.png"
     context |= {
         "arms": sections,
-        "filters": gallery_filters(sections, context["verdict"].best.name),
+        "filters": gallery_filters(sections, context["headline"].best.name),
         "facts": facts(arms, _when(arms)),
         "notes": section_notes(comparison) | {"maps": describe_gallery(arms)},
         "caution": CAUTION,
-        "samples": samples_shot(samples) if samples.exists() else None,
-        "augmented": augmented_shots(arms),
+        "samples": embed_samples(samples) if samples.exists() else None,
+        "augmented": augmented_images(arms),
         "explorer": explorer_context(arms),
     }
     return context | {"contents": _contents(context)}
@@ -196,39 +196,41 @@ def _arms(
 
 def _pictures(comparison: Comparison) -> dict[str, Any]:
     return {
-        "forests": _shots(forest_drawings(comparison)),
-        "joint": _shots(joint_drawings(comparison.arms)),
-        "by_class": _shots(class_drawings(comparison)),
-        "usefulness": _shots(usefulness_drawings(comparison.arms)),
+        "forests": _shots(forest_figures(comparison)),
+        "joint": _shots(joint_figures(comparison.arms)),
+        "by_class": _shots(class_figures(comparison)),
+        "usefulness": _shots(utility_figures(comparison.arms)),
         "subgroups": _subgroups(comparison.arms),
     }
 
 
 def _tables(comparison: Comparison, expected: Sequence[Expected]) -> dict[str, Any]:
-    arms, headline = comparison.arms, verdict(comparison)
+    arms, summary = comparison.arms, headline(comparison)
     run = arms[0].first
     return {
-        "verdict": headline,
-        "card": model_card(comparison, headline.best),
+        "headline": summary,
+        "card": model_card(comparison, summary.best),
         "summary": summary_table(comparison),
         "cost": cost_table(comparison) if _has_costs(arms) else None,
         "differences": differences_table(comparison) if len(arms) > 1 else None,
         "data": data_table(run),
         "skipped": skipped_table(run),
-        "chosen": chosen_table(arms),
+        "chosen": selection_table(arms),
         "thresholds": threshold_table(arms) if run.task == "binary" else None,
         "calibration": calibration_table(arms),
         "published": published_table(comparison, expected) if expected else None,
     }
 
 
-def _shots(drawings: Drawings) -> list[Shot]:
+def _shots(drawings: Figures) -> list[EmbeddedImage]:
     return [drawing.shot() for drawing in drawings.values()]
 
 
-def _subgroups(arms: Sequence[Arm]) -> list[tuple[Shot | None, Table, Table | None]]:
-    """A picture, if there is one, and tables of values and gaps, for each column."""
-    drawn = subgroup_drawings(arms)
+def _subgroups(
+    arms: Sequence[Arm],
+) -> list[tuple[EmbeddedImage | None, Table, Table | None]]:
+    """Return figure (or None), table and gaps table (or None) of each column."""
+    drawn = subgroup_figures(arms)
     return [
         (
             drawn[column].shot() if column in drawn else None,
@@ -244,13 +246,13 @@ def _has_costs(arms: Sequence[Arm]) -> bool:
 
 
 def _when(arms: Sequence[Arm]) -> str:
-    """The time of the newest run, from its files."""
+    """Return the time of the newest run, from its files."""
     times = [(r.folder / "metrics.json").stat().st_mtime for a in arms for r in a.runs]
     return datetime.fromtimestamp(max(times), UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _contents(context: dict[str, Any]) -> list[tuple[str, str]]:
-    """The sections that the page has, as (anchor, name)."""
+    """List the sections of the page, as (anchor, name)."""
     sections = (
         ("results", "Results", True),
         ("discrimination", "Curves and confusion", True),

@@ -1,4 +1,4 @@
-"""The page of several sets of images: every arm beside published numbers."""
+"""Leaderboard page: the arms on several data sets, beside published numbers."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,8 +6,8 @@ from typing import Any
 
 from jaxmed.report.arm_estimates import COMPARED
 from jaxmed.report.figures.forest import Line, draw_groups
-from jaxmed.report.figures.style import png, spell
-from jaxmed.report.page import Shot, figure_shot, render_page
+from jaxmed.report.figures.style import format_number, png
+from jaxmed.report.page import EmbeddedImage, embed_figure, render_page
 from jaxmed.report.tables.leaderboard import (
     Leaderboard,
     LeaderboardSet,
@@ -50,7 +50,7 @@ def build_leaderboard(
     arms: Sequence[str],
     published: Mapping[str, Any],
 ) -> Path:
-    """Writes leaderboard.html and leaderboard.csv from the sets' finished runs.
+    """Write leaderboard.html and leaderboard.csv from the sets' finished runs.
 
     Args:
         folder: with a folder for each set, which is an experiment's.
@@ -97,12 +97,12 @@ def _headline(board: Leaderboard, metric: str) -> str:
         else f"Test {title} on {first}"
     )
 
-    def tell(names: Sequence[str]) -> str:
+    def ranked(names: Sequence[str]) -> str:
         known = [(value, name) for name in names if (value := means[name]) is not None]
         known.sort(key=lambda one: -one[0])
-        return ", ".join(f"{name} {spell(value)}" for value, name in known)
+        return ", ".join(f"{name} {format_number(value)}" for value, name in known)
 
-    measured, published = tell(board.arms), tell(methods)
+    measured, published = ranked(board.arms), ranked(methods)
     beside = f"; published: {published}" if published else ""
     return f"{what}: {measured or 'no arm has a number on every set'}{beside}."
 
@@ -120,8 +120,8 @@ def _facts(board: Leaderboard) -> list[tuple[str, str]]:
     ]
 
 
-def _picture(board: Leaderboard, metric: str) -> Shot:
-    """Every arm with its interval, set by set, and below them what is published."""
+def _picture(board: Leaderboard, metric: str) -> EmbeddedImage:
+    """Draw every arm with its interval, set by set, above the published values."""
     groups, marks, remarks = {}, {}, {}
     for entry in board.entries:
         groups[entry.name] = [
@@ -137,7 +137,7 @@ def _picture(board: Leaderboard, metric: str) -> Shot:
     if board.published.methods:
         caption += " Hollow: published."
     alt = f"{title} of every arm with intervals, set by set; a table has the numbers."
-    return figure_shot(png(figure), alt, caption)
+    return embed_figure(png(figure), alt, caption)
 
 
 def _marks(board: Leaderboard, entry: LeaderboardSet, metric: str) -> list[Line]:

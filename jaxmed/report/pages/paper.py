@@ -8,17 +8,17 @@ from pathlib import Path
 
 from jaxmed.report.arm_estimates import Comparison
 from jaxmed.report.figures import catalog as drawings
-from jaxmed.report.figures.catalog import Drawings
+from jaxmed.report.figures.catalog import Figures
 from jaxmed.report.figures.strategy_diagram import rate_scale
 from jaxmed.report.figures.style import pdf
 from jaxmed.report.figures.training_curves import common_limits
 from jaxmed.report.pages.experiment import JOINT
 from jaxmed.report.tables.decisions import (
     calibration_table,
-    chosen_table,
     class_table,
     class_threshold_table,
     confusion_table,
+    selection_table,
     threshold_table,
 )
 from jaxmed.report.tables.formatting import Cell, Table
@@ -58,7 +58,7 @@ NEEDS = "% \\usepackage{booktabs}\n"
 
 
 def latex_table(table: Table, reference: str) -> str:
-    """A table environment with a caption: words at the left, numbers at the right.
+    """Write a LaTeX table environment with a caption, numbers right-aligned.
 
     Args:
         table: the table; its note follows the caption.
@@ -87,19 +87,19 @@ def latex_table(table: Table, reference: str) -> str:
 
 
 def latex_document(names: Sequence[str]) -> str:
-    """A document that inputs the files of these names, which are beside it."""
+    """Write a LaTeX document that inputs the files of these names beside it."""
     parts = (rf"\input{{{name}}}\clearpage" for name in names)
     return DOCUMENT % "\n".join(parts)
 
 
 def escape(text: str) -> str:
-    """Text as LaTeX prints it, on one line and without control characters."""
+    """Escape text for LaTeX, on one line and without control characters."""
     text = " ".join(text.split())
     return "".join(ESCAPES.get(c, c) for c in text if c.isprintable())
 
 
 def _columns(table: Table) -> str:
-    """Left for the names of rows and for words, right for numbers."""
+    """Return the column specification: l for words, r for numbers."""
     rows = zip(*table.rows, strict=True)
     aligned = ["l" if all(cell.words for cell in column) else "r" for column in rows]
     return "".join(aligned) or "l" * len(table.head)
@@ -127,7 +127,7 @@ def write_paper(
     expected: Sequence[Expected] | None = None,
     arms: Sequence[str] | None = None,
 ) -> list[Path]:
-    """Writes the report's figures to `figures/` and its tables to `tables/`.
+    """Write the report's figures to `figures/` and its tables to `tables/`.
 
     A figure is a PDF of vectors. A table is a CSV file, or LaTeX with booktabs; beside
     the latter lies `all.tex`, a document with all of them. Numbers are as the page has
@@ -175,13 +175,13 @@ def write_paper(
 
 
 def paper_tables(comparison: Comparison) -> dict[str, Table]:
-    """The tables of an experiment by name."""
+    """Return the tables of an experiment by name."""
     arms = comparison.arms
     binary = arms[0].first.task == "binary"
     tables = {"summary": summary_table(comparison)}
     if len(arms) > 1:
         tables["differences"] = differences_table(comparison)
-    tables |= {"cost": cost_table(comparison), "chosen": chosen_table(arms)}
+    tables |= {"cost": cost_table(comparison), "chosen": selection_table(arms)}
     tables["calibration"] = calibration_table(arms)
     if binary:
         tables["thresholds"] = threshold_table(arms)
@@ -201,7 +201,7 @@ def paper_tables(comparison: Comparison) -> dict[str, Table]:
 
 
 def csv_table(table: Table) -> str:
-    """A table as CSV: a row of heads, then "value [low, high]" with a plain minus.
+    """Write a table as CSV: heads, then "value [low, high]" with a plain minus.
 
     What is missing is an empty cell, or says why.
     """
@@ -219,19 +219,17 @@ def _plain(cell: Cell) -> str:
     return text if cell.words else text.replace("−", "-")
 
 
-def _figures(
-    comparison: Comparison, expected: Sequence[Expected]
-) -> Iterator[Drawings]:
-    """What all arms share, then what each has of its own."""
+def _figures(comparison: Comparison, expected: Sequence[Expected]) -> Iterator[Figures]:
+    """Yield the figures shared by all arms, then those of each arm."""
     arms = comparison.arms
     runs = [run for arm in arms for run in arm.runs]
     limits, scale = common_limits(runs), rate_scale(runs)
-    by_column = drawings.subgroup_drawings(arms)
+    by_column = drawings.subgroup_figures(arms)
     yield {
-        **drawings.forest_drawings(comparison),
-        **drawings.joint_drawings(arms),
-        **drawings.class_drawings(comparison),
-        **drawings.usefulness_drawings(arms),
+        **drawings.forest_figures(comparison),
+        **drawings.joint_figures(arms),
+        **drawings.class_figures(comparison),
+        **drawings.utility_figures(arms),
         **{f"subgroups-{column}": one for column, one in by_column.items()},
     }
     for arm in arms:
@@ -241,14 +239,14 @@ def _figures(
         }
 
 
-def _own(arm: Arm, limits, scale, expected) -> Drawings:
-    own = drawings.run_drawings(arm.first, limits, scale, expected)
+def _own(arm: Arm, limits, scale, expected) -> Figures:
+    own = drawings.run_figures(arm.first, limits, scale, expected)
     shared = JOINT if arm.first.task == "binary" else ()
     return {kind: drawing for kind, drawing in own.items() if kind not in shared}
 
 
 def _place(folder: Path, name: str, ending: str, taken: dict[Path, bytes]) -> Path:
-    """A path for a name of anything, such as a column's; no two are alike."""
+    """Return a unique, safe path for any name, such as a column's."""
     stem = re.sub(r"[^A-Za-z0-9.-]+", "_", name)[:NAME].strip(".") or "_"
     names = {path.name.casefold() for path in taken if path.parent == folder}
     place, number = f"{stem}{ending}", 2

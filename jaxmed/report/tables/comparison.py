@@ -1,22 +1,23 @@
-"""What `compare_arms` found, as tables and sentences."""
+"""Tables and sentences of a comparison by `compare_arms`."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jaxmed.evaluation.intervals.estimate import LEVEL
-from jaxmed.report.figures.style import spell
+from jaxmed.evaluation.metrics.registry import METRICS
+from jaxmed.report.figures.style import format_number
 from jaxmed.report.tables.formatting import (
     Cell,
     Table,
     estimate,
+    format_p,
     metric_title,
     number,
-    spell_p,
     word,
 )
-from jaxmed.report.text.headline import gap, shown
+from jaxmed.report.text.headline import format_difference, with_test_interval
 
-Contrasts = Mapping[str, Any]
+ComparisonResult = Mapping[str, Any]
 """What `jaxmed.evaluation.compare_arms` returns; one of its "comparisons"."""
 
 TESTS = {
@@ -25,15 +26,14 @@ TESTS = {
     "mcnemar_chi2": "McNemar, χ²",
     "bootstrap": "bootstrap",
 }
-LOWER_IS_BETTER = ("log_loss", "brier")
 INDEPENDENT = (
     "Which images are of one patient is not known, so that intervals and tests take "
     "images as independent; where patients have several, they are too narrow."
 )
 
 
-def tell_contrasts(found: Contrasts) -> list[str]:
-    """Says of each pair how far apart it is in AUROC, or else in accuracy."""
+def comparison_sentences(found: ComparisonResult) -> list[str]:
+    """Describe each pair's difference in AUROC, or else in accuracy."""
     sentences = []
     for one in found["comparisons"]:
         main = "auroc" if _defined(one, "auroc") else "accuracy"
@@ -46,14 +46,15 @@ def tell_contrasts(found: Contrasts) -> list[str]:
         value = found["arms"][one["a"]]["metrics"][main]["value"]
         difference = one["metrics"][main]
         sentences.append(
-            f"{one['a']} has a test {metric_title(main)} of {spell(value)}, "
-            f"{gap(difference, one['b'])}; {_significance(found, difference)}."
+            f"{one['a']} has a test {metric_title(main)} of {format_number(value)}, "
+            f"{format_difference(difference, one['b'])}; "
+            f"{_significance(found, difference)}."
         )
     return sentences
 
 
-def explain_contrasts(found: Contrasts) -> list[str]:
-    """Says what the numbers are about, and what they are not."""
+def method_sentences(found: ComparisonResult) -> list[str]:
+    """Explain the compared images, decisions, intervals and tests."""
     groups = found.get("groups")
     images = f"{found['n']:,} test images"
     if groups:
@@ -66,7 +67,7 @@ def explain_contrasts(found: Contrasts) -> list[str]:
         "Decisions are at each run's own threshold, chosen on its validation split."
         if found["task"] in ("binary", "multilabel")
         else "Decisions are the most probable class.",
-        *explain_questions(
+        *interval_sentences(
             several=any(_seeds(found, name) > 1 for name in found["arms"]),
             single=any(_seeds(found, name) == 1 for name in found["arms"]),
             patients=bool(groups),
@@ -82,8 +83,8 @@ def explain_contrasts(found: Contrasts) -> list[str]:
     return sentences
 
 
-def explain_questions(*, several: bool, single: bool, patients: bool) -> list[str]:
-    """Says what intervals and tests ask, and what they cannot tell.
+def interval_sentences(*, several: bool, single: bool, patients: bool) -> list[str]:
+    """Explain the question that intervals and tests answer, and their limits.
 
     Args:
         several: some arm was trained with several seeds.
@@ -113,8 +114,8 @@ def explain_questions(*, several: bool, single: bool, patients: bool) -> list[st
     return sentences
 
 
-def _unresolved(found: Contrasts) -> list[str]:
-    """Says where the bootstrap has too few resamples to call anything clear."""
+def _unresolved(found: ComparisonResult) -> list[str]:
+    """Warn where the bootstrap has too few resamples for a significant result."""
     lowest = 2 / (found["intervals"]["resamples"] + 1)
     taken = any(
         one["test"] == "bootstrap" and one["p"] <= lowest and one["p_holm"] > 1 - LEVEL
@@ -132,14 +133,13 @@ def _unresolved(found: Contrasts) -> list[str]:
     ]
 
 
-def difference_table(found: Contrasts, one: Contrasts) -> Table:
-    """A row per metric: both values, their difference, and the test on images."""
+def difference_table(found: ComparisonResult, one: ComparisonResult) -> Table:
+    """Tabulate a pair's metrics: both values, their difference, and its test."""
     a, b = one["a"], one["b"]
     rows = []
     for metric, difference in one["metrics"].items():
         values = (number(found["arms"][n]["metrics"][metric]["value"]) for n in (a, b))
-        note = " ↓" if metric in LOWER_IS_BETTER else ""
-        name = word(f"{metric_title(metric)}{note}")
+        name = _metric_cell(metric)
         rows.append((name, *values, *_tested(found, difference)))
     return Table(
         caption=f"{a} − {b}: on images",
@@ -149,8 +149,10 @@ def difference_table(found: Contrasts, one: Contrasts) -> Table:
     )
 
 
-def class_difference_table(found: Contrasts, one: Contrasts) -> Table | None:
-    """A row per class and metric of it; None in binary tasks."""
+def class_difference_table(
+    found: ComparisonResult, one: ComparisonResult
+) -> Table | None:
+    """Tabulate a pair's differences by class and metric; None in binary tasks."""
     rows = [
         (word(name), word(metric_title(metric)), *_tested(found, difference, True))
         for name, metrics in one["per_class"].items()
@@ -166,8 +168,8 @@ def class_difference_table(found: Contrasts, one: Contrasts) -> Table | None:
     )
 
 
-def training_table(found: Contrasts, one: Contrasts) -> Table | None:
-    """A row per metric: the difference if both were trained again; or None."""
+def training_table(found: ComparisonResult, one: ComparisonResult) -> Table | None:
+    """Tabulate a pair's differences for retrained models; None without seeds."""
     a, b = one["a"], one["b"]
     if not any(_seeds(found, name) > 1 for name in (a, b)):
         return None
@@ -175,10 +177,9 @@ def training_table(found: Contrasts, one: Contrasts) -> Table | None:
     for metric, difference in one["metrics"].items():
         again = difference["another_training"]
         shown_again = {"value": difference["value"], **again}
-        note = " ↓" if metric in LOWER_IS_BETTER else ""
         rows.append(
             (
-                word(f"{metric_title(metric)}{note}"),
+                _metric_cell(metric),
                 estimate(shown_again, sign=True),
                 *_p_cells(found, shown_again),
                 number(again.get("df"), digits=1),
@@ -193,8 +194,8 @@ def training_table(found: Contrasts, one: Contrasts) -> Table | None:
     )
 
 
-def spread_table(found: Contrasts) -> Table | None:
-    """Mean, SD and range over seeds of arms that have several; None if none has."""
+def spread_table(found: ComparisonResult) -> Table | None:
+    """Tabulate mean, SD and range over seeds; None if no arm has several."""
     rows = []
     for name, arm in found["arms"].items():
         for metric, summary in arm["metrics"].items():
@@ -208,8 +209,8 @@ def spread_table(found: Contrasts) -> Table | None:
     return Table(caption="Over seeds", head=head, rows=tuple(rows))
 
 
-def contrast_rows(found: Contrasts) -> Iterator[dict[str, Any]]:
-    """Everything that was compared, as rows of one long table."""
+def comparison_rows(found: ComparisonResult) -> Iterator[dict[str, Any]]:
+    """Yield all comparisons, as rows of one long table."""
     for one in found["comparisons"]:
         of_classes = {"": one["metrics"]} | one["per_class"]
         for name, metrics in of_classes.items():
@@ -228,19 +229,28 @@ def contrast_rows(found: Contrasts) -> Iterator[dict[str, Any]]:
                     yield row | _row(again, "images and seeds")
 
 
-def _significance(found: Contrasts, difference: Mapping[str, Any]) -> str:
-    """Says the p values of both questions, and if adjusting changes an answer."""
+def lower_is_better(metric: str) -> bool:
+    """Return whether a lower value of a metric means a better model."""
+    return metric in METRICS and METRICS[metric].lower_is_better
+
+
+def _metric_cell(metric: str) -> Cell:
+    return word(metric_title(metric) + " ↓" * lower_is_better(metric))
+
+
+def _significance(found: ComparisonResult, difference: Mapping[str, Any]) -> str:
+    """Format the p values of both tests, and whether adjustment changes a result."""
     test = TESTS[difference["test"]]
     again = difference["another_training"]
-    parts = [_tell_p(found, f"these models, {test}", difference)]
+    parts = [_format_test(found, f"these models, {test}", difference)]
     if again["p"] is not None:
-        parts.append(_tell_p(found, "another training", again))
+        parts.append(_format_test(found, "another training", again))
     else:
         parts.append(f"another training: not told, {again['reason']}")
     return "; ".join(parts)
 
 
-def _tell_p(found: Contrasts, what: str, tested: Mapping[str, Any]) -> str:
+def _format_test(found: ComparisonResult, what: str, tested: Mapping[str, Any]) -> str:
     p, adjusted = tested["p"], tested["p_holm"]
     text = f"{what}: p {_equals(p)}"
     if not _adjusted(found) or p is None:
@@ -253,14 +263,14 @@ def _tell_p(found: Contrasts, what: str, tested: Mapping[str, Any]) -> str:
 
 
 def _row(difference: Mapping[str, Any], on: str) -> dict[str, Any]:
-    found = shown(difference)
+    found = with_test_interval(difference)
     row = {"on": on, "difference": found["value"]}
     names = ("ci_low", "ci_high", "p", "p_holm", "test", "reason")
     return row | {name: found.get(name) for name in names}
 
 
 def _tested(found, difference, holm: bool = False) -> tuple[Cell, ...]:
-    """Cells of a difference, its p values and its test."""
+    """Return the cells of a difference, its p values and its test."""
     test = TESTS.get(difference["test"], "–")
     if "only_a" in difference:
         test += f" ({difference['only_a']} : {difference['only_b']})"
@@ -269,36 +279,40 @@ def _tested(found, difference, holm: bool = False) -> tuple[Cell, ...]:
 
 
 def _of_models(difference: Mapping[str, Any]) -> dict[str, Any]:
-    """A difference without what training again would give, which has a table."""
-    return {k: v for k, v in shown(difference).items() if k != "another_training"}
+    """Return a difference without that of retrained models, which has its own table."""
+    return {
+        k: v
+        for k, v in with_test_interval(difference).items()
+        if k != "another_training"
+    }
 
 
 def _p_cells(found, difference, holm: bool = False) -> tuple[Cell, ...]:
     p = difference["p"]
     reason = difference.get("reason", "") if difference["value"] is not None else ""
-    cells = [Cell(text=spell_p(p), exact=p, note=reason)]
+    cells = [Cell(text=format_p(p), exact=p, note=reason)]
     if holm or _adjusted(found):
         adjusted = difference["p_holm"]
-        cells.append(Cell(text=spell_p(adjusted), exact=adjusted))
+        cells.append(Cell(text=format_p(adjusted), exact=adjusted))
     return tuple(cells)
 
 
-def _p_heads(found: Contrasts) -> tuple[str, ...]:
+def _p_heads(found: ComparisonResult) -> tuple[str, ...]:
     return ("p", "p (Holm)") if _adjusted(found) else ("p",)
 
 
-def _adjusted(found: Contrasts) -> bool:
+def _adjusted(found: ComparisonResult) -> bool:
     return len(found["comparisons"]) > 1
 
 
-def _seeds(found: Contrasts, name: str) -> int:
+def _seeds(found: ComparisonResult, name: str) -> int:
     return next(iter(found["arms"][name]["metrics"].values()))["seeds"]
 
 
-def _defined(one: Contrasts, metric: str) -> bool:
+def _defined(one: ComparisonResult, metric: str) -> bool:
     return one["metrics"].get(metric, {}).get("value") is not None
 
 
 def _equals(p: float | None) -> str:
-    text = spell_p(p)
+    text = format_p(p)
     return text if text.startswith("<") else f"= {text}"

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from jaxmed.report.figures.style import spell
+from jaxmed.report.figures.style import format_number
 from jaxmed.report.tables.formatting import (
     SCALINGS,
     STABILITY,
@@ -31,8 +31,8 @@ RULES = {
 }
 
 
-def chosen_table(arms: Sequence[Arm]) -> Table:
-    """A row per choice and arm: what, which value, by which rule, on which split."""
+def selection_table(arms: Sequence[Arm]) -> Table:
+    """Tabulate what was selected: epoch, threshold, calibration, by rule and split."""
     rows = []
     for arm in arms:
         name, run = word(arm.shown_name), arm.first
@@ -57,7 +57,7 @@ def _epoch(run: RunRecord) -> tuple[Cell, ...]:
         split, score = "none", metric
     place = f"{best.get('phase')}, epoch {best.get('epoch')}"
     value = best.get("value")
-    reached = f" ({spell(value)})" if isinstance(value, float) else ""
+    reached = f" ({format_number(value)})" if isinstance(value, float) else ""
     return word(place), word(f"best {metric_title(score)}{reached}"), word(split)
 
 
@@ -67,7 +67,9 @@ def _threshold(run: RunRecord) -> tuple[Cell, ...]:
     rule = RULES.get(method, method).format(**{"target": "?", "cost": "?"} | choice)
     if isinstance(value, dict):
         cell = word(
-            ", ".join(f"{name} {spell(one)}" for name, one in list(value.items())[:12])
+            ", ".join(
+                f"{name} {format_number(one)}" for name, one in list(value.items())[:12]
+            )
             + (", …" if len(value) > 12 else "")
         )
     elif value is None:
@@ -93,7 +95,7 @@ def _calibration(run: RunRecord) -> tuple[Cell, ...]:
 
 
 def class_table(arm: Arm) -> Table:
-    """Precision, recall, F1, AUROC and support of every class, of the lowest seed."""
+    """Tabulate precision, recall, F1, AUROC and support of the lowest seed by class."""
     run = arm.first
     per_class = run.metrics["per_class"]["test"]
     rule = "probability of 0.5" if run.task == "multilabel" else "largest probability"
@@ -101,7 +103,7 @@ def class_table(arm: Arm) -> Table:
 
 
 def _of_seed(arm: Arm, table: Table) -> Table:
-    """The table, saying of which seed it is; a CSV has no caption, but a head."""
+    """Add the seed to caption and head; a CSV file has a head only."""
     if not (seed := arm.shown_seed):
         return table
     head = (f"{table.head[0]} ({seed})", *table.head[1:])
@@ -109,7 +111,7 @@ def _of_seed(arm: Arm, table: Table) -> Table:
 
 
 def threshold_table(arms: Sequence[Arm]) -> Table:
-    """A binary task: the threshold of each arm and what it gives on the test split.
+    """Tabulate each arm's threshold and its test metrics, of a binary task.
 
     Of each arm's lowest seed.
     """
@@ -121,7 +123,7 @@ def threshold_table(arms: Sequence[Arm]) -> Table:
 
 
 def class_threshold_table(arm: Arm) -> Table:
-    """Other tasks: one-vs-rest thresholds and what they give, class by class.
+    """Tabulate one-vs-rest thresholds and their test metrics, class by class.
 
     Of the arm's lowest seed.
     """
@@ -144,7 +146,7 @@ def _of_class(chosen: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def _scaling(found: Mapping[str, Any]) -> Cell:
-    """What was fitted on val, or why nothing could be."""
+    """Return a cell of the fitted scaling, or of why there is none."""
     if found.get("temperature") is not None:
         return number(found["temperature"])
     if "reason" in found:
@@ -154,7 +156,7 @@ def _scaling(found: Mapping[str, Any]) -> Cell:
 
 
 def _in_pairs(run: RunRecord) -> dict[str, Any]:
-    """Calibration errors of the test split, each with what it is after scaling."""
+    """Pair calibration errors of the test split before and after scaling."""
     found = run.metrics["calibration"].get("test", {})
     names = [name for name in found if not name.endswith("_calibrated")]
     pairs = (pair for name in names for pair in (name, f"{name}_calibrated"))
@@ -162,7 +164,7 @@ def _in_pairs(run: RunRecord) -> dict[str, Any]:
 
 
 def calibration_table(arms: Sequence[Arm]) -> Table:
-    """The scaling, and each calibration error before and after it, of each arm.
+    """Tabulate each arm's scaling, and calibration errors before and after it.
 
     Of each arm's lowest seed.
     """
@@ -182,7 +184,7 @@ def calibration_table(arms: Sequence[Arm]) -> Table:
 
 
 def confusion_table(arm: Arm) -> Table | None:
-    """Counts; rows are true classes, columns predicted ones. Of the lowest seed."""
+    """Tabulate the confusion matrix (true x predicted) of the lowest seed."""
     run = arm.first
     matrix = (run.metrics.get("confusion_matrix") or {}).get("test")
     if not matrix:

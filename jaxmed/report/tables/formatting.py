@@ -1,30 +1,23 @@
-"""Tables as plain values: a template turns them into HTML, other formats can follow."""
+"""Tables and cells as plain values, and the formatting of numbers in them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from jaxmed.report.figures.style import spell, spell_rate
+from jaxmed.evaluation.metrics.registry import METRICS
+from jaxmed.report.figures.style import format_number, format_rate
 
-TITLES = {
-    "auroc": "AUROC",
-    "auprc": "AUPRC",
-    "log_loss": "log loss",
-    "f1": "F1",
-    "mcc": "MCC",
+TITLES = {name: metric.title for name, metric in METRICS.items()} | {
     "ppv": "PPV",
     "npv": "NPV",
     "youden_j": "Youden's J",
     "ece": "ECE",
-    "brier": "Brier score",
     "ece_equal_mass": "ECE, bins of equal mass",
     "ace": "adaptive calibration error",
     "lr_positive": "LR+",
     "lr_negative": "LR−",
     "ppv_at_prevalence": "PPV at the given prevalence",
     "npv_at_prevalence": "NPV at the given prevalence",
-    "kappa": "Cohen's kappa",
-    "quadratic_kappa": "quadratic kappa",
     "intercept": "calibration intercept",
     "intercept_calibrated": "calibration intercept, after scaling",
     "slope": "calibration slope",
@@ -65,7 +58,7 @@ class Cell:
 
     @property
     def line(self) -> str:
-        """The number and its intervals on one line: "0.97 [0.96, 0.98]"."""
+        """Join the number and its intervals: "0.97 [0.96, 0.98]"."""
         return " ".join(filter(None, (self.text, self.range, self.again)))
 
 
@@ -80,26 +73,26 @@ class Table:
 
 
 def annotated(table: Table, *notes: str) -> Table:
-    """The table with notes before its own."""
+    """Return the table with notes before its own."""
     return replace(table, note=" ".join(filter(None, (*notes, table.note))))
 
 
 def p_cell(found: Mapping[str, Any]) -> Cell:
-    """A cell of a p value, adjusted where it is, or why there is none."""
+    """Return a cell of the p value, adjusted if it has been, or why there is none."""
     p = found.get("p_holm", found.get("p"))
     reason = "" if p is not None else str(found.get("reason", ""))
-    return Cell(text=spell_p(p), exact=p, note=reason)
+    return Cell(text=format_p(p), exact=p, note=reason)
 
 
-def spell_p(p: float | None) -> str:
-    """A p value for people: "0.031", "< 0.001", or a dash for none."""
+def format_p(p: float | None) -> str:
+    """Format a p value: "0.031", "< 0.001", or a dash for none."""
     if p is None:
         return "–"
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def metric_title(name: str) -> str:
-    """A metric's name for people: "balanced_accuracy" is "balanced accuracy"."""
+    """Return a metric's title: "balanced accuracy" of "balanced_accuracy"."""
     for ending, words in (AT_HALF, " at 0.5"), ("_calibrated", ", after scaling"):
         if name.endswith(ending):
             return metric_title(name.removesuffix(ending)) + words
@@ -107,38 +100,38 @@ def metric_title(name: str) -> str:
 
 
 def footnotes(rows: Iterable[Sequence[Cell]]) -> str:
-    """What the stars of a table's numbers mean, each reason once."""
+    """Explain the stars of a table's numbers, each reason once."""
     noted = (c.note for row in rows for c in row if c.text.endswith("*") and c.note)
     return " ".join(f"* {note[0].upper()}{note[1:]}." for note in dict.fromkeys(noted))
 
 
 def estimate_names(metrics: Mapping[str, Any]) -> list[str]:
-    """The names under which `metrics` holds estimates ({"value", "ci_low", ...})."""
+    """List the names of estimates ({"value", "ci_low", ...}) in `metrics`."""
     return [k for k, v in metrics.items() if isinstance(v, dict) and "value" in v]
 
 
 def word(text: object) -> Cell:
-    """A cell of words."""
+    """Return a cell of words."""
     return Cell(text=str(text), words=True)
 
 
 def number(value: float | None, digits: int = 3, sign: bool = False) -> Cell:
-    """A cell of one number without an interval."""
-    return Cell(text=spell(value, digits, sign), exact=value)
+    """Return a cell of one number without an interval."""
+    return Cell(text=format_number(value, digits, sign), exact=value)
 
 
 def count(value: int | None) -> Cell:
-    """A cell of a whole number: 11,689,512."""
+    """Return a cell of a whole number: 11,689,512."""
     return Cell(text="–" if value is None else f"{value:,}", exact=value)
 
 
 def rate(value: float | None) -> Cell:
-    """A cell of a learning rate: 1e-5."""
-    return Cell(text=spell_rate(value), exact=value)
+    """Return a cell of a learning rate: 1e-5."""
+    return Cell(text=format_rate(value), exact=value)
 
 
 def estimate(found: Mapping[str, Any] | float | None, sign: bool = False) -> Cell:
-    """A cell of an estimate: its value and, smaller, its 95 % intervals.
+    """Return a cell of an estimate: its value and, smaller, its 95 % intervals.
 
     A number that is to be read with care has a "*" behind it, and the reason as note.
     """
@@ -155,7 +148,7 @@ def estimate(found: Mapping[str, Any] | float | None, sign: bool = False) -> Cel
     if not ends and not warning:
         warning = str(found.get("reason", ""))
     return Cell(
-        text=spell(value, sign=sign) + "*" * bool(warning),
+        text=format_number(value, sign=sign) + "*" * bool(warning),
         exact=value,
         range=ends,
         again=f"retrained {again}" if again else "",
@@ -164,17 +157,17 @@ def estimate(found: Mapping[str, Any] | float | None, sign: bool = False) -> Cel
 
 
 def interval(found: Mapping[str, Any], sign: bool = False) -> str:
-    """An interval for people: "[0.964, 0.986]", or nothing where there is none."""
+    """Format an interval: "[0.964, 0.986]", or "" where there is none."""
     low, high = found.get("ci_low"), found.get("ci_high")
     if low is None or high is None:
         return ""
-    return f"[{spell(low, sign=sign)}, {spell(high, sign=sign)}]"
+    return f"[{format_number(low, sign=sign)}, {format_number(high, sign=sign)}]"
 
 
 def estimate_table(
     caption: str, rows: Mapping[str, Mapping[str, Any]], first: str
 ) -> Table:
-    """A row per key, a column per estimate, support last.
+    """Tabulate estimates: a row per key, a column per estimate, support last.
 
     Args:
         caption: the table's caption.
@@ -192,7 +185,7 @@ def estimate_table(
 
 
 def transpose(table: Table, first: str) -> Table:
-    """Turns rows into columns, so that the table's arms stand side by side."""
+    """Transpose a table, so that its arms stand side by side."""
     head = (first, *(row[0].text for row in table.rows))
     columns = zip(*(row[1:] for row in table.rows), strict=True)
     rows = ((word(n), *c) for n, c in zip(table.head[1:], columns, strict=True))

@@ -43,7 +43,7 @@ class PublishedResults:
     note: str
 
     def of(self, metric: str, name: str) -> list[float | None]:
-        """The numbers of a set, one for each method."""
+        """Return the numbers of a set, one for each method."""
         nothing: list[float | None] = [None] * len(self.methods)
         return self.numbers.get(metric, {}).get(name, nothing)
 
@@ -71,7 +71,7 @@ class LeaderboardSet:
         return [run for arm in self.comparison.arms for run in arm.runs]
 
     def estimate(self, arm: str, metric: str) -> dict[str, Any]:
-        """An arm's number on the test split, None if it has no finished run.
+        """Estimate an arm's metric on the test split; no value without a finished run.
 
         Accuracy is of the most probable class, as published ones are, and not at the
         threshold chosen on val.
@@ -100,7 +100,7 @@ class Leaderboard:
     published: PublishedResults
 
     def means(self, metric: str) -> list[float | None]:
-        """Means over the sets, of each arm and then of each published method.
+        """Compute means over the sets, of each arm and then of each published method.
 
         None for what lacks a number on one of them.
         """
@@ -122,7 +122,7 @@ def read_leaderboard(
     arms: Sequence[str],
     published: Mapping[str, Any],
 ) -> Leaderboard:
-    """Reads every set's finished runs.
+    """Read every set's finished runs.
 
     Args:
         folder: with a folder for each set, which is an experiment's.
@@ -173,13 +173,13 @@ def _read_published(published: Mapping[str, Any]) -> PublishedResults:
 
 
 def board_title(metric: str) -> str:
-    """The metric's name; accuracy is by another rule than in the sets' reports."""
+    """Return a metric's title; accuracy has another rule than in the sets' reports."""
     title = metric_title(metric)
     return f"{title} (most probable class)" if metric == "accuracy" else title
 
 
 def metric_table(board: Leaderboard, metric: str) -> Table:
-    """A row per set: every arm, then every published method; and means over sets."""
+    """Tabulate a metric by set: arms, then published methods; and means over sets."""
     rows = []
     for entry in board.entries:
         measured = (estimate(entry.estimate(arm, metric)) for arm in board.arms)
@@ -202,7 +202,7 @@ def _plain(value: float | None) -> Cell:
 
 
 def sets_table(board: Leaderboard) -> Table:
-    """A row per set: its task, its images, and how many of its runs are finished."""
+    """Tabulate the sets: task, images, and finished runs."""
     rows = []
     for entry in board.entries:
         run = entry.runs[0]
@@ -230,7 +230,7 @@ def sets_table(board: Leaderboard) -> Table:
 
 
 def arms_table(board: Leaderboard) -> Table:
-    """A row per arm: how it was trained, and how long on all sets together."""
+    """Tabulate the arms: training settings, and total time on all sets."""
     rows = []
     for name in board.arms:
         arms = [e.arms[name] for e in board.entries if name in e.arms]
@@ -274,13 +274,13 @@ COUNTED: dict[str, Callable[[RunRecord], Any]] = {
 
 
 def _each(runs: list[RunRecord], read: Callable[[RunRecord], Any]) -> str:
-    """The values of all runs, each once."""
+    """Join the distinct values of all runs."""
     found = dict.fromkeys(read(run) for run in runs)
     return ", ".join("–" if value is None else str(value) for value in found)
 
 
 def csv_text(board: Leaderboard) -> str:
-    """A row per run; "mean" per arm of several seeds; and one per published method."""
+    """Write CSV: a row per run, per mean over seeds, and per published method."""
     text = io.StringIO(newline="")
     rows = [row for entry in board.entries for row in _rows(board, entry)]
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")

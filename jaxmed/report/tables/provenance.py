@@ -25,7 +25,7 @@ SHOWN = 40
 
 
 def data_table(run: RunRecord) -> Table:
-    """Images, patients and images of every class, by split.
+    """Tabulate images, patients and images of every class, by split.
 
     Older runs did not record the classes of training images.
     """
@@ -47,7 +47,7 @@ def data_table(run: RunRecord) -> Table:
 
 
 def skipped_table(run: RunRecord) -> Table | None:
-    """The files or rows of the source that are in no split; None if there are none."""
+    """Tabulate the skipped files or rows of the source; None if there are none."""
     path: Path = run.folder / "skipped.csv"
     if not path.is_file():
         return None
@@ -63,7 +63,7 @@ def skipped_table(run: RunRecord) -> Table | None:
 
 
 def patients_sentence(data: Mapping[str, Any]) -> str:
-    """Says whether a patient is in more than one split, as far as is known."""
+    """Return a sentence on whether a patient is in more than one split."""
     if "groups" not in data:
         return "Which images are of one patient was not told."
     across = data.get("groups_in_several_splits", 0)
@@ -102,7 +102,7 @@ def _data_note(run: RunRecord) -> str:
 
 
 def cost_table(comparison: Comparison) -> Table:
-    """A row per arm: its first metric, parameters trained, epochs and seconds.
+    """Tabulate the cost of each arm: test metric, trained parameters, epochs, seconds.
 
     Trained parameters are the most in any phase. Epochs and seconds, which are those
     of training with its validation, are means over the seeds.
@@ -152,7 +152,7 @@ def _mean(values: list[Any]) -> float | None:
 
 
 def groups_table(run: RunRecord) -> Table | None:
-    """The parameter groups that each phase trains; None if the run kept no record."""
+    """Tabulate the parameter groups of each phase; None if the run has no record."""
     parameters = run.environment.get("parameters")
     if not parameters:
         return None
@@ -206,7 +206,7 @@ def _percent(share: float) -> str:
 
 
 def environment_table(run: RunRecord) -> Table:
-    """Everything in environment.json but the parameter groups, which have a table."""
+    """Tabulate environment.json without the parameter groups."""
     kept = {k: v for k, v in run.environment.items() if k != "parameters"}
     rows = tuple((word(name), word(value)) for name, value in _flat(kept))
     return Table(caption="environment.json", head=("entry", "value"), rows=rows)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from jaxmed.evaluation.comparison.arms import DECIDED
+from jaxmed.evaluation.metrics.registry import is_of_decisions
 from jaxmed.report.arm_estimates import COMPARED, Comparison
 from jaxmed.report.figures.forest import Line
 from jaxmed.report.tables.formatting import (
@@ -22,7 +22,7 @@ from jaxmed.report.tables.formatting import (
     transpose,
     word,
 )
-from jaxmed.report.text.headline import shown
+from jaxmed.report.text.headline import with_test_interval
 from jaxmed.runs.record import Arm
 
 # More arms than this do not fit on a page side by side.
@@ -30,7 +30,7 @@ MANY_ARMS = 5
 
 
 def summary_table(comparison: Comparison) -> Table:
-    """The metrics of the test split: a column per arm, or a row where arms are many.
+    """Tabulate test metrics: a column per arm, or a row per arm where arms are many.
 
     Decisions are at the thresholds chosen on val, where there are some, and accuracy at
     0.5 is beside them.
@@ -57,7 +57,7 @@ def summary_table(comparison: Comparison) -> Table:
 
 
 def _which(comparison: Comparison) -> str:
-    """Says which interval is which, and at which threshold is decided."""
+    """Explain the two kinds of intervals, and the thresholds of decisions."""
     said = [INTERVALS] if comparison.several_seeds else []
     if comparison.has_thresholds:
         said.append(
@@ -68,14 +68,14 @@ def _which(comparison: Comparison) -> str:
 
 
 def _spread_row(comparison: Comparison, metric: str) -> tuple[Cell, ...]:
-    """The standard deviation over seeds, arm by arm."""
+    """Return the row of standard deviations over seeds, arm by arm."""
     found = (comparison.estimate(arm, "test", metric) for arm in comparison.arms)
     name = word(f"{metric_title(metric)}, SD over seeds")
     return (name, *(number(one.get("std"), digits=4) for one in found))
 
 
 def differences_table(comparison: Comparison) -> Table:
-    """A row per arm but the first: its differences from the first, and their tests."""
+    """Tabulate differences from the first arm, and their tests: a row per other arm."""
     arms, rows = list(comparison.arms), []
     several, head = comparison.several_seeds, ["arm"]
     p = "p (Holm)" if len(arms) > 2 else "p"
@@ -87,7 +87,7 @@ def differences_table(comparison: Comparison) -> Table:
         row = [word(arm.name)]
         for metric in COMPARED:
             found = comparison.difference(arm, arms[0], metric)
-            row += [estimate(shown(found), sign=True), p_cell(found)]
+            row += [estimate(with_test_interval(found), sign=True), p_cell(found)]
             row += [p_cell(found["another_training"])] if several else []
         rows.append(tuple(row))
     note = "p: two-sided, of these models on other images"
@@ -103,7 +103,7 @@ def differences_table(comparison: Comparison) -> Table:
 
 
 def summary_lines(comparison: Comparison, metric: str) -> list[Line]:
-    """The lines of the forest plot of one metric."""
+    """Return the lines of the forest plot of one metric."""
     lines = []
     for index, arm in enumerate(comparison.arms):
         found = comparison.estimate(arm, "test", metric)
@@ -112,7 +112,7 @@ def summary_lines(comparison: Comparison, metric: str) -> list[Line]:
 
 
 def difference_lines(comparison: Comparison, metric: str) -> list[Line]:
-    """The lines of the forest plot of the differences from the first arm."""
+    """Return the lines of the forest plot of the differences from the first arm."""
     first, lines = comparison.arms[0], []
     for index, arm in enumerate(comparison.arms[1:], 1):
         found = comparison.difference(arm, first, metric)
@@ -121,7 +121,7 @@ def difference_lines(comparison: Comparison, metric: str) -> list[Line]:
 
 
 def class_lines(comparison: Comparison, metric: str) -> dict[str, list[Line]]:
-    """The lines of the forest plot of one metric, class by class."""
+    """Return the lines of the forest plot of one metric, class by class."""
     lines: dict[str, list[Line]] = {}
     for index, arm in enumerate(comparison.arms):
         for name, found in arm.first.metrics["per_class"]["test"].items():
@@ -133,8 +133,8 @@ def class_lines(comparison: Comparison, metric: str) -> dict[str, list[Line]]:
 def make_line(
     index: int, name: str, found: Mapping[str, Any], seeds: tuple[float, ...] = ()
 ) -> Line:
-    """A line of a forest plot from an estimate; see `Line`."""
-    found = shown(found)
+    """Convert an estimate to a line of a forest plot; see `Line`."""
+    found = with_test_interval(found)
     return Line(
         name=name,
         index=index,
@@ -152,7 +152,7 @@ def _ends(found: Mapping[str, Any]) -> tuple[float, float] | None:
 
 
 def _seeds(arm: Arm, metric: str) -> tuple[float, ...]:
-    """The values of an arm's seeds, each by the rule of their mean."""
+    """Compute the values of an arm's seeds, with the decision rule of their mean."""
     alone = (Comparison([Arm(name=arm.name, runs=(run,))]) for run in arm.runs)
     values = (one.estimate(one.arms[0], "test", metric)["value"] for one in alone)
     return tuple(value for value in values if value is not None)
@@ -163,7 +163,7 @@ Expected = Mapping[str, Any]
 
 
 def published_table(comparison: Comparison, expected: Sequence[Expected]) -> Table:
-    """A row per published number: published, measured, difference, source."""
+    """Tabulate published numbers: published, measured, difference, source."""
     by_name = {arm.name: arm for arm in comparison.arms}
     rows = []
     for entry in expected:
@@ -189,7 +189,7 @@ def published_table(comparison: Comparison, expected: Sequence[Expected]) -> Tab
 
 
 def published_curves(arm: str, expected: Sequence[Expected]) -> dict[str, list[float]]:
-    """The published values by epoch of one arm, by column of history.csv."""
+    """Return the published values by epoch of one arm, by column of history.csv."""
     return {
         entry["metric"]: list(entry["value"])
         for entry in expected
@@ -226,9 +226,10 @@ def _series(value: float | Sequence[float]) -> Cell:
 
 
 def _stored(comparison: Comparison, metric: str) -> tuple[str, str]:
-    """Split and metric as metrics.json has them: "test_accuracy" is at 0.5 there."""
+    """Return split and metric of metrics.json, where "test_accuracy" is at 0.5."""
     split, _, name = metric.partition("_")
-    by_threshold = comparison.has_thresholds and split == "test" and name in DECIDED
+    by_threshold = comparison.has_thresholds and split == "test"
+    by_threshold = by_threshold and is_of_decisions(name)
     return split, f"{name}{AT_HALF}" if by_threshold else name
 
 

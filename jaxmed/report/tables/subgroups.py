@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from jaxmed.evaluation.intervals.significance import holm
-from jaxmed.evaluation.subgroups import rows_by_value, subgroup_gaps
+from jaxmed.evaluation.subgroups import rows_by_subgroup, subgroup_gaps
 from jaxmed.report.figures.forest import Line, draw_groups
 from jaxmed.report.tables.formatting import (
     Cell,
@@ -28,13 +28,13 @@ BINARY = ("auroc", "auprc", "sensitivity", "specificity")
 
 
 def subgroup_columns(arms: Sequence[Arm]) -> list[str]:
-    """The columns that every arm has subgroups of."""
+    """List the columns that every arm has subgroups of."""
     first, *others = (arm.first.metrics.get("subgroups") or {} for arm in arms)
     return [name for name in first if all(name in other for other in others)]
 
 
 def draw_subgroups(arms: Sequence[Arm], column: str) -> Figure | None:
-    """Draws AUROC value by value, and of the whole split above them.
+    """Draw AUROC value by value, and of the whole split above them.
 
     Small groups have hollow points and thin lines.
 
@@ -58,7 +58,7 @@ def draw_subgroups(arms: Sequence[Arm], column: str) -> Figure | None:
 
 
 def subgroup_table(arms: Sequence[Arm], column: str) -> Table:
-    """A row for each value and arm: images, whether these are few, and metrics.
+    """Tabulate a column's subgroups: images, whether these are few, and metrics.
 
     Sensitivity and specificity are those at the threshold chosen on val.
     """
@@ -85,7 +85,7 @@ def subgroup_table(arms: Sequence[Arm], column: str) -> Table:
 
 
 def gaps_table(arms: Sequence[Arm], column: str) -> Table | None:
-    """A row for each arm and metric: the largest gap between two groups, and a test.
+    """Tabulate the largest gap between two groups, with a test, by arm and metric.
 
     Small groups are left out. None where fewer than two groups are left.
     """
@@ -96,10 +96,10 @@ def gaps_table(arms: Sequence[Arm], column: str) -> Table | None:
         left_out |= set(found).difference(large)
         if len(large) < 2:
             continue
-        rows_of_group = rows_by_value(run.predictions["test"], column)
+        rows_of_group = rows_by_subgroup(run.predictions["test"], column)
         groups = {name: rows_of_group[name] for name in large}
         intervals = run.metrics.get("intervals", {})
-        gaps = subgroup_gaps(run.judged, groups, seed=intervals.get("seed", 0))
+        gaps = subgroup_gaps(run.scored, groups, seed=intervals.get("seed", 0))
         adjusted = holm([gap["p"] for gap in gaps.values()])
         for (metric, gap), p in zip(gaps.items(), adjusted, strict=True):
             between = f"{gap['high']} above {gap['low']}"

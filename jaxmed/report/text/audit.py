@@ -1,4 +1,4 @@
-"""What was found in a data set, in sentences."""
+"""Sentences on the findings of a data audit."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,8 +8,8 @@ Findings = Mapping[str, Any]
 them."""
 
 
-def judge(found: Findings) -> str:
-    """Returns the sentence that matters: whether anything leaks between splits."""
+def leakage_sentence(found: Findings) -> str:
+    """Return a sentence on leakage between splits."""
     leaks = found["leaks"]
     kinds = (
         (leaks["exact"], "exact duplicate", "exact duplicates"),
@@ -30,15 +30,19 @@ def judge(found: Findings) -> str:
     return "No leakage found: no image and no patient is in more than one split."
 
 
-def tell(found: Findings) -> list[str]:
-    """Returns the findings, a sentence each, what is wrong with labels included."""
+def finding_sentences(found: Findings) -> list[str]:
+    """Return the findings, including problems of labels, a sentence each."""
     duplicates, patients, blank = (
         found[key] for key in ("duplicates", "patients", "blank")
     )
     sentences = [
-        _tell_duplicates("Images that occur exactly twice or more", duplicates["exact"])
+        _duplicates_sentence(
+            "Images that occur exactly twice or more", duplicates["exact"]
+        )
     ]
-    sentences.append(_tell_duplicates("Pairs of near duplicates", duplicates["near"]))
+    sentences.append(
+        _duplicates_sentence("Pairs of near duplicates", duplicates["near"])
+    )
     if not duplicates["complete"]:
         sentences[-1] += " There are more; the search was ended."
     if patients is not None:
@@ -62,7 +66,7 @@ def tell(found: Findings) -> list[str]:
                 f"Of {of:,} images in {split} labels are not known: {_join(named)}."
             )
     if found["files"] is not None:
-        sentences += _tell_modes(found["files"])
+        sentences += _mode_sentences(found["files"])
     if ids := blank["ids"]:
         sentences.append(f"Blank images, without contrast: {_few(ids)}.")
     sentences += [f"{note[0].upper()}{note[1:]}." for note in found["notes"]]
@@ -79,8 +83,8 @@ def tell(found: Findings) -> list[str]:
     return sentences
 
 
-def tell_counts(found: Findings) -> list[str]:
-    """Returns a line on the task, and one per split: its images and classes."""
+def count_lines(found: Findings) -> list[str]:
+    """Return a line on the task, and one per split: its images and classes."""
     classes = ", ".join(found["class_names"])
     positive = found["class_names"][-1] if found["task"] == "binary" else ""
     named = f"; the positive class is {positive}" if positive else ""
@@ -93,19 +97,19 @@ def tell_counts(found: Findings) -> list[str]:
         lines.append(
             f"{split}: {images['count']:,} images of {images['width']} x "
             f"{images['height']} pixels, {kind}; {classes}; "
-            f"{spell_imbalance(found['imbalance'][split])}"
+            f"{format_imbalance(found['imbalance'][split])}"
         )
     return lines
 
 
-def spell_imbalance(ratio: float | None) -> str:
-    """Returns the imbalance in words: "largest class 2.9 times the smallest"."""
+def format_imbalance(ratio: float | None) -> str:
+    """Format the class imbalance: "largest class 2.9 times the smallest"."""
     if ratio is None:
         return "a class is empty"
     return f"largest class {ratio:.3g} times the smallest"
 
 
-def _tell_duplicates(kind: str, found: list[Findings]) -> str:
+def _duplicates_sentence(kind: str, found: list[Findings]) -> str:
     if not found:
         return f"{kind}: none."
     across = sum(one["across_splits"] for one in found)
@@ -116,8 +120,8 @@ def _tell_duplicates(kind: str, found: list[Findings]) -> str:
     )
 
 
-def _tell_modes(files: Findings) -> list[str]:
-    """Tells if files of a class are of a kind that those of another are not."""
+def _mode_sentences(files: Findings) -> list[str]:
+    """Return a sentence for each image mode that only some classes have."""
     return [
         f"In {split}, files of {_join(sorted(map(repr, labels)))} alone are of mode "
         f"{mode}."
@@ -128,7 +132,7 @@ def _tell_modes(files: Findings) -> list[str]:
 
 
 def _holders(by_class: Findings) -> dict[str, list[str]]:
-    """Returns by mode the classes that have files of it."""
+    """Return the classes that have files of each mode, by mode."""
     holders: dict[str, list[str]] = {}
     for name, headers in by_class.items():
         for mode in headers["modes"]:

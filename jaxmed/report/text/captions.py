@@ -1,4 +1,4 @@
-"""The page's running text: facts about the experiment, and what each part shows."""
+"""Facts about an experiment, and the introductions of the report's sections."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,14 +6,14 @@ from typing import Any
 
 from jaxmed.report.arm_estimates import Comparison
 from jaxmed.report.figures.training_curves import rates_vary
-from jaxmed.report.page import SAMPLES_WIDTH, Shot, picture_shot
-from jaxmed.report.tables.comparison import explain_questions
+from jaxmed.report.page import SAMPLES_WIDTH, EmbeddedImage, embed_file
+from jaxmed.report.tables.comparison import interval_sentences
 from jaxmed.report.text.phases import read_phases
 from jaxmed.runs.record import Arm, RunRecord
 
 
-def augmented_shots(arms: Sequence[Arm]) -> list[Shot]:
-    """Pictures of augmented training images; arms with the same share one.
+def augmented_images(arms: Sequence[Arm]) -> list[EmbeddedImage]:
+    """Embed augmented training images; arms with the same augmentation share one.
 
     An arm that was trained on its images as they are has none.
     """
@@ -32,22 +32,24 @@ def augmented_shots(arms: Sequence[Arm]) -> list[Shot]:
                 "training sees it, changed at random."
             )
             caption = f"{names}: {words}"
-            shots.append(picture_shot(path, alt, SAMPLES_WIDTH, caption))
+            shots.append(embed_file(path, alt, SAMPLES_WIDTH, caption))
     return shots
 
 
 def describe_augmentation(environment: dict[str, Any]) -> str:
-    """Returns the operations that a run recorded, with their settings, or ""."""
+    """Format the recorded augmentations with their settings, or ""."""
     spelled = []
     for op in environment.get("augmentation") or []:
-        settings = [f"{name} {_spell(op[name])}" for name in op if name != "op"]
+        settings = [
+            f"{name} {_format_setting(op[name])}" for name in op if name != "op"
+        ]
         spelled.append(f"{op['op']} {', '.join(settings)}".strip())
     return "; ".join(spelled)
 
 
-def _spell(value: Any) -> str:
+def _format_setting(value: Any) -> str:
     if isinstance(value, list):
-        return " to ".join(map(_spell, value))
+        return " to ".join(map(_format_setting, value))
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
@@ -59,7 +61,7 @@ RESIZED = {
 
 
 def facts(arms: Sequence[Arm], when: str) -> list[tuple[str, str]]:
-    """Terms and texts for the head of the page: data, arms, device, time."""
+    """Return terms and texts for the page header: data, arms, device, time."""
     run = arms[0].first
     data = run.environment.get("data", {})
     classes = ", ".join(run.class_names[:12])
@@ -87,7 +89,7 @@ def facts(arms: Sequence[Arm], when: str) -> list[tuple[str, str]]:
 
 
 def section_notes(comparison: Comparison) -> dict[str, str]:
-    """A sentence or two for each section, by section."""
+    """Return a sentence or two for each section, by section."""
     arms, several = comparison.arms, comparison.several_seeds
     shown = ""
     if several:
@@ -134,7 +136,7 @@ def section_notes(comparison: Comparison) -> dict[str, str]:
 
 
 def _results(comparison: Comparison) -> str:
-    """What points, lines and tests of the results are about."""
+    """Explain the points, intervals and tests of the results."""
     arms, several = list(comparison.arms), comparison.several_seeds
     text = "Points are values on the test images, thick lines their 95 % intervals"
     text += " over the choice of these images, of these models."
@@ -153,7 +155,7 @@ def _results(comparison: Comparison) -> str:
         text += "."
     once = any(len(arm.runs) == 1 for arm in arms)
     patients = arms[0].first.predictions["test"].groups is not None
-    questions = explain_questions(several=several, single=once, patients=patients)
+    questions = interval_sentences(several=several, single=once, patients=patients)
     return " ".join([text, *questions])
 
 
@@ -198,7 +200,7 @@ def _rates(arms: Sequence[Arm]) -> str:
 
 
 def _statistics(arms: Sequence[Arm]) -> str:
-    """What was unusual about BatchNorm's statistics, and in which arms and phases."""
+    """Describe unusual BatchNorm statistics, by arm and phase."""
     text = []
     if found := _phases_with(arms, "updating_bn_stats"):
         text.append(
@@ -214,7 +216,7 @@ def _statistics(arms: Sequence[Arm]) -> str:
 
 
 def _phases_with(arms: Sequence[Arm], entry: str) -> str:
-    """Says which phases have the entry: "two_phase (phase head), full (phase all)"."""
+    """List the phases with an entry: "two_phase (phase head), full (phase all)"."""
     found = []
     for arm in arms:
         phases = (arm.first.environment.get("parameters") or {}).get("phases") or ()
@@ -229,7 +231,7 @@ def _seeds(arm: Arm) -> str:
 
 
 def _grouped(texts: Mapping[str, str]) -> str:
-    """Says texts by name, what several have in common once."""
+    """Join texts by name; names with the same text share it."""
     if len(set(texts.values())) == 1:
         return next(iter(texts.values()))
     names = {
@@ -239,7 +241,7 @@ def _grouped(texts: Mapping[str, str]) -> str:
 
 
 def _each(arms: Sequence[Arm], describe) -> str:
-    """One text if all arms share it, otherwise each text with its arms."""
+    """Describe each arm; arms with the same text share it."""
     return _grouped({arm.name: describe(arm.first) for arm in arms})
 
 
@@ -250,7 +252,7 @@ def _sizes(run: RunRecord) -> str:
 
 
 def _seen(run: RunRecord) -> str:
-    """How an image reaches the network: "224 x 224 pixels, padded; 2 views"."""
+    """Describe the network's input: "224 x 224 pixels, padded; 2 views"."""
     preprocessing = run.environment.get("preprocessing") or {}
     if "image_size" not in preprocessing:
         return "not recorded"

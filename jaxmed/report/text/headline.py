@@ -1,4 +1,4 @@
-"""The experiment in one sentence, computed from its numbers."""
+"""Headline: the result of an experiment in one sentence."""
 
 from collections.abc import Mapping, Sequence
 from statistics import fmean
@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 
 from jaxmed.evaluation.intervals.estimate import LEVEL
 from jaxmed.report.arm_estimates import Comparison
-from jaxmed.report.figures.style import spell
+from jaxmed.report.figures.style import format_number
 from jaxmed.report.tables.formatting import SCALINGS, interval, metric_title
 from jaxmed.runs.record import Arm
 
 
-class Verdict(NamedTuple):
+class Headline(NamedTuple):
     """The sentence, what has to be known to read it, and the arm it is about."""
 
     text: str
@@ -19,8 +19,8 @@ class Verdict(NamedTuple):
     best: Arm
 
 
-def verdict(comparison: Comparison) -> Verdict:
-    """Says how good the best arm is, and how far above the first arm.
+def headline(comparison: Comparison) -> Headline:
+    """Write the headline: the best arm's metric, and its difference from the first.
 
     The best arm is the one with the best validation score, since the test split must
     decide nothing, not even what the headline says. Where arms were trained several
@@ -32,31 +32,33 @@ def verdict(comparison: Comparison) -> Verdict:
     ranked = sorted(scored, key=lambda arm: -(_val_score(arm, metric) or 0.0))
     if not ranked:
         text = "No arm has an AUROC or an accuracy; the tables say why."
-        return Verdict(text, choices(arms), arms[0])
+        return Headline(text, selection_note(arms), arms[0])
     best, name = ranked[0], metric_title(metric)
     score = _with_interval(_main(comparison.estimate(best, "test", metric)))
     text = f"{best.name} reaches a test {name} of {score}"
     if len(ranked) > 1:
         other = arms[0] if best is not arms[0] else ranked[1]
-        text += ", " + gap(comparison.difference(best, other, metric), other.name)
+        text += ", " + format_difference(
+            comparison.difference(best, other, metric), other.name
+        )
     if metric == "auroc":
         accuracy = _main(comparison.estimate(best, "test", "accuracy"))
         text += f"{',' if len(ranked) > 1 else ''} and an accuracy"
-        text += f"{decided(comparison)} of {_with_interval(accuracy)}"
+        text += f"{accuracy_rule(comparison)} of {_with_interval(accuracy)}"
     text += "."
-    footnote = f"{_brackets(comparison)} {choices(arms)}"
+    footnote = f"{_interval_note(comparison)} {selection_note(arms)}"
     if len(arms) > 1:
         footnote = f"{best.name} has the best validation {name}. {footnote}"
-    return Verdict(text, footnote, best)
+    return Headline(text, footnote, best)
 
 
-def decided(comparison: Comparison) -> str:
-    """Says by which rule accuracy decides, where there are two."""
+def accuracy_rule(comparison: Comparison) -> str:
+    """Return the decision rule of accuracy, where there are two."""
     return " at the threshold chosen on val" if comparison.has_thresholds else ""
 
 
-def _brackets(comparison: Comparison) -> str:
-    """Says what the sentence's intervals are about."""
+def _interval_note(comparison: Comparison) -> str:
+    """Explain the headline's intervals."""
     if comparison.several_seeds:
         text = "Brackets are for another training, over test images and seeds"
         if any(len(arm.runs) == 1 for arm in comparison.arms):
@@ -72,8 +74,8 @@ def _brackets(comparison: Comparison) -> str:
     return f"{text}."
 
 
-def choices(arms: Sequence[Arm]) -> str:
-    """Says what was chosen, and on which split."""
+def selection_note(arms: Sequence[Arm]) -> str:
+    """Return sentences on what was selected on which split."""
     run = arms[0].first
     threshold, scaling = run.metrics["threshold"], run.metrics["calibration"]
     chosen: dict[str, list[str]] = {}
@@ -101,22 +103,25 @@ def _val_score(arm: Arm, metric: str) -> float | None:
 
 def _with_interval(found: Mapping[str, Any]) -> str:
     ends = interval(found)
-    return f"{spell(found.get('value'))} {ends}".strip()
+    return f"{format_number(found.get('value'))} {ends}".strip()
 
 
-def shown(difference: Mapping[str, Any]) -> dict[str, Any]:
-    """An estimate with the interval that goes with its test on images."""
+def with_test_interval(difference: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an estimate with the interval that matches its test on images."""
     return {**difference, **difference.get("delong", {})}
 
 
 def _main(found: Mapping[str, Any]) -> dict[str, Any]:
-    """An estimate with interval and p of another training, where there are seeds."""
+    """Return an estimate with interval and p of retrained models, if it has them."""
     again = found.get("another_training") or {}
-    return {**shown(found), **(again if again.get("ci_low") is not None else {})}
+    return {
+        **with_test_interval(found),
+        **(again if again.get("ci_low") is not None else {}),
+    }
 
 
 def is_clear(found: Mapping[str, Any]) -> bool:
-    """Tells whether a difference is beyond chance, by the widest question it answers.
+    """Return whether a difference is significant, by its widest interval and test.
 
     With several seeds that is whether training again would give it, else whether these
     models would differ on other images; adjusted, where there are several comparisons.
@@ -127,8 +132,8 @@ def is_clear(found: Mapping[str, Any]) -> bool:
     return p is not None and p <= 1 - LEVEL and not inside
 
 
-def gap(found: Mapping[str, Any], other: str) -> str:
-    """Says a difference: "0.01 [0.00, 0.02] above scratch", and if it is not clear.
+def format_difference(found: Mapping[str, Any], other: str) -> str:
+    """Format a difference: "0.01 [0.00, 0.02] above scratch", and if it is not clear.
 
     Args:
         found: the difference from the other, see `Paired.difference`.

@@ -1,4 +1,4 @@
-"""The model card: what the model is for, what it was made from, and its limits.
+"""Model card: intended use, data, performance and limits of a model.
 
 Its parts follow Mitchell et al., "Model Cards for Model Reporting" (FAT* 2019).
 """
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxmed.report.arm_estimates import Comparison
-from jaxmed.report.figures.style import spell
+from jaxmed.report.figures.style import format_number
 from jaxmed.report.tables.comparison import INDEPENDENT
 from jaxmed.report.tables.formatting import SCALINGS, estimate, metric_title
 from jaxmed.report.tables.provenance import patients_sentence
@@ -25,7 +25,7 @@ OTHERS = ("auroc", "auprc", "accuracy", "balanced_accuracy", "f1", "mcc")
 
 
 def model_card(comparison: Comparison, arm: Arm) -> list[tuple[str, list[str]]]:
-    """The card of one arm, as (heading, sentences); the first run stands for it."""
+    """Write the model card of an arm's lowest seed, as (heading, sentences)."""
     card = [
         ("Model", _model(arm)),
         ("Intended use", _use(arm)),
@@ -103,7 +103,7 @@ def _performance(comparison: Comparison, arm: Arm) -> list[str]:
 
 
 def _numbers(found: Mapping[str, Mapping[str, Any]]) -> str:
-    """Says estimates: "AUROC 0.97 [0.96, 0.98]; accuracy ...", those that there are."""
+    """Format the defined estimates: "AUROC 0.97 [0.96, 0.98]; accuracy ..."."""
     said = []
     for name, one in found.items():
         if one.get("value") is not None:
@@ -121,10 +121,11 @@ def _calibration(arm: Arm) -> list[str]:
     before, after = (test.get(n, {}).get("value") for n in ("ece", "ece_calibrated"))
     if before is None:
         return []
-    said = f"Expected calibration error on test {spell(before)}{_which(arm)}"
+    said = f"Expected calibration error on test {format_number(before)}{_which(arm)}"
     if after is not None:
         method = SCALINGS.get(scaling.get("method", ""), "temperature scaling")
-        said += f", and {spell(after)} after {method} fitted on {scaling['chosen_on']}"
+        said += f", and {format_number(after)} after {method}"
+        said += f" fitted on {scaling['chosen_on']}"
     return [said + "."]
 
 

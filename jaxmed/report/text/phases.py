@@ -1,11 +1,11 @@
-"""What each phase trains, stage by stage, as a run recorded it, and in words."""
+"""Phases of training as a run recorded them, stage by stage, and in words."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from jaxmed.report.figures.style import spell_rate
+from jaxmed.report.figures.style import format_rate
 from jaxmed.runs.record import RunRecord
 
 
@@ -36,12 +36,12 @@ class StageRecord:
 
     @property
     def partial(self) -> bool:
-        """Whether some of its parameters are trained, but not all."""
+        """Return whether some of the stage's parameters are trained, but not all."""
         return 0 < self.trained < self.parameters
 
     @property
     def share(self) -> str:
-        """The share of its parameters that is trained: "0.4 %"."""
+        """Format the share of trained parameters: "0.4 %"."""
         percent = 100 * self.trained / max(1, self.parameters)
         if 0 < percent < 0.1:
             return "<0.1 %"
@@ -49,10 +49,10 @@ class StageRecord:
 
     @property
     def rate(self) -> str:
-        """Its learning rate in words: "at 1e-4", "at 1e-5 to 1e-4", or "frozen"."""
+        """Format the learning rate: "at 1e-4", "at 1e-5 to 1e-4", or "frozen"."""
         if self.frozen:
             return "frozen"
-        return f"at {' to '.join(map(spell_rate, self.rates)) or 'an unknown rate'}"
+        return f"at {' to '.join(map(format_rate, self.rates)) or 'an unknown rate'}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,13 +66,13 @@ class PhaseRecord:
 
     @property
     def duration(self) -> str:
-        """Epochs and schedule: "5 epochs, cosine by step"."""
+        """Format epochs and schedule: "5 epochs, cosine by step"."""
         words = f"{self.epochs} epoch{'' if self.epochs == 1 else 's'}"
         return f"{words}, {self.schedule}" if self.schedule else words
 
 
 def read_phases(run: RunRecord) -> tuple[PhaseRecord, ...]:
-    """The phases of a run; none if it did not record their stages, as older ones."""
+    """Read the recorded phases of a run; empty if it recorded no stages."""
     entries = (run.environment.get("parameters") or {}).get("phases") or ()
     phases = tuple(map(_phase, entries))
     # A picture has a column for each stage, so that every phase must have the same.
@@ -106,7 +106,7 @@ def _stage(entry: Mapping[str, Any]) -> StageRecord:
 
 
 def describe_phases(arm: str, phases: Sequence[PhaseRecord]) -> str:
-    """Says in words what the picture of an arm's phases shows."""
+    """Describe the diagram of an arm's phases in words."""
     sentences = [f"What {arm} trains, stage by stage from the image to the head."]
     for phase in phases:
         parts = [

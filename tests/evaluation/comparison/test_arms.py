@@ -8,7 +8,7 @@ from sklearn import metrics as sk
 
 from jaxmed.errors import InputError
 from jaxmed.evaluation import compare_arms, paired_difference
-from jaxmed.evaluation.comparison.alignment import judge
+from jaxmed.evaluation.comparison.alignment import apply_thresholds
 from jaxmed.evaluation.comparison.arms import resamples_for
 from jaxmed.evaluation.intervals.auc import delong_test
 from jaxmed.evaluation.intervals.significance import holm
@@ -42,7 +42,10 @@ BINARY = {
 def test_binary_differences_are_scikit_learns_at_each_runs_threshold(draw):
     a = draw("binary", classes=2, decimals=None)
     b = another(a, 1)
-    arms = {"a": [judge(a, {"class 1": 0.35})], "b": [judge(b, {"class 1": 0.6})]}
+    arms = {
+        "a": [apply_thresholds(a, {"class 1": 0.35})],
+        "b": [apply_thresholds(b, {"class 1": 0.6})],
+    }
     found = compare_arms(arms, resamples=50)
     (comparison,) = found["comparisons"]
     assert (comparison["a"], comparison["b"]) == ("b", "a")
@@ -67,7 +70,7 @@ def test_binary_differences_are_scikit_learns_at_each_runs_threshold(draw):
 def test_macro_auroc_by_bootstrap_and_each_class_by_delong(draw, task):
     a = draw(task, decimals=None)
     b = another(a, 1)
-    arms = {"a": [judge(a)], "b": [judge(b)]}
+    arms = {"a": [apply_thresholds(a)], "b": [apply_thresholds(b)]}
     (comparison,) = compare_arms(arms, resamples=50)["comparisons"]
     macro = comparison["metrics"]["auroc"]
     assert macro["test"] == "bootstrap"
@@ -92,7 +95,10 @@ def test_labels_that_are_not_known_are_left_out(draw):
     a = replace(a, labels=labels)
     b = another(a, 1)
     thresholds = dict.fromkeys(a.class_names, 0.3)
-    arms = {"a": [judge(a, thresholds)], "b": [judge(b, thresholds)]}
+    arms = {
+        "a": [apply_thresholds(a, thresholds)],
+        "b": [apply_thresholds(b, thresholds)],
+    }
     (comparison,) = compare_arms(arms, resamples=20)["comparisons"]
     of_class = comparison["per_class"]["class 1"]
     y = labels[50:, 1]
@@ -104,9 +110,9 @@ def test_labels_that_are_not_known_are_left_out(draw):
 
 def test_holm_covers_the_pairs_of_one_metric(draw):
     first = draw("binary", classes=2, decimals=None)
-    arms = {"first": [judge(first)]}
+    arms = {"first": [apply_thresholds(first)]}
     for i in range(3):
-        arms[f"arm {i}"] = [judge(another(first, i, noise=0.4 * i + 0.1))]
+        arms[f"arm {i}"] = [apply_thresholds(another(first, i, noise=0.4 * i + 0.1))]
     to_first = compare_arms(arms, resamples=20)["comparisons"]
     assert [(one["a"], one["b"]) for one in to_first] == [
         (f"arm {i}", "first") for i in range(3)
@@ -125,9 +131,9 @@ def test_numbers_are_those_of_paired_difference(draw):
     a, c = draw("multiclass"), draw("multiclass", decimals=None)
     b = another(a, 3)
     assert c.ids == a.ids
-    (comparison,) = compare_arms({"a": [judge(a)], "b": [judge(b)]}, resamples=500)[
-        "comparisons"
-    ]
+    (comparison,) = compare_arms(
+        {"a": [apply_thresholds(a)], "b": [apply_thresholds(b)]}, resamples=500
+    )["comparisons"]
     for metric in ("auroc", "accuracy", "log_loss", "mcc"):
         expected = paired_difference([b], [a], metric, resamples=500)
         found = dict(comparison["metrics"][metric])
@@ -138,8 +144,8 @@ def test_numbers_are_those_of_paired_difference(draw):
 
 def test_another_training_is_tested_apart_from_images(draw):
     first = draw("binary", classes=2, decimals=None)
-    a = [judge(another(first, i, 0.2)) for i in range(3)]
-    b = [judge(another(first, 10 + i, 1.5)) for i in range(2)]
+    a = [apply_thresholds(another(first, i, 0.2)) for i in range(3)]
+    b = [apply_thresholds(another(first, 10 + i, 1.5)) for i in range(2)]
     found = compare_arms({"a": a, "b": b}, resamples=30)
     difference = found["comparisons"][0]["metrics"]["auroc"]
     again = difference["another_training"]
@@ -160,9 +166,9 @@ def test_another_training_is_tested_apart_from_images(draw):
 def test_adjusting_leaves_a_clear_difference_clear(draw):
     """Of 28 comparisons, with as few resamples as a user may ask for."""
     first = draw("multiclass", decimals=None)
-    arms = {"first": [judge(first)]}
+    arms = {"first": [apply_thresholds(first)]}
     for i in range(7):
-        arms[f"arm {i}"] = [judge(another(first, i, noise=20))]
+        arms[f"arm {i}"] = [apply_thresholds(another(first, i, noise=20))]
     found = compare_arms(arms, all_pairs=True, resamples=100)
     assert len(found["comparisons"]) == 28
     assert found["intervals"]["resamples"] == resamples_for(28) > 10_000
@@ -178,9 +184,9 @@ def test_one_class_only_is_undefined_with_the_reason(draw):
     a = draw("binary", classes=2)
     a = replace(a, labels=np.ones(200, int))
     b = another(a, 1)
-    (comparison,) = compare_arms({"a": [judge(a)], "b": [judge(b)]}, resamples=9)[
-        "comparisons"
-    ]
+    (comparison,) = compare_arms(
+        {"a": [apply_thresholds(a)], "b": [apply_thresholds(b)]}, resamples=9
+    )["comparisons"]
     auroc = comparison["metrics"]["auroc"]
     assert auroc["reason"] == "one class only"
     assert auroc["p"] is auroc["p_holm"] is auroc["value"] is None
@@ -190,7 +196,10 @@ def test_one_class_only_is_undefined_with_the_reason(draw):
 def test_patients_are_counted_and_drawn(draw):
     a = draw("binary", classes=2)
     a = replace(a, groups=tuple(str(i // 4) for i in range(200)))
-    found = compare_arms({"a": [judge(a)], "b": [judge(another(a, 1))]}, resamples=9)
+    found = compare_arms(
+        {"a": [apply_thresholds(a)], "b": [apply_thresholds(another(a, 1))]},
+        resamples=9,
+    )
     assert found["groups"] == 50
     assert "groups of images" in found["intervals"]["method"]
     tests = {one["test"] for one in found["comparisons"][0]["metrics"].values()}
@@ -199,4 +208,4 @@ def test_patients_are_counted_and_drawn(draw):
 
 def test_one_arm_is_no_comparison(draw):
     with pytest.raises(InputError, match="at least two arms"):
-        compare_arms({"a": [judge(draw())]})
+        compare_arms({"a": [apply_thresholds(draw())]})

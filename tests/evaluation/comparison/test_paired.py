@@ -10,7 +10,7 @@ from sklearn.metrics import accuracy_score, roc_auc_score
 
 from jaxmed.errors import InputError
 from jaxmed.evaluation import Predictions, arm_summary, paired_difference
-from jaxmed.evaluation.comparison.alignment import judge
+from jaxmed.evaluation.comparison.alignment import apply_thresholds
 from jaxmed.evaluation.comparison.paired import Paired
 from jaxmed.evaluation.intervals.auc import auroc_covariance
 from jaxmed.evaluation.intervals.bootstrap import Bootstrap, units_of
@@ -181,8 +181,11 @@ def test_delong_is_that_of_the_mean_over_seeds(arms):
 
 def test_decisions_at_each_runs_own_threshold(arms):
     a, b = arms[0][0], arms[1][0]
-    judged = {"a": [judge(a, {"class 1": 0.3})], "b": [judge(b, {"class 1": 0.7})]}
-    paired = Paired(judged, [("accuracy",)], Bootstrap(resamples=10))
+    scored = {
+        "a": [apply_thresholds(a, {"class 1": 0.3})],
+        "b": [apply_thresholds(b, {"class 1": 0.7})],
+    }
+    paired = Paired(scored, [("accuracy",)], Bootstrap(resamples=10))
     for name, run, threshold in (("a", a, 0.3), ("b", b, 0.7)):
         decided = run.probs[:, 1] >= threshold
         expected = accuracy_score(run.labels, decided)
@@ -194,8 +197,11 @@ def test_another_training_adds_the_variances_of_images_and_seeds(arms):
     found = paired_difference(a, b, resamples=200, seed=1)
     values = [[score([run], "auroc") for run in arm] for arm in arms]
     # The resamples of the difference, drawn as the intervals over images are.
-    judged = {"a": [judge(run) for run in a], "b": [judge(run) for run in b]}
-    paired = Paired(judged, [("auroc",)], Bootstrap(resamples=200, seed=1))
+    scored = {
+        "a": [apply_thresholds(run) for run in a],
+        "b": [apply_thresholds(run) for run in b],
+    }
+    paired = Paired(scored, [("auroc",)], Bootstrap(resamples=200, seed=1))
     counts = np.concatenate(
         [*Bootstrap(resamples=200, seed=1).counts(paired.units)], axis=1
     )
@@ -251,10 +257,13 @@ def test_seeds_that_are_always_right_have_no_interval_of_width_zero():
 
 def test_sensitivity_and_specificity_are_tested_by_mcnemar(arms):
     a, b = arms[0][0], arms[1][0]
-    judged = {"a": [judge(a, {"class 1": 0.3})], "b": [judge(b, {"class 1": 0.7})]}
+    scored = {
+        "a": [apply_thresholds(a, {"class 1": 0.3})],
+        "b": [apply_thresholds(b, {"class 1": 0.7})],
+    }
     for metric, of in (("recall", 1), ("specificity", 0)):
         key = ("per_class", "class 1", metric)
-        paired = Paired(judged, [key], Bootstrap(resamples=10))
+        paired = Paired(scored, [key], Bootstrap(resamples=10))
         rows = a.labels == of
         right = [(run.probs[rows, 1] >= at) == of for run, at in ((a, 0.3), (b, 0.7))]
         expected = mcnemar(*right)

@@ -5,7 +5,7 @@ from PIL import Image
 
 from jaxmed.data import Dataset, Split
 from jaxmed.experiments.pipeline.sample_images import ROWS, TILE, sample_grid
-from jaxmed.report.page import samples_shot
+from jaxmed.report.page import embed_samples
 
 
 def dataset(classes: int) -> Dataset:
@@ -48,6 +48,6 @@ def test_of_very_many_classes_some_are_shown_the_first_and_the_last_among_them()
 def test_a_picture_higher_than_a_jpeg_can_be_is_made_smaller(tmp_path):
     path = tmp_path / "samples.png"
     Image.new("RGB", (100, 70_000)).save(path)
-    shot = samples_shot(path)
+    shot = embed_samples(path)
     assert shot.height == 65_500
     assert shot.width == 93

@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from jaxmed.report import read_run
-from jaxmed.report.figures.style import png, spell_rate
+from jaxmed.report.figures.style import format_rate, png
 from jaxmed.report.figures.training_curves import common_limits, draw_curves, rates_vary
 from jaxmed.runs.record import HistoryRow, RunRecord
 
@@ -98,4 +98,4 @@ def test_rates_that_fall_to_nothing_are_drawn(runs):
     ],
 )
 def test_rates_are_spelt_shortly(rate, text):
-    assert spell_rate(rate) == text
+    assert format_rate(rate) == text

@@ -17,7 +17,7 @@ from jaxmed.report.interactive.gallery import (
     gallery_filters,
     gallery_items,
 )
-from jaxmed.report.page import cam_shot
+from jaxmed.report.page import embed_cam
 from jaxmed.runs.record import Arm
 
 
@@ -40,7 +40,7 @@ def test_the_highest_losses_come_first_and_the_room_is_kept(binary_folder: Path)
     run = read_run(binary_folder / "scratch" / "seed-0")
     kinds = [item.kinds[0] for item in gallery_items(run, 10**6)]
     assert kinds == sorted(kinds, key=list(KINDS.values()).index)
-    three = sum(len(cam_shot(cam).src) for cam in run.cams[:3])
+    three = sum(len(embed_cam(cam).src) for cam in run.cams[:3])
     assert len(gallery_items(run, three)) == 3
     assert len(gallery_items(run, three - 1)) == 2
 

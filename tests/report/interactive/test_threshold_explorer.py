@@ -8,8 +8,8 @@ import pytest
 
 from jaxmed.report import build_report, read_run
 from jaxmed.report.interactive.threshold_explorer import (
-    decide,
-    explorables,
+    class_scores,
+    decision_counts,
     explorer_context,
 )
 from jaxmed.runs.record import Arm
@@ -26,13 +26,13 @@ def run(request, tmp_path: Path, write_experiment):
 
 def test_decisions_are_scikit_learns(run, oracle):
     test = run.predictions["test"]
-    for one in explorables(run):
+    for one in class_scores(run):
         column = test.class_names.index(one.name)
         known = test.known[:, column]
         truth, scores = test.truth[known, column], test.probs[known, column]
         for threshold in (0.0, 1.0, 1.1, 0.5, one.threshold, *scores[:5]):
             expected = oracle(truth, scores >= threshold)
-            for name, value in decide(one, threshold).items():
+            for name, value in decision_counts(one, threshold).items():
                 if value is None:
                     assert np.isnan(expected[name])
                 else:
@@ -40,10 +40,10 @@ def test_decisions_are_scikit_learns(run, oracle):
 
 
 def test_at_the_chosen_threshold_they_are_those_of_metrics_json(run):
-    for one in explorables(run):
+    for one in class_scores(run):
         stated = run.metrics["test_at_threshold"]
         stated = stated if run.task == "binary" else stated[one.name]
-        found = decide(one, one.start())
+        found = decision_counts(one, one.start())
         for name in ("sensitivity", "specificity", "ppv", "npv", "accuracy", "f1"):
             assert found[name] == pytest.approx(stated[name]["value"], abs=1e-12)
 
@@ -51,7 +51,7 @@ def test_at_the_chosen_threshold_they_are_those_of_metrics_json(run):
 def test_scores_are_embedded_to_the_last_bit(run):
     context = explorer_context([Arm(name="main", runs=(run,))])
     (panel,) = context["panels"]
-    for one, packed in zip(explorables(run), panel["runs"][0]["classes"], strict=True):
+    for one, packed in zip(class_scores(run), panel["runs"][0]["classes"], strict=True):
         assert packed["threshold"] == one.threshold
         for side in ("positives", "negatives"):
             ((kind, text),) = packed[side].items()
@@ -88,6 +88,6 @@ def test_no_threshold_on_val(tmp_path: Path, write_experiment):
     write_experiment(folder, "binary", classes=2, one_class=True)
     run = read_run(folder)
     run.metrics["threshold"] |= {"value": None, "reason": "all are of one class"}
-    (one,) = explorables(run)
+    (one,) = class_scores(run)
     assert (one.start(), one.reason) == (0.5, "all are of one class")
-    assert decide(one, 0.5)["sensitivity"] is None
+    assert decision_counts(one, 0.5)["sensitivity"] is None

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxmed.report.page import array_shot
+from jaxmed.report.page import embed_array
 from jaxmed.report.pages.data_sheet import SHOWN, draw_counts
-from jaxmed.report.text.audit import judge, tell
+from jaxmed.report.text.audit import finding_sentences, leakage_sentence
 
 
 @pytest.fixture(scope="module")
@@ -32,14 +32,14 @@ def test_names_are_escaped_and_nothing_is_loaded(page: str):
 
 def test_the_verdict_counts_what_leaks(page: str, found: dict):
     assert found["leaks"] == {"exact": 15, "near": 1, "patients": 60}
-    assert judge(found).startswith(
+    assert leakage_sentence(found).startswith(
         "Leakage: 15 exact duplicates, 1 near duplicate and 60 patients or groups in"
     )
-    assert judge(found) in page
+    assert leakage_sentence(found) in page
 
 
 def test_twelve_duplicates_are_shown_and_all_listed(page: str, found: dict):
-    assert page.count('<div class="twins">') == 12
+    assert page.count('<div class="duplicates">') == 12
     duplicates = found["duplicates"]
     assert len(duplicates["exact"]) + len(duplicates["near"]) == 16
     table = page[page.index("Duplicates as a table") :]
@@ -52,10 +52,10 @@ def test_patients_beyond_a_page_are_in_the_json(page: str, found: dict):
 
 
 def test_blank_images_and_lonely_labels_are_told(found: dict):
-    said = " ".join(tell(found))
+    said = " ".join(finding_sentences(found))
     assert "Blank images, without contrast: test/" in said
     lonely = found | {"only_in": {"a": "val"}, "missing": {"train": ["a", "b"]}}
-    said = " ".join(tell(lonely))
+    said = " ".join(finding_sentences(lonely))
     assert "The class 'a' occurs in val only." in said
     assert "No image of 'b' in train." in said
 
@@ -66,7 +66,7 @@ def test_a_kind_of_file_in_one_class_only_is_told(found: dict):
         "train": {"a": {"sizes": {}, "modes": gray}, "b": {"sizes": {}, "modes": both}},
         "val": {"a": {"sizes": {}, "modes": gray}, "b": {"sizes": {}, "modes": gray}},
     }
-    said = tell(found | {"files": files})
+    said = finding_sentences(found | {"files": files})
     assert [one for one in said if " mode " in one] == [
         "In train, files of 'b' alone are of mode RGB."
     ]
@@ -85,5 +85,5 @@ def test_bars_are_the_counts():
                         ((500, 448, 3), (224, 250)), ((1, 1, 1), (224, 224))]
 )  # fmt: skip
 def test_images_are_brought_near_one_width(shape, size):
-    shot = array_shot(np.full(shape, 9, np.uint8), "nine")
+    shot = embed_array(np.full(shape, 9, np.uint8), "nine")
     assert (shot.width, shot.height) == size

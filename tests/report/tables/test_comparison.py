@@ -9,19 +9,19 @@ from pathlib import Path
 import pytest
 
 from jaxmed.evaluation import compare_arms
-from jaxmed.evaluation.comparison.alignment import judge
+from jaxmed.evaluation.comparison.alignment import apply_thresholds
 from jaxmed.report import read_run
-from jaxmed.report.pages.comparison import build_contrast_page
+from jaxmed.report.pages.comparison import build_comparison_page
 from jaxmed.report.tables.comparison import (
     class_difference_table,
-    contrast_rows,
+    comparison_rows,
+    comparison_sentences,
     difference_table,
-    explain_contrasts,
+    method_sentences,
     spread_table,
-    tell_contrasts,
     training_table,
 )
-from jaxmed.report.tables.formatting import spell_p
+from jaxmed.report.tables.formatting import format_p
 
 
 def compare(folder: Path, *, seeds: int | None = None, **options) -> dict:
@@ -29,7 +29,7 @@ def compare(folder: Path, *, seeds: int | None = None, **options) -> dict:
     arms = {}
     for path in sorted(folder.glob("*/seed-*")):
         run = read_run(path)
-        arms.setdefault(run.arm, []).append(judge(run.predictions["test"]))
+        arms.setdefault(run.arm, []).append(apply_thresholds(run.predictions["test"]))
     arms = {name: runs[:seeds] for name, runs in arms.items()}
     found = compare_arms(arms, resamples=100, **options)
     for arm in found["arms"].values():
@@ -49,7 +49,10 @@ def classes(multiclass_folder) -> dict:
     test = run.predictions["test"]
     probs = (test.probs + 0.5) / (1 + 0.5 * len(test.class_names))
     worse = replace(test, probs=probs[::-1].copy())
-    arms = {"<b>worse</b>": [judge(worse)], "better": [judge(test)]}
+    arms = {
+        "<b>worse</b>": [apply_thresholds(worse)],
+        "better": [apply_thresholds(test)],
+    }
     found = compare_arms(arms, resamples=50)
     for arm in found["arms"].values():
         arm["runs"] = ["a folder"]
@@ -90,12 +93,12 @@ def test_another_training_has_a_table_of_its_own(binary, binary_folder):
     alone = compare(binary_folder, seeds=1)
     assert spread_table(alone) is None
     assert training_table(alone, alone["comparisons"][0]) is None
-    assert "by its seed alone" in " ".join(explain_contrasts(alone))
-    assert "by its seed alone" not in " ".join(explain_contrasts(binary))
+    assert "by its seed alone" in " ".join(method_sentences(alone))
+    assert "by its seed alone" not in " ".join(method_sentences(binary))
 
 
 def test_a_sentence_says_how_far_apart_and_how_surely(binary):
-    (sentence,) = tell_contrasts(binary)
+    (sentence,) = comparison_sentences(binary)
     auroc = binary["comparisons"][0]["metrics"]["auroc"]
     again = auroc["another_training"]
     assert sentence.startswith("two_phase has a test AUROC of ")
@@ -111,22 +114,22 @@ def test_what_is_not_clear_is_not_said_to_be(binary):
     found["comparisons"] *= 2
     auroc = found["comparisons"][0]["metrics"]["auroc"]
     auroc["another_training"] |= {"p": 0.03, "p_holm": 0.06}
-    sentence = tell_contrasts(found)[0]
+    sentence = comparison_sentences(found)[0]
     assert "above scratch (p = 0.060, adjusted: no clear difference)" in sentence
     assert sentence.endswith(
         "p = 0.030, adjusted for 2 comparisons = 0.060, so no longer clear."
     )
     auroc["another_training"] |= {"ci_low": -0.1, "ci_high": 0.3}
-    assert "zero in it: no clear difference" in tell_contrasts(found)[0]
+    assert "zero in it: no clear difference" in comparison_sentences(found)[0]
     for metric in ("auroc", "accuracy"):
         none = {"value": None, "reason": "one class only", "p": None, "test": None}
         none["another_training"] = {"p": None, "reason": "one class only"}
         found["comparisons"][0]["metrics"][metric] = none
-    assert "neither AUROC nor accuracy is defined" in tell_contrasts(found)[0]
+    assert "neither AUROC nor accuracy is defined" in comparison_sentences(found)[0]
 
 
 def test_p_values_for_people():
-    assert [spell_p(p) for p in (None, 0.0004, 0.0312, 1.0)] == [
+    assert [format_p(p) for p in (None, 0.0004, 0.0312, 1.0)] == [
         "–",
         "< 0.001",
         "0.031",
@@ -135,9 +138,9 @@ def test_p_values_for_people():
 
 
 def test_rows_hold_classes_and_seeds(binary, classes):
-    on = [row["on"] for row in contrast_rows(binary)]
+    on = [row["on"] for row in comparison_rows(binary)]
     assert on.count("images and seeds") == on.count("images") == 11
-    of_classes = [row for row in contrast_rows(classes) if row["class"]]
+    of_classes = [row for row in comparison_rows(classes) if row["class"]]
     assert [row["class"] for row in of_classes] == classes["class_names"]
     assert {row["test"] for row in of_classes} == {"delong"}
     assert all(row["value_a"] is None for row in of_classes)
@@ -149,7 +152,7 @@ def exact_numbers(page: str) -> set[float]:
 
 def test_page_holds_every_number_and_needs_nothing_else(binary, tmp_path):
     path = tmp_path / "found.html"
-    build_contrast_page(path, binary)
+    build_comparison_page(path, binary)
     page = path.read_text(encoding="utf-8")
     numbers = exact_numbers(page)
     for metric, difference in binary["comparisons"][0]["metrics"].items():
@@ -162,12 +165,12 @@ def test_page_holds_every_number_and_needs_nothing_else(binary, tmp_path):
     assert "A &lt;note&gt;." in page
     assert "Not for clinical use" in page
     text = html.unescape(re.sub(r"<[^>]+>", "", page))
-    assert tell_contrasts(binary)[0] in text
+    assert comparison_sentences(binary)[0] in text
 
 
 def test_page_of_hostile_names_with_every_class(classes, tmp_path):
     path = tmp_path / "found.html"
-    build_contrast_page(path, classes)
+    build_comparison_page(path, classes)
     page = path.read_text(encoding="utf-8")
     assert "<script" not in page
     assert "<b>worse" not in page
@@ -181,12 +184,12 @@ def test_page_of_several_pairs_has_one_picture_for_all(binary_folder, tmp_path):
     arms = {}
     for path in sorted(binary_folder.glob("*/seed-*")):
         run = read_run(path)
-        arms[f"{run.arm} {run.seed}"] = [judge(run.predictions["test"])]
+        arms[f"{run.arm} {run.seed}"] = [apply_thresholds(run.predictions["test"])]
     found = compare_arms(arms, resamples=20)
     for arm in found["arms"].values():
         arm["runs"] = ["a folder"]
     path = tmp_path / "found.html"
-    build_contrast_page(path, found | {"notes": []})
+    build_comparison_page(path, found | {"notes": []})
     page = path.read_text(encoding="utf-8")
     # AUROC and accuracy of all three pairs, and every pair alone.
     assert page.count("<img ") == 2 + 3

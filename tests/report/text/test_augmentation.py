@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from jaxmed.report.pages.experiment import build_report
-from jaxmed.report.text.captions import augmented_shots, describe_augmentation
+from jaxmed.report.text.captions import augmented_images, describe_augmentation
 from jaxmed.runs.record import read_experiment
 
 FLIP = {"op": "HorizontalFlip", "probability": 0.5}
@@ -42,7 +42,7 @@ def test_operations_are_spelled_with_their_settings():
 def test_arms_with_the_same_augmentation_share_a_picture(experiment):
     folder = experiment(one=[FLIP], two=[FLIP], three=[CROP], four=[])
     arms, _ = read_experiment(folder, ("one", "two", "three", "four"))
-    shots = augmented_shots(arms)
+    shots = augmented_images(arms)
     captions = [shot.caption.partition(":")[0] for shot in shots]
     assert captions == ["one, two", "three"]
     assert "of one, two: in each row one as it is" in shots[0].alt

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxmed.report.arm_estimates import Comparison
-from jaxmed.report.tables.decisions import chosen_table
+from jaxmed.report.tables.decisions import selection_table
 from jaxmed.report.tables.provenance import data_table, skipped_table
 from jaxmed.report.text.model_card import model_card
 from jaxmed.runs.record import read_experiment, read_run
@@ -85,7 +85,7 @@ def test_data_table_counts_images_patients_and_classes(tmp_path, write_experimen
 
 
 def test_choices_name_their_split(arms):
-    table = chosen_table(arms)
+    table = selection_table(arms)
     run = arms[0].first
     found = {(r[0].text, r[1].text): [c.text for c in r[2:]] for r in table.rows}
     assert found["scratch (seed 0)", "epoch"][0] == "all, epoch 4"

@@ -69,7 +69,7 @@ DRAWINGS = {
 def load_cells(rest: str, options: LoadOptions = LOAD_OPTIONS) -> SourceImages:
     """Load `cells`, `cells:source` or `cells:folder`, which are drawn the first time.
 
-    Drawings are kept in the cache folder under a name that holds the hash of the code
+    Figures are kept in the cache folder under a name that holds the hash of the code
     that drew them, so that a new version of jaxmed draws anew.
 
     Args:
