@@ -1,6 +1,5 @@
 """What the files of a folder were when they were written, so that damage is noticed."""
 
-import hashlib
 import json
 import logging
 import os
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
+
+from jaxmed.runtime.files import hash_file
 
 # Bytes that a checkpoint may need beside its arrays.
 MARGIN = 2**18
@@ -102,4 +103,4 @@ def _files(folder: Path) -> list[str]:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         os.fsync(file.fileno())
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return hash_file(path)

@@ -36,7 +36,7 @@ def export_model(
         InputError: an unknown format, a package that it needs is missing, or a file's
             probabilities differ from the model's by more than 1e-4.
     """
-    from jaxmed_convert.checkpoints.read import hash_file
+    from jaxmed.runtime.files import hash_file
 
     check_installed(formats)
     folder = Path(folder)

@@ -1,12 +1,14 @@
-"""Files that are either complete or not there."""
+"""Files that are either complete or not there, and hashes of what they hold."""
 
+import hashlib
 import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 from jaxmed.errors import InputError, no_room
 
@@ -14,6 +16,8 @@ from jaxmed.errors import InputError, no_room
 UNFINISHED = ".unfinished-"
 # Attempts to remove a folder, a fifth of a second apart.
 REMOVAL_ATTEMPTS = 10
+# Files above this size (bytes) take seconds to read; and how much is read at once.
+LARGE_FILE, CHUNK = 2**26, 2**20
 
 
 @contextmanager
@@ -107,6 +111,51 @@ def write_error(path: Path, why: OSError | str) -> InputError:
         f"Cannot write {path}: {reason}. Results go to --out, downloads "
         "and converted weights to --cache or JAXMED_CACHE; choose another folder."
     )
+
+
+def hash_file(path: Path, function: str = "sha256") -> str:
+    """Return the hash of a file in hexadecimal; a large file shows progress.
+
+    Args:
+        path: of the file.
+        function: a name that `hashlib` knows, such as "md5".
+
+    Example:
+        >>> Path("a.txt").write_text("abc")
+        3
+        >>> hash_file(Path("a.txt"))[:16]
+        'ba7816bf8f01cfea'
+    """
+    from jaxmed.runtime.progress import progress
+
+    digest = hashlib.new(function, usedforsecurity=False)
+    size = path.stat().st_size
+    bar = progress(f"Checking {path.name}", -(-size // CHUNK), unit="MiB")
+    with (
+        path.open("rb") as file,
+        bar if size > LARGE_FILE else nullcontext(lambda _: None) as advance,
+    ):
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+            advance(1)
+    return digest.hexdigest()
+
+
+def hash_arrays(arrays: Mapping[str, Any]) -> str:
+    """Return the SHA-256 (hex) of names, types, shapes and bits of arrays."""
+    import numpy as np
+
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
+
+
+def hash_64(content: "bytes | memoryview") -> int:
+    """Return 64 bits that tell contents apart, of which few are compared."""
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
 
 
 def write_text(path: Path, text: str) -> None:

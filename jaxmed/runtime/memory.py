@@ -1,9 +1,11 @@
-"""How much images may take of the devices' memory."""
+"""Memory and processors that this process may use."""
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from jax.sharding import Mesh
+if TYPE_CHECKING:
+    from jax.sharding import Mesh
 
 # What images may take. The network's maps need the rest of a device, and of a host
 # that computes itself also what the images were read into.
@@ -13,7 +15,7 @@ SHARE_OF_HOST = 0.25
 UNKNOWN = 8 * 2**30
 
 
-def image_budget(mesh: Mesh) -> int:
+def image_budget(mesh: "Mesh") -> int:
     """Returns the bytes that a data set may have to lie whole on every device."""
     device = mesh.local_devices[0]
     stats = device.memory_stats() or {}
@@ -24,12 +26,24 @@ def image_budget(mesh: Mesh) -> int:
 
 
 def host_memory() -> int:
-    """Returns the bytes of memory that this process can have."""
+    """Return the bytes of this machine's memory, or of the container's share."""
     try:
-        found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return UNKNOWN
-    # A container's, or a batch job's, where there is a limit.
-    limit = Path("/sys/fs/cgroup/memory.max")
-    text = limit.read_text().strip() if limit.is_file() else "max"
-    return min(found, int(text)) if text.isdigit() else found
+    # Limits of a container or a batch job, of cgroups version 2 and 1.
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        try:
+            limit = int(Path("/sys/fs/cgroup", name).read_text())
+        except (OSError, ValueError):
+            # Not there, or "max".
+            continue
+        total = min(total, limit)
+    return total
+
+
+def count_processors() -> int:
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,6 +1,5 @@
 """Reading the files that PyTorch users keep weights in."""
 
-import hashlib
 import importlib.util
 import os
 import pickle
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxmed.errors import InputError
+from jaxmed.runtime.files import hash_file
 from jaxmed_convert.checkpoints.unwrapping import unwrap
 from jaxmed_convert.old_names import renamed
 
@@ -57,12 +57,6 @@ def require_torch() -> None:
                 f"This needs {package}, which is not installed. "
                 "Install it with: pip install 'jaxmed[torch]'"
             )
-
-
-def hash_file(path: Path) -> str:
-    """Returns the SHA-256 of a file in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_file(path: Path) -> None:

@@ -14,15 +14,21 @@ from jaxmed.models import parameters
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.registry import ARCHITECTURES
 from jaxmed.runtime.cache import cache_folder
+from jaxmed.runtime.files import hash_file
 from jaxmed.runtime.progress import progress
 from jaxmed_convert.abstract_models import backbone_targets, outline
 from jaxmed_convert.checkpoints.find_network import select
-from jaxmed_convert.checkpoints.read import check_file, hash_file, read_checkpoint
+from jaxmed_convert.checkpoints.read import check_file, read_checkpoint
 from jaxmed_convert.conversion import convert
 from jaxmed_convert.rules import COUNTER, SWITCHES, head_module
 from jaxmed_convert.weights import store
-from jaxmed_convert.weights.download import download
-from jaxmed_convert.weights.torchvision import address, check_pool, resolve, scale
+from jaxmed_convert.weights.torchvision import (
+    address,
+    check_pool,
+    download_weights,
+    resolve,
+    scale,
+)
 
 # What the weights of a single channel are, from those of red, green and blue.
 STEMS = ("sum", "mean")
@@ -244,7 +250,7 @@ def _obtain(
     if source.file is not None:
         return source.file, str(source.file)
     url = url or address(architecture, source.key)
-    return download(url, cache_folder(cache) / "downloads"), url
+    return download_weights(url, cache_folder(cache) / "downloads"), url
 
 
 def _cached(path: Path, paths: Collection[str]) -> store.Stored | None:

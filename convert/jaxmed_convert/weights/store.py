@@ -1,16 +1,15 @@
 """Converted weights on disk: safetensors files that are read without torch."""
 
-import hashlib
 from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from jaxmed.runtime.files import atomic_write
+from jaxmed.runtime.files import atomic_write, hash_arrays
 
 # Goes up when the same source would be converted to something else.
-VERSION = "1"
+VERSION = "2"
 
 
 class Stored(NamedTuple):
@@ -39,7 +38,7 @@ def write(path: Path, stored: Stored) -> None:
         "source": stored.source,
         "sha256": stored.sha256,
         "converter": VERSION,
-        "content": _digest(stored.arrays),
+        "content": hash_arrays(stored.arrays),
     }
     with atomic_write(path) as temporary:
         save_file(stored.arrays, temporary, metadata)
@@ -68,14 +67,6 @@ def read(path: Path, paths: Collection[str]) -> Stored:
         raise Unusable("it was written by another version of the converter")
     if arrays.keys() != set(paths):
         raise Unusable("it holds other arrays than the architecture has")
-    if metadata.get("content") != _digest(arrays) or "sha256" not in metadata:
+    if metadata.get("content") != hash_arrays(arrays) or "sha256" not in metadata:
         raise Unusable("its bytes have changed since it was written")
     return Stored(arrays, metadata.get("source", ""), metadata["sha256"])
-
-
-def _digest(arrays: dict[str, np.ndarray]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(arrays):
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(arrays[name]).data)
-    return digest.hexdigest()

@@ -1,13 +1,16 @@
-"""torchvision's published weights, as far as they must be known without torch.
+"""Published weights of torchvision, as far as they must be known without torch.
 
 A test compares this table with torchvision's own. The addresses stay with
 torchvision: they are needed only where torch is there to read the files.
 """
 
+import re
+from pathlib import Path
 from typing import NamedTuple
 
 from jaxmed.errors import InputError, unknown
 from jaxmed.image_stats import Scale, scale_of
+from jaxmed.runtime.download import download
 
 
 class PublishedWeights(NamedTuple):
@@ -163,3 +166,36 @@ def address(architecture: str, weights: str) -> str:
             "Install a newer one."
         )
     return members[weights].url
+
+
+def download_weights(url: str, folder: Path) -> Path:
+    """Return a file of weights, downloaded to a folder unless it is there.
+
+    Args:
+        url: ends in the file's name, which has the start of its hash.
+        folder: made if needed.
+
+    Raises:
+        InputError: as `hash_in_name` and `jaxmed.runtime.download.download`.
+    """
+    name = url.rpartition("/")[2]
+    return download(url, folder / name, f"sha256:{hash_in_name(name)}")
+
+
+def hash_in_name(name: str) -> str:
+    """Return the first digits of the SHA-256 that a file's name ends in.
+
+    Raises:
+        InputError: there are none.
+
+    Example:
+        >>> hash_in_name("resnet18-f37072fd.pth")
+        'f37072fd'
+    """
+    match = re.search(r"-([0-9a-f]{8,64})\.\w+$", name)
+    if match is None:
+        raise InputError(
+            f"The file name {name} does not end in the start of its SHA-256, as in "
+            "resnet18-f37072fd.pth, so what it holds cannot be checked."
+        )
+    return match[1]

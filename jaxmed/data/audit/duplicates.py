@@ -16,7 +16,6 @@ pixels, of whose cosine transform (type II) the 8 x 8 lowest frequencies are com
 with their median. The constant term, which is brightness, is left out: 63 bits.
 """
 
-import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -25,6 +24,7 @@ import numpy as np
 
 from jaxmed.data.dataset import SPLITS, Dataset
 from jaxmed.data.images.lazy import ImageArray
+from jaxmed.runtime.files import hash_64
 from jaxmed.runtime.progress import progress
 
 SIDE = 32
@@ -66,7 +66,9 @@ def take_fingerprints(images: np.ndarray) -> Fingerprints:
     flat = flat - flat.mean(axis=1, keepdims=True)
     norms = np.linalg.norm(flat, axis=1, keepdims=True)
     return Fingerprints(
-        digests=np.array([_digest(image) for image in images], np.uint64),
+        digests=np.array(
+            [hash_64(np.ascontiguousarray(image).data) for image in images], np.uint64
+        ),
         hashes=hash_thumbnails(thumbnails),
         thumbnails=(flat / np.maximum(norms, 1)).astype(np.float16),
         deviations=gray.std(axis=(1, 2)),
@@ -111,11 +113,6 @@ def _areas(side: int) -> np.ndarray:
     shares -= np.maximum(edges[:-1, None], pixels)
     shares = np.clip(shares, 0, None)
     return (shares / shares.sum(axis=1, keepdims=True)).astype(np.float32)
-
-
-def _digest(image: np.ndarray) -> int:
-    digest = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=8)
-    return int.from_bytes(digest.digest(), "little")
 
 
 RADIUS = 10

@@ -11,18 +11,17 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
 
 from jaxmed.data.images.file_formats import decode_file, read_file_header
-from jaxmed.data.images.lazy import count_processors
 from jaxmed.data.images.picture import UnusableImage
 from jaxmed.data.images.window import STORED_BITS, Window
 from jaxmed.errors import InputError
 from jaxmed.runtime.cache import cache_folder
-from jaxmed.runtime.files import atomic_write
+from jaxmed.runtime.files import atomic_write, hash_64
+from jaxmed.runtime.memory import count_processors
 from jaxmed.runtime.progress import progress
 
 # How much of a file's beginning tells it from others.
@@ -122,20 +121,15 @@ def _keys(root: Path, files: Sequence[str], bad: dict[int, str]) -> list[int]:
             keys.append(0)
         else:
             text = f"{status.st_size} {status.st_mtime_ns} {name}"
-            keys.append(_digest(text.encode()))
+            keys.append(hash_64(text.encode()))
     return keys
-
-
-def _digest(content: bytes) -> int:
-    return int.from_bytes(blake2b(content, digest_size=8).digest(), "little")
 
 
 def _index_path(root: Path, cache: Path | None, window: Window) -> Path:
     # What a window can show may differ with its kind.
     kind = "range" if window.has_range else window.setting
     place = os.fsencode(f"{kind} {root.resolve()}")
-    name = blake2b(place, digest_size=12).hexdigest()
-    return cache_folder(cache) / "indexes" / f"{name}.npy"
+    return cache_folder(cache) / "indexes" / f"{hash_64(place):016x}.npy"
 
 
 def _load(path: Path) -> np.ndarray:
@@ -175,7 +169,7 @@ def _look(
             head = file.read(HEAD)
             size = os.fstat(file.fileno()).st_size
             file.seek(0)
-            entries["digest"][place] = _digest(head + str(size).encode())
+            entries["digest"][place] = hash_64(head + str(size).encode())
             header = read_file_header(file, root / files[place])
         entries["width"][place], entries["height"][place] = header.width, header.height
         entries["channels"][place] = header.channels

@@ -1,7 +1,6 @@
 """Images that stay in their files until they are asked for."""
 
 import math
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from jaxmed.data.images.picture import UnusableImage
 from jaxmed.data.images.resizing import Resizing
 from jaxmed.data.images.window import STORED_BITS, Window
 from jaxmed.errors import InputError
+from jaxmed.runtime.memory import count_processors
 
 SKIPPING = "Replace or remove them; --data.on-error skip leaves such files out."
 
@@ -144,10 +144,3 @@ def join_images(parts: Sequence[ImageArray]) -> ImageArray:
         digests=np.concatenate([part.digests for part in lazy]),
         scales=np.concatenate([part.scales for part in lazy]),
     )
-
-
-def count_processors() -> int:
-    """Returns how many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

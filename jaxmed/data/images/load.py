@@ -1,6 +1,5 @@
 """Many image files at once, brought to one shape."""
 
-import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,7 @@ from jaxmed.data.images.picture import UnusableImage
 from jaxmed.data.images.resizing import SQUASH, Resizing
 from jaxmed.data.images.window import STORED_BITS, Window
 from jaxmed.errors import InputError
+from jaxmed.runtime.memory import count_processors
 from jaxmed.runtime.progress import progress
 
 # How many bad files one sentence names.
@@ -157,7 +157,7 @@ def _load_all(
             return str(error)
 
     # Pillow decodes and resizes outside Python's lock; more threads only contend.
-    pool = ThreadPoolExecutor(os.cpu_count())
+    pool = ThreadPoolExecutor(count_processors())
     try:
         with (
             warnings.catch_warnings(),

@@ -1,6 +1,5 @@
 """Image files of a source: decoded at once if they fit in memory, else when needed."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from jaxmed.data.images.load import cannot_use, read_images
 from jaxmed.data.images.resizing import SQUASH, Resizing
 from jaxmed.data.images.window import AUTO, RangeNeeded, parse_window
 from jaxmed.errors import InputError, unknown
+from jaxmed.runtime.memory import host_memory
 
 ON_ERROR = ("stop", "skip")
 # Of the machine's memory: the images of a run, copies of parts, and the program.
@@ -57,7 +57,7 @@ class Reading:
     @property
     def budget(self) -> float:
         """Bytes that decoded images may take."""
-        return find_memory() / SHARE if self.memory is None else self.memory * 1e9
+        return host_memory() / SHARE if self.memory is None else self.memory * 1e9
 
 
 READING = Reading()
@@ -158,21 +158,6 @@ def open_images(
         lazy[split] = every.take(rows[split] + start)
         start += len(files[split])
     return Opened(images=lazy, rows=rows, skipped=skipped)
-
-
-def find_memory() -> int:
-    """Returns the bytes of this machine's memory, or of the container's share."""
-    if not hasattr(os, "sysconf"):
-        return 16 * 10**9
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):
-        try:
-            limit = int(Path("/sys/fs/cgroup", name).read_text())
-        except (OSError, ValueError):
-            # Not there, or "max".
-            continue
-        total = min(total, limit)
-    return total
 
 
 def _index_if_large(

@@ -16,10 +16,10 @@ import numpy as np
 from jaxmed.data.images.decode import fit_square
 from jaxmed.data.images.discovery import Search, is_rubbish
 from jaxmed.data.images.file_formats import decode_file, why_no_image
-from jaxmed.data.images.lazy import count_processors
 from jaxmed.data.images.picture import UnusableImage
 from jaxmed.data.images.resizing import SQUASH, Resizing
 from jaxmed.data.images.window import STORED_BITS, Window
+from jaxmed.runtime.memory import count_processors
 
 # Batches that are being decoded while one is predicted.
 AHEAD = 2

@@ -1,28 +1,19 @@
-"""What the medmnist package knows of its data sets: names, tasks, classes, files.
+"""Catalog of MedMNIST's 2D data sets: tasks, classes, and files with their hashes."""
 
-Importing that package imports torch and takes seconds, and even its `info` module
-makes a folder in the user's home. So the table is read from the module's source.
-"""
-
-import ast
-import importlib.util
+import tomllib
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
+from importlib import resources
+from typing import NamedTuple
 
-from jaxmed.data.dataset import Task
+from jaxmed.data.labels import Task
+from jaxmed.errors import InputError, unknown
 
-TASKS: dict[str, Task] = {
-    "binary-class": "binary",
-    "multi-class": "multiclass",
-    "multi-label, binary-class": "multilabel",
-    "ordinal-regression": "ordinal",
-}
+CATALOG = "medmnist_catalog.toml"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Download:
-    """A file to fetch: its address and the MD5 (hex) of its bytes."""
+class Download(NamedTuple):
+    """A file's address, and the MD5 (hex) of its bytes."""
 
     url: str
     md5: str
@@ -37,8 +28,7 @@ class CatalogEntry:
         task, class_names: as in `Dataset`.
         counts: images in each split.
         channels: of the images, 1 (gray) or 3 (RGB).
-        license: that it is given under, such as "CC BY-NC 4.0".
-        volumes: whether it holds 3D volumes and not images.
+        license: that its publishers give it under, such as "CC BY-NC 4.0".
         files: the downloads by stem: "bloodmnist" (28 pixels), "bloodmnist_64", ...
     """
 
@@ -48,48 +38,64 @@ class CatalogEntry:
     counts: dict[str, int]
     channels: int
     license: str
-    volumes: bool
     files: dict[str, Download]
 
 
 @cache
 def read_catalog() -> dict[str, CatalogEntry]:
-    """Returns MedMNIST's data sets by name; empty without the medmnist package."""
-    package = importlib.util.find_spec("medmnist")
-    if package is None or package.origin is None:
-        return {}
-    source = Path(package.origin).with_name("info.py").read_text(encoding="utf-8")
-    for statement in ast.parse(source).body:
-        match statement:
-            case ast.Assign(targets=[ast.Name(id="INFO")], value=table):
-                info = ast.literal_eval(table)
-                return {name: _entry(name, row) for name, row in info.items()}
-    return {}
+    """Return the data sets by name.
+
+    Example:
+        >>> read_catalog()["breastmnist"].counts
+        {'train': 546, 'val': 78, 'test': 156}
+    """
+    table = _read_table()
+    entries = {}
+    for name, row in table.items():
+        if not isinstance(row, dict):
+            continue
+        files = {}
+        for size, md5 in row.pop("md5").items():
+            stem = name if size == "28" else f"{name}_{size}"
+            files[stem] = Download(table["url"].format(file=f"{stem}.npz"), md5)
+        row["class_names"] = tuple(row["class_names"])
+        entries[name] = CatalogEntry(name=name, files=files, **row)
+    return entries
 
 
 def find_entry(stem: str) -> CatalogEntry | None:
-    """Returns the 2D data set that has a file of this stem, or None.
+    """Return the data set that has a file of this stem, or None.
 
     "pneumoniamnist_224" is a file of pneumoniamnist, "pneumoniamnist_mine" of none.
     """
     stem = stem.lower()
     entry = read_catalog().get(stem.partition("_")[0])
-    return None if entry is None or entry.volumes or stem not in entry.files else entry
+    return None if entry is None or stem not in entry.files else entry
 
 
-def _entry(name: str, row: dict) -> CatalogEntry:
-    files = {}
-    for key, url in row.items():
-        if key == "url" or key.startswith("url_"):
-            suffix = key.removeprefix("url")
-            files[name + suffix] = Download(url=url, md5=row["MD5" + suffix])
-    return CatalogEntry(
-        name=name,
-        task=TASKS[row["task"]],
-        class_names=tuple(row["label"][str(i)] for i in range(len(row["label"]))),
-        counts=dict(row["n_samples"]),
-        channels=row["n_channels"],
-        license=row["license"],
-        volumes=name.endswith("3d"),
-        files=files,
-    )
+def require_entry(stem: str) -> CatalogEntry:
+    """Return the data set that has a file of this stem.
+
+    Raises:
+        InputError: there is none, or it is of volumes; the sentence says what there is.
+    """
+    name, _, size = stem.partition("_")
+    catalog = read_catalog()
+    if name in _read_table()["volumes"]:
+        raise InputError(
+            f"{name} holds 3D volumes; jaxmed reads the 2D data sets of MedMNIST: "
+            f"{', '.join(sorted(catalog))}."
+        )
+    if name not in catalog:
+        raise unknown("MedMNIST data set", stem, catalog)
+    if stem not in catalog[name].files:
+        raise InputError(
+            f"{name} has no file for the size {size!r}. "
+            f"Its files are {', '.join(catalog[name].files)}."
+        )
+    return catalog[name]
+
+
+def _read_table() -> dict:
+    file = resources.files("jaxmed.data.sources").joinpath(CATALOG)
+    return tomllib.loads(file.read_text(encoding="utf-8"))

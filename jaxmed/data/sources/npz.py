@@ -1,4 +1,8 @@
-"""`npz:PATH`: a file in MedMNIST's layout.
+"""`npz:PATH` and `medmnist:NAME`: files in MedMNIST's layout.
+
+Of MedMNIST itself (Yang et al., "MedMNIST v2", Scientific Data 2023) the 2D data sets
+are downloaded once: "medmnist:bloodmnist" has images of 28 pixels, and
+"medmnist:bloodmnist_64", "_128" and "_224" larger ones.
 
 Six arrays: `{train,val,test}_images`, uint8 (n, h, w) or (n, h, w, 3), and
 `{train,val,test}_labels`, whole numbers (n,) or (n, 1), or 0 and 1 in (n, k) where an
@@ -23,15 +27,16 @@ from jaxmed.data.dataset import (
     number_ids,
 )
 from jaxmed.data.labels import MISSING, Task, check_labels, choose_task
-from jaxmed.data.sources.medmnist_catalog import CatalogEntry, find_entry
+from jaxmed.data.sources.medmnist_catalog import CatalogEntry, find_entry, require_entry
 from jaxmed.data.sources.source_options import LOAD_OPTIONS, LoadOptions
 from jaxmed.data.splits.splitting import Splitting, check_given
 from jaxmed.errors import InputError
+from jaxmed.runtime.cache import cache_folder
+from jaxmed.runtime.download import download
+from jaxmed.runtime.files import LARGE_FILE
 from jaxmed.runtime.progress import progress
 
 KEYS = tuple(f"{split}_{part}" for split in SPLITS for part in ("images", "labels"))
-# Files above this size (bytes) take seconds to read: they show progress.
-LARGE_FILE = 64 * 2**20
 # What NumPy and zipfile raise on bytes that are not what they should be.
 DAMAGE = (
     zipfile.BadZipFile,
@@ -64,6 +69,27 @@ def load_npz(rest: str, options: LoadOptions = LOAD_OPTIONS) -> SourceImages:
         raise InputError("'npz:' needs the path of a file, as in 'npz:scans.npz'.")
     path = Path(rest).expanduser()
     return read_npz(path, f"npz:{rest}", options, entry=find_entry(path.stem))
+
+
+def load_medmnist(rest: str, options: LoadOptions = LOAD_OPTIONS) -> SourceImages:
+    """Load `medmnist:NAME`; download its file the first time.
+
+    Args:
+        rest: the stem of MedMNIST's file, such as "bloodmnist" or "bloodmnist_224".
+        options: the file is kept in the "medmnist" folder of the cache, and can be put
+            there by hand; the images keep their size.
+
+    Raises:
+        InputError: the name or size is unknown, the data set is of volumes, the
+            download fails, or the file is damaged.
+    """
+    stem = rest.lower()
+    entry = require_entry(stem)
+    url, md5 = entry.files[stem]
+    path = cache_folder(options.cache) / "medmnist" / f"{stem}.npz"
+    download(url, path, f"md5:{md5}")
+    classes = (entry.task, entry.class_names)
+    return read_npz(path, f"medmnist:{stem}", options, classes=classes)
 
 
 def read_npz(

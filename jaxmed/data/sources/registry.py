@@ -11,8 +11,7 @@ from jaxmed.data.images.open import Reading
 from jaxmed.data.images.resizing import SQUASH, Resizing
 from jaxmed.data.images.window import AUTO
 from jaxmed.data.sources.folder import load_dicom, load_folder
-from jaxmed.data.sources.medmnist import load_medmnist
-from jaxmed.data.sources.npz import load_npz
+from jaxmed.data.sources.npz import load_medmnist, load_npz
 from jaxmed.data.sources.source_options import LoadOptions, apply_naming, take_naming
 from jaxmed.data.sources.synthetic_cells.cells import load_cells
 from jaxmed.data.sources.table.table import load_table

@@ -1,6 +1,5 @@
 """Starting weights of a run."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 from jaxmed.errors import InputError, unknown
 from jaxmed.runs.layout import CONFIG
 from jaxmed.runs.trained_model import check_trained
+from jaxmed.runtime.files import hash_arrays
 
 if TYPE_CHECKING:
     from jaxmed.models.classifier import Classifier
@@ -152,7 +152,7 @@ def _from_run(
     epoch = trained.best.get("epoch")
     return Start(
         name=weights,
-        fingerprint=_fingerprint(loaded),
+        fingerprint=hash_arrays(loaded),
         note=f"Backbone {model.architecture} starts from {folder}"
         f"{f', epoch {epoch}' if epoch else ''}; {head}.",
     )
@@ -165,13 +165,3 @@ def _mismatched(arrays: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
         for path, array in own.items()
         if path in arrays and np.shape(array) != np.shape(arrays[path])
     ]
-
-
-def _fingerprint(arrays: dict) -> str:
-    """Hashes names, shapes and bits of arrays."""
-    digest = hashlib.sha256()
-    for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
-        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()

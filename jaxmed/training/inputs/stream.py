@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from jaxmed.data.batching import Batch
-from jaxmed.data.images.lazy import LazyImages, count_processors
+from jaxmed.data.images.lazy import LazyImages
 from jaxmed.errors import InputError
+from jaxmed.runtime.memory import count_processors
 
 # Steps that each process, or the thread, reads ahead.
 AHEAD = 2

@@ -17,7 +17,8 @@ import torch
 from safetensors.torch import save_file
 
 from jaxmed.errors import InputError
-from jaxmed_convert.checkpoints.read import Checkpoint, hash_file, read_checkpoint
+from jaxmed.runtime.files import hash_file
+from jaxmed_convert.checkpoints.read import Checkpoint, read_checkpoint
 
 TENSORS = {"conv.weight": torch.arange(6.0).reshape(2, 3), "bn.bias": torch.ones(300)}
 

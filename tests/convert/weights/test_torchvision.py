@@ -8,10 +8,11 @@ from torchvision.models import get_model_weights
 
 from jaxmed.errors import InputError
 from jaxmed.models.registry import ARCHITECTURES
-from jaxmed_convert.weights.download import promised_hash
 from jaxmed_convert.weights.torchvision import (
     PUBLISHED,
     address,
+    download_weights,
+    hash_in_name,
     pool_of,
     published,
     resolve,
@@ -62,7 +63,7 @@ def test_every_address_ends_in_a_hash_that_a_download_checks(architecture):
         # What torch.hub takes as the hash.
         expected = torch.hub.HASH_REGEX.search(name)
         assert expected is not None
-        assert promised_hash(name) == expected[1]
+        assert hash_in_name(name) == expected[1]
         assert len(expected[1]) == 8
 
 
@@ -73,3 +74,9 @@ def test_unknown_names_are_sentences():
         resolve("resnet18", "IMAGENET1K_V2")
     with pytest.raises(InputError, match=r"Known: IMAGENET1K_V1, imagenet\."):
         resolve("resnet18", "what")
+
+
+def test_a_name_without_a_hash_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"small\.pth does not end in the start"):
+        download_weights("http://127.0.0.1:9/small.pth", tmp_path / "downloads")
+    assert list(tmp_path.iterdir()) == []

@@ -10,10 +10,11 @@ from PIL import Image
 from jaxmed.data.audit.audit import audit
 from jaxmed.data.images import lazy as module
 from jaxmed.data.images.lazy import LazyImages
-from jaxmed.data.images.open import Reading, find_memory
+from jaxmed.data.images.open import Reading
 from jaxmed.data.sources.registry import load_dataset
 from jaxmed.data.splits.splitting import Splitting
 from jaxmed.errors import InputError
+from jaxmed.runtime.memory import host_memory
 
 
 @pytest.fixture
@@ -86,7 +87,7 @@ def test_a_budget_and_a_word_out_of_their_range_are_explained():
     with pytest.raises(InputError, match="Did you mean 'skip'"):
         Reading(on_error="skp")
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    assert 0 < Reading().budget == find_memory() / 4 <= total / 4
+    assert 0 < Reading().budget == host_memory() / 4 <= total / 4
 
 
 def test_a_lazy_set_is_split_and_reduced_without_decoding(root):

@@ -10,12 +10,10 @@ import numpy as np
 import pytest
 
 import jaxmed
-from jaxmed.data.sources import medmnist
 from jaxmed.data.sources.medmnist_catalog import CatalogEntry, Download, read_catalog
 from jaxmed.data.sources.registry import load_dataset
-from jaxmed.data.sources.source_options import LoadOptions
-from jaxmed.data.splits.splitting import GIVEN, make_split
 from jaxmed.errors import InputError
+from jaxmed.runtime import download as downloads
 from jaxmed.strategies import create_strategy
 
 
@@ -34,8 +32,7 @@ def serving(files):
             if isinstance(content, tuple):
                 content, length = content
             self.send_response(200)
-            if length != "none":
-                self.send_header("Content-Length", str(length or len(content)))
+            self.send_header("Content-Length", str(length or len(content)))
             self.end_headers()
             self.wfile.write(content)
 
@@ -52,30 +49,34 @@ def serving(files):
             thread.join()
 
 
-def catalog_of(address, content, *, stem="toymnist", volumes=False, md5=None):
-    md5 = md5 or hashlib.md5(content).hexdigest()
-    entry = CatalogEntry(
+def entry_of(address, content, *, stem="toymnist"):
+    md5 = hashlib.md5(content).hexdigest()
+    return CatalogEntry(
         name="toymnist",
         task="multiclass",
         class_names=("red", "green", "blue"),
         counts={"train": 9, "val": 3, "test": 3},
         channels=3,
         license="CC0",
-        volumes=volumes,
         files={stem: Download(url=f"{address}/{stem}.npz", md5=md5)},
     )
-    return {"toymnist": entry}
 
 
-def load_medmnist(stem, cache, *, catalog):
-    """Loads a data set as `load_dataset` does, of another catalog than MedMNIST's."""
-    options = LoadOptions(cache=cache)
-    return make_split(medmnist.load_medmnist(stem, options, catalog=catalog), GIVEN)
+@pytest.fixture
+def load(monkeypatch):
+    """Loads a data set of an entry that the catalog has not, or not with this URL."""
+
+    def load(stem, cache, entry, **options):
+        monkeypatch.setitem(read_catalog(), entry.name, entry)
+        return load_dataset(f"medmnist:{stem}", cache=cache, **options)
+
+    return load
 
 
 @pytest.fixture(autouse=True)
-def no_proxy(monkeypatch):
+def no_proxy_and_no_pauses(monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(downloads, "PAUSE", 0.0)
 
 
 @pytest.fixture
@@ -90,16 +91,12 @@ def content(tmp_path) -> bytes:
     return path.read_bytes()
 
 
-def assert_nothing_left(cache):
-    assert [path for path in cache.rglob("*") if path.is_file()] == []
-
-
 @pytest.mark.parametrize("stem", ["toymnist", "toymnist_224"])
-def test_downloads_once_and_reads(tmp_path, content, capsys, stem):
+def test_downloads_once_and_reads(tmp_path, content, capsys, load, stem):
     with serving({f"/{stem}.npz": content}) as (address, requests):
-        catalog = catalog_of(address, content, stem=stem)
-        data = load_medmnist(stem, tmp_path / "cache", catalog=catalog)
-        again = load_medmnist(stem.upper(), tmp_path / "cache", catalog=catalog)
+        entry = entry_of(address, content, stem=stem)
+        data = load(stem, tmp_path / "cache", entry)
+        again = load(stem.upper(), tmp_path / "cache", entry)
     assert requests == [f"/{stem}.npz"]
     assert f"Downloading {stem}.npz 1/1" in capsys.readouterr().err
     assert (data.name, data.source) == (stem, f"medmnist:{stem}")
@@ -111,32 +108,25 @@ def test_downloads_once_and_reads(tmp_path, content, capsys, stem):
     assert list(kept.parent.iterdir()) == [kept]
 
 
-def test_server_that_does_not_tell_the_length(tmp_path, content):
-    with serving({"/toymnist.npz": (content, "none")}) as (address, _):
-        catalog = catalog_of(address, content)
-        assert len(load_medmnist("toymnist", tmp_path, catalog=catalog).train) == 9
-
-
-def test_official_file_passes_the_official_checksum(tmp_path, test_data):
+def test_official_file_passes_the_official_checksum(tmp_path, test_data, load):
     official = read_catalog()["breastmnist"]
     content = (test_data / "medmnist" / "breastmnist.npz").read_bytes()
     with serving({"/breastmnist.npz": content}) as (address, _):
         md5 = official.files["breastmnist"].md5
         files = {"breastmnist": Download(url=f"{address}/breastmnist.npz", md5=md5)}
-        entry = replace(official, files=files)
-        data = load_medmnist("breastmnist", tmp_path, catalog={"breastmnist": entry})
+        data = load("breastmnist", tmp_path, replace(official, files=files))
     assert data.task == "binary"
     assert data.class_names == ("malignant", "normal, benign")
-    splits = {"train": data.train, "val": data.val, "test": data.test}
-    assert {name: len(split) for name, split in splits.items()} == official.counts
-    # The cached file now serves the public name, without any server.
-    public = load_dataset("medmnist:breastmnist", cache=tmp_path, image_size=64)
+    counts = {name: len(split) for name, split in data.splits.items()}
+    assert counts == official.counts
+    # The cached file now serves the public entry, without any server.
+    public = load("breastmnist", tmp_path, official, image_size=64)
     assert public.fingerprint == data.fingerprint
     assert public.image_size == 64
 
 
 @pytest.mark.parametrize("name", ["breast", "blood", "retina", "chest"])
-def test_every_task_goes_from_the_file_to_the_numbers(tmp_path, name):
+def test_every_task_goes_from_the_file_to_the_numbers(tmp_path, load, name):
     official = read_catalog()[f"{name}mnist"]
     classes = len(official.class_names)
     rng = np.random.default_rng(0)
@@ -153,10 +143,8 @@ def test_every_task_goes_from_the_file_to_the_numbers(tmp_path, name):
     np.savez(path, **arrays)
     md5 = hashlib.md5(path.read_bytes()).hexdigest()
     files = {official.name: Download(url="http://127.0.0.1:9", md5=md5)}
-    catalog = {official.name: replace(official, files=files)}
-    data = replace(
-        load_medmnist(official.name, tmp_path, catalog=catalog), image_size=32
-    )
+    entry = replace(official, files=files)
+    data = load(official.name, tmp_path, entry, image_size=32)
     assert data.class_names == official.class_names
     model = jaxmed.create_model("resnet10_narrow", num_classes=classes)
     strategy = create_strategy("frozen", model, epochs=1)
@@ -168,82 +156,63 @@ def test_every_task_goes_from_the_file_to_the_numbers(tmp_path, name):
     assert list(report["per_class"]["test"]) == list(official.class_names)
 
 
-def expect_failure(cache, catalog, sentence):
-    with pytest.raises(InputError, match=sentence) as caught:
-        load_medmnist("toymnist", cache, catalog=catalog)
-    message = str(caught.value)
-    download = catalog["toymnist"].files["toymnist"]
-    # Contract 9: the file, where to get it, where to put it.
-    assert "toymnist.npz" in message
-    assert download.url in message
-    assert download.md5 in message
-    assert str(cache / "medmnist" / "toymnist.npz") in message
-    assert_nothing_left(cache)
+@pytest.mark.parametrize("kind", ["missing", "wrong", "cut", "no server"])
+def test_a_failed_download_says_how_to_get_the_file(tmp_path, content, load, kind):
+    """Contract 9: the file, where to get it, where to put it."""
+    cache, half = tmp_path / "cache", len(content) // 2
+    served = {
+        "wrong": {"/toymnist.npz": content[:-1] + b"!"},
+        "cut": {"/toymnist.npz": (content[:half], len(content))},
+    }
+    sentence = {
+        "missing": "the server answered 404 Not Found",
+        "wrong": "its MD5 is .* instead of",
+        "cut": f"cut after {half:,} of {len(content):,} bytes.* are kept: try again",
+        "no server": "Connection refused",
+    }
+    with serving(served.get(kind, {})) as (address, _):
+        entry = entry_of(
+            "http://127.0.0.1:9" if kind == "no server" else address, content
+        )
+        with pytest.raises(InputError, match=sentence[kind]) as caught:
+            load("toymnist", cache, entry)
+    url = entry.files["toymnist"].url
+    path = cache / "medmnist" / "toymnist.npz"
+    assert f"ownload toymnist.npz from {url} yourself and put it at {path}" in str(
+        caught.value
+    )
+    left = [file.name for file in cache.rglob("*") if file.is_file()]
+    assert left == (["toymnist.npz.part"] if kind == "cut" else [])
 
 
-def test_missing_on_the_server(tmp_path, content):
-    with serving({}) as (address, _):
-        catalog = catalog_of(address, content)
-        expect_failure(tmp_path / "cache", catalog, "the server says 404 Not Found")
-
-
-def test_wrong_bytes(tmp_path, content):
-    wrong = content[:-1] + b"!"
-    md5 = hashlib.md5(wrong).hexdigest()
-    with serving({"/toymnist.npz": wrong}) as (address, _):
-        catalog = catalog_of(address, content)
-        expect_failure(tmp_path / "cache", catalog, f"its MD5 is {md5}")
-
-
-def test_cut_connection(tmp_path, content):
-    half = len(content) // 2
-    files = {"/toymnist.npz": (content[:half], len(content))}
-    with serving(files) as (address, _):
-        catalog = catalog_of(address, content)
-        sentence = f"cut after {half} of {len(content)} bytes"
-        expect_failure(tmp_path / "cache", catalog, sentence)
-
-
-def test_no_server(tmp_path, content):
-    with serving({}) as (address, _):
-        pass
-    catalog = catalog_of(address, content)
-    expect_failure(tmp_path / "cache", catalog, "Connection refused")
-
-
-def test_damaged_cached_file_is_explained_and_kept(tmp_path, content):
+def test_damaged_cached_file_is_explained_and_kept(tmp_path, content, load):
     path = tmp_path / "medmnist" / "toymnist.npz"
     path.parent.mkdir()
     damaged = content[:100] + b"!" + content[101:]
     path.write_bytes(damaged)
-    found, expected = (hashlib.md5(x).hexdigest() for x in (damaged, content))
-    catalog = catalog_of("http://127.0.0.1:9", content)
+    digest, expected = (hashlib.md5(x).hexdigest() for x in (damaged, content))
+    entry = entry_of("http://127.0.0.1:9", content)
     with pytest.raises(
-        InputError, match=rf"{path} .*expected MD5 {expected}, got {found}.*Delete it"
+        InputError, match=rf"its MD5 is {digest} instead of {expected}.* Delete {path}"
     ):
-        load_medmnist("toymnist", tmp_path, catalog=catalog)
+        load("toymnist", tmp_path, entry)
     assert path.read_bytes() == damaged
-
-
-def test_file_put_in_place_by_hand_is_used(tmp_path, content):
-    path = tmp_path / "medmnist" / "toymnist.npz"
-    path.parent.mkdir()
     path.write_bytes(content)
-    catalog = catalog_of("http://127.0.0.1:9", content)
-    assert len(load_medmnist("toymnist", tmp_path, catalog=catalog).train) == 9
+    assert len(load("toymnist", tmp_path, entry).train) == 9
 
 
-def test_names_that_are_not_data_sets(tmp_path, content):
-    def load(name, **options):
-        catalog = catalog_of("http://127.0.0.1:9", content, **options)
-        load_medmnist(name, tmp_path / "cache", catalog=catalog)
-
-    with pytest.raises(InputError, match="Did you mean 'toymnist'"):
-        load("toymist")
-    with pytest.raises(InputError, match=r"no file for the size '96'.* toymnist"):
-        load("toymnist_96")
-    with pytest.raises(InputError, match="toymnist holds 3D volumes"):
-        load("toymnist", volumes=True)
-    with pytest.raises(InputError, match="pip install medmnist"):
-        load_medmnist("toymnist", tmp_path / "cache", catalog={})
-    assert_nothing_left(tmp_path / "cache")
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        (
+            "bloodmist",
+            "MedMNIST data set 'bloodmist'. Did you mean 'bloodmnist'",
+        ),
+        ("bloodmnist_96", r"no file for the size '96'.* are bloodmnist, bloodmnist_64"),
+        ("organmnist3d", "organmnist3d holds 3D volumes"),
+    ],
+)
+def test_names_that_are_not_data_sets(tmp_path, name, sentence):
+    with pytest.raises(InputError, match=sentence):
+        load_dataset(f"medmnist:{name}", cache=tmp_path / "cache")
+    assert list(tmp_path.iterdir()) == []

@@ -1,6 +1,5 @@
 """`npz:PATH` on good files, and a sentence for every way a file can be bad."""
 
-import importlib.util
 import sys
 
 import numpy as np
@@ -13,10 +12,6 @@ from jaxmed.data.splits.splitting import Splitting
 from jaxmed.errors import InputError
 
 COUNTS = {"train": 6, "val": 3, "test": 4}
-needs_medmnist = pytest.mark.skipif(
-    importlib.util.find_spec("medmnist") is None,
-    reason="class names come from the medmnist package, which is not installed",
-)
 
 
 def make_arrays(classes: int = 3, channels: int | None = None) -> dict[str, np.ndarray]:
@@ -136,7 +131,6 @@ def test_whole_labels_of_any_type_are_read(save, dtype):
     np.testing.assert_array_equal(load(save(arrays)).train.labels, [0, 1] * 3)
 
 
-@needs_medmnist
 @pytest.mark.parametrize(
     "name", ["dermamnist_benign", "pneumoniamnist_mine", "octmnist"]
 )
@@ -151,7 +145,6 @@ def test_a_name_like_medmnists_gives_no_class_names(save, name):
     np.testing.assert_array_equal(named.train.labels, data.train.labels)
 
 
-@needs_medmnist
 @pytest.mark.parametrize(
     ("labels", "task"), [(5, "ordinal"), (4, "multiclass"), (6, "multiclass")]
 )

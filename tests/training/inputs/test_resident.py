@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from jaxmed.data.batching import shuffled
-from jaxmed.data.images.lazy import LazyImages, count_processors
+from jaxmed.data.images.lazy import LazyImages
 from jaxmed.data.images.resizing import SQUASH
 from jaxmed.data.transforms.augmentation import Augmentation
 from jaxmed.data.transforms.geometry import HorizontalFlip, QuarterTurns
 from jaxmed.data.transforms.mixup import Mixing
 from jaxmed.data.transforms.preprocess import Preprocessing
 from jaxmed.errors import InputError
+from jaxmed.runtime.memory import count_processors
 from jaxmed.runtime.sharding import data_mesh, replicate, replicated_sharding, to_host
 from jaxmed.strategies import Group, Optimizer, Phase
 from jaxmed.training.epoch import train_epoch

@@ -13,11 +13,15 @@ from contextlib import contextmanager
 import pytest
 
 from jaxmed.errors import InputError
-from jaxmed_convert.weights import download as downloads
-from jaxmed_convert.weights.download import download
+from jaxmed.runtime import download as downloads
 
 CONTENT = os.urandom(2_500_000)
-NAME = f"small-{hashlib.sha256(CONTENT).hexdigest()[:8]}.pth"
+NAME = "small.pth"
+CHECKSUM = f"sha256:{hashlib.sha256(CONTENT).hexdigest()[:8]}"
+
+
+def download(url, folder, checksum=CHECKSUM):
+    return downloads.download(url, folder / NAME, checksum)
 
 
 @pytest.fixture(autouse=True)
@@ -138,7 +142,10 @@ def test_right_bytes_are_kept_and_fetched_once(tmp_path, capsys):
 
 def test_wrong_bytes_are_refused(tmp_path):
     with serve(send(CONTENT[:-1] + b"x")) as url:
-        assert "are not the expected ones" in _message(f"{url}/{NAME}", tmp_path)
+        assert (
+            "is damaged or another file than expected: its SHA-256 starts with"
+            in _message(f"{url}/{NAME}", tmp_path)
+        )
 
 
 def test_a_cut_line_is_taken_up_again_where_it_was_cut(tmp_path, capsys):
@@ -152,7 +159,7 @@ def test_a_cut_line_is_taken_up_again_where_it_was_cut(tmp_path, capsys):
         *((f"bytes={start}-", server.etag) for start in starts),
     ]
     log = capsys.readouterr().err
-    assert "the line was cut after 700,000 of 2,500,000 bytes. Trying again." in log
+    assert "connection was cut after 700,000 of 2,500,000 bytes. Trying again." in log
     assert f"Downloading {NAME} 3/3" in log
 
 
@@ -160,7 +167,7 @@ def test_a_line_that_is_cut_again_and_again_is_explained(tmp_path):
     server = Ranges(cuts=[1_200_000] + [0] * downloads.TRIES)
     with serve(server) as url:
         message = _message(f"{url}/{NAME}", tmp_path, left=[f"{NAME}.part"])
-        assert "the line was cut after 1,200,000 of 2,500,000 bytes" in message
+        assert "the connection was cut after 1,200,000 of 2,500,000 bytes" in message
         assert "The first 1,200,000 bytes are kept: try again later, or" in message
         assert len(server.asked) == downloads.TRIES
         server.cuts, server.asked = [], []
@@ -233,7 +240,7 @@ def test_wrong_bytes_after_resuming_are_fetched_once_more_then_refused(tmp_path)
     server = Ranges(CONTENT[:-1] + b"x")
     with serve(server) as url:
         message = _message(f"{url}/{NAME}", tmp_path)
-    assert "are not the expected ones" in message
+    assert "another file than expected: its SHA-256 starts with" in message
     assert server.asked == [("bytes=1000-", None), (None, None)]
 
 
@@ -263,7 +270,7 @@ def test_no_answer_is_explained(tmp_path):
     message = _message(f"{url}/{NAME}", tmp_path)
     assert message.startswith(f"Cannot download {NAME}: ")
     assert "refused" in message
-    assert f"Fetch {NAME} from {url}/{NAME} yourself" in message
+    assert f"Download {NAME} from {url}/{NAME} yourself" in message
 
 
 def test_a_file_put_there_by_hand_is_used_without_network(tmp_path):
@@ -273,18 +280,18 @@ def test_a_file_put_there_by_hand_is_used_without_network(tmp_path):
 
 def test_a_wrong_file_put_there_by_hand_is_refused_and_kept(tmp_path):
     (tmp_path / NAME).write_bytes(b"something else")
-    with pytest.raises(InputError, match=r"Delete .* and fetch it again"):
+    with pytest.raises(InputError, match=r"Delete .* and download it again"):
         download(f"http://127.0.0.1:9/{NAME}", tmp_path)
     assert (tmp_path / NAME).read_bytes() == b"something else"
 
 
-def test_a_name_without_a_hash_is_refused(tmp_path):
-    with (
-        serve(send(CONTENT)) as url,
-        pytest.raises(InputError, match=r"small\.pth does not end in the start"),
-    ):
-        download(f"{url}/small.pth", tmp_path)
-    assert list(tmp_path.iterdir()) == []
+@pytest.mark.parametrize("function", ["md5", "sha256"])
+def test_the_hash_is_of_the_function_that_is_named(tmp_path, function):
+    digest = hashlib.new(function, CONTENT).hexdigest()
+    (tmp_path / NAME).write_bytes(CONTENT)
+    assert download("", tmp_path, f"{function}:{digest}") == tmp_path / NAME
+    with pytest.raises(InputError, match=rf"is {digest} instead of 0+ \(2,500,000 b"):
+        download("", tmp_path, f"{function}:{'0' * len(digest)}")
 
 
 def test_downloads_at_the_same_time_do_not_disturb_each_other(tmp_path):
@@ -306,13 +313,20 @@ def test_downloads_at_the_same_time_do_not_disturb_each_other(tmp_path):
 PROGRAM = """
 import sys
 from pathlib import Path
-from jaxmed_convert.weights.download import download
-download(sys.argv[1], Path(sys.argv[2]))
+from jaxmed.runtime.download import download
+download(sys.argv[1], Path(sys.argv[2]), sys.argv[3])
 """
 
 
 def _start(url: str, folder) -> subprocess.Popen:
-    command = [sys.executable, "-c", PROGRAM, f"{url}/{NAME}", str(folder)]
+    command = [
+        sys.executable,
+        "-c",
+        PROGRAM,
+        f"{url}/{NAME}",
+        str(folder / NAME),
+        CHECKSUM,
+    ]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
 
@@ -332,7 +346,7 @@ def test_a_killed_process_loses_nothing_and_blocks_nobody(tmp_path):
         _wait_until(lambda: part.exists() and part.stat().st_size >= 300_000)
         others = [_start(url, tmp_path) for _ in range(3)]
         assert others[0].stderr is not None
-        assert "Another process is fetching" in others[0].stderr.readline()
+        assert "Another process is downloading" in others[0].stderr.readline()
         first.send_signal(signal.SIGKILL)
         first.communicate()
         server.pause = 0
