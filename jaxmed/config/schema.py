@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from jaxmed.config.setting import is_section, setting
+from jaxmed.explain.methods import METHODS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -399,23 +400,18 @@ class ExplainConfig:
         "how: class-activation maps (the names with cam), or maps of the pixels "
         "themselves, which cost a pass for each of 50 samples or of the squares",
         "grad_cam",
-        choices=(
-            "grad_cam",
-            "grad_cam++",
-            "hires_cam",
-            "xgrad_cam",
-            "layer_cam",
-            "eigen_cam",
-            "eigen_grad_cam",
-            "integrated_gradients",
-            "smooth_grad",
-            "occlusion",
-        ),
+        choices=tuple(METHODS),
     )
     layer: str = setting(
         "whose map a class-activation map is of, by torchvision's name, such as layer3 "
         "or features.28; empty for the last feature map",
         "",
+    )
+    faithfulness: bool = setting(
+        "true: measure how faithful the method is to the model, on as many test images "
+        "drawn at random: insertion, deletion and ROAD beside random maps, and with "
+        "random weights; takes hundreds of passes an image",
+        False,
     )
 
 

@@ -1,12 +1,8 @@
-"""Saliency maps, pictures of them, and measures of their faithfulness."""
+"""Saliency maps, pictures of them, and measures of their faithfulness.
 
-from jaxmed.explain.explain import explain, grad_cam
-from jaxmed.explain.methods import METHODS
-from jaxmed.explain.overlay import overlay
+Names load on first use: the table of methods needs no JAX.
+"""
 
-__all__ = [
-    "METHODS",
-    "explain",
-    "grad_cam",
-    "overlay",
-]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

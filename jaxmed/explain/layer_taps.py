@@ -1,4 +1,4 @@
-"""What a layer gives, and how the score changes with it, for any layer by its name.
+"""Activations of any layer by its name, and the gradient of the score by them.
 
 Names are torchvision's, such as "layer3", "layer4.1.conv2" or "features.28", with or
 without "backbone." before them. A layer's map is what the layer itself gives. In torch
@@ -16,8 +16,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxmed.errors import InputError, unknown
-from jaxmed.explain.network import eval_model
-from jaxmed.explain.scores import class_logits
+from jaxmed.explain.network import class_logits, eval_model
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import Parts, dotted, split
 

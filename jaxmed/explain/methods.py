@@ -1,58 +1,72 @@
-"""The methods of explanation, by name."""
+"""Table of the saliency methods, by name."""
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from functools import cached_property
+from importlib import import_module
+from typing import Any
 
 from jaxmed.errors import InputError, unknown
-from jaxmed.explain import activation_maps, pixel_maps
 
 
-class Method(NamedTuple):
-    """One way to explain.
+class Method:
+    """A saliency method.
 
     Attributes:
         title: as papers call it.
-        compute: a function of `activation_maps` if `of_layer`, or of `pixel_maps`.
         of_layer: whether it explains by a layer's map, and not by the image's pixels.
         principal: whether channels are projected on their first principal component,
             and not summed.
     """
 
-    title: str
-    compute: Callable[..., Any]
-    of_layer: bool = True
-    principal: bool = False
+    def __init__(self, title: str, function: str, *, principal: bool = False):
+        """Declare a method.
+
+        Args:
+            title: as papers call it.
+            function: "activation_maps.NAME" or "pixel_maps.NAME"; loaded on first use,
+                so that a list of the methods needs no JAX.
+            principal: see the attribute.
+        """
+        self.title = title
+        self.principal = principal
+        self._module, _, self._name = function.partition(".")
+        self.of_layer = self._module == "activation_maps"
+
+    @cached_property
+    def compute(self) -> Callable[..., Any]:
+        """The function of `jaxmed.explain.activation_maps` or `pixel_maps`."""
+        return getattr(import_module(f"jaxmed.explain.{self._module}"), self._name)
 
     @property
     def options(self) -> dict[str, Any]:
-        """What can be set, with its default."""
+        """The options that can be set, with their defaults."""
         parameters = inspect.signature(self.compute).parameters.values()
         return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
 
 
 METHODS: dict[str, Method] = {
-    "grad_cam": Method("Grad-CAM", activation_maps.grad_cam),
-    "grad_cam++": Method("Grad-CAM++", activation_maps.grad_cam_plus_plus),
-    "hires_cam": Method("HiResCAM", activation_maps.hires_cam),
-    "xgrad_cam": Method("XGradCAM", activation_maps.xgrad_cam),
-    "layer_cam": Method("LayerCAM", activation_maps.layer_cam),
-    "eigen_cam": Method("Eigen-CAM", activation_maps.eigen_cam, principal=True),
+    "grad_cam": Method("Grad-CAM", "activation_maps.grad_cam"),
+    "grad_cam++": Method("Grad-CAM++", "activation_maps.grad_cam_plus_plus"),
+    "hires_cam": Method("HiResCAM", "activation_maps.hires_cam"),
+    "xgrad_cam": Method("XGradCAM", "activation_maps.xgrad_cam"),
+    "layer_cam": Method("LayerCAM", "activation_maps.layer_cam"),
+    "eigen_cam": Method("Eigen-CAM", "activation_maps.eigen_cam", principal=True),
     "eigen_grad_cam": Method(
-        "Eigen-Grad-CAM", activation_maps.eigen_grad_cam, principal=True
+        "Eigen-Grad-CAM", "activation_maps.eigen_grad_cam", principal=True
     ),
     "integrated_gradients": Method(
-        "Integrated gradients", pixel_maps.integrated_gradients, of_layer=False
+        "Integrated gradients", "pixel_maps.integrated_gradients"
     ),
-    "smooth_grad": Method("SmoothGrad", pixel_maps.smooth_grad, of_layer=False),
-    "occlusion": Method("Occlusion", pixel_maps.occlusion, of_layer=False),
+    "smooth_grad": Method("SmoothGrad", "pixel_maps.smooth_grad"),
+    "occlusion": Method("Occlusion", "pixel_maps.occlusion"),
 }
 
 
 def find_method(
     name: str, layer: str | None = None, options: Mapping[str, Any] | None = None
 ) -> Method:
-    """Finds a method, and checks what it is asked.
+    """Find a method, and check what it is asked.
 
     Args:
         name: one of `METHODS`.

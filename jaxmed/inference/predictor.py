@@ -10,7 +10,7 @@ import numpy as np
 from jaxmed.data.images.user_files import Decoding, Given, decode_ahead, find_given
 from jaxmed.data.images.window import has_few_levels
 from jaxmed.errors import InputError
-from jaxmed.explain.explain import explain
+from jaxmed.explain.explanation import explain
 from jaxmed.inference.features import Network
 from jaxmed.inference.preprocessing import as_seen
 from jaxmed.runs.detector import OOD_THRESHOLD
@@ -188,7 +188,7 @@ class Predictor(TrainedModel):
         classes = self._decide(probs) + (probs.shape[1] == 1)
         # Filled up, so that one program serves all batches.
         places = np.minimum(np.arange(rows), len(images) - 1)
-        cams = explain(
+        explanation = explain(
             self.model,
             self.preprocessing(images[places]),  # pyright: ignore[reportArgumentType]
             classes[places],
@@ -197,7 +197,7 @@ class Predictor(TrainedModel):
             description="",
         )
         seen = as_seen(images, self.preprocessing)
-        return list(zip(seen, cams, strict=False))
+        return list(zip(seen, explanation.maps, strict=False))
 
 
 def _checked(image: Any) -> np.ndarray:

@@ -51,7 +51,7 @@ class TrainedModel:
         environment: the content of environment.json: versions, data, preprocessing.
         views: test-time augmentation by its name in `jaxmed.data.transforms.test_time`.
         detector: gives out-of-distribution scores; None for none.
-        method, layer: of saliency maps, see `jaxmed.explain.explain.explain`.
+        method, layer: of saliency maps, see `jaxmed.explain.explain`.
         name: of the experiment, or of the folder.
         folder: of the run; None if the model was trained in Python.
     """

@@ -8,7 +8,7 @@ import torchvision
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
 from jaxmed.data.sources.registry import load_dataset
-from jaxmed.explain.explain import explain, raw_maps
+from jaxmed.explain.explanation import explain
 from jaxmed.explain.methods import METHODS
 from jaxmed.inference.preprocessing import preprocessing_of
 from jaxmed.models.registry import create_model
@@ -47,7 +47,7 @@ def test_maps_are_those_of_pytorch_grad_cam(narrow, draw_images, method, layer):
     expected = their_maps(method, reference, layer or "layer4", tensor, classes)
     # The comparison means something: maps that are not flat.
     assert (expected.std(axis=(1, 2)) > 0.1).sum() >= 2
-    maps = explain(model, images, classes, method=method, layer=layer)
+    maps = explain(model, images, classes, method=method, layer=layer).maps
     assert maps.shape == (3, 96, 96)
     assert maps.dtype == np.float32
     assert maps == pytest.approx(expected, rel=0, abs=1e-4)
@@ -79,7 +79,7 @@ def test_layers_of_another_family(mobile, draw_images, method, layer):
     tensor, images, classes = tensor / 4, images / 4, np.array([1, 3])
     expected = their_maps(method, reference, layer, tensor, classes)
     assert (expected.std(axis=(1, 2)) > 0.05).all()
-    maps = explain(model, images, classes, method=method, layer=layer)
+    maps = explain(model, images, classes, method=method, layer=layer).maps
     assert maps == pytest.approx(expected, rel=0, abs=1e-4)
 
 
@@ -88,7 +88,7 @@ def test_hires_cam_adds_up_to_the_logit(narrow, draw_images):
     _, model = narrow
     _, images = draw_images(3, 64)
     classes = np.array([0, 3, 4])
-    sums = raw_maps(model, images, classes, method="hires_cam").sum(axis=(1, 2))
+    sums = explain(model, images, classes, method="hires_cam").raw.sum(axis=(1, 2))
     logits = np.asarray(model(images) - model.head.out.bias[...])
     assert sums == pytest.approx(logits[np.arange(3), classes], rel=1e-4, abs=1e-4)
 
@@ -106,5 +106,5 @@ def test_real_weights_on_x_rays(test_data):
     predicted = np.asarray(model(images)).argmax(axis=1)
     for method in THEIRS:
         expected = their_maps(method, reference, "layer4", tensor, predicted)
-        maps = explain(model, images, method=method)
+        maps = explain(model, images, method=method).maps
         assert maps == pytest.approx(expected, rel=0, abs=1e-4), method

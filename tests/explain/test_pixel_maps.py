@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from jaxmed.explain.explain import explain, raw_maps
+from jaxmed.explain.explanation import explain
 from jaxmed.explain.pixel_maps import draw_noise
 
 SIZE = 64
@@ -43,7 +43,7 @@ def test_integrated_gradients(narrow, draw_images):
         total += float(weight / 2) * gradients(reference, point)
     expected = (total * (tensor - 0.5)).sum(dim=1)
     settings = {"method": "integrated_gradients", "steps": 6, "baseline": 0.5}
-    assert_alike(raw_maps(model, images, CLASSES, **settings), expected)
+    assert_alike(explain(model, images, CLASSES, **settings).raw, expected)
 
 
 def test_integrated_gradients_add_up_to_the_difference_of_the_logits(
@@ -57,7 +57,7 @@ def test_integrated_gradients_add_up_to_the_difference_of_the_logits(
     shares = []
     for steps in (2, 64):
         settings = {"method": "integrated_gradients", "steps": steps}
-        maps = raw_maps(model, images, CLASSES, **settings)
+        maps = explain(model, images, CLASSES, **settings).raw
         errors = np.abs(maps.sum(axis=(1, 2)) - expected.numpy())
         shares.append((errors / np.abs(maps).sum(axis=(1, 2))).max())
     assert shares[1] < 0.01
@@ -77,7 +77,7 @@ def test_smooth_grad(narrow, draw_images):
         total += gradients(reference, noisy)
     expected = (total / 3).abs().amax(dim=1)
     settings = {"method": "smooth_grad", "samples": 3, "noise": 0.1, "seed": 7}
-    assert_alike(raw_maps(model, images, CLASSES, **settings), expected)
+    assert_alike(explain(model, images, CLASSES, **settings).raw, expected)
 
 
 @pytest.mark.parametrize(("window", "stride"), [(24, 20), (32, 32)])
@@ -98,7 +98,7 @@ def test_occlusion(narrow, draw_images, window, stride):
                 covers[square] += 1
     assert covers.min() >= 1
     settings = {"method": "occlusion", "window": window, "stride": stride}
-    maps = raw_maps(model, images, CLASSES, baseline=0.3, **settings)
+    maps = explain(model, images, CLASSES, baseline=0.3, **settings).raw
     assert_alike(maps, total / covers)
 
 
@@ -111,16 +111,16 @@ def test_what_is_predicted_of_the_whole_image_is_explained(narrow, draw_images):
         {"method": "occlusion", "window": 64, "stride": 64, "baseline": -3.0},
         {"method": "integrated_gradients", "steps": 2, "baseline": -3.0},
     ):
-        maps = raw_maps(model, images, **settings)
-        assert maps == pytest.approx(raw_maps(model, images, predicted, **settings))
+        maps = explain(model, images, **settings).raw
+        assert maps == pytest.approx(explain(model, images, predicted, **settings).raw)
 
 
 def test_maps_are_what_speaks_for_the_class_between_0_and_1(narrow, draw_images):
     _, model = narrow
     _, images = draw_images(2, SIZE)
     settings = {"method": "integrated_gradients", "steps": 2}
-    raw = raw_maps(model, images, CLASSES, **settings)
-    maps = explain(model, images, CLASSES, **settings)
+    raw = explain(model, images, CLASSES, **settings).raw
+    maps = explain(model, images, CLASSES, **settings).maps
     assert (raw < 0).any()
     expected = np.maximum(raw, 0) / raw.max(axis=(1, 2), keepdims=True)
     assert maps == pytest.approx(expected, abs=1e-4)

@@ -13,7 +13,7 @@ from jaxmed.runtime.files import atomic_write
 if TYPE_CHECKING:
     from jaxmed.data.dataset import Split
     from jaxmed.evaluation.predictions import Predictions
-    from jaxmed.explain.explain import Explanation
+    from jaxmed.explain.explanation import Explanation
     from jaxmed.models.classifier import Classifier
 
 INDEX = "cams.json"
@@ -109,10 +109,10 @@ def _entry(
 def _explain(
     model: "Classifier", images: Any, classes: np.ndarray, explain: ExplainConfig
 ) -> "Explanation":
-    from jaxmed.explain.explain import explanation
+    from jaxmed.explain.explanation import explain as compute_maps
 
     layer = explain.layer or None
-    return explanation(model, images, classes, method=explain.method, layer=layer)
+    return compute_maps(model, images, classes, method=explain.method, layer=layer)
 
 
 def _draw(
@@ -128,11 +128,10 @@ def _draw(
     """
     from PIL import Image
 
-    from jaxmed.explain.explain import is_degenerate
     from jaxmed.explain.overlay import overlay
 
     made = {"method": explain.method, "layer": explain.layer or None}
-    degenerate, gaps = is_degenerate(found.maps), found.completeness_gap
+    degenerate, gaps = found.degenerate, found.completeness_gap
     pairs = zip(entries, images, found.maps, strict=True)
     for i, (entry, image, cam) in enumerate(pairs):
         entry |= made | {"degenerate": bool(degenerate[i])}

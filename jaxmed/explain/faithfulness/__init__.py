@@ -7,14 +7,17 @@ from jaxmed.explain.faithfulness.localization import (
     overlap,
     pointing_game,
 )
+from jaxmed.explain.faithfulness.measure import Faithfulness, measure_faithfulness
 from jaxmed.explain.faithfulness.randomization import randomize
 from jaxmed.explain.faithfulness.road import road
 
 __all__ = [
+    "Faithfulness",
     "box_masks",
     "deletion",
     "energy_inside",
     "insertion",
+    "measure_faithfulness",
     "overlap",
     "pointing_game",
     "randomize",

@@ -1,4 +1,4 @@
-"""Insertion and deletion: does the score follow the pixels that a map points to?
+"""Insertion and deletion: the score as the pixels that a map points to come and go.
 
 Petsiuk et al., "RISE: Randomized Input Sampling for Explanation of Black-box Models",
 BMVC 2018, section 4.3.
@@ -13,8 +13,12 @@ from jax.typing import ArrayLike
 from scipy.ndimage import gaussian_filter
 
 from jaxmed.errors import InputError
-from jaxmed.explain.network import class_probabilities, in_batches, predicted_classes
-from jaxmed.explain.scores import checked_classes, checked_images
+from jaxmed.explain.network import (
+    checked_images,
+    class_probabilities,
+    explained_classes,
+    in_batches,
+)
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import split
 
@@ -48,7 +52,7 @@ def deletion(
     baseline: float = 0.0,
     **settings: Any,
 ) -> Curves:
-    """Takes pixels out of the image; a faithful map's area is small.
+    """Take pixels out of the image; a faithful map's area is small.
 
     Args:
         model: used in eval mode; not changed.
@@ -75,7 +79,7 @@ def insertion(
     classes: ArrayLike | None = None,
     **settings: Any,
 ) -> Curves:
-    """Puts pixels into the blurred image; a faithful map's area is large.
+    """Put pixels into the blurred image; a faithful map's area is large.
 
     Args and Raises: see `deletion`.
     """
@@ -85,13 +89,13 @@ def insertion(
 
 
 def blurred(images: np.ndarray) -> np.ndarray:
-    """Blurs (n, h, w, c) as the paper's code does, wider in larger images."""
+    """Blur (n, h, w, c) as the paper's code does, wider in larger images."""
     radius = max(1, round(_BLUR * min(images.shape[1:3]) / _SIZE))
     return gaussian_filter(images, radius, mode="nearest", radius=radius, axes=(1, 2))
 
 
 def importance_ranks(maps: ArrayLike, images: ArrayLike) -> np.ndarray:
-    """Ranks each map's pixels, 0 for the most important: int32 (n, h, w).
+    """Rank each map's pixels, 0 for the most important: int32 (n, h, w).
 
     Raises:
         InputError: there is no map of finite numbers for each of the images.
@@ -104,16 +108,6 @@ def importance_ranks(maps: ArrayLike, images: ArrayLike) -> np.ndarray:
         )
     order = np.argsort(-maps.reshape(len(maps), -1), axis=1, kind="stable")
     return np.argsort(order, axis=1).astype(np.int32).reshape(shape)
-
-
-def explained_classes(
-    model: Classifier, images: ArrayLike, classes: ArrayLike | None, batch_size: int
-) -> np.ndarray:
-    """Returns checked classes (n,), the predicted ones where they are None."""
-    chosen = checked_classes(classes, model, np.shape(images)[0])
-    if classes is not None:
-        return chosen
-    return predicted_classes(model, jnp.asarray(images), batch_size=batch_size)
 
 
 def _curves(
@@ -129,11 +123,11 @@ def _curves(
     multilabel: bool = False,
     batch_size: int = 32,
 ) -> Curves:
-    """Goes from `start` to `end`, pixel by pixel in the order of importance."""
+    """Go from `start` to `end`, pixel by pixel in the order of importance."""
     if steps < 1:
         raise InputError(f"steps must be at least 1, got {steps}.")
     ranks = importance_ranks(maps, images)
-    chosen = explained_classes(model, images, classes, batch_size)
+    classes = explained_classes(model, images, classes, batch_size)
     parts, shares = split(model), np.linspace(0, 1, steps + 1)
     counts = np.round(shares * ranks[0].size)
 
@@ -144,6 +138,6 @@ def _curves(
             probs.append(class_probabilities(*parts, mixed, classes, multilabel))
         return jnp.stack(probs, axis=1)
 
-    arrays = (start, end, ranks, chosen)
+    arrays = (start, end, ranks, classes)
     probs = in_batches(compute, *arrays, batch_size=batch_size, description=description)
     return Curves(shares, probs)

@@ -1,4 +1,4 @@
-"""Does a map point to what an expert has marked?
+"""Agreement of maps with regions that an expert has marked.
 
 Everything here takes maps (n, h, w) in [0, 1], as `explain` gives them, and boolean
 masks of the same shape; `box_masks` makes masks of boxes.
@@ -13,7 +13,7 @@ from jaxmed.errors import InputError
 def pointing_game(
     maps: np.ndarray, masks: np.ndarray, *, tolerance: float = 0
 ) -> np.ndarray:
-    """Tells whether a map's highest pixel lies in the mask: bool (n,).
+    """Tell whether a map's highest pixel lies in the mask: bool (n,).
 
     Zhang et al., "Top-down Neural Attention by Excitation Backprop", ECCV 2016, section
     4.2, where the tolerance is 15 pixels. A map of zeros misses.
@@ -31,7 +31,7 @@ def pointing_game(
 
 
 def energy_inside(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """Returns the share of a map's sum that lies in the mask: float (n,) in [0, 1].
+    """Return the share of a map's sum that lies in the mask: float (n,) in [0, 1].
 
     Wang et al., "Score-CAM", CVPR workshops 2020, section 4.3, the energy-based
     pointing game. NaN for a map of zeros, which has nothing to share.
@@ -45,7 +45,7 @@ def energy_inside(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
 def overlap(
     maps: np.ndarray, masks: np.ndarray, *, threshold: float = 0.5
 ) -> np.ndarray:
-    """Returns the intersection over union of map and mask: float (n,) in [0, 1].
+    """Return the intersection over union of map and mask: float (n,) in [0, 1].
 
     Args:
         threshold: of a map's largest value, from where on a pixel counts, in (0, 1].
@@ -65,7 +65,7 @@ def overlap(
 
 
 def box_masks(boxes: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Makes masks of boxes.
+    """Make masks of boxes.
 
     Args:
         boxes: (n, 4): left, top, right and bottom edge in pixels. The pixel (y, x)

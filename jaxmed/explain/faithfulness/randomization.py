@@ -1,4 +1,4 @@
-"""The model-randomization check: does a map depend on what the model has learned?
+"""Model randomization: the dependence of maps on what the model has learned.
 
 Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018, section 3: the weights
 are made random from the head down, one stage after the other, and each time the map is
@@ -14,9 +14,8 @@ from jax.typing import ArrayLike
 from scipy.ndimage import uniform_filter
 from scipy.stats import rankdata
 
-from jaxmed.explain.explain import explain
-from jaxmed.explain.faithfulness.insertion_deletion import explained_classes
-from jaxmed.explain.scores import checked_images
+from jaxmed.explain.explanation import explain
+from jaxmed.explain.network import checked_images, explained_classes
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import load, split
 from jaxmed.models.registry import create_model
@@ -45,7 +44,7 @@ def randomize(
     batch_size: int = 32,
     **settings: Any,
 ) -> Randomization:
-    """Explains the same classes again with more and more random weights.
+    """Explain the same classes again with more and more random weights.
 
     Args:
         model: trained; not changed.
@@ -63,7 +62,7 @@ def randomize(
     fresh = _arrays(_fresh(model, seed))
 
     def maps() -> np.ndarray:
-        return explain(copy, images, classes, batch_size=batch_size, **settings)
+        return explain(copy, images, classes, batch_size=batch_size, **settings).maps
 
     trained, correlations, similarities = maps(), [], []
     stages = tuple(reversed(model.stages))
@@ -71,22 +70,21 @@ def randomize(
         inside = tuple(f"{path}." for path in model.stages[stage])
         arrays |= {p: a for p, a in fresh.items() if p.startswith(inside)}
         load(copy, arrays)
-        found = maps()
-        pairs = list(zip(trained, found, strict=True))
+        pairs = list(zip(trained, maps(), strict=True))
         correlations.append([rank_correlation(a, b) for a, b in pairs])
         similarities.append([structural_similarity(a, b) for a, b in pairs])
     return Randomization(stages, np.array(correlations).T, np.array(similarities).T)
 
 
 def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Spearman's correlation of two maps' pixels; NaN if one is the same everywhere."""
+    """Return Spearman's correlation of two maps' pixels; NaN if one is the same everywhere."""
     a, b = (rankdata(m) - (m.size + 1) / 2 for m in (a, b))
     norm = np.sqrt((a @ a) * (b @ b))
     return float(a @ b / norm) if norm > 0 else float("nan")
 
 
 def structural_similarity(a: np.ndarray, b: np.ndarray, *, window: int = 7) -> float:
-    """SSIM of two maps (h, w) within [0, 1].
+    """Return the SSIM of two maps (h, w) within [0, 1].
 
     Wang et al., "Image Quality Assessment: From Error Visibility to Structural
     Similarity", IEEE TIP 2004, eq. 13, over squares of `window` pixels, as

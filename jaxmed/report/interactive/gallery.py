@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxmed.explain.methods import METHODS
 from jaxmed.report.figures.style import format_number
 from jaxmed.report.page import EmbeddedImage, embed_cam
 from jaxmed.runs.record import Arm, Cam, RunRecord
@@ -22,19 +23,6 @@ KINDS = {
     "uncertain": "least certain",
     "random": "drawn at random",
 }
-METHODS = {
-    "grad_cam": "Grad-CAM",
-    "grad_cam++": "Grad-CAM++",
-    "hires_cam": "HiResCAM",
-    "xgrad_cam": "XGradCAM",
-    "layer_cam": "LayerCAM",
-    "eigen_cam": "Eigen-CAM",
-    "eigen_grad_cam": "Eigen-Grad-CAM",
-    "integrated_gradients": "integrated gradients",
-    "smooth_grad": "SmoothGrad",
-    "occlusion": "occlusion",
-}
-"""What papers call the ways to make a map."""
 OUTCOMES = {
     "TP": "true positive",
     "FP": "false positive",
@@ -168,7 +156,7 @@ def describe_gallery(arms: Sequence[Arm]) -> str:
     """Describe the images and maps, and how outcomes are decided."""
     run = arms[0].first
     used = sorted({cam.method for arm in arms for cam in arm.first.cams} - {""})
-    methods = ", ".join(METHODS.get(name, name) for name in used)
+    methods = ", ".join(METHODS[name].title for name in used)
     text = (
         "Test images with the highest loss, those that the model was least sure of, "
         "and some drawn at random; only these last tell what is usual. Point at an "

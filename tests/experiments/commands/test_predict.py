@@ -18,7 +18,7 @@ from jaxmed.data.images.resizing import Resizing
 from jaxmed.errors import InputError
 from jaxmed.evaluation.predictions_csv import read_predictions
 from jaxmed.experiments.__main__ import main
-from jaxmed.explain.explain import explain
+from jaxmed.explain.explanation import explain
 from jaxmed.explain.overlay import overlay
 from jaxmed.runs.trained_model import read_trained_model
 
@@ -207,7 +207,7 @@ def test_overlays_show_what_spoke_for_the_decision(folder, tmp_path):
         image = np.rint(np.asarray(seen))[0].clip(0, 255).astype(np.uint8)
         network_input = trained.preprocessing(decode(Path(row["id"]))[None])
         classes = np.array([trained.class_names.index(row["decision"])])
-        (cam,) = explain(trained.model, network_input, classes, layer="layer3")
+        (cam,) = explain(trained.model, network_input, classes, layer="layer3").maps
         with Image.open(row["cam"]) as picture:
             drawn = np.asarray(picture).astype(int)
         differences = np.abs(drawn - overlay(image, cam))

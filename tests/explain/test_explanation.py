@@ -15,13 +15,10 @@ from pytorch_grad_cam.utils.model_targets import (
 
 import jaxmed
 from jaxmed.errors import InputError
-from jaxmed.explain.explain import (
-    _found,
+from jaxmed.explain.explanation import (
+    _activations,
     evidence,
     explain,
-    explanation,
-    is_degenerate,
-    raw_maps,
 )
 from jaxmed.explain.pixel_maps import RawMaps
 from jaxmed.models.layers.normalization import norm_paths, set_training_norms
@@ -51,7 +48,7 @@ def test_maps_are_those_of_pytorch_grad_cam(narrow, draw_images, size, classes):
     expected = their_maps(reference, reference.layer4, tensor, classes)
     # The comparison means something: maps that are not flat.
     assert (expected.std(axis=(1, 2)) > 0.1).sum() >= 2
-    result = explain(model, images, None if classes is None else np.array(classes))
+    result = explain(model, images, None if classes is None else np.array(classes)).maps
     assert result.shape == (4, size, size)
     assert result.dtype == np.float32
     assert result == pytest.approx(expected, rel=0, abs=1e-4)
@@ -80,13 +77,13 @@ def test_the_last_map_of_other_families_is_what_their_users_take(
     tensor, images = tensor / 4, images / 4
     expected = their_maps(reference, relu, tensor, range(3))
     assert (expected.std(axis=(1, 2)) > 0.1).all()
-    maps = explain(model, images, np.arange(3))
+    maps = explain(model, images, np.arange(3)).maps
     assert maps == pytest.approx(expected, rel=0, abs=1e-4)
 
 
 def test_other_classes_have_other_maps(narrow, draw_images):
     _, images = draw_images(1, 96)
-    a, b = (explain(narrow[1], images, [c]) for c in (1, 4))
+    a, b = (explain(narrow[1], images, [c]).maps for c in (1, 4))
     assert np.abs(a - b).max() > 0.2
 
 
@@ -108,10 +105,11 @@ def test_a_single_logit_speaks_for_class_1_and_against_class_0(narrow, draw_imag
     with GradCAM(model=reference, target_layers=[reference.layer4[-1]]) as cam:
         expected = cam(input_tensor=tensor, targets=targets)
     assert (expected.std(axis=(1, 2)) > 0.1).all()
-    maps = explain(model, images, classes)
+    maps = explain(model, images, classes).maps
     assert maps == pytest.approx(expected, rel=0, abs=1e-4)
     predicted = np.asarray(model(images))[:, 0] > 0
-    assert (explain(model, images) == explain(model, images, predicted * 1)).all()
+    unasked, asked = explain(model, images), explain(model, images, predicted * 1)
+    assert (unasked.maps == asked.maps).all()
     with pytest.raises(InputError, match=r"must be 0 to 1.* got 1 to 2"):
         explain(model, images, [1, 2, 1, 1])
 
@@ -120,17 +118,17 @@ def test_batches_do_not_change_the_maps(narrow, draw_images):
     _, images = draw_images(3, 64)
     classes = np.arange(3)
     for settings in ({"method": "grad_cam"}, {"method": "smooth_grad", "samples": 2}):
-        whole = explain(narrow[1], images, classes, **settings)
-        parts = explain(narrow[1], images, classes, batch_size=2, **settings)
+        whole = explain(narrow[1], images, classes, **settings).maps
+        parts = explain(narrow[1], images, classes, batch_size=2, **settings).maps
         assert parts == pytest.approx(whole, rel=0, abs=1e-4)
 
 
 def test_each_label_of_an_image_has_a_map_of_its_own(narrow, draw_images):
     _, images = draw_images(2, 64)
     rows, labels = np.nonzero([[0, 1, 0, 0, 1], [0, 0, 0, 1, 0]])
-    maps = explain(narrow[1], images[rows], labels)
+    maps = explain(narrow[1], images[rows], labels).maps
     for row, label, cam in zip(rows, labels, maps, strict=True):
-        (alone,) = explain(narrow[1], images[row][None], [label])
+        (alone,) = explain(narrow[1], images[row][None], [label]).maps
         assert cam == pytest.approx(alone, rel=0, abs=1e-4)
 
 
@@ -140,20 +138,20 @@ def small_model(seed=0):
 
 def test_one_compilation_serves_all_weights_and_methods(draw_images):
     _, images = draw_images(2, 64)
-    _found.clear_cache()
-    maps = [explain(small_model(seed), images, [0, 1]) for seed in range(3)]
+    _activations.clear_cache()
+    maps = [explain(small_model(seed), images, [0, 1]).maps for seed in range(3)]
     explain(small_model(), images, [0, 1], method="layer_cam")
-    assert _found._cache_size() == 1
+    assert _activations._cache_size() == 1
     assert (maps[0] != maps[1]).any()
 
 
 def test_layers_in_training_mode_are_used_in_eval_mode_and_left_alone(draw_images):
     _, images = draw_images(2, 64)
     model = small_model()
-    expected = explain(model, images)
+    expected = explain(model, images).maps
     set_training_norms(model, norm_paths(model))
     before = jax.tree.map(jnp.copy, split(model).stats)
-    assert (explain(model, images) == expected).all()
+    assert (explain(model, images).maps == expected).all()
     after = split(model).stats
     assert all((before[path] == after[path]).all() for path in before)
     assert model.backbone.bn1.training
@@ -166,11 +164,11 @@ def test_a_map_of_nothing_is_zero(draw_images):
     kernel = model.head.out.kernel
     kernel[...] = jnp.stack([-jnp.abs(kernel[:, 0]), jnp.abs(kernel[:, 1])], axis=1)
     nothing, all_ = (explain(model, images, [c, c]) for c in (0, 1))
-    assert (nothing == 0).all()
-    assert is_degenerate(nothing).tolist() == [True, True]
-    assert all_.max() == pytest.approx(1, abs=1e-5)
-    assert is_degenerate(all_).tolist() == [False, False]
-    assert is_degenerate(np.stack([nothing[0], all_[0]])).tolist() == [True, False]
+    assert (nothing.maps == 0).all()
+    assert nothing.degenerate.tolist() == [True, True]
+    assert all_.maps.max() == pytest.approx(1, abs=1e-5)
+    assert all_.degenerate.tolist() == [False, False]
+    assert explain(model, images, [0, 1]).degenerate.tolist() == [True, False]
 
 
 @pytest.mark.parametrize(
@@ -213,8 +211,8 @@ def test_settings_refused(settings, message):
 def test_the_usual_method_has_a_name_of_its_own(draw_images):
     _, images = draw_images(2, 64)
     maps = jaxmed.grad_cam(small_model(), images, [0, 1], layer="layer3")
-    expected = explain(small_model(), images, [0, 1], method="grad_cam", layer="layer3")
-    assert (maps == expected).all()
+    expected = explain(small_model(), images, [0, 1], layer="layer3")
+    assert (maps == expected.maps).all()
 
 
 @pytest.fixture(scope="module")
@@ -228,15 +226,14 @@ def test_what_is_left_of_a_sum_of_zero_is_no_evidence(convnext, precision):
     set_precision(convnext, precision)
     images = np.random.default_rng(0).normal(size=(2, 64, 64, 3)).astype(np.float32)
     settings = {"layer": "features.5", "description": ""}
-    raw = raw_maps(convnext, images, [0, 1], method="hires_cam", **settings)
-    assert (raw != 0).any(axis=(1, 2)).all()
-    maps = explain(convnext, images, [0, 1], method="hires_cam", **settings)
-    assert is_degenerate(maps).all()
+    nothing = explain(convnext, images, [0, 1], method="hires_cam", **settings)
+    assert (nothing.raw != 0).any(axis=(1, 2)).all()
+    assert nothing.degenerate.all()
     # Where the sum is not zero, there is evidence.
     for method, layer in (("grad_cam", "features.5"), ("hires_cam", "features.7")):
         settings["layer"] = layer
-        maps = explain(convnext, images, [0, 1], method=method, **settings)
-        assert not is_degenerate(maps).any()
+        something = explain(convnext, images, [0, 1], method=method, **settings)
+        assert not something.degenerate.any()
 
 
 def test_evidence_is_more_than_the_rounding_of_its_parts():
@@ -258,10 +255,9 @@ def test_a_logit_that_depends_on_nothing_is_not_explained_by_its_rounding(draw_i
     model = small_model()
     model.head.out.kernel[...] *= 1e-3
     model.head.out.bias[...] += 1000
-    maps = explain(model, images, [0, 1], method="occlusion")
-    raw = raw_maps(model, images, [0, 1], method="occlusion")
-    assert np.abs(raw).max() > 0
-    assert is_degenerate(maps).all()
+    explanation = explain(model, images, [0, 1], method="occlusion")
+    assert np.abs(explanation.raw).max() > 0
+    assert explanation.degenerate.all()
 
 
 def test_integrated_gradients_state_how_complete_they_are(narrow, draw_images):
@@ -269,15 +265,15 @@ def test_integrated_gradients_state_how_complete_they_are(narrow, draw_images):
     _, images = draw_images(3, 64)
     classes = np.array([0, 1, 4])
     settings = {"method": "integrated_gradients", "steps": 2, "baseline": 0.5}
-    found = explanation(model, images, classes, batch_size=2, **settings)
-    raw = raw_maps(model, images, classes, **settings)
+    found = explain(model, images, classes, batch_size=2, **settings)
+    raw = explain(model, images, classes, **settings).raw
     rows = np.arange(3)
     logits = [np.asarray(model(x))[rows, classes] for x in (images, 0 * images + 0.5)]
     whole = logits[0] - logits[1]
     expected = np.abs(raw.sum(axis=(1, 2)) - whole) / np.abs(whole)
     assert found.completeness_gap == pytest.approx(expected, rel=1e-2, abs=1e-5)
     settings["steps"] = 64
-    closer = explanation(model, images, classes, **settings)
+    closer = explain(model, images, classes, **settings)
     assert closer.completeness_gap.max() < found.completeness_gap.max() / 2
-    assert (closer.maps == explain(model, images, classes, **settings)).all()
-    assert explanation(model, images, classes).completeness_gap is None
+    assert (closer.maps == explain(model, images, classes, **settings).maps).all()
+    assert explain(model, images, classes).completeness_gap is None

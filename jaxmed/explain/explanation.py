@@ -1,4 +1,4 @@
-"""Maps of what in an image speaks for a class, by any method and at any layer."""
+"""Saliency maps of the evidence for a class, by any method and at any layer."""
 
 from functools import partial
 from typing import Any, NamedTuple
@@ -11,12 +11,44 @@ from jax.typing import ArrayLike
 from jaxmed.explain.activation_maps import principal_maps
 from jaxmed.explain.layer_taps import activations_and_gradients, check_layer
 from jaxmed.explain.methods import METHODS, Method, find_method
-from jaxmed.explain.network import in_batches, predicted_classes
+from jaxmed.explain.network import (
+    checked_classes,
+    checked_images,
+    in_batches,
+    predicted_classes,
+)
 from jaxmed.explain.pixel_maps import RawMaps
-from jaxmed.explain.scores import checked_classes, checked_images
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import Arrays, Parts, split
 from jaxmed.models.precision import precision_of
+
+
+class Explanation(NamedTuple):
+    """Saliency maps, and what is known of their soundness.
+
+    Attributes:
+        maps: float32 (n, h, w) in [0, 1]: 1 is the strongest evidence for the class.
+        raw: float32, signed, as the method's paper has them before any are cut off or
+            scaled: (n, h', w') of the layer's size, or (n, h, w) for a method of
+            pixels.
+        completeness_gap: of integrated gradients, float32 (n,): how far the sum of a
+            raw map is from the difference between the class's logit and that of the
+            baseline, as a share of it (Sundararajan et al., ICML 2017, section 5, ask
+            for at most 0.05). None for other methods.
+    """
+
+    maps: np.ndarray
+    raw: np.ndarray
+    completeness_gap: np.ndarray | None
+
+    @property
+    def degenerate(self) -> np.ndarray:
+        """Which maps are zero everywhere, and so no evidence: bool (n,).
+
+        Nothing spoke for the class, or everything alike, as on a layer's map of a
+        single pixel; or what did is no more than rounding, see `evidence`.
+        """
+        return (self.maps == 0).all(axis=(1, 2))
 
 
 def grad_cam(
@@ -25,28 +57,16 @@ def grad_cam(
     classes: ArrayLike | None = None,
     **settings: Any,
 ) -> np.ndarray:
-    """Computes a Grad-CAM map for each image: `explain` with its usual method."""
-    return explain(model, images, classes, method="grad_cam", **settings)
+    """Compute Grad-CAM maps, float32 (n, h, w): `explain(...).maps`.
 
-
-class Explanation(NamedTuple):
-    """Maps, and what is known of their soundness.
-
-    Attributes:
-        maps: float32 (n, h, w) in [0, 1], see `explain`; `is_degenerate` tells which
-            are no evidence.
-        completeness_gap: of integrated gradients, float32 (n,): how far the sum of a
-            raw map is from the difference between the class's logit and that of the
-            baseline, as a share of it (Sundararajan et al., ICML 2017, section 5, ask
-            for at most 0.05). None for other methods.
+    Example:
+        >>> import numpy as np
+        >>> from jaxmed import create_model, grad_cam
+        >>> model = create_model("resnet10_narrow", num_classes=3)
+        >>> grad_cam(model, np.ones((2, 64, 64, 3), np.float32)).shape
+        (2, 64, 64)
     """
-
-    maps: np.ndarray
-    completeness_gap: np.ndarray | None
-
-
-# Keeps a map that is zero everywhere from becoming 0/0; as in pytorch-grad-cam.
-EPSILON = 1e-7
+    return explain(model, images, classes, method="grad_cam", **settings).maps
 
 
 def explain(
@@ -59,10 +79,10 @@ def explain(
     batch_size: int = 32,
     description: str | None = None,
     **options: Any,
-) -> np.ndarray:
-    """Computes a map for each image: where what speaks for the class is.
+) -> Explanation:
+    """Compute a saliency map for each image: where the evidence for a class is.
 
-    What speaks against the class is cut off, the rest is scaled to [0, 1] and enlarged
+    Evidence against the class is cut off, the rest is scaled to [0, 1] and enlarged
     bilinearly to the image, as pytorch-grad-cam does it.
 
     Args:
@@ -71,7 +91,7 @@ def explain(
         classes: int (n,), the class of each image to explain; None explains the one
             that the model predicts, with the largest logit. If the model has a single
             logit, it speaks for class 1, and its negative for class 0.
-        method: one of `jaxmed.explain.methods.METHODS`.
+        method: one of `jaxmed.explain.METHODS`.
         layer: whose map is taken, by torchvision's name, such as "layer3" or
             "layer4.1.conv2" (see `jaxmed.explain.layer_taps`); None is the last feature
             map. Methods of pixels take none.
@@ -80,8 +100,8 @@ def explain(
         options: of the method; see `jaxmed.explain.pixel_maps`.
 
     Returns:
-        float32 (n, h, w) in [0, 1]: 1 speaks most for the class. It is zero everywhere
-        if nothing in the image speaks for it; see `is_degenerate`.
+        The maps. One is zero everywhere if nothing in the image speaks for the class;
+        see `Explanation.degenerate`.
 
     Raises:
         InputError: no images, classes that the model does not have, or an unknown
@@ -91,97 +111,41 @@ def explain(
         Of an image with several labels, each has its map:
 
         >>> import numpy as np
-        >>> from jaxmed.models.registry import create_model
+        >>> from jaxmed import create_model
         >>> model = create_model("resnet10_narrow", num_classes=3)
         >>> images = np.ones((2, 64, 64, 3), np.float32)
         >>> rows, labels = np.nonzero([[1, 0, 1], [0, 1, 0]])
-        >>> explain(model, images[rows], labels).shape
-        (3, 64, 64)
+        >>> explanation = explain(model, images[rows], labels, layer="layer3")
+        >>> explanation.maps.shape, explanation.raw.shape
+        ((3, 64, 64), (3, 4, 4))
     """
-    return explanation(
-        model,
-        images,
-        classes,
-        method=method,
-        layer=layer,
-        batch_size=batch_size,
-        description=description,
-        **options,
-    ).maps
+    # The arguments, checked.
+    definition = find_method(method, layer, options)
+    images = checked_images(images)
+    chosen = checked_classes(classes, model, len(images))
+    if classes is None and not definition.of_layer:
+        # Other pixels must not change which class is explained.
+        chosen = predicted_classes(model, images, batch_size=batch_size)
+    check_layer(model, layer, min(images.shape[1:3]))
+    parts, least = split(model), _least_evidence(model, definition)
+    shape = images.shape[1:3]
 
+    # A batch: raw maps; what of them is evidence, in [0, 1] and of the image's size.
+    def compute(images, classes, places):
+        if definition.of_layer:
+            raw = _layer_maps(parts, images, classes, layer, method)
+        else:
+            raw = definition.compute(parts, images, classes, places, **options)
+        return finish(evidence(raw, **least), shape), raw.maps, raw.gap
 
-def explanation(
-    model: Classifier,
-    images: ArrayLike,
-    classes: ArrayLike | None = None,
-    *,
-    method: str = "grad_cam",
-    layer: str | None = None,
-    batch_size: int = 32,
-    description: str | None = None,
-    **options: Any,
-) -> Explanation:
-    """Computes maps and what is known of their soundness.
-
-    Args and Raises: see `explain`.
-    """
-    compute, arrays = _prepared(
-        model, images, classes, method, layer, batch_size, options
-    )
-    shape = arrays[0].shape[1:3]
-    least = _least_evidence(model, METHODS[method])
-
-    def finished(*batch: ArrayLike) -> tuple[jax.Array, jax.Array | None]:
-        raw = compute(*batch)
-        return finish(evidence(raw, **least), shape), raw.gap
-
-    title = METHODS[method].title if description is None else description
-    found = in_batches(finished, *arrays, batch_size=batch_size, description=title)
-    return Explanation(*found)
-
-
-def raw_maps(
-    model: Classifier,
-    images: ArrayLike,
-    classes: ArrayLike | None = None,
-    *,
-    method: str = "grad_cam",
-    layer: str | None = None,
-    batch_size: int = 32,
-    description: str | None = None,
-    **options: Any,
-) -> np.ndarray:
-    """Computes the maps as the method's paper has them before any are cut or scaled.
-
-    Args and Raises: see `explain`.
-
-    Returns:
-        float32, signed: (n, h', w') of the layer's size, or (n, h, w) for a method of
-        pixels.
-    """
-    compute, arrays = _prepared(
-        model, images, classes, method, layer, batch_size, options
-    )
-    description = description or METHODS[method].title
-    return in_batches(
-        lambda *batch: compute(*batch).maps,
-        *arrays,
-        batch_size=batch_size,
-        description=description,
-    )
-
-
-def is_degenerate(maps: np.ndarray) -> np.ndarray:
-    """Tells which maps (n, h, w) of `explain` are zero everywhere: bool (n,).
-
-    Such a map is no evidence. Nothing spoke for the class, or everything alike, as on a
-    layer's map of a single pixel; or what did is no more than rounding, see `evidence`.
-    """
-    return (np.asarray(maps) == 0).all(axis=(1, 2))
+    title = definition.title if description is None else description
+    arrays = (images, chosen, np.arange(len(images)))
+    results = in_batches(compute, *arrays, batch_size=batch_size, description=title)
+    return Explanation(*results)
 
 
 def evidence(raw: RawMaps, *, canceled: float, rounding: float) -> jax.Array:
-    """Takes out the maps that are only the rounding of what they were computed from.
+    """Take out the maps that are only the rounding of what they were computed from.
 
     Before a LayerNorm the gradient is at a right angle to the activations at every
     pixel, so that the products of HiResCAM sum to zero there: what is left is rounding
@@ -206,7 +170,7 @@ def evidence(raw: RawMaps, *, canceled: float, rounding: float) -> jax.Array:
 
 
 def _least_evidence(model: Classifier, method: Method) -> dict[str, float]:
-    """The shares of `evidence`: how much the network's numbers are worth."""
+    """Return the shares of `evidence`, by the precision of the network's numbers."""
     coarse = precision_of(model) == "bfloat16"
     sums = method.of_layer and not method.principal
     return {
@@ -215,9 +179,13 @@ def _least_evidence(model: Classifier, method: Method) -> dict[str, float]:
     }
 
 
+# Keeps a map that is zero everywhere from becoming 0/0; as in pytorch-grad-cam.
+EPSILON = 1e-7
+
+
 @partial(jax.jit, static_argnames="shape")
 def finish(maps: jax.Array, shape: tuple[int, int]) -> jax.Array:
-    """Cuts raw maps off at zero, scales them to [0, 1] and enlarges them to `shape`."""
+    """Cut raw maps off at zero, scale them to [0, 1] and enlarge them to `shape`."""
     maps = _scaled(jax.nn.relu(maps))
     # Half-pixel centers and repeated edges, as cv2's INTER_LINEAR.
     size = (len(maps), *shape)
@@ -229,30 +197,19 @@ def _scaled(maps: jax.Array) -> jax.Array:
     return maps / (EPSILON + maps.max(axis=(1, 2), keepdims=True))
 
 
-def _prepared(model, images, classes, method, layer, batch_size, options):
-    """Checks the arguments; returns a function of a batch, and whose rows it takes."""
-    find_method(method, layer, options)
-    images = checked_images(images)
-    chosen = checked_classes(classes, model, len(images))
-    if classes is None and not METHODS[method].of_layer:
-        # Other pixels must not change which class is explained.
-        chosen = predicted_classes(model, images, batch_size=batch_size)
-    check_layer(model, layer, min(images.shape[1:3]))
-    parts, way = split(model), METHODS[method]
-
-    def compute(images, classes, places) -> RawMaps:
-        if not way.of_layer:
-            return way.compute(parts, images, classes, places, **options)
-        shares, sums, scale = _combined(*_found(*parts, images, classes, layer), method)
-        if way.principal:
-            sums = jnp.asarray(principal_maps(np.asarray(shares)))
-        return RawMaps(sums, scale)
-
-    return compute, (images, chosen, np.arange(len(images)))
+def _layer_maps(
+    parts: Parts, images: jax.Array, classes: jax.Array, layer: str | None, method: str
+) -> RawMaps:
+    """Compute the maps of a method of `activation_maps`."""
+    activations, gradients = _activations(*parts, images, classes, layer)
+    shares, sums, scale = _combined(activations, gradients, method)
+    if METHODS[method].principal:
+        sums = jnp.asarray(principal_maps(np.asarray(shares)))
+    return RawMaps(sums, scale)
 
 
 @partial(jax.jit, static_argnames=("definition", "layer"))
-def _found(
+def _activations(
     definition: Any,
     params: Arrays,
     stats: Arrays,
@@ -269,7 +226,7 @@ def _found(
 def _combined(
     activations: jax.Array, gradients: jax.Array, method: str
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Contributions by channel, their sums, and the largest sum of their sizes."""
+    """Combine to contributions by channel, their sums, and the largest sum of sizes."""
     shares = METHODS[method].compute(activations, gradients)
     scale = jnp.abs(shares).sum(axis=3).max(axis=(1, 2))
     return shares, shares.sum(axis=3), scale

@@ -1,0 +1,10 @@
+from . import faithfulness as faithfulness
+from .explanation import Explanation as Explanation
+from .explanation import explain as explain
+from .explanation import grad_cam as grad_cam
+from .faithfulness.measure import Faithfulness as Faithfulness
+from .faithfulness.measure import measure_faithfulness as measure_faithfulness
+from .image_selection import select_images as select_images
+from .layer_taps import layer_names as layer_names
+from .methods import METHODS as METHODS
+from .overlay import overlay as overlay
