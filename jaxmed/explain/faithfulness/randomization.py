@@ -77,7 +77,7 @@ def randomize(
 
 
 def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Return Spearman's correlation of two maps' pixels; NaN if one is the same everywhere."""
+    """Return Spearman's correlation of two maps; NaN if one is flat."""
     a, b = (rankdata(m) - (m.size + 1) / 2 for m in (a, b))
     norm = np.sqrt((a @ a) * (b @ b))
     return float(a @ b / norm) if norm > 0 else float("nan")

@@ -204,7 +204,7 @@ def test_page_has_the_picture_and_its_words(binary_folder, binary_html):
         "What each phase trains: a box is a stage",
         "its highest value is shown",
         "In two_phase (phase head) frozen BatchNorm layers update their statistics",
-        "In two_phase (phase all) BatchNorm layers that are trained keep",
+        "In two_phase (phase all) trained BatchNorm layers keep",
         "The lowest panel has the learning rate",
         "cosine by step",
     ):
