@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxmed.models.registry import FAMILIES, create_model
+from fixtures.marks import FIRST_OF_FAMILIES
+from jaxmed.models.registry import create_model
 
 IMAGES = np.zeros((2, 100, 107, 3), np.float32)
 
 
-@pytest.mark.parametrize("architecture", [family[0] for family in FAMILIES])
+@pytest.mark.parametrize("architecture", FIRST_OF_FAMILIES)
 def test_two_parts_compute_what_the_whole_computes(architecture):
     """The programs are compared, equation by equation: not a bit may differ."""
     model = nnx.eval_shape(

@@ -9,9 +9,10 @@ from flax import nnx
 from scipy.stats import ks_2samp
 from torchvision.models import resnet18
 
+from fixtures.marks import FIRST_OF_FAMILIES, slow_but
 from jaxmed.errors import InputError
 from jaxmed.models.parameters import dotted, split
-from jaxmed.models.registry import ARCHITECTURES, FAMILIES, create_model
+from jaxmed.models.registry import ARCHITECTURES, create_model
 
 
 @pytest.mark.parametrize(
@@ -40,7 +41,10 @@ def test_bad_input_is_a_sentence(options, message):
 MAPS = {"vgg": (3, 2), "densenet": (3, 2), "convnext": (3, 2), "inception": (1, 1)}
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize(
+    "architecture",
+    slow_but((*FIRST_OF_FAMILIES, "resnet50", "efficientnet_v2_s"), ARCHITECTURES),
+)
 def test_every_architecture_has_torchvisions_output_shapes(architecture):
     def shapes(images):
         model = create_model(architecture, num_classes=7)
@@ -99,7 +103,7 @@ def test_the_stages_come_from_the_image_up():
     assert list(model.stages) == stages
 
 
-@pytest.mark.parametrize("architecture", [family[0] for family in FAMILIES])
+@pytest.mark.parametrize("architecture", FIRST_OF_FAMILIES)
 def test_the_definition_can_be_a_static_argument_of_compiled_code(architecture):
     model = nnx.eval_shape(lambda: create_model(architecture, num_classes=2))
     definition, _ = nnx.split(model)

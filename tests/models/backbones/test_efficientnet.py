@@ -11,6 +11,7 @@ from scipy.stats import ks_2samp
 from torchvision.models import efficientnet_b0, get_model
 from torchvision.ops import StochasticDepth
 
+from fixtures.marks import slow_but
 from jaxmed.models.backbone import run_stages
 from jaxmed.models.backbones import efficientnet
 from jaxmed.models.backbones.efficientnet import CONFIGURATIONS, EfficientNet, build
@@ -23,7 +24,9 @@ def _abstract(architecture):
     return nnx.eval_shape(lambda: build(architecture, in_channels=3, rngs=nnx.Rngs(0)))
 
 
-@pytest.mark.parametrize("architecture", CONFIGURATIONS)
+@pytest.mark.parametrize(
+    "architecture", slow_but(("efficientnet_b0", "efficientnet_v2_s"), CONFIGURATIONS)
+)
 def test_norms_and_stochastic_depth_are_torchvisions(architecture):
     """What no tensor's name or shape shows."""
     with torch.device("meta"):
