@@ -3,9 +3,9 @@
 import jax
 import numpy as np
 import pytest
+from fixtures.marks import FIRST_OF_FAMILIES
 from flax import nnx
 
-from fixtures.marks import FIRST_OF_FAMILIES
 from jaxmed.models.registry import create_model
 
 IMAGES = np.zeros((2, 100, 107, 3), np.float32)

@@ -5,11 +5,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from fixtures.marks import FIRST_OF_FAMILIES, slow_but
 from flax import nnx
 from scipy.stats import ks_2samp
 from torchvision.models import resnet18
 
-from fixtures.marks import FIRST_OF_FAMILIES, slow_but
 from jaxmed.errors import InputError
 from jaxmed.models.parameters import dotted, split
 from jaxmed.models.registry import ARCHITECTURES, create_model

@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+from fixtures.tiny_network import tiny
 from sklearn.metrics import log_loss, roc_auc_score
 
 from jaxmed.checkpoints.checkpoint import load_best_weights
@@ -15,11 +16,10 @@ from jaxmed.data.transforms.preprocess import Preprocessing
 from jaxmed.errors import InputError
 from jaxmed.inference.forward import predict, predict_split
 from jaxmed.models.parameters import split
-from jaxmed.models.registry import create_model
 from jaxmed.strategies import Group, Optimizer, Phase, Strategy
 from jaxmed.training.fit import fit
 
-SIZE = 64
+SIZE = 16
 TIMINGS = ("seconds", "images_per_second")
 
 
@@ -53,7 +53,7 @@ def make_data(task="multiclass"):
 
 
 def new_model():
-    return create_model("resnet10_narrow", num_classes=3, head="dropout", seed=1)
+    return tiny(head="dropout")
 
 
 def two_phases(rate=3e-3, epochs=3):
@@ -162,7 +162,7 @@ def test_best_and_last_two_checkpoints_are_kept(uninterrupted):
 
 def test_checkpoints_of_another_model_are_refused(uninterrupted):
     _, _, folder = uninterrupted
-    other = create_model("resnet10_narrow", num_classes=3, head="hidden")
+    other = tiny(head="hidden")
     with pytest.raises(
         InputError, match=r"model.head was 'dropout', and now is 'hidden'"
     ):
@@ -181,9 +181,7 @@ def test_balanced_sampling_trains_on_the_images_drawn():
     rows = np.concatenate([np.arange(0, 42, 3), np.arange(1, 9, 3), [2]])
     data = dataclasses.replace(data, train=data.train.take(rows))
     # Without dropout, the order within the one batch of an epoch does not matter.
-    model, expected = (
-        create_model("resnet10_narrow", num_classes=3, seed=1) for _ in range(2)
-    )
+    model, expected = tiny(), tiny()
     first = dataclasses.replace(strategy, phases=strategy.phases[:1])
     options = {"batch_size": len(rows), "seed": 3, "select": "val_loss"}
     history = fit(model, data, first, sampling="balanced", **options).history
@@ -199,7 +197,7 @@ def test_balanced_sampling_trains_on_the_images_drawn():
 
 
 def test_multilabel_and_loss_as_the_choice():
-    model = create_model("resnet10_narrow", num_classes=3)
+    model = tiny()
     result = fit(
         model, make_data("multilabel"), two_phases(epochs=1), select="val_loss"
     )
@@ -219,7 +217,7 @@ def test_a_single_logit():
     data = dataclasses.replace(
         made, task="binary", class_names=("above", "below"), **splits
     )
-    model = create_model("resnet10_narrow", num_classes=1, seed=1)
+    model = tiny(1)
     result = fit(model, data, two_phases(), batch_size=16)
     history = result.history
     assert history[-1]["train_loss"] < history[1]["train_loss"]
@@ -234,7 +232,7 @@ def test_a_single_logit():
     assert (probs.argmax(1) == val.labels).mean() == best["val_accuracy"]
     assert log_loss(val.labels, probs) == pytest.approx(best["val_loss"], rel=1e-5)
 
-    three = create_model("resnet10_narrow", num_classes=3)
+    three = tiny()
     with pytest.raises(InputError, match=r"2 classes, .* 3 logits.*, or with 1 for a"):
         fit(three, data, two_phases())
     with pytest.raises(InputError, match=r"3 classes, .* 1 logits.*num_classes=3\."):
@@ -274,7 +272,7 @@ def test_what_a_killed_run_was_writing_is_removed(uninterrupted, tmp_path):
 
 
 def test_a_gray_model_trains_on_gray_images():
-    model = create_model("resnet10_narrow", num_classes=3, in_channels=1)
+    model = tiny(in_channels=1)
     result = fit(model, make_data(), two_phases(epochs=1))
     predictions = predict_split(model, make_data(), "val")
     hits = predictions.probs.argmax(axis=1) == predictions.labels

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from fixtures.marks import slow_but
 from flax import nnx
 from jax.extend import core
 
@@ -15,7 +16,8 @@ from jaxmed.errors import InputError
 from jaxmed.models.backbones.convnext import ConvNeXt
 from jaxmed.models.backbones.densenet import DenseNet
 from jaxmed.models.classifier import Classifier, Head
-from jaxmed.models.layers.normalization import set_training_norms
+from jaxmed.models.layers.convolution import convolution
+from jaxmed.models.layers.normalization import BatchNorm, set_training_norms
 from jaxmed.models.parameters import load, merge, split
 from jaxmed.models.registry import create_model
 from jaxmed.runtime.sharding import data_mesh, replicate
@@ -45,13 +47,13 @@ OPTIONS: dict[str, dict[str, Any]] = {name: {} for name in PRESETS} | {
     "l2_sp": {"learning_rate": 0.1},
     "sequence": {"phases": [{"strategy": "frozen"}, {"strategy": "partial"}]},
 }
-FAMILIES = ("resnet", "densenet", "convnext")
+FAMILIES = ("plain", "resnet", "densenet", "convnext")
 # Of the families after the first, in the default suite.
-FEW = ("partial", "discriminative", "norm_only")
+FEW = ("partial",)
 CASES = [
     pytest.param(
         *(preset, family),
-        marks=[] if family == "resnet" or preset in FEW else pytest.mark.slow,
+        marks=[] if family == "plain" or preset in FEW else pytest.mark.slow,
     )
     for family in FAMILIES
     for preset in PRESETS
@@ -62,19 +64,45 @@ MOMENTS = {"sgd": 0, "momentum": 1, "adam": 2, "adamw": 2, "lion": 1, "lamb": 2}
 every_case = pytest.mark.parametrize(("preset", "family"), CASES)
 
 
+class Plain(nnx.Module):
+    """A convolution with BatchNorm in each of five stages."""
+
+    num_features = 64
+    stages = tuple(
+        (name, (f"conv{i}", f"bn{i}"))
+        for i, name in enumerate(("stem", "layer1", "layer2", "layer3", "layer4"))
+    )
+
+    def __init__(self, rngs):
+        channels = (3, 16, 32, 64, 64, 64)
+        for i in range(5):
+            conv = convolution(*channels[i : i + 2], 3, stride=2, rngs=rngs)
+            setattr(self, f"conv{i}", conv)
+            setattr(self, f"bn{i}", BatchNorm(channels[i + 1]))
+
+    def run_stage(self, stage, x, *, mask=None, rngs=None):
+        conv, norm = dict(self.stages)[stage]
+        return nnx.relu(getattr(self, norm)(getattr(self, conv)(x), mask=mask))
+
+    def pool(self, features, *, rngs=None):
+        return features.mean(axis=(1, 2))
+
+
 @cache
 def build(family):
     """A short network of a family, of five stages and a head."""
     rngs = nnx.Rngs(0)
     if family == "resnet":
         return create_model("resnet10_narrow", num_classes=4)
-    if family == "densenet":
+    if family == "plain":
+        backbone = Plain(rngs)
+    elif family == "densenet":
         backbone = DenseNet((1, 1, 1, 1), width=16, growth=16, rngs=rngs)
     else:
         backbone = ConvNeXt((1, 1, 1, 1), (16, 32, 64, 128), 0.0, rngs=rngs)
     features = backbone.num_features
     head = Head("linear", features, 4, hidden_features=1, dropout=0, rngs=rngs)
-    model = Classifier(family, backbone, head)
+    model = Classifier("resnet18" if family == "plain" else family, backbone, head)
     # With the 1e-6 that they begin with, ConvNeXt's branches would hardly learn.
     load(model, {p: a**0 if "layer_scale" in p else a for p, a in weights(model)})
     return model
@@ -161,7 +189,7 @@ def test_frozen_weights_and_statistics_stay_bit_identical(preset, family):
         check_what_moved(family, phase)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", slow_but(("plain",), FAMILIES))
 def test_neither_decay_nor_momentum_nor_an_average_moves_what_is_frozen(family):
     settings = {"optimizer": "sgd", "momentum": 0.9, "weight_decay": 0.1}
     (phase,) = phases("partial", family, clip_norm=1.0, **settings)
@@ -169,7 +197,9 @@ def test_neither_decay_nor_momentum_nor_an_average_moves_what_is_frozen(family):
     assert state.average.keys() == state.params.keys() | state.stats.keys()
 
 
-@pytest.mark.parametrize("family", ["resnet", "densenet"])
+@pytest.mark.parametrize(
+    "family", slow_but(("plain",), ["plain", "resnet", "densenet"])
+)
 @pytest.mark.parametrize("policy", ["train", "eval"])
 def test_statistics_follow_the_policy(policy, family):
     (phase,) = phases("partial", family, batch_norm=policy)
@@ -222,8 +252,8 @@ def test_every_optimizer_keeps_what_it_needs(optimizer, schedule):
     settings = {"optimizer": optimizer, "schedule": schedule, "clip_norm": 1.0}
     if optimizer == "momentum":
         settings |= {"optimizer": "sgd", "momentum": 0.9}
-    (phase,) = phases("partial", "resnet", **settings)
-    params = split(build("resnet")).params
+    (phase,) = phases("partial", "plain", **settings)
+    params = split(build("plain")).params
     trained = {path: params[path] for path in phase.assign(params)}
     state = jax.eval_shape(phase.transformation(trained).init, trained)
     needed = 0

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from fixtures.marks import slow
+from fixtures.tiny_network import Twin, tiny
 from flax import nnx
 from torchvision.models import convnext, efficientnet
 
@@ -175,6 +177,13 @@ def short_efficientnet():
     return reference, classifier("efficientnet_b5", backbone)
 
 
+def tiny_pair():
+    model = tiny(4)
+    twin = Twin(4)
+    twin.load_state_dict(to_torch(model))
+    return twin, model
+
+
 def compare_training(settings, torch_class, reference, model, batches, prepare):
     """Trains both, and returns the largest difference and where it is."""
     before = {name: value.clone() for name, value in reference.state_dict().items()}
@@ -208,15 +217,15 @@ ADAMW = (
 @pytest.mark.parametrize(
     ("build", "optimizer"),
     [
-        pytest.param(short_resnet, SGD, id="resnet-sgd", marks=pytest.mark.slow),
+        pytest.param(tiny_pair, SGD, id="tiny-sgd"),
+        pytest.param(tiny_pair, ADAMW, id="tiny-adamw"),
         pytest.param(short_resnet, ADAM, id="resnet-adam"),
-        pytest.param(short_resnet, ADAMW, id="resnet-adamw", marks=pytest.mark.slow),
-        pytest.param(short_convnext, SGD, id="convnext-sgd", marks=pytest.mark.slow),
-        pytest.param(short_convnext, ADAMW, id="convnext-adamw"),
-        pytest.param(
-            short_efficientnet, SGD, id="efficientnet-sgd", marks=pytest.mark.slow
-        ),
-        pytest.param(short_efficientnet, ADAMW, id="efficientnet-adamw"),
+        slow(short_resnet, SGD, id="resnet-sgd"),
+        slow(short_resnet, ADAMW, id="resnet-adamw"),
+        slow(short_convnext, SGD, id="convnext-sgd"),
+        slow(short_convnext, ADAMW, id="convnext-adamw"),
+        slow(short_efficientnet, SGD, id="efficientnet-sgd"),
+        slow(short_efficientnet, ADAMW, id="efficientnet-adamw"),
     ],
 )
 def test_ten_steps_give_torchs_weights(build, optimizer):
@@ -295,7 +304,9 @@ def test_padding_changes_nothing():
     results = []
     for rows, mask in ((indices, masks), (indices[:, :5], masks[:, :5])):
         model = create_model("resnet10_narrow", num_classes=4)
-        train(model, everything(Optimizer(learning_rate=1e-3)), data, rows, mask)
+        # Adam's first step divides by the gradient, and so enlarges its rounding.
+        optimizer = Optimizer(name="sgd", learning_rate=1e-3)
+        train(model, everything(optimizer), data, rows, mask)
         results.append(snapshot(model))
     for path, array in results[0].items():
         np.testing.assert_allclose(array, results[1][path], rtol=1e-4, atol=1e-6)

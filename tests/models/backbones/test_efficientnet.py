@@ -6,12 +6,12 @@ import jax
 import numpy as np
 import pytest
 import torch
+from fixtures.marks import slow_but
 from flax import nnx
 from scipy.stats import ks_2samp
 from torchvision.models import efficientnet_b0, get_model
 from torchvision.ops import StochasticDepth
 
-from fixtures.marks import slow_but
 from jaxmed.models.backbone import run_stages
 from jaxmed.models.backbones import efficientnet
 from jaxmed.models.backbones.efficientnet import CONFIGURATIONS, EfficientNet, build

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from fixtures.marks import slow_but
 from flax import nnx
 
 from jaxmed.checkpoints.checkpoint import Checkpoints
@@ -77,7 +78,7 @@ def run(new_tiny, quarters):
     return fit_with
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("name", slow_but(("frozen", "gradual_unfreezing"), STRATEGIES))
 def test_a_strategy_ends_as_without_a_cache(name, run, capfd):
     with_cache = run(ON, name)
     said = capfd.readouterr().err
@@ -110,7 +111,6 @@ BACKBONES = {
     "vgg": lambda rngs: VGG((1, 1, 1, 1, 1), True, pool="average", rngs=rngs),
 }
 # tests/models/test_backbone.py compares the programs of all.
-SLOW = ("resnet", "convnext")
 LAST = {
     "resnet": ("backbone.layer4", "head"),
     "densenet": ("backbone.features.denseblock4", "backbone.features.norm5", "head"),
@@ -123,10 +123,7 @@ LAST = {
 
 @pytest.mark.parametrize(
     "family",
-    [
-        pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else [])
-        for name in BACKBONES
-    ],
+    slow_but(("vgg",), BACKBONES),
 )
 def test_a_family_ends_as_without_a_cache(family, quarters, monkeypatch):
     monkeypatch.setattr("jaxmed.models.backbones.vgg.WIDTHS", (4, 4, 6, 6, 8))
