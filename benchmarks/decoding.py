@@ -25,8 +25,9 @@ from torchvision.datasets.folder import default_loader
 from torchvision.transforms import v2
 
 from jaxmed.data.dataset import SPLITS
-from jaxmed.data.images.lazy import LazyImages, count_processors, join_images
+from jaxmed.data.images.lazy import LazyImages, join_images
 from jaxmed.data.sources.registry import load_dataset
+from jaxmed.runtime.memory import count_processors
 
 
 class Files(torch.utils.data.Dataset):

@@ -27,7 +27,7 @@ from jaxmed.data.audit.duplicates import (
     take_fingerprints,
 )
 from jaxmed.data.dataset import MISSING, SPLITS, Dataset, Split
-from jaxmed.data.images.file_formats import read_file_header
+from jaxmed.data.images.decode import read_header
 from jaxmed.data.images.lazy import ImageArray
 from jaxmed.data.images.window import STORED_BITS, has_few_levels
 from jaxmed.data.splits.grouping import Overlap, find_overlap
@@ -65,7 +65,7 @@ def read_headers(data: Dataset, root: Path) -> Headers:
             for name, label in zip(images.ids, labels, strict=True):
                 sizes, modes = found.setdefault(label, (Counter(), Counter()))
                 with open(root / name, "rb") as file:
-                    header = read_file_header(file, root / name)
+                    header = read_header(file, name)
                 sizes[f"{header.width} x {header.height}"] += 1
                 modes[header.mode] += 1
                 advance(1)

@@ -1,4 +1,10 @@
-"""One DICOM file to a uint8 array, as a viewer shows it.
+"""Decoding of DICOM files to uint8 arrays, as a viewer shows them.
+
+Gray values are rescaled (PS3.3 C.11.1). With the window "auto", the file's first VOI
+lookup table is applied, else its first window (C.11.2); both may be of the image or, in
+an enhanced file, of its one frame. What has neither, and all files with another window,
+are shown as that says. MONOCHROME1, in which high is dark, is inverted; padding
+(PixelPaddingValue) becomes black.
 
 Of a file's tags only those are read that say how its pixels are shown; nothing that
 tells of the patient is kept, written or quoted. Ids are the paths, as everywhere: what
@@ -8,7 +14,6 @@ they tell is what whoever named the files put there.
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -18,27 +23,23 @@ from jaxmed.data.dicom.values import (
     PLUGINS,
     apply_own_window,
     apply_palette,
+    find_pixels,
     find_scale,
     gray_values,
     read_pixels,
 )
-from jaxmed.data.images.decode import (
+from jaxmed.data.images.picture import (
+    MOST_PIXELS,
+    NO_SCALE,
     OWN_SCALE,
     PLAIN,
     STORED_SCALE,
+    UNKNOWN_RANGE,
     FileHeader,
-    check_gray,
-    fit_square,
-    join_equal_channels,
-)
-from jaxmed.data.images.picture import (
-    MOST_PIXELS,
     UnusableImage,
-    read_content,
     too_large,
 )
-from jaxmed.data.images.resizing import SQUASH, Resizing
-from jaxmed.data.images.window import AUTO, STORED_BITS, Gray, RangeNeeded, Window
+from jaxmed.data.images.window import AUTO, Gray, RangeNeeded, Window
 
 if TYPE_CHECKING:
     from pydicom import Dataset as Header
@@ -67,78 +68,23 @@ def is_dicom(head: bytes, name: str) -> bool:
     )
 
 
-def decode_dicom(
-    path: Path,
-    image_size: int | None = None,
-    resizing: Resizing = SQUASH,
-    window: Window = STORED_BITS,
-) -> np.ndarray:
-    """Decodes one file as a viewer shows it, see `decode_dicom_content`.
-
-    Args:
-        path: the file.
-        image_size, resizing, window: as in `jaxmed.data.images.decode.decode`.
-    """
-    return decode_dicom_content(read_content(path), image_size, resizing, window)
-
-
-def decode_dicom_content(
-    content: bytes,
-    image_size: int | None = None,
-    resizing: Resizing = SQUASH,
-    window: Window = STORED_BITS,
-) -> np.ndarray:
-    """Decodes what a file holds, as a viewer shows it.
-
-    Gray values are rescaled (PS3.3 C.11.1). With the window "auto", the file's first
-    VOI lookup table is applied, else its first window (C.11.2); both may be of the
-    image or, in an enhanced file, of its one frame. What has neither, and all files
-    with another window, are shown as that says. MONOCHROME1, in which high is dark,
-    is inverted; padding (PixelPaddingValue) becomes black.
-
-    Args:
-        content: of the file, with or without a preamble.
-        image_size, resizing, window: as in `jaxmed.data.images.decode.decode`.
-
-    Returns:
-        uint8 (h, w, 1), or (h, w, 3), RGB, as `jaxmed.data.images.decode.decode` does.
+def decode_dicom(content: bytes, window: Window) -> np.ndarray:
+    """Decode a file's content to uint8 (h, w), or (h, w, 3), RGB.
 
     Raises:
         UnusableImage: the file is damaged, holds no image or several, is compressed in
-            a way that needs another package, or of unknown colors.
+            a way that needs another package, or of unknown colors or range.
         RangeNeeded: the window is pending, and the file does not say how it is shown.
     """
     with _explained():
-        header = _read(io.BytesIO(content))
-        pixels = join_equal_channels(_show(header, window))
-    if image_size is None or max(pixels.shape[:2]) <= resizing.stored_side(image_size):
-        return pixels
-    return fit_square(pixels, image_size, resizing)
+        return _show(_read(io.BytesIO(content)), window)
 
 
-def decode_dicom_square(
-    content: bytes,
-    image_size: int,
-    resizing: Resizing,
-    channels: int,
-    window: Window = STORED_BITS,
-) -> np.ndarray:
-    """Decodes to a given shape, as
-    `jaxmed.data.images.decode.decode_content_square`."""
-    pixels = decode_dicom_content(content, image_size, resizing, window)
-    side = resizing.stored_side(image_size)
-    if pixels.shape[:2] != (side, side):
-        pixels = fit_square(pixels, image_size, resizing)
-    if channels == 1:
-        return check_gray(pixels)
-    return np.broadcast_to(pixels, (side, side, 3))
-
-
-def decode_dicom_gray(content: bytes, window: Window) -> Gray | None:
-    """Returns the gray values of a file that the window's limits are for, else None.
+def read_dicom_gray(content: bytes, window: Window) -> Gray | None:
+    """Return the gray values of a file that the window's limits are for, else None.
 
     Raises:
-        UnusableImage: as `decode_dicom_content`.
+        UnusableImage: as `decode_dicom`.
     """
     with _explained():
         header = _read(io.BytesIO(content))
@@ -149,7 +95,7 @@ def decode_dicom_gray(content: bytes, window: Window) -> Gray | None:
 
 
 def read_dicom_header(file: BinaryIO) -> FileHeader:
-    """Reads a file's header, as `jaxmed.data.images.decode.read_header`."""
+    """Read the header, as `jaxmed.data.images.decode.read_header`."""
     with _explained():
         # The pixels stay where they are.
         header = _read(file, defer_size=1024)
@@ -202,8 +148,8 @@ def _read(file: BinaryIO, **options: Any) -> "Header":
     header = dcmread(file, force=bare, **options)
     if bare and not any(name in header for name in ("SOPClassUID", *REQUIRED)):
         raise UnusableImage("not DICOM, or damaged")
-    if "PixelData" not in header:
-        raise UnusableImage("it holds no image, or one of floating-point pixels")
+    if find_pixels(header) is None:
+        raise UnusableImage("it holds no image")
     _complete(header)
     frames = int(header.get("NumberOfFrames") or 1)
     if frames > 1:
@@ -255,7 +201,8 @@ def _check_syntax(header: "Header") -> None:
         plain = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
         header.file_meta.TransferSyntaxUID = plain if little else ExplicitVRBigEndian
         # Not read yet, and so as it is written.
-        if header.get_item("PixelData").length == UNDEFINED:  # pyright: ignore[reportOptionalMemberAccess, reportAttributeAccessIssue]
+        pixels: Any = header.get_item(find_pixels(header) or "")
+        if pixels.length == UNDEFINED:
             raise UnusableImage(
                 "its pixels are compressed, and the tag TransferSyntaxUID, which says "
                 "how, is missing"
@@ -276,17 +223,22 @@ def _show(header: "Header", window: Window) -> np.ndarray:
     """Returns uint8 (h, w) or (h, w, 3)."""
     colors = header.PhotometricInterpretation
     if colors in MONOCHROME:
-        gray = gray_values(header)
-        if window.setting != AUTO or find_scale(header) == STORED_SCALE:
+        scale, gray = find_scale(header), gray_values(header)
+        if window.setting != AUTO or scale in (STORED_SCALE, NO_SCALE):
+            if gray.full is None and not window.has_range:
+                raise UnusableImage(UNKNOWN_RANGE)
             return window.show(gray)
         shares = apply_own_window(gray.values, header)
         if shares is not None:
-            return gray.paint(shares)
+            return gray.paint(np.nan_to_num(shares))
         assert gray.full, "stored bits have a range"
         return gray.scale(gray.full)
     pixels = read_pixels(header)
     if colors == "PALETTE COLOR":
         return apply_palette(pixels, header)
-    if pixels.ndim == 3 and header.BitsAllocated == 8:
+    if pixels.dtype == np.uint8 and pixels.ndim == 3:
         return pixels
+    if pixels.dtype == np.uint16 and colors == "RGB":
+        # The upper 8 of the bits stored.
+        return (pixels >> max(0, header.BitsStored - 8)).astype(np.uint8)
     raise UnusableImage(f"{header.BitsAllocated}-bit pixels of the kind {colors}")

@@ -7,8 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxmed.data.images.decode import OWN_SCALE, PLAIN, STORED_SCALE
-from jaxmed.data.images.picture import UnusableImage
+from jaxmed.data.images.picture import (
+    NO_SCALE,
+    OWN_SCALE,
+    PLAIN,
+    STORED_SCALE,
+    UnusableImage,
+)
 from jaxmed.data.images.window import Gray
 
 if TYPE_CHECKING:
@@ -93,15 +98,24 @@ def _is_text(name: str) -> bool:
 
 PLUGINS = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
 MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
+# Of which a file has one; the others hold floating-point numbers.
+INTEGERS, FLOATS = "PixelData", ("FloatPixelData", "DoubleFloatPixelData")
+
+
+def find_pixels(header: "Header") -> str | None:
+    """Return the name of the tag that holds the pixels, or None."""
+    names = (INTEGERS, *FLOATS)
+    return next((name for name in names if name in header), None)
 
 
 def read_pixels(header: "Header") -> np.ndarray:
-    """Returns the stored values, (h, w) or (h, w, 3); YBR becomes RGB."""
+    """Return the stored values, (h, w) or (h, w, 3); YBR becomes RGB."""
     from pydicom.pixels.utils import get_expected_length, pixel_array
 
     syntax = header.file_meta.TransferSyntaxUID
     if not syntax.is_compressed:
-        there, needed = len(header.PixelData), get_expected_length(header)
+        there = len(header[find_pixels(header) or INTEGERS].value)
+        needed = get_expected_length(header)
         if there < needed:
             raise UnusableImage(
                 f"damaged or cut off: {there:,} bytes of pixels, and {needed:,} are "
@@ -135,6 +149,8 @@ def find_scale(header: "Header") -> int:
         return PLAIN
     tags = Tags.of(header)
     known = tags.has_window or tags.find("VOILUTSequence")
+    if find_pixels(header) in FLOATS:
+        return OWN_SCALE if known else NO_SCALE
     if known or tags.find("ModalityLUTSequence") or header.BitsStored <= 8:
         return OWN_SCALE
     return STORED_SCALE
@@ -156,7 +172,10 @@ def gray_values(header: "Header") -> Gray:
         ends = sorted((low * slope + intercept, high * slope + intercept))
         full = ends[0], ends[1]
     inverted = header.PhotometricInterpretation == "MONOCHROME1"
-    return Gray(values, full, inverted, _find_padding(stored, tags))
+    padding = _find_padding(stored, tags)
+    if stored.dtype.kind == "f":
+        full, padding = None, np.isnan(stored)
+    return Gray(values, full, inverted, padding)
 
 
 def _find_padding(stored: np.ndarray, tags: Tags) -> np.ndarray | None:

@@ -1,13 +1,22 @@
-"""Image files in a folder and in those below it, and what is left out there."""
+"""Discovery of image files: by their endings or content, in a folder and below it."""
 
 import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
-from jaxmed.data.images.file_formats import why_no_image
+from PIL import Image
+
+from jaxmed.data.dicom.decode_dicom import ENDINGS as DICOM_ENDINGS
+from jaxmed.data.dicom.decode_dicom import HEAD, is_dicom
+from jaxmed.data.images.picture import ENDINGS as PICTURE_ENDINGS
+from jaxmed.data.images.picture import FORMATS
 from jaxmed.errors import InputError
+
+# Files with other endings, or none, are images if they begin as one.
+ENDINGS = (*PICTURE_ENDINGS, *DICOM_ENDINGS)
 
 # What operating systems and archives leave behind, which nobody put there.
 RUBBISH = ("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir")
@@ -15,6 +24,55 @@ RUBBISH = ("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir")
 MASKS = "mask|masks|seg|segmentation|segmentations|groundtruth|ground_truth"
 MASK_FOLDER = re.compile(f"(.*[ _-])?({MASKS})", re.IGNORECASE)
 MASK_FILE = re.compile(rf"(.+?)[ _-]({MASKS})([ _-]?\d+)?", re.IGNORECASE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileKind:
+    """What a source of files looks for.
+
+    Attributes:
+        scheme: of the source, such as "folder".
+        endings: of names, in lower case, by which files are taken without a look.
+        refuse: says why a file is none; "" if it is one.
+    """
+
+    scheme: str
+    endings: tuple[str, ...]
+    refuse: Callable[[Path], str]
+
+
+def why_no_image(path: Path) -> str:
+    """Returns why a file is not even looked at as an image; "" if it is.
+
+    One that is named like an image is one, and if it is damaged, that is said of it.
+    """
+    name, ending = path.name, path.suffix.lower()
+    if name.upper() == "DICOMDIR":
+        return "a list of DICOM files, and no image"
+    if ending in ENDINGS:
+        return ""
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD)
+            file.seek(0)
+            if is_dicom(head, name) or _is_picture(file):
+                return ""
+    except OSError as error:
+        return f"it cannot be read: {error.strerror}"
+    return "no image by its name or content"
+
+
+def why_no_dicom(path: Path) -> str:
+    """Returns why a file is not DICOM, as `why_no_image` of images; "" if it is."""
+    if reason := why_no_image(path):
+        return reason
+    try:
+        with path.open("rb") as file:
+            known = is_dicom(file.read(HEAD), path.name)
+    except OSError:
+        # Whoever decodes it says why it cannot be read.
+        known = path.name.lower().endswith(DICOM_ENDINGS)
+    return "" if known else "no DICOM file"
 
 
 @dataclass(kw_only=True)
@@ -117,3 +175,16 @@ def _is_folder(entry: os.DirEntry) -> bool:
 def _spell(name: str) -> str:
     r"""Returns a name as text that can be written: "\udcff" for a broken byte."""
     return name.encode(errors="backslashreplace").decode()
+
+
+def _is_picture(file: BinaryIO) -> bool:
+    try:
+        with Image.open(file, formats=FORMATS):
+            return True
+    except Exception:
+        # Pillow raises whatever its parsers stumble over.
+        return False
+
+
+IMAGES = FileKind(scheme="folder", endings=ENDINGS, refuse=why_no_image)
+DICOM = FileKind(scheme="dicom", endings=DICOM_ENDINGS, refuse=why_no_dicom)

@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 
 from jaxmed.data.dataset import SPLITS, Dataset
-from jaxmed.data.images.decode import OWN_SCALE, STORED_SCALE
-from jaxmed.data.images.file_formats import read_gray
+from jaxmed.data.images.decode import read_gray
 from jaxmed.data.images.lazy import LazyImages
 from jaxmed.data.images.load import read_images
 from jaxmed.data.images.open import Reading
-from jaxmed.data.images.picture import UnusableImage
+from jaxmed.data.images.picture import OWN_SCALE, STORED_SCALE, UnusableImage
 from jaxmed.data.images.window import AUTO, Gray, Window, parse_window
 from jaxmed.errors import InputError
 from jaxmed.runtime.memory import count_processors

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxmed.data.images.file_formats import decode_file, read_file_header
+from jaxmed.data.images.decode import decode, read_header
 from jaxmed.data.images.picture import UnusableImage
 from jaxmed.data.images.window import STORED_BITS, Window
 from jaxmed.errors import InputError
@@ -170,7 +170,7 @@ def _look(
             size = os.fstat(file.fileno()).st_size
             file.seek(0)
             entries["digest"][place] = hash_64(head + str(size).encode())
-            header = read_file_header(file, root / files[place])
+            header = read_header(file, files[place])
         entries["width"][place], entries["height"][place] = header.width, header.height
         entries["channels"][place] = header.channels
         entries["scale"][place] = header.scale
@@ -191,11 +191,11 @@ def _decode(
     """Decodes some files."""
     shown = replace(window, limits=(0.0, 1.0)) if window.pending else window
 
-    def decode(place: int) -> None:
-        decode_file(root / files[place], window=shown)
+    def decode_once(place: int) -> None:
+        decode(root / files[place], window=shown)
         entries["state"][place] = DECODED
 
-    _attempt(decode, places, bad, title, count_processors())
+    _attempt(decode_once, places, bad, title, count_processors())
 
 
 def _attempt(

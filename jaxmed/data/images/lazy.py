@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxmed.data.images.file_formats import decode_file_square
+from jaxmed.data.images.decode import decode_square
 from jaxmed.data.images.picture import UnusableImage
 from jaxmed.data.images.resizing import Resizing
 from jaxmed.data.images.window import STORED_BITS, Window
@@ -100,7 +100,7 @@ class LazyImages:
         todo = iter(enumerate(rows.tolist()))
 
         def square(path: Path) -> np.ndarray:
-            return decode_file_square(
+            return decode_square(
                 path, self.image_size, self.resizing, self.channels, self.window
             )
 

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxmed.data.images.decode import fit_square
-from jaxmed.data.images.file_formats import decode_file
+from jaxmed.data.images.decode import decode, fit_square
 from jaxmed.data.images.picture import UnusableImage
 from jaxmed.data.images.resizing import SQUASH, Resizing
 from jaxmed.data.images.window import STORED_BITS, Window
@@ -53,7 +52,7 @@ def read_images(
     """
 
     def load(name: str) -> np.ndarray:
-        return decode_file(root / name, image_size, resizing, window)
+        return decode(root / name, image_size, resizing, window)
 
     return load_images(
         files,

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxmed.data.images.decode import NO_SCALE, UNKNOWN_RANGE
 from jaxmed.data.images.header_index import Index, read_index
 from jaxmed.data.images.lazy import ImageArray, LazyImages
 from jaxmed.data.images.load import cannot_use, read_images
+from jaxmed.data.images.picture import NO_SCALE, UNKNOWN_RANGE
 from jaxmed.data.images.resizing import SQUASH, Resizing
 from jaxmed.data.images.window import AUTO, RangeNeeded, parse_window
 from jaxmed.errors import InputError, unknown

@@ -1,15 +1,16 @@
-"""A picture file opened by Pillow: its one image, whatever stands beside the pixels."""
+"""Picture files that Pillow reads: headers, gray values and decoded images."""
 
 import io
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
-from PIL import Image, UnidentifiedImageError
+import numpy as np
+from PIL import Image, ImagePalette, UnidentifiedImageError
 
-from jaxmed.data.images.window import RangeNeeded
+from jaxmed.data.images.window import Gray, RangeNeeded, Window
 
 ENDINGS = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".bmp", ".webp"),
@@ -21,11 +22,51 @@ FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF", "JPEG2000", "PPM")
 MOST_PIXELS = 100_000_000
 # Tags of TIFF and EXIF.
 SUBFILE, ORIENTATION = 254, 274
+BITS_PER_SAMPLE, PHOTOMETRIC, COLOR_MAP = 258, 262, 320
 # Of SUBFILE: a smaller copy of another page, or its mask.
 COPY_OR_MASK = 0b101
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # Chunks of a PNG that decide its pixels.
 PNG_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"acTL", b"eXIf", b"IDAT", b"IEND")
+
+
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+UNKNOWN_RANGE = (
+    "signed, 32-bit or floating-point pixels, whose range is not known; save them with "
+    "8 or 16 bits, or set data.window to percentile:LOW,HIGH or CENTER,WIDTH"
+)
+
+# How a file's gray values become levels, by what `data.window` does to them: pictures
+# of 8 bits and colors are left alone; a gray scale may be given by the file, or not, or
+# not even the range of the stored values.
+PLAIN, OWN_SCALE, STORED_SCALE, NO_SCALE = range(4)
+
+
+class FileHeader(NamedTuple):
+    """What a file says of its image.
+
+    Attributes:
+        width, height: pixels as stored.
+        channels: 1 if it is gray; a file with colors has 3, even if they are all gray
+            when looked at.
+        mode: Pillow's, such as L (gray), RGB, P (palette) or I;16; or how DICOM calls
+            the colors.
+        scale: `PLAIN`, `OWN_SCALE`, `STORED_SCALE` or `NO_SCALE`.
+    """
+
+    width: int
+    height: int
+    channels: int
+    mode: str
+    scale: int = PLAIN
 
 
 class UnusableImage(Exception):
@@ -71,7 +112,45 @@ def too_large() -> UnusableImage:
     return UnusableImage(f"more than {MOST_PIXELS:,} pixels")
 
 
-def open_sound(file: BinaryIO) -> Image.Image:
+def read_picture_header(file: BinaryIO) -> FileHeader:
+    """Read what a file says of its image, without the pixels.
+
+    Raises:
+        UnusableImage: nothing that `decode_picture` would decode; a file that is
+            damaged further on may pass.
+    """
+    with explained(), _open_sound(file) as image:
+        channels = 1 if _is_gray(image) else 3
+        scale = _find_scale(image)
+        return FileHeader(*image.size, channels, image.mode, scale)
+
+
+def decode_picture(content: bytes, window: Window) -> Image.Image:
+    """Decode a picture to an upright image of mode L or RGB.
+
+    Raises:
+        UnusableImage: damaged bytes, no image or several, or more pixels than
+            `MOST_PIXELS`.
+        RangeNeeded: the window is pending, and the image has more than 8 bits.
+    """
+    with explained():
+        image = _load_sound(content)
+        turn = TURNS.get(_read_orientation(image))
+        image = _reduce(image, window)
+        return image if turn is None else image.transpose(turn)
+
+
+def read_picture_gray(content: bytes) -> Gray | None:
+    """Return the gray values of a picture of more than 8 bits; None of another.
+
+    Raises:
+        UnusableImage: as `decode_picture`.
+    """
+    with explained():
+        return _gray_values(_load_sound(content))
+
+
+def _open_sound(file: BinaryIO) -> Image.Image:
     """Opens an image of any mode, if need be without its metadata."""
     try:
         return _open(file)
@@ -82,7 +161,7 @@ def open_sound(file: BinaryIO) -> Image.Image:
         return _open(io.BytesIO(_without_metadata(file.read())))
 
 
-def load_sound(content: bytes) -> Image.Image:
+def _load_sound(content: bytes) -> Image.Image:
     """Decodes an image of any mode, if need be without its metadata."""
     try:
         return _load(content)
@@ -134,7 +213,7 @@ def _find_frames(image: Image.Image) -> list[int]:
     return frames or [0]
 
 
-def read_orientation(image: Image.Image) -> int:
+def _read_orientation(image: Image.Image) -> int:
     """Returns EXIF's tag; 1, upright, where there is none that can be read."""
     try:
         return int(image.getexif().get(ORIENTATION, 1))
@@ -159,3 +238,69 @@ def _without_metadata(content: bytes) -> bytes:
             kept.append(content[start:end])
         start = end
     return b"".join(kept)
+
+
+def _is_gray(image: Image.Image) -> bool:
+    return image.mode in ("L", "1", "LA", "La") or _find_scale(image) != PLAIN
+
+
+def _find_scale(image: Image.Image) -> int:
+    """Returns how the gray values become levels, see `FileHeader`."""
+    # Pillow scales deep PGM files to 16 bits, and holds these in 32.
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
+        return STORED_SCALE
+    return NO_SCALE if image.mode in ("I", "F") else PLAIN
+
+
+def _gray_values(image: Image.Image) -> Gray | None:
+    """Returns the values of an image of more than 8 bits.
+
+    A TIFF may hold 12 bits in 16, and may count from white to black; Pillow gives
+    those numbers as they are.
+    """
+    scale = _find_scale(image)
+    if scale == PLAIN:
+        return None
+    tags = getattr(image, "tag_v2", {})
+    values, full = np.asarray(image), None
+    padding = np.isnan(values) if values.dtype.kind == "f" else None
+    if scale == STORED_SCALE:
+        full = 0, 2.0 ** (12 if tags.get(BITS_PER_SAMPLE) == (12,) else 16) - 1
+    return Gray(values, full, tags.get(PHOTOMETRIC) == 0, padding)
+
+
+def _reduce(image: Image.Image, window: Window) -> Image.Image:
+    """Returns an image of mode L or RGB."""
+    if image.mode in ("L", "RGB"):
+        return image
+    if gray := _gray_values(image):
+        return Image.fromarray(_show(gray, window))
+    if image.mode in ("1", "LA", "La"):
+        return image.convert("L")
+    if image.mode in ("P", "PA"):
+        _mend_palette(image)
+        # Straight to RGB, Pillow warns of transparent palettes.
+        image = image.convert("RGBA")
+    return image.convert("RGB")
+
+
+def _show(gray: Gray, window: Window) -> np.ndarray:
+    if gray.full is None and not window.has_range:
+        raise UnusableImage(UNKNOWN_RANGE)
+    if gray.full is None or window.limits is not None:
+        return window.show(gray)
+    # The upper 8 bits, as torchvision's `to_dtype`.
+    shift = int(gray.full[1] + 1).bit_length() - 9
+    levels = (gray.values >> shift).astype(np.uint8)
+    return 255 - levels if gray.inverted else levels
+
+
+def _mend_palette(image: Image.Image) -> None:
+    """Reads a palette of a TIFF that has 8 bits where the format has 16.
+
+    As libtiff does it: Pillow would make all of them black.
+    """
+    entries = getattr(image, "tag_v2", {}).get(COLOR_MAP)
+    if entries and 0 < max(entries) < 256:
+        image.palette = ImagePalette.raw("RGB;L", bytes(entries))
+        image.putpalette(image.palette.getdata()[1], "RGB;L")

@@ -13,9 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxmed.data.images.decode import fit_square
-from jaxmed.data.images.discovery import Search, is_rubbish
-from jaxmed.data.images.file_formats import decode_file, why_no_image
+from jaxmed.data.images.decode import decode, fit_square
+from jaxmed.data.images.discovery import Search, is_rubbish, why_no_image
 from jaxmed.data.images.picture import UnusableImage
 from jaxmed.data.images.resizing import SQUASH, Resizing
 from jaxmed.data.images.window import STORED_BITS, Window
@@ -68,7 +67,7 @@ class Decoding:
         Raises:
             UnusableImage: see `jaxmed.data.images.decode.decode`.
         """
-        return self.fit(decode_file(path, window=self.window))
+        return self.fit(decode(path, window=self.window))
 
     def fit(self, pixels: np.ndarray) -> np.ndarray:
         """Resizes decoded pixels where training had them resized."""
@@ -127,7 +126,7 @@ def decode_ahead(
         and the one yielded are in memory.
     """
 
-    def decode(one: Given) -> Given:
+    def attempt(one: Given) -> Given:
         if one.reason is not None:
             return one
         try:
@@ -145,7 +144,7 @@ def decode_ahead(
             warnings.simplefilter("ignore")
             while True:
                 while len(waiting) <= AHEAD and (batch := [*islice(todo, batch_size)]):
-                    waiting.append([pool.submit(decode, one) for one in batch])
+                    waiting.append([pool.submit(attempt, one) for one in batch])
                 if not waiting:
                     return
                 yield [future.result() for future in waiting.popleft()]

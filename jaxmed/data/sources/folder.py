@@ -20,8 +20,7 @@ from unicodedata import normalize
 import numpy as np
 
 from jaxmed.data.dataset import SPLITS, SourceImages, Split, name_task
-from jaxmed.data.images.discovery import Search, visible
-from jaxmed.data.images.file_formats import DICOM, IMAGES, FileKind
+from jaxmed.data.images.discovery import DICOM, IMAGES, FileKind, Search, visible
 from jaxmed.data.images.load import cannot_use
 from jaxmed.data.images.open import open_images
 from jaxmed.data.sources.source_options import LOAD_OPTIONS, LoadOptions

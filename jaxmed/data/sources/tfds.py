@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from jaxmed.data.dataset import SPLITS, SourceImages, Split, name_task, number_ids
-from jaxmed.data.images.decode import decode_content
+from jaxmed.data.images.decode import decode
 from jaxmed.data.images.load import load_images
 from jaxmed.data.sources.source_options import LOAD_OPTIONS, LoadOptions
 from jaxmed.data.splits.splitting import check_given
@@ -66,7 +66,7 @@ def load_tfds(rest: str, options: LoadOptions = LOAD_OPTIONS) -> SourceImages:
     size, reading = options.image_size, options.reading
 
     def load(name: str) -> np.ndarray:
-        return decode_content(encoded[name], size, reading.resizing)
+        return decode(encoded[name], size, reading.resizing)
 
     skipped: dict[str, str] = {}
     images = load_images(

@@ -17,10 +17,9 @@ from pydicom.uid import (  # noqa: E402
     generate_uid,
 )
 
-from jaxmed.data.dicom.decode_dicom import decode_dicom  # noqa: E402
-from jaxmed.data.images.decode import UnusableImage, fit_square  # noqa: E402
-from jaxmed.data.images.file_formats import decode_file  # noqa: E402
+from jaxmed.data.images.decode import decode, fit_square, read_header  # noqa: E402
 from jaxmed.data.images.lazy import LazyImages  # noqa: E402
+from jaxmed.data.images.picture import NO_SCALE, UnusableImage  # noqa: E402
 from jaxmed.data.images.resizing import MODES, Resizing  # noqa: E402
 from jaxmed.data.images.window import parse_window  # noqa: E402
 from jaxmed.data.sources.registry import load_dataset  # noqa: E402
@@ -115,7 +114,7 @@ def test_gray_values_are_shown_as_pydicom_shows_them(save, tags):
         values = values.astype(float)
     shown = apply_voi_lut(values, header)
     expected = 255 * np.clip((shown - low) / (slope * 4095), 0, 1)
-    found = decode_dicom(path)
+    found = decode(path)
     assert (found.dtype, found.shape) == (np.uint8, (6, 8, 1))
     # Its sigmoid adds the lowest value to a share of the range, and so does ours.
     np.testing.assert_allclose(found[..., 0], expected, atol=0.5 + 1e-9)
@@ -124,34 +123,34 @@ def test_gray_values_are_shown_as_pydicom_shows_them(save, tags):
 
 def test_a_lookup_table_of_the_modality(save):
     tags = {"ModalityLUTSequence": [table([16 * i for i in FALLING], bits=16)]}
-    found = decode_dicom(save(make(noise(), **tags)))
+    found = decode(save(make(noise(), **tags)))
     expected = 255 * 16 * (4095 - noise().astype(float)) / 65535
     np.testing.assert_allclose(found[..., 0], expected, atol=0.5)
 
 
 def test_signed_values_fill_the_range_of_their_bits(save):
     pixels = np.array([[-2048, 0], [1024, 2047]], np.int16)
-    found = decode_dicom(save(make(pixels)))
+    found = decode(save(make(pixels)))
     assert found[..., 0].tolist() == [[0, 128], [191, 255]]
 
 
 def test_monochrome1_is_inverted(save):
-    dark = decode_dicom(save(make(noise(), colors="MONOCHROME1")))
-    np.testing.assert_array_equal(255 - dark, decode_dicom(save(make(noise()))))
+    dark = decode(save(make(noise(), colors="MONOCHROME1")))
+    np.testing.assert_array_equal(255 - dark, decode(save(make(noise()))))
 
 
 def test_a_falling_scale_turns_the_image_round(save):
     tags = {"RescaleSlope": -1, "RescaleIntercept": 4095}
-    found = decode_dicom(save(make(noise(), **tags)))
-    np.testing.assert_array_equal(255 - found, decode_dicom(save(make(noise()))))
+    found = decode(save(make(noise(), **tags)))
+    np.testing.assert_array_equal(255 - found, decode(save(make(noise()))))
 
 
 def test_colors(save):
     pixels = noise((6, 8, 3), bits=8)
-    found = decode_dicom(save(make(pixels, bits=8, colors="RGB")))
+    found = decode(save(make(pixels, bits=8, colors="RGB")))
     np.testing.assert_array_equal(found, pixels)
     equal = np.repeat(pixels[..., :1], 3, axis=2)
-    found = decode_dicom(save(make(equal, bits=8, colors="RGB")))
+    found = decode(save(make(equal, bits=8, colors="RGB")))
     np.testing.assert_array_equal(found, equal[..., :1])
 
 
@@ -169,23 +168,23 @@ def test_palettes(save, bits):
         setattr(made, f"{color}PaletteColorLookupTableDescriptor", [256, 0, bits])
         setattr(made, f"{color}PaletteColorLookupTableData", entries.tobytes())
     expected = np.stack([ramp[pixels] for ramp in ramps.values()], -1)
-    np.testing.assert_array_equal(decode_dicom(save(made)), expected)
+    np.testing.assert_array_equal(decode(save(made)), expected)
 
 
 def test_lossless_compression_without_further_packages(save):
     made = make(noise())
-    expected = decode_dicom(save(made))
+    expected = decode(save(made))
     made.compress(RLELossless)
-    np.testing.assert_array_equal(decode_dicom(save(made)), expected)
+    np.testing.assert_array_equal(decode(save(made)), expected)
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_large_images_become_squares_as_pictures_do(save, mode):
     path = save(make(noise((20, 30))))
-    whole, resizing = decode_dicom(path), Resizing(mode=mode)
-    found = decode_dicom(path, 10, resizing)
+    whole, resizing = decode(path), Resizing(mode=mode)
+    found = decode(path, 10, resizing)
     np.testing.assert_array_equal(found, fit_square(whole, 10, resizing))
-    np.testing.assert_array_equal(decode_dicom(path, 30, resizing), whole)
+    np.testing.assert_array_equal(decode(path, 30, resizing), whole)
 
 
 def without(name):
@@ -243,7 +242,7 @@ def test_what_cannot_be_used_is_explained_without_the_patient(save, edit, senten
     made = make(noise())
     edit(made)
     with pytest.raises(UnusableImage, match=sentence) as caught:
-        decode_dicom(save(made))
+        decode(save(made))
     assert NAME not in str(caught.value)
     assert NUMBER not in str(caught.value)
 
@@ -254,7 +253,7 @@ def test_truncated_files_are_explained(save, keep):
     path = save(make(noise()))
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(UnusableImage, match=r"damaged|cut off|no image|empty"):
-        decode_dicom(path)
+        decode(path)
 
 
 RAMP = np.linspace(0, 4095, 16).astype(np.uint16).reshape(4, 4)
@@ -267,22 +266,22 @@ def test_empty_tags_say_nothing(save, empty, others):
     made = make(RAMP)
     for name in empty | ({others} if others else set()):
         setattr(made, name, None)
-    np.testing.assert_array_equal(decode_dicom(save(made))[..., 0], SEVENTEENS)
+    np.testing.assert_array_equal(decode(save(made))[..., 0], SEVENTEENS)
 
 
 def test_a_decimal_comma_is_a_decimal_point(save):
     tags = {"RescaleSlope": "0.5", "RescaleIntercept": "-1.5"}
     tags |= {"WindowCenter": ["40.25", "7.5"], "WindowWidth": ["400.5", "9.5"]}
     path = save(make(noise(), **tags))
-    expected, content = decode_dicom(path), path.read_bytes()
+    expected, content = decode(path), path.read_bytes()
     for number in ("400.5", "40.25", "0.5", "-1.5", "7.5", "9.5"):
         assert content.count(number.encode()) > 0
         content = content.replace(number.encode(), number.replace(".", ",").encode())
     path.write_bytes(content)
-    np.testing.assert_array_equal(decode_dicom(path), expected)
+    np.testing.assert_array_equal(decode(path), expected)
     path.write_bytes(content.replace(b"400,5", b"400;5"))
     with pytest.raises(UnusableImage, match="its tag WindowWidth is no number"):
-        decode_dicom(path)
+        decode(path)
 
 
 @pytest.mark.parametrize("implicit", [True, False])
@@ -302,10 +301,10 @@ def test_a_missing_transfer_syntax_is_found_out(tmp_path, implicit, little, meta
     options = {"implicit_vr": implicit, "little_endian": little}
     pydicom.dcmwrite(path, made, enforce_file_format=False, **options)
     assert (path.read_bytes()[128:132] == b"DICM") == (meta == "empty")
-    np.testing.assert_array_equal(decode_dicom(path)[..., 0], SEVENTEENS)
+    np.testing.assert_array_equal(decode(path)[..., 0], SEVENTEENS)
     # It is known by its content, whatever its name.
     renamed = path.rename(path.with_name("IM_0001"))
-    np.testing.assert_array_equal(decode_file(renamed)[..., 0], SEVENTEENS)
+    np.testing.assert_array_equal(decode(renamed)[..., 0], SEVENTEENS)
 
 
 def test_compressed_pixels_without_a_transfer_syntax_name_the_tag(save):
@@ -316,15 +315,15 @@ def test_compressed_pixels_without_a_transfer_syntax_name_the_tag(save):
     del made.file_meta.TransferSyntaxUID
     made.save_as(path, enforce_file_format=False, implicit_vr=False, little_endian=True)
     with pytest.raises(UnusableImage, match="the tag TransferSyntaxUID"):
-        decode_dicom(path)
+        decode(path)
 
 
 def test_tags_that_follow_from_others_may_be_missing(save):
     made = make(RAMP.astype(np.uint8), bits=8)
-    expected = decode_dicom(save(made))
+    expected = decode(save(made))
     for name in ("SamplesPerPixel", "BitsStored", "HighBit", "PixelRepresentation"):
         delattr(made, name)
-    np.testing.assert_array_equal(decode_dicom(save(made)), expected)
+    np.testing.assert_array_equal(decode(save(made)), expected)
 
 
 @pytest.mark.parametrize("place", ["frame", "shared", "both"])
@@ -359,7 +358,7 @@ def test_an_enhanced_file_of_one_frame(save, place, function):
     # pydicom's range is that of the rescaled values.
     shown = apply_voi_lut(values, flat)
     expected = 255 * np.clip((shown + 1000) / (2 * 4095), 0, 1)
-    found = decode_dicom(save(made))[..., 0]
+    found = decode(save(made))[..., 0]
     np.testing.assert_allclose(found, expected, atol=0.5 + 1e-9)
 
 
@@ -368,13 +367,13 @@ def test_a_lookup_table_goes_before_a_window_as_in_pydicom(save):
     tags |= {"WindowCenter": 1000, "WindowWidth": 700}
     path = save(make(noise(), **tags))
     shown = apply_voi_lut(noise(), pydicom.dcmread(path)).astype(float)
-    np.testing.assert_allclose(decode_dicom(path)[..., 0], shown * 255 / 4095, atol=0.5)
+    np.testing.assert_allclose(decode(path)[..., 0], shown * 255 / 4095, atol=0.5)
 
 
 def test_a_lookup_table_of_8_bits_has_as_many_entries_as_it_says(save):
     entries = [i // 16 for i in range(4096)]
     path = save(make(noise(), VOILUTSequence=[table(entries, bits=8)]))
-    np.testing.assert_array_equal(decode_dicom(path)[..., 0], noise() // 16)
+    np.testing.assert_array_equal(decode(path)[..., 0], noise() // 16)
 
 
 @pytest.mark.parametrize("colors", ["MONOCHROME1", "MONOCHROME2"])
@@ -385,11 +384,11 @@ def test_padding_is_black_and_all_else_as_it_was(save, colors, window, limit, dt
     pixels = noise(bits=11).astype(dtype)
     pixels[0] = 20
     pixels[1, 0] = 50
-    plain = decode_dicom(save(make(pixels, colors=colors, **window)))
+    plain = decode(save(make(pixels, colors=colors, **window)))
     tags = {"PixelPaddingValue": 20} | (
         {"PixelPaddingRangeLimit": limit} if limit else {}
     )
-    found = decode_dicom(save(make(pixels, colors=colors, **window, **tags)))
+    found = decode(save(make(pixels, colors=colors, **window, **tags)))
     outside = (pixels >= 20) & (pixels <= (limit or 20))
     assert outside.sum() >= 8
     assert (found[outside] == 0).all()
@@ -403,14 +402,14 @@ def test_a_palette_of_8_bits_that_says_16(save):
         entries = np.arange(256).astype("<u2")
         setattr(made, f"{color}PaletteColorLookupTableDescriptor", [256, 0, 16])
         setattr(made, f"{color}PaletteColorLookupTableData", entries.tobytes())
-    np.testing.assert_array_equal(decode_dicom(save(made))[..., 0], pixels)
+    np.testing.assert_array_equal(decode(save(made))[..., 0], pixels)
 
 
 @pytest.mark.parametrize("own", [{}, {"WindowCenter": 9, "WindowWidth": 5}])
 def test_a_window_that_is_set_is_shown_as_pydicom_shows_it(save, own):
     scale = {"RescaleSlope": 2, "RescaleIntercept": -1024}
     path = save(make(noise(), **scale, **own))
-    found = decode_dicom(path, window=parse_window("40,400"))[..., 0]
+    found = decode(path, window=parse_window("40,400"))[..., 0]
     same = make(noise(), **scale, WindowCenter=40, WindowWidth=400)
     shown = apply_voi_lut(apply_modality_lut(noise(), same).astype(float), same)
     expected = 255 * (shown + 1024) / (2 * 4095)
@@ -441,10 +440,10 @@ def test_scans_that_use_few_of_their_bits_keep_their_levels(
     assert (low, high) == pytest.approx(ends, abs=4)
     for image, name in zip(data.test.images[:], data.test.ids, strict=True):
         path = tmp_path / "scans" / name
-        np.testing.assert_array_equal(image, decode_dicom(path, window=data.window))
+        np.testing.assert_array_equal(image, decode(path, window=data.window))
         assert len(np.unique(image)) > 100
     row = data.test.ids.index("test/a/own.dcm")
-    np.testing.assert_array_equal(data.test.images[row], decode_dicom(own))
+    np.testing.assert_array_equal(data.test.images[row], decode(own))
 
 
 def test_padding_is_no_part_of_the_range(save, tmp_path):
@@ -493,7 +492,7 @@ def test_a_folder_of_them(root):
     assert data.val.ids == ("val/ill/1.dcm", "val/well/0.dcm")
     assert data.train.labels.tolist() == [0, 0, 1, 1]
     for image, name in zip(data.train.images, data.train.ids, strict=True):
-        np.testing.assert_array_equal(image, decode_dicom(root / name))
+        np.testing.assert_array_equal(image, decode(root / name))
     assert NAME not in repr(data)
     assert NUMBER not in repr(data)
     assert data.train.groups is None
@@ -552,3 +551,59 @@ def test_without_pydicom_it_is_said_what_to_install(root, monkeypatch):
     monkeypatch.setitem(sys.modules, "pydicom", None)
     with pytest.raises(InputError, match=r"pip install 'jaxmed\[dicom\]'"):
         load_dataset(f"dicom:{root}")
+
+
+def make_float(pixels, **tags):
+    """A parametric map: floating-point pixels, of which some are not known."""
+    made = make(np.zeros(pixels.shape, np.uint16), **tags)
+    del made.PixelData, made.BitsStored, made.HighBit, made.PixelRepresentation
+    made.BitsAllocated = 8 * pixels.itemsize
+    name = "FloatPixelData" if pixels.itemsize == 4 else "DoubleFloatPixelData"
+    setattr(made, name, pixels.tobytes())
+    return made
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_floating_point_pixels_need_a_window(save, dtype):
+    pixels = np.linspace(-1, 1, 48).reshape(6, 8).astype(dtype)
+    pixels[0, 0] = np.nan
+    path = save(make_float(pixels))
+    assert pydicom.dcmread(path).pixel_array.dtype == dtype
+    with path.open("rb") as file:
+        mode = f"MONOCHROME2, {8 * pixels.itemsize} bits"
+        assert read_header(file, path.name) == (8, 6, 1, mode, NO_SCALE)
+    with pytest.raises(UnusableImage, match=r"range is not known; .* set data"):
+        decode(path)
+    shown = decode(path, window=parse_window("0.5,2"))[..., 0]
+    # CENTER,WIDTH is DICOM's LINEAR: from -0.5 to 0.5.
+    expected = np.rint(255 * np.clip(pixels + 0.5, 0, 1))
+    assert shown[0, 0] == 0
+    np.testing.assert_array_equal(shown.ravel()[1:], expected.ravel()[1:])
+    named = make_float(pixels, WindowCenter=0, WindowWidth=2)
+    named.VOILUTFunction = "LINEAR_EXACT"
+    expected = np.rint(255 * (pixels + 1) / 2)
+    found = decode(save(named))[..., 0]
+    np.testing.assert_array_equal(found.ravel()[1:], expected.ravel()[1:])
+
+
+def test_floating_point_files_get_the_range_of_training_images(tmp_path, save):
+    rng = np.random.default_rng(0)
+    for split in ("train", "val", "test"):
+        for label, name in enumerate(("well", "ill")):
+            pixels = rng.normal(label, 1, (40, 40)).astype(np.float32)
+            save(make_float(pixels), f"maps/{split}/{name}/a.dcm")
+    source = f"dicom:{tmp_path / 'maps'}"
+    with pytest.raises(InputError, match=r"6 of 6 images cannot be used.*range is"):
+        load_dataset(source)
+    data = load_dataset(source, window="percentile:1,99")
+    assert data.window.limits is not None
+    low, high = data.window.limits
+    assert -3 < low < high < 4
+    assert len(np.unique(data.test.images)) > 200
+
+
+@pytest.mark.parametrize("bits", [8, 10, 16])
+def test_colors_of_16_bits_keep_the_upper_8_of_those_stored(save, bits):
+    pixels = noise((6, 8, 3), bits=bits).astype(np.uint16)
+    found = decode(save(make(pixels, bits=bits, colors="RGB")))
+    np.testing.assert_array_equal(found, pixels >> (bits - 8))

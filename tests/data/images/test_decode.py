@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from jaxmed.data.images import decode as module
-from jaxmed.data.images import picture as opening
-from jaxmed.data.images.decode import UnusableImage, decode
+from jaxmed.data.images import picture
+from jaxmed.data.images.decode import decode, read_header
+from jaxmed.data.images.picture import UnusableImage
 
 
 def noise(*shape, seed=0):
@@ -79,10 +79,10 @@ def test_16_bits_are_not_stretched_to_an_images_own_extremes(save):
 
 def test_a_tiff_of_16_bits_from_white_to_black_is_turned_round(save):
     pixels = np.array([[0, 2**16 - 1]], np.uint16)
-    path = save(pixels, "image.tiff", tiffinfo={module.PHOTOMETRIC: 0})
+    path = save(pixels, "image.tiff", tiffinfo={picture.PHOTOMETRIC: 0})
     with Image.open(path) as image:
         stored = np.asarray(image)
-        assert image.tag_v2[module.PHOTOMETRIC] == 0
+        assert image.tag_v2[picture.PHOTOMETRIC] == 0
     np.testing.assert_array_equal(decode(path)[..., 0], 255 - (stored >> 8))
 
 
@@ -187,7 +187,7 @@ def test_frames_pixels_and_ranges_that_cannot_be_used_are_named(save, monkeypatc
     for dtype in (np.int32, np.float32):
         with pytest.raises(UnusableImage, match="whose range is not known"):
             decode(save(np.zeros((4, 4), dtype), "image.tiff"))
-    monkeypatch.setattr(opening, "MOST_PIXELS", 63)
+    monkeypatch.setattr(picture, "MOST_PIXELS", 63)
     with pytest.raises(UnusableImage, match=r"^more than 63 pixels$"):
         decode(save(frame))
 
@@ -302,7 +302,7 @@ def test_a_png_is_read_whatever_stands_beside_its_pixels(save, what):
     path.write_bytes(content[:33] + CHUNKS[what] + content[33:])
     np.testing.assert_array_equal(decode(path), pixels)
     with path.open("rb") as file:
-        assert module.read_header(file)[:3] == (30, 20, 3)
+        assert read_header(file, path.name)[:3] == (30, 20, 3)
 
 
 def test_a_text_that_is_too_long_does_not_lose_the_orientation(save):
@@ -340,7 +340,7 @@ def test_a_palette_of_8_bits_in_a_tiff_is_read_as_libtiff_reads_it(save):
     expected = np.asarray(image.convert("RGB"))
     path = save(image, "image.tiff")
     with Image.open(path) as stored:
-        entries = stored.tag_v2[module.COLOR_MAP]
+        entries = stored.tag_v2[picture.COLOR_MAP]
     right = struct.pack(f"<{len(entries)}H", *entries)
     content = path.read_bytes()
     assert content.count(right) == 1
@@ -353,7 +353,7 @@ def test_a_palette_of_8_bits_in_a_tiff_is_read_as_libtiff_reads_it(save):
 @pytest.mark.parametrize("first", [True, False])
 def test_a_tiff_with_a_thumbnail_or_a_mask_is_one_image(tmp_path, kind, first):
     image, small = Image.fromarray(noise(20, 30, 3)), Image.fromarray(noise(5, 6, 3))
-    image.encoderinfo, small.encoderinfo = {}, {"tiffinfo": {opening.SUBFILE: kind}}
+    image.encoderinfo, small.encoderinfo = {}, {"tiffinfo": {picture.SUBFILE: kind}}
     pages = [image, small] if first else [small, image]
     path = tmp_path / "image.tiff"
     tags = pages[0].encoderinfo.get("tiffinfo", {})

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from jaxmed.data.images import header_index as module
-from jaxmed.data.images.file_formats import decode_file, read_file_header
+from jaxmed.data.images.decode import decode, read_header
 from jaxmed.data.images.header_index import HEAD, read_index
 
 
@@ -37,14 +37,14 @@ def look(files, tmp_path, monkeypatch):
 
         def header(file, path):
             read.append(os.path.basename(file.name))
-            return read_file_header(file, path)
+            return read_header(file, path)
 
         def decoder(path, **options):
             read.append(f"pixels of {path.name}")
-            return decode_file(path, **options)
+            return decode(path, **options)
 
-        monkeypatch.setattr(module, "read_file_header", header)
-        monkeypatch.setattr(module, "decode_file", decoder)
+        monkeypatch.setattr(module, "read_header", header)
+        monkeypatch.setattr(module, "decode", decoder)
         found = read_index(files, names, where="x", verify=verify, cache=cache)
         return found, sorted(read)
 

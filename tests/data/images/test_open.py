@@ -140,12 +140,12 @@ def test_the_sheet_of_a_lazy_set_is_that_of_its_arrays(root):
 
 def test_the_sheet_of_a_lazy_set_decodes_every_image_once(root, monkeypatch):
     data, decoded = load(root, memory_budget=0), []
-    square = module.decode_file_square
+    square = module.decode_square
 
     def spy(path, *options):
         decoded.append(path)
         return square(path, *options)
 
-    monkeypatch.setattr(module, "decode_file_square", spy)
+    monkeypatch.setattr(module, "decode_square", spy)
     audit(data)
     assert sorted(decoded) == sorted(root.rglob("*.png"))

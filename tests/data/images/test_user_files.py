@@ -104,7 +104,7 @@ def test_dicom_is_known_by_its_content_too(tmp_path):
     pydicom = pytest.importorskip("pydicom")
     from pydicom.examples import get_path
 
-    from jaxmed.data.dicom.decode_dicom import decode_dicom
+    from jaxmed.data.images.decode import decode
 
     del pydicom
     path = get_path("ct")
@@ -114,7 +114,7 @@ def test_dicom_is_known_by_its_content_too(tmp_path):
     found = [f"{tmp_path}/IM0001"]
     assert names(str(tmp_path)) == names(f"{tmp_path}/*") == found
     found = Decoding(image_size=64)(tmp_path / "IM0001")
-    np.testing.assert_array_equal(found, decode_dicom(Path(path), 64))
+    np.testing.assert_array_equal(found, decode(Path(path), 64))
 
 
 def test_batches_come_in_order_and_bad_files_do_not_stop_them(tmp_path):

@@ -220,11 +220,9 @@ def test_dicom_files_are_predicted_as_their_pixels_are(folder, tmp_path):
     pytest.importorskip("pydicom")
     from pydicom.examples import get_path
 
-    from jaxmed.data.dicom.decode_dicom import decode_dicom
-
     path = get_path("ct")
     run = jaxmed.load_model(run_of(folder, "two_logits"))
-    pixels = decode_dicom(Path(path), 28)
+    pixels = decode(Path(path), 28)
     as_png = tmp_path / "same.png"
     Image.fromarray(pixels[..., 0]).save(as_png)
     (tmp_path / "IM1").write_bytes(Path(path).read_bytes())

@@ -17,8 +17,7 @@ from functools import cached_property
 from pathlib import Path, PureWindowsPath
 from unicodedata import normalize
 
-from jaxmed.data.images.discovery import MASK_FOLDER, is_rubbish
-from jaxmed.data.images.file_formats import ENDINGS
+from jaxmed.data.images.discovery import ENDINGS, MASK_FOLDER, is_rubbish
 from jaxmed.errors import InputError
 from jaxmed.runtime.progress import progress
 
