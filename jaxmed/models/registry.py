@@ -13,6 +13,7 @@ from jaxmed.models.backbones import (
     vgg,
 )
 from jaxmed.models.classifier import HEADS, Classifier, Head
+from jaxmed.models.precision import set_precision
 
 # A family is a module with CONFIGURATIONS, by name, and build; one that can pool in
 # more ways than its own has POOLS, and its build takes one.
@@ -101,7 +102,7 @@ def create_model(
     if pool in getattr(family, "POOLS", ()):
         options["pool"] = pool
     backbone = family.build(name, in_channels=in_channels, rngs=rngs, **options)
-    return Classifier(
+    model = Classifier(
         name,
         backbone,
         Head(
@@ -115,3 +116,5 @@ def create_model(
         pool=options.get("pool", "own"),
         in_channels=in_channels,
     )
+    set_precision(model, "float32")
+    return model

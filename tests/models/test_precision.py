@@ -1,5 +1,8 @@
 """bfloat16 is in the layers, and nowhere else."""
 
+import re
+from collections import Counter
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -134,3 +137,24 @@ def test_float32_again_is_bit_identical():
     set_precision(model, "float32")
     assert split(model).definition == definition
     np.testing.assert_array_equal(model(images), before)
+
+
+@pytest.mark.parametrize(
+    ("precision", "expected"),
+    [("float32", {"HIGHEST": 21}), ("bfloat16", {"DEFAULT": 20, "HIGHEST": 1})],
+)
+def test_products_of_float32_are_not_rounded_on_accelerators(precision, expected):
+    model = create_model("resnet18", num_classes=2)
+    if precision == "bfloat16":
+        set_precision(model, precision)
+    definition, params, stats = split(model)
+    call = jax.jit(lambda x: merge(definition, params, stats)(x))
+    traced = call.trace(jax.ShapeDtypeStruct((1, 64, 64, 3), np.float32))
+    for platform in ("cuda", "tpu"):
+        text = traced.lower(lowering_platforms=(platform,)).as_text()
+        configurations = re.findall(
+            r"stablehlo\.(?:convolution|dot_general)[^\n]*precision(?:_config)? = "
+            r"\[(?:#stablehlo<precision )?(\w+)",
+            text,
+        )
+        assert Counter(configurations) == expected

@@ -44,6 +44,7 @@ class Convolution(nnx.Conv):
                 padding=((padding, padding), (padding, padding)),
                 dimension_numbers=("NHWC", "HWIO", "NHWC"),
                 feature_group_count=self.feature_group_count,
+                precision=self.precision,
             ),
         )
 
