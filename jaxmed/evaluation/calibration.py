@@ -170,6 +170,23 @@ def fit_scaling(
 
     Raises:
         InputError: the method is unknown, or not for the task.
+
+    Example:
+        >>> from jaxmed.evaluation import Predictions
+        >>> scores = np.array([0.01, 0.02, 0.97, 0.05, 0.98, 0.99])
+        >>> val = Predictions(
+        ...     split="val",
+        ...     ids=tuple("abcdef"),
+        ...     labels=np.array([0, 0, 0, 1, 1, 1]),
+        ...     probs=np.stack([1 - scores, scores], axis=1),
+        ...     class_names=("normal", "pneumonia"),
+        ...     task="binary",
+        ... )
+        >>> scaling = fit_scaling(val)  # overconfident: the temperature is above 1
+        >>> round(scaling.temperature, 2)
+        4.08
+        >>> scaling.apply(val)[2].round(2)  # 0.03 and 0.97 before
+        array([0.3, 0.7])
     """
     check_calibration(method, predictions.task)
     known = predictions.labels[predictions.known] if _multilabel(predictions) else None

@@ -75,6 +75,28 @@ def evaluate(
     Raises:
         InputError: the splits are exchanged, or differ in task or classes; or an option
             is not one, or not for the task.
+
+    Example:
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> labels = rng.integers(0, 2, 100)
+        >>> p = 1 / (1 + np.exp(-3 * (labels - 0.5) - rng.normal(size=100)))
+        >>> from jaxmed.evaluation import Predictions
+        >>> val = Predictions(
+        ...     split="val",
+        ...     ids=tuple(map(str, range(100))),
+        ...     labels=labels,
+        ...     probs=np.stack([1 - p, p], axis=1),
+        ...     class_names=("normal", "pneumonia"),
+        ...     task="binary",
+        ... )
+        >>> from dataclasses import replace
+        >>> report = evaluate(val, replace(val, split="test"), resamples=200)
+        >>> auroc = report["test"]["auroc"]
+        >>> [round(auroc[part], 2) for part in ("value", "ci_low", "ci_high")]
+        [0.98, 0.95, 0.99]
+        >>> report["threshold"]["method"], report["threshold"]["chosen_on"]
+        ('youden', 'val')
     """
     _check(val, test)
     rule = check_options(

@@ -202,6 +202,22 @@ def choose_thresholds(
     Returns:
         By class name; in binary tasks of the positive class only. Undefined if all
         images are of one class.
+
+    Example:
+        >>> from jaxmed.evaluation import Predictions
+        >>> scores = np.array([0.1, 0.2, 0.4, 0.6, 0.7, 0.9])
+        >>> val = Predictions(
+        ...     split="val",
+        ...     ids=tuple("abcdef"),
+        ...     labels=np.array([0, 0, 1, 0, 1, 1]),
+        ...     probs=np.stack([1 - scores, scores], axis=1),
+        ...     class_names=("normal", "pneumonia"),
+        ...     task="binary",
+        ... )
+        >>> choose_thresholds(val)  # Youden: sensitivity 2/3, specificity 1
+        {'pneumonia': 0.7}
+        >>> choose_thresholds(val, ThresholdRule(method="sensitivity", target=1.0))
+        {'pneumonia': 0.4}
     """
     choice = ThresholdChoice(predictions, rule or ThresholdRule())
     return {key[-1]: value for key, value in choice.values().items()}

@@ -61,6 +61,27 @@ def paired_difference(
     Raises:
         InputError: an unknown metric, an arm without predictions, or predictions of
             different images, labels, classes or tasks.
+
+    Example:
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> labels = rng.integers(0, 2, 100)
+        >>> p = 1 / (1 + np.exp(-3 * (labels - 0.5) - rng.normal(size=100)))
+        >>> from jaxmed.evaluation import Predictions
+        >>> test = Predictions(
+        ...     split="test",
+        ...     ids=tuple(map(str, range(100))),
+        ...     labels=labels,
+        ...     probs=np.stack([1 - p, p], axis=1),
+        ...     class_names=("normal", "pneumonia"),
+        ...     task="binary",
+        ... )
+        >>> from dataclasses import replace
+        >>> worse = 0.5 + 0.2 * (p - 0.5) + 0.1 * rng.normal(size=100).clip(-3, 3)
+        >>> other = replace(test, probs=np.stack([1 - worse, worse], axis=1))
+        >>> difference = paired_difference([test], [other], "auroc", resamples=200)
+        >>> difference["test"], round(difference["value"], 2)
+        ('delong', 0.24)
     """
     arms = {
         "a": [apply_thresholds(one) for one in a],

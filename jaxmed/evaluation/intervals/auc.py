@@ -92,6 +92,15 @@ def delong_test(truth: np.ndarray, a: np.ndarray, b: np.ndarray) -> DelongTest |
     Returns:
         None where there are fewer than two positives or negatives, or where the
         variance of a difference that is not 0 is estimated as 0.
+
+    Example:
+        >>> truth = np.arange(20) % 2 == 1
+        >>> rng = np.random.default_rng(0)
+        >>> a = (truth + rng.normal(size=20))[None]
+        >>> b = (truth + 3 * rng.normal(size=20))[None]
+        >>> test = delong_test(truth, a, b)
+        >>> round(test.p, 3)
+        0.538
     """
     if min(truth.sum(), (~truth).sum()) < 2:
         return None

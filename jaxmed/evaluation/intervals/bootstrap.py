@@ -98,11 +98,19 @@ class Bootstrap:
     def counts(self, units: Units) -> Iterator[np.ndarray]:
         """Draw resamples, a chunk at a time.
 
-        Yields:
-            float64 (n, resamples in the chunk), how often each image is drawn. Together
-            the chunks have `resamples` columns, which do not depend on how they are
-            cut into chunks. A column sums to n; where groups are drawn, to n on
-            average.
+            Yields:
+                float64 (n, resamples in the chunk), how often each image is drawn. Together
+                the chunks have `resamples` columns, which do not depend on how they are
+                cut into chunks. A column sums to n; where groups are drawn, to n on
+                average.
+
+        Example:
+            >>> bootstrap = Bootstrap(resamples=3, seed=0)
+            >>> (counts,) = bootstrap.counts(Units(size=5))
+            >>> counts.shape  # how often each of 5 images occurs in 3 resamples
+            (5, 3)
+            >>> counts.sum(axis=0)
+            array([5., 5., 5.])
         """
         m, cluster = units
         generator = np.random.default_rng(self.seed)

@@ -33,6 +33,12 @@ def mcnemar(a: np.ndarray, b: np.ndarray) -> dict[str, Any]:
     Returns:
         {"p", "test", "only_a", "only_b"}: the two-sided p, "mcnemar_exact" or
         "mcnemar_chi2", and the number of images that only one is right about.
+
+    Example:
+        >>> a = np.array([True] * 9 + [False])
+        >>> b = np.array([True] * 2 + [False] * 8)
+        >>> mcnemar(a, b)
+        {'p': 0.015625, 'test': 'mcnemar_exact', 'only_a': 7, 'only_b': 0}
     """
     only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
     counts = {"only_a": only_a, "only_b": only_b}
@@ -76,6 +82,10 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 
     Args:
         p_values: None where there was no test; those are not counted.
+
+    Example:
+        >>> holm([0.01, 0.04, None, 0.03])
+        [0.03, 0.06, None, 0.06]
     """
     order = [i for i, p in enumerate(p_values) if p is not None]
     order.sort(key=lambda i: p_values[i] or 0.0)

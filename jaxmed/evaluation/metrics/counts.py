@@ -163,7 +163,12 @@ def why_undefined(metric: str, true: float, n: float) -> Undefined:
 
 
 def ratio(numerator: Array, denominator: Array) -> Array:
-    """Divide; what is divided by 0 is NaN, without a warning."""
+    """Divide; what is divided by 0 is NaN, without a warning.
+
+    Example:
+        >>> ratio(np.array([1.0, 0.0]), np.array([2.0, 0.0]))
+        array([0.5, nan])
+    """
     shape = np.broadcast_shapes(np.shape(numerator), np.shape(denominator))
     nan = np.full(shape, np.nan)
     return np.divide(numerator, denominator, out=nan, where=denominator != 0)

@@ -59,6 +59,22 @@ def decision_curve(
     Raises:
         InputError: an unknown class, none given where there is no positive one, or a
             threshold out of range.
+
+    Example:
+        >>> curve = decision_curve(
+        ...     Predictions(
+        ...         split="test",
+        ...         ids=tuple(map(str, range(20))),
+        ...         labels=np.arange(20) % 2,
+        ...         probs=np.full((20, 2), 0.5),
+        ...         class_names=("normal", "pneumonia"),
+        ...         task="binary",
+        ...     ),
+        ...     thresholds=(0.2,),
+        ...     resamples=100,
+        ... )
+        >>> round(curve["all"][0]["value"], 3)  # 0.5 - 0.5 * 0.2 / 0.8
+        0.375
     """
     if class_name is None and predictions.task == "binary":
         class_name = predictions.class_names[1]
