@@ -71,4 +71,4 @@ def test_updating_statistics_are_described(tmp_path: Path, write_experiment):
         "In a (phase head) frozen BatchNorm layers update their statistics, as in "
         "programs that call model.train()" in html
     )
-    assert "What each phase trains" not in html
+    assert "Strategy diagram" not in html

@@ -144,7 +144,7 @@ def test_where_val_chose_no_threshold_the_slider_starts_at_a_half(open_page, fol
 
 def test_the_page_says_that_the_test_split_chooses_nothing(open_page):
     text = open_page("multiclass").locator("#thresholds").inner_text()
-    assert "For looking, not for choosing." in text
+    assert "For inspection, not for selection." in text
     assert "The threshold was chosen on val." in text
 
 
@@ -171,7 +171,7 @@ def test_the_gallery_is_filtered_by_kind_class_and_outcome(open_page, folders):
     normal = int((test.labels[:8] == 0).sum())
     assert arm.locator(".item:visible").count() == normal
     page.get_by_label("True class").select_option("")
-    page.get_by_label("Chosen as").select_option("drawn at random")
+    page.get_by_label("Selected by").select_option("random sample")
     assert arm.locator(".item:visible").count() == 5
     gallery.get_by_label("Arm").select_option("scratch")
     assert gallery.locator(".arm:visible").inner_text() == "scratch"
@@ -199,7 +199,7 @@ def test_a_map_is_seen_on_hover_on_focus_and_when_pressed(open_page):
     assert button.evaluate(seen)
     page.get_by_label("All maps").uncheck()
     assert not other.evaluate(seen)
-    assert page.get_by_text("No evidence: nothing is left of the map").count() == 1
+    assert page.get_by_text("Degenerate map: zero, constant").count() == 1
 
 
 def test_on_paper_nothing_is_folded_or_waits_to_be_pressed(open_page):

@@ -99,10 +99,9 @@ class Bootstrap:
         """Draw resamples, a chunk at a time.
 
             Yields:
-                float64 (n, resamples in the chunk), how often each image is drawn. Together
-                the chunks have `resamples` columns, which do not depend on how they are
-                cut into chunks. A column sums to n; where groups are drawn, to n on
-                average.
+                float64 (n, resamples in the chunk), how often each image is drawn.
+                All chunks together have `resamples` columns, independent of the chunk
+                size. A column sums to n; where groups are drawn, to n on average.
 
         Example:
             >>> bootstrap = Bootstrap(resamples=3, seed=0)

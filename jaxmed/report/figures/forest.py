@@ -33,7 +33,7 @@ class Line:
         value: the point; None draws only the name and a dash.
         low: lower end of the interval; None where there is no interval.
         high: upper end.
-        again: the ends of the interval for another training, a thin line.
+        again: the ends of the interval for retrained models, a thin line.
         seeds: smaller points, one per seed.
         faint: little is known: the point is hollow, the interval thin.
     """
@@ -75,7 +75,7 @@ def draw_forest(
             text = f"{text}  [{low}, {high}]"
         _write(axes, row - 0.3, label(line.name, 30), text)
     if any(line.again for line in lines):
-        title += " (thin: another training)"
+        title += " (thin: retrained)"
     _finish(axes, title, len(lines), _range(lines, zero=zero, bound=bound))
     if zero:
         axes.axvline(0, color=GRAY, linewidth=1, linestyle=(0, (4, 3)), zorder=0)

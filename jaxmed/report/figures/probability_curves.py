@@ -132,7 +132,7 @@ def draw_decision_curves(arms: Sequence[Arm]) -> Figure:
     axes.plot(at, everyone["value"], color=INK, linewidth=0.9, label="treat all")
     axes.axhline(0, color=GRAY, linestyle=":", label="treat none")
     axes.set(
-        xlabel="threshold probability, after scaling",
+        xlabel="threshold probability (calibrated)",
         ylabel="net benefit per image",
         xlim=(0, 1),
         ylim=(-(0.08 + 0.04 * len(arms)) * max(highest, 0.05), 1.06 * highest or 0.05),
@@ -158,8 +158,8 @@ def draw_risk_coverage(arms: Sequence[Arm]) -> Figure:
         ends = risk["ci_low"], risk["ci_high"]
         axes.fill_between(at, *ends, color=color(index), alpha=0.13, linewidth=0)
     what = "labels" if arms[0].first.task == "multilabel" else "images"
-    axes.set(xlabel=f"{what} decided, the surest first", xlim=(0, 1.01))
-    axes.set(ylabel="share decided wrongly")
+    axes.set(xlabel=f"coverage: {what} decided, most certain first", xlim=(0, 1.01))
+    axes.set(ylabel="risk: error rate")
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_formatter(PercentFormatter(1))
     axes.yaxis.set_major_formatter(PercentFormatter(1))

@@ -171,7 +171,7 @@ def _mark_chosen(axes: Sequence[Axes], run: RunRecord) -> None:
         return
     band: dict[str, Any] = {"color": GRAY, "linewidth": 5, "alpha": 0.25, "zorder": 0}
     for index, one in enumerate(axes):
-        one.axvline(run.best_row + 1, **band, label=None if index else "chosen epoch")
+        one.axvline(run.best_row + 1, **band, label=None if index else "selected epoch")
 
 
 def _rate_columns(rows: Sequence[HistoryRow]) -> list[str]:
@@ -200,7 +200,7 @@ class Panel:
         rates: (n,), rising, above 0.
         losses: (n,), finite.
         smoothed: (n,), the same smoothed.
-        own: the recipe's rate; 0 is not drawn.
+        own: rate of the recipe; 0 is not drawn.
         steepest, valley: suggestions; None is not drawn.
         note: a sentence, shown where there is no suggestion.
     """
@@ -260,7 +260,7 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
             mark = {"marker": shape, "markersize": 7, "markeredgecolor": "w"}
             axes.plot(rate, height, color=color, linestyle=dash, **mark, label=name)
     if panel.own > 0:
-        axes.axvline(panel.own, color=INK, linestyle=":", label="the recipe's rate")
+        axes.axvline(panel.own, color=INK, linestyle=":", label="rate of the recipe")
     axes.set(xscale="log", ylim=_limits(panel))
     axes.xaxis.set_major_locator(LogLocator(numticks=20))
     axes.xaxis.set_major_formatter(lambda rate, _: format_rate(rate))

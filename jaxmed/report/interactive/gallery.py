@@ -21,7 +21,7 @@ pixels takes 10,000 to 40,000."""
 KINDS = {
     "loss": "highest loss",
     "uncertain": "least certain",
-    "random": "drawn at random",
+    "random": "random sample",
 }
 OUTCOMES = {
     "TP": "true positive",
@@ -148,7 +148,7 @@ def _item(run: RunRecord, cam: Cam, row: int | None) -> Item:
 def _format_gap(cam: Cam) -> str:
     if cam.gap is None:
         return ""
-    much = " (much: take more steps)" if cam.gap > COMPLETE else ""
+    much = " (large: increase the steps)" if cam.gap > COMPLETE else ""
     return f"completeness gap {cam.gap:.1%}{much}"
 
 
@@ -158,11 +158,12 @@ def describe_gallery(arms: Sequence[Arm]) -> str:
     used = sorted({cam.method for arm in arms for cam in arm.first.cams} - {""})
     methods = ", ".join(METHODS[name].title for name in used)
     text = (
-        "Test images with the highest loss, those that the model was least sure of, "
-        "and some drawn at random; only these last tell what is usual. Point at an "
-        "image, or move to it with the Tab key, to see what spoke for the class named "
+        "Test images with the highest loss, with the least certain predictions, and a "
+        "random sample; only the random sample is representative. Hover over an image, "
+        "or move to it with the Tab key, to see the saliency map of the class named "
         f"below it{f' ({methods})' if methods else ''}; click, tap or press Space to "
-        "keep the map. A map shows where the evidence came from, not why it counts."
+        "keep the map visible. A map shows where evidence is located, not why it "
+        "matters."
     )
     gaps = [c.gap for arm in arms for c in arm.first.cams if c.gap is not None]
     if gaps:

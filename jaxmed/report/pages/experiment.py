@@ -199,7 +199,7 @@ def _pictures(comparison: Comparison) -> dict[str, Any]:
         "forests": _shots(forest_figures(comparison)),
         "joint": _shots(joint_figures(comparison.arms)),
         "by_class": _shots(class_figures(comparison)),
-        "usefulness": _shots(utility_figures(comparison.arms)),
+        "utility": _shots(utility_figures(comparison.arms)),
         "subgroups": _subgroups(comparison.arms),
     }
 
@@ -255,17 +255,17 @@ def _contents(context: dict[str, Any]) -> list[tuple[str, str]]:
     """List the sections of the page, as (anchor, name)."""
     sections = (
         ("results", "Results", True),
-        ("discrimination", "Curves and confusion", True),
-        ("maps", "Images and maps", context["filters"]),
+        ("discrimination", "ROC and PR curves", True),
+        ("maps", "Images and saliency maps", context["filters"]),
         ("thresholds", "Thresholds", True),
         ("classes", "Classes", True),
         ("subgroups", "Subgroups", context["subgroups"]),
         ("calibration", "Calibration", True),
-        ("usefulness", "Usefulness", True),
-        ("published", "Published", context["published"]),
+        ("utility", "Decision curves", True),
+        ("published", "Published results", context["published"]),
         ("data", "Data", True),
         ("training", "Training", context["cost"]),
         ("card", "Model card", True),
-        ("protocol", "Protocol", True),
+        ("protocol", "Setup", True),
     )
     return [(anchor, name) for anchor, name, there in sections if there]

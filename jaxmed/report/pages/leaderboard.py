@@ -23,21 +23,21 @@ from jaxmed.runtime.files import write_text
 
 PAGE, CSV = "leaderboard.html", "leaderboard.csv"
 EXPLAINED = (
-    "Measured numbers are those of the runs' metrics.json, on the test split; "
-    "validation chose the epoch. Thick lines and brackets are 95 % intervals over the "
-    "test images, of these models.",
-    "With several seeds an arm's number is their mean, with the interval of that mean; "
-    "thin lines and what is called retrained are 95 % intervals for another training, "
-    "over images and seeds. The CSV has every seed. What was trained once may be "
-    "better or worse by its seed alone.",
-    "No difference is tested on this page; the reports of the sets do that.",
-    "AUROC and accuracy are what MedMNIST calls AUC and ACC. AUROC: of the positive "
-    "class in binary tasks, else the mean over classes or labels, each against the "
-    "rest. Accuracy: of the most probable class or, with several labels, of all "
-    "decisions at 0.5; the reports of the sets have that at the "
-    "threshold chosen on validation.",
-    "A mean over sets gives every set the same weight. It is there only for what has a "
-    "number on every set of this page.",
+    "Measured results are those of the runs' metrics.json on the test split; the epoch "
+    "was selected on validation. Thick lines and brackets are 95 % intervals over the "
+    "test images, for these trained models.",
+    "With several seeds, a result is the mean over seeds with the interval of that "
+    "mean; thin lines and 'retrained' are 95 % intervals for retrained models, over "
+    "images and seeds. The CSV lists every seed. With one seed, an arm may be better "
+    "or worse because of the seed.",
+    "This page tests no differences; the reports of the data sets do.",
+    "AUROC and accuracy are MedMNIST's AUC and ACC. AUROC is that of the positive "
+    "class in binary tasks, otherwise the one-vs-rest mean over classes or labels. "
+    "Accuracy is that of the most probable class or, with several labels, of all "
+    "decisions at 0.5; the reports of the data sets use the threshold chosen on "
+    "validation.",
+    "A mean over data sets weights them equally. It is given only for methods with a "
+    "result on every data set of this page.",
 )
 
 
@@ -133,7 +133,7 @@ def _picture(board: Leaderboard, metric: str) -> EmbeddedImage:
         remarks[entry.name] = f"{images:,} test images"
     title = f"test {board_title(metric)}"
     figure = draw_groups(groups, title, remarks, marks)
-    caption = "Filled: measured, with 95 % intervals (thin: another training)."
+    caption = "Filled: measured, with 95 % intervals (thin: retrained models)."
     if board.published.methods:
         caption += " Hollow: published."
     alt = f"{title} of every arm with intervals, set by set; a table has the numbers."

@@ -27,8 +27,8 @@ TESTS = {
     "bootstrap": "bootstrap",
 }
 INDEPENDENT = (
-    "Which images are of one patient is not known, so that intervals and tests take "
-    "images as independent; where patients have several, they are too narrow."
+    "Patients are not known, so that intervals and tests treat images as independent; "
+    "with several images per patient, intervals are too narrow."
 )
 
 
@@ -58,13 +58,13 @@ def method_sentences(found: ComparisonResult) -> list[str]:
     groups = found.get("groups")
     images = f"{found['n']:,} test images"
     if groups:
-        images += f" of {groups:,} groups, which are drawn as wholes"
+        images += f" of {groups:,} groups, resampled as wholes"
     formula = "" if groups else "DeLong's for the AUROC of one class, else "
     method, times = (found["intervals"][name] for name in ("method", "resamples"))
     sentences = [
         f"The same {images}. Intervals are 95 %: {formula}{method} ({times:,} "
         "resamples). p values are two-sided.",
-        "Decisions are at each run's own threshold, chosen on its validation split."
+        "Decisions are at each run's threshold, chosen on its validation split."
         if found["task"] in ("binary", "multilabel")
         else "Decisions are the most probable class.",
         *interval_sentences(
@@ -72,8 +72,8 @@ def method_sentences(found: ComparisonResult) -> list[str]:
             single=any(_seeds(found, name) == 1 for name in found["arms"]),
             patients=bool(groups),
         ),
-        "There is a test for every metric, and the more are looked at, the more are "
-        "small by chance: conclude from the one that was chosen beforehand.",
+        "Every metric is tested, and among many tests some p values are small by "
+        "chance: draw conclusions from a metric that was chosen beforehand.",
     ]
     if _adjusted(found):
         sentences.append(
@@ -92,24 +92,23 @@ def interval_sentences(*, several: bool, single: bool, patients: bool) -> list[s
         patients: whole patients, or other groups of images, are drawn.
     """
     sentences = [
-        "The intervals and tests on images ask whether these trained models would "
-        "differ on other images drawn like these. They tell nothing of images from "
-        "elsewhere, such as another hospital, and a difference that is not clear is "
-        "not thereby none."
+        "Intervals and tests over images are about these trained models on other "
+        "images from the same source. They do not extend to other sources, such as "
+        "another hospital. A difference that is not significant may still exist."
     ]
     if not patients:
         sentences.append(INDEPENDENT)
     if several:
         sentences.append(
-            "Those for another training ask what training again would give on such "
-            "images: the variance of the seeds is added to that of the images (t, "
-            "Satterthwaite's degrees of freedom), with the values of seeds taken as "
-            "normal. From a few seeds only large differences become clear."
+            "Intervals and tests for retrained models add the variance of the seeds to "
+            "that of the images (Student's t, Satterthwaite's degrees of freedom), "
+            "assuming that seeds are normally distributed. With few seeds, only large "
+            "differences are significant."
         )
     if single:
         sentences.append(
-            "What was trained once may be better or worse by its seed alone; how much "
-            "that is cannot be told from these runs."
+            "An arm with one seed may be better or worse because of the seed; these "
+            "runs cannot show by how much."
         )
     return sentences
 
@@ -127,9 +126,9 @@ def _unresolved(found: ComparisonResult) -> list[str]:
     if not taken:
         return []
     return [
-        f"A p of the bootstrap cannot fall below {lowest:.2g} here, and adjusted for "
-        "so many comparisons not even that is below 0.05: there, that a difference is "
-        "not clear is the number of resamples, or of comparisons, and no finding."
+        f"A bootstrap p cannot be below {lowest:.2g} here, and adjusted for this many "
+        "comparisons, even that exceeds 0.05: such a difference is not significant "
+        "because of the number of resamples or comparisons."
     ]
 
 
@@ -187,7 +186,7 @@ def training_table(found: ComparisonResult, one: ComparisonResult) -> Table | No
         )
     seeds = " and ".join(str(_seeds(found, name)) for name in (a, b))
     return Table(
-        caption=f"{a} − {b}: another training (seeds: {seeds})",
+        caption=f"{a} − {b}: retrained models (seeds: {seeds})",
         head=("metric", "difference", *_p_heads(found), "df"),
         rows=tuple(rows),
         note="↓ lower is better. df: Satterthwaite's degrees of freedom.",
@@ -206,7 +205,7 @@ def spread_table(found: ComparisonResult) -> Table | None:
     if not rows:
         return None
     head = ("arm", "metric", "mean", "SD", "lowest", "highest")
-    return Table(caption="Over seeds", head=head, rows=tuple(rows))
+    return Table(caption="Variation over seeds", head=head, rows=tuple(rows))
 
 
 def comparison_rows(found: ComparisonResult) -> Iterator[dict[str, Any]]:
@@ -244,9 +243,9 @@ def _significance(found: ComparisonResult, difference: Mapping[str, Any]) -> str
     again = difference["another_training"]
     parts = [_format_test(found, f"these models, {test}", difference)]
     if again["p"] is not None:
-        parts.append(_format_test(found, "another training", again))
+        parts.append(_format_test(found, "retrained models", again))
     else:
-        parts.append(f"another training: not told, {again['reason']}")
+        parts.append(f"retrained models: not tested, {again['reason']}")
     return "; ".join(parts)
 
 
@@ -259,7 +258,7 @@ def _format_test(found: ComparisonResult, what: str, tested: Mapping[str, Any]) 
         f", adjusted for {len(found['comparisons'])} comparisons {_equals(adjusted)}"
     )
     unclear = p <= 1 - LEVEL < adjusted
-    return f"{text}, so no longer clear" if unclear else text
+    return f"{text}, so no longer significant" if unclear else text
 
 
 def _row(difference: Mapping[str, Any], on: str) -> dict[str, Any]:

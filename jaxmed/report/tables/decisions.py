@@ -22,12 +22,12 @@ from jaxmed.report.tables.formatting import (
 from jaxmed.runs.record import Arm, RunRecord
 
 RULES = {
-    "youden": "largest Youden's J",
+    "youden": "maximum Youden's J",
     "sensitivity": "sensitivity of {target}",
     "specificity": "specificity of {target}",
-    "cost": "least cost, a miss costing {cost}",
-    "f1": "largest F1",
-    "0.5": "0.5, not chosen",
+    "cost": "minimum cost, a miss costing {cost}",
+    "f1": "maximum F1",
+    "0.5": "0.5, fixed",
 }
 
 
@@ -40,10 +40,10 @@ def selection_table(arms: Sequence[Arm]) -> Table:
         rows.append((name, word("threshold"), *_threshold(run)))
         rows.append((name, word("calibration"), *_calibration(run)))
     return Table(
-        caption="Chosen, and on which split",
-        head=("arm", "what", "value", "rule", "split"),
+        caption="Model selection",
+        head=("arm", "choice", "value", "rule", "split"),
         rows=tuple(rows),
-        note="The lowest seed of each arm. Test images chose nothing.",
+        note="The lowest seed of each arm. Nothing was selected on the test split.",
     )
 
 
@@ -90,7 +90,7 @@ def _calibration(run: RunRecord) -> tuple[Cell, ...]:
         cell = replace(cell, words=True)
     else:
         cell = word("scale and bias, in metrics.json")
-    how = scaling.get("note", "least log loss")
+    how = scaling.get("note", "minimum log loss")
     return cell, word(f"{name}, {how}"), word(scaling.get("chosen_on", "?"))
 
 
@@ -175,9 +175,9 @@ def calibration_table(arms: Sequence[Arm]) -> Table:
     methods = {scaling.get("method", "temperature") for scaling in scalings}
     name = "temperature" if methods == {"temperature"} else "scaling"
     table = replace(table, rows=((word(name), *map(_scaling, scalings)), *table.rows))
-    said = [f"ECE: expected calibration error over {bins} bins."] if bins else []
+    said = [f"ECE: expected calibration error with {bins} bins."] if bins else []
     if any("slope" in row for row in rows.values()):
-        said.append("Calibrated perfectly, the intercept is 0 and the slope 1.")
+        said.append("Perfect calibration has intercept 0 and slope 1.")
     warned = (str(one["note"]) for one in scalings if one.get("note"))
     said += [f"{text[0].upper()}{text[1:]}." for text in dict.fromkeys(warned)]
     return annotated(table, *said)

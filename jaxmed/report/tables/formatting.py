@@ -29,11 +29,11 @@ SCALINGS = {"vector": "vector scaling", "platt": "Platt scaling"}
 AT_HALF = "_at_half"
 """The ending of a metric of what is decided at 0.5, where a threshold was chosen."""
 INTERVALS = (
-    "[ ]: 95 % over test images, of these models; retrained [ ]: 95 % over test images "
-    "and seeds, for another training."
+    "[ ]: 95 % interval over test images, for these models; retrained [ ]: 95 % "
+    "interval over test images and seeds, for retrained models."
 )
 """Which of two intervals is which, below a table that has both."""
-STABILITY = "A threshold's interval is that of the choice in resamples of val."
+STABILITY = "A threshold's interval is over bootstrap resamples of val."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class Cell:
         text: rounded for reading.
         exact: the number as metrics.json has it; None for words and missing numbers.
         range: the interval, "[0.964, 0.986]", or what else is said below it.
-        again: the interval for another training, "retrained [0.951, 0.990]".
+        again: the interval for retrained models, "retrained [0.951, 0.990]".
         note: why a number is missing.
         words: the text may wrap and is aligned left.
     """

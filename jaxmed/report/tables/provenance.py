@@ -65,7 +65,7 @@ def skipped_table(run: RunRecord) -> Table | None:
 def patients_sentence(data: Mapping[str, Any]) -> str:
     """Return a sentence on whether a patient is in more than one split."""
     if "groups" not in data:
-        return "Which images are of one patient was not told."
+        return "Patients are not known."
     across = data.get("groups_in_several_splits", 0)
     if across:
         return f"{across:,} patients or groups are in more than one split."
@@ -92,9 +92,9 @@ def _data_note(run: RunRecord) -> str:
     data = run.environment.get("data", {})
     said = [patients_sentence(data)]
     if "skipped" in data and not data["skipped"]:
-        said.append("Nothing of the source was skipped.")
+        said.append("No file of the source was skipped.")
     if run.task == "multilabel":
-        said.append("An image may be of several classes, or of none.")
+        said.append("An image may have several labels, or none.")
         unknown = sum(int((~p.known).sum()) for p in run.predictions.values())
         if unknown:
             said.append(f"{unknown:,} labels of val and test are not known.")
@@ -117,10 +117,9 @@ def cost_table(comparison: Comparison) -> Table:
         caption="Cost",
         head=(*head, "epochs", "seconds", "images/s"),
         rows=tuple(rows),
-        note="Parameters: the most that any phase trains. Epochs, seconds (training "
-        "with validation and checkpoints) and images per second (training alone, "
-        "median epoch): mean over seeds; seconds depend on the machine and on what "
-        "else it does.",
+        note="Parameters: the maximum over phases. Epochs, seconds (training "
+        "with validation and checkpoints) and images per second (training only, "
+        "median epoch): mean over seeds; both depend on the machine and its load.",
     )
 
 

@@ -61,8 +61,8 @@ def _which(comparison: Comparison) -> str:
     said = [INTERVALS] if comparison.several_seeds else []
     if comparison.has_thresholds:
         said.append(
-            "Decisions are at each run's threshold, chosen on val, where nothing else "
-            "is said."
+            "Decisions are at each run's threshold, chosen on val, unless stated "
+            "otherwise."
         )
     return " ".join(said)
 
@@ -90,8 +90,8 @@ def differences_table(comparison: Comparison) -> Table:
             row += [estimate(with_test_interval(found), sign=True), p_cell(found)]
             row += [p_cell(found["another_training"])] if several else []
         rows.append(tuple(row))
-    note = "p: two-sided, of these models on other images"
-    note += "; retrained: of another training." if several else "."
+    note = "p: two-sided, for these models on other images"
+    note += "; retrained: for retrained models." if several else "."
     if len(arms) > 2:
         note += f" Adjusted by Holm for {len(arms) - 1} comparisons."
     table = Table(
@@ -184,7 +184,7 @@ def published_table(comparison: Comparison, expected: Sequence[Expected]) -> Tab
         head=("arm", "metric", "published", "measured", "difference", "source"),
         rows=tuple(rows),
         note="Values by epoch come from the training history of the lowest seed, the "
-        "others from the weights of the chosen epoch. Intervals are 95 %.",
+        "others from the weights of the selected epoch. Intervals are 95 %.",
     )
 
 

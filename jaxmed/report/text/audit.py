@@ -19,13 +19,13 @@ def leakage_sentence(found: Findings) -> str:
     said = [f"{n:,} {one if n == 1 else many}" for n, one, many in kinds if n]
     if said:
         return (
-            f"Leakage: {_join(said)} in more than one split. What a model remembers "
-            "of them makes its results look better than they are."
+            f"Leakage: {_join(said)} in more than one split. Test results are "
+            "optimistic where a model has seen these images or patients in training."
         )
     if found["patients"] is None:
         return (
-            "No image occurs in more than one split. Whether a patient does is not "
-            "known: give --group-pattern if the ids name patients."
+            "No image occurs in more than one split. Patients are not known: give "
+            "--group-pattern if the ids name patients."
         )
     return "No leakage found: no image and no patient is in more than one split."
 
@@ -36,15 +36,13 @@ def finding_sentences(found: Findings) -> list[str]:
         found[key] for key in ("duplicates", "patients", "blank")
     )
     sentences = [
-        _duplicates_sentence(
-            "Images that occur exactly twice or more", duplicates["exact"]
-        )
+        _duplicates_sentence("Groups of exact duplicates", duplicates["exact"])
     ]
     sentences.append(
         _duplicates_sentence("Pairs of near duplicates", duplicates["near"])
     )
     if not duplicates["complete"]:
-        sentences[-1] += " There are more; the search was ended."
+        sentences[-1] += " There are more; the search was stopped at the limit."
     if patients is not None:
         alone = f"; {patients['alone']:,} images have ids that show none"
         sentences.append(

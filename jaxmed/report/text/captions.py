@@ -28,8 +28,8 @@ def augmented_images(arms: Sequence[Arm]) -> list[EmbeddedImage]:
         path = some[0].first.folder / "augmented.png"
         if path.exists():
             alt = (
-                f"Training images of {names}: in each row one as it is, and then as "
-                "training sees it, changed at random."
+                f"Training images of {names}: in each row an original image and "
+                "randomly augmented versions of it."
             )
             caption = f"{names}: {words}"
             shots.append(embed_file(path, alt, SAMPLES_WIDTH, caption))
@@ -56,7 +56,7 @@ def _format_setting(value: Any) -> str:
 RESIZED = {
     "squash": "squashed to a square",
     "pad": "padded to a square with black",
-    "crop": "the middle",
+    "crop": "center crop",
 }
 
 
@@ -72,7 +72,7 @@ def facts(arms: Sequence[Arm], when: str) -> list[tuple[str, str]]:
     found = [
         ("Data", str(data.get("source", "not recorded"))),
         ("Images", _each(arms, _sizes)),
-        ("Network sees", _each(arms, _seen)),
+        ("Network input", _each(arms, _seen)),
         ("Seeds", _grouped({arm.name: _seeds(arm) for arm in arms})),
         ("Starting weights", _each(arms, _weights)),
         ("Device", _each(arms, _devices)),
@@ -91,46 +91,44 @@ def facts(arms: Sequence[Arm], when: str) -> list[tuple[str, str]]:
 def section_notes(comparison: Comparison) -> dict[str, str]:
     """Return a sentence or two for each section, by section."""
     arms, several = comparison.arms, comparison.several_seeds
-    shown = ""
+    seed_note = ""
     if several:
         seeds = sorted({arm.first.seed for arm in arms})
-        shown = f" Shown is the lowest seed ({', '.join(map(str, seeds))}) of each arm."
+        seed_note = f" Each arm's lowest seed is shown ({', '.join(map(str, seeds))})."
     binary = arms[0].first.task == "binary"
-    roc = "ROC curves of the test split"
+    curves = "ROC and precision-recall curves of the test split"
     if binary:
-        roc += ", with the point of the threshold that was chosen on val; the curve "
-        roc += "is thick where thresholds chosen in resamples of val lie."
-        roc += " Thin lines are the other seeds." if several else ""
+        curves += (
+            "; points are at the threshold chosen on val. A thick segment marks the "
+            "thresholds chosen in bootstrap resamples of val."
+        )
+        curves += " Thin lines are the other seeds." if several else ""
     else:
-        roc += ", each class against the rest, and their macro average."
-    roc += (
-        " Beside them precision over recall, and how many images are positive at all. "
-        "Bands are 95 % intervals, point by point."
-    )
-    confusion = (
-        " In the confusion matrices shade and percentage are shares of the true class."
-    )
-    if arms[0].first.task == "multilabel":
-        confusion = ""
+        curves += ", one-vs-rest, with their macro average."
+    curves += " Bands are pointwise 95 % intervals. Dotted lines are chance level."
+    if arms[0].first.task != "multilabel":
+        curves += (
+            " In confusion matrices, shade and percentage are shares of the true class."
+        )
+    split = arms[0].first.metrics["calibration"].get("chosen_on", "?")
     return {
         "results": _results(comparison),
         "stages": _stages(arms),
-        "training": "Dashed lines are the training split, solid ones the validation "
-        "split. A dashed upright marks where a phase ends, a gray band the epoch whose "
-        f"weights were kept.{_rates(arms)}{shown} All arms share their axes.",
-        "discrimination": roc + confusion + shown,
-        "classes": f"Test split, with 95 % intervals below each value.{shown}",
-        "calibration": "How far predicted probabilities are from observed frequencies, "
-        "before and after a scaling of the logits that was chosen on "
-        f"{arms[0].first.metrics['calibration'].get('chosen_on', '?')}. Uprights are "
-        "95 % intervals; below, how many predictions are in each of the 15 bins."
-        f"{shown}",
-        "subgroups": "The same model and threshold, on parts of the test split. Hollow "
-        "points are of small groups, of which little can be said. Below each table are "
-        "the largest gap between two groups with its interval, and a test of whether "
-        "any two groups differ; that no gap is clear is no proof that there is none."
-        f"{shown}",
-        "usefulness": _usefulness(binary) + shown,
+        "training": "Dashed lines: training split; solid lines: validation split. A "
+        "dashed vertical line marks the end of a phase, a gray band the selected epoch."
+        f"{_rates(arms)} All arms have the same axes.{seed_note}",
+        "discrimination": curves + seed_note,
+        "classes": f"Test split; 95 % intervals are below each value.{seed_note}",
+        "calibration": "Reliability diagrams: observed frequency over predicted "
+        f"probability, before and after a scaling of the logits that was fitted on "
+        f"{split}. Error bars are 95 % intervals; histograms count the predictions in "
+        f"each of 15 bins.{seed_note}",
+        "subgroups": "The same model and threshold on parts of the test split. Hollow "
+        "points are small groups with unreliable numbers. Below each table are the "
+        "largest gap between two groups, with its interval, and a test of whether any "
+        "two groups differ. A gap that is not significant does not show that there is "
+        f"none.{seed_note}",
+        "utility": _utility(binary) + seed_note,
         "protocol": _statistics(arms),
     }
 
@@ -138,57 +136,59 @@ def section_notes(comparison: Comparison) -> dict[str, str]:
 def _results(comparison: Comparison) -> str:
     """Explain the points, intervals and tests of the results."""
     arms, several = list(comparison.arms), comparison.several_seeds
-    text = "Points are values on the test images, thick lines their 95 % intervals"
-    text += " over the choice of these images, of these models."
+    text = (
+        "Points are test metrics. Thick lines are 95 % intervals over the test images, "
+        "for these trained models."
+    )
     if several:
         text += (
-            " An arm's point is the mean over its seeds, the small dots; its thin line "
-            "is the 95 % interval for another training, over images and seeds."
+            " An arm's point is the mean over its seeds (small dots). Its thin line is "
+            "the 95 % interval for retrained models, over images and seeds."
         )
     if len(arms) > 1:
-        beyond = "for another training" if several else "of these models"
-        text += f" Differences are paired, on the same images, from {arms[0].name}. One"
-        text += f" is beyond chance if its interval {beyond} does not reach zero"
+        model = "retrained models" if several else "these models"
+        text += f" Differences from {arms[0].name} are paired by image. A difference is"
+        text += f" significant if its 95 % interval for {model} excludes zero"
         if len(arms) > 2:
             text += f" and its p, adjusted for {len(arms) - 1} comparisons,"
             text += " is at most 0.05"
         text += "."
-    once = any(len(arm.runs) == 1 for arm in arms)
+    single = any(len(arm.runs) == 1 for arm in arms)
     patients = arms[0].first.predictions["test"].groups is not None
-    questions = interval_sentences(several=several, single=once, patients=patients)
-    return " ".join([text, *questions])
+    limits = interval_sentences(several=several, single=single, patients=patients)
+    return " ".join([text, *limits])
 
 
-def _usefulness(binary: bool) -> str:
+def _utility(binary: bool) -> str:
     text = (
-        "How often the model is wrong if it leaves the images of which it is least "
-        "sure to somebody else."
+        "Risk-coverage curves: the error rate if the model abstains on the images of "
+        "which it is least certain."
     )
     if not binary:
         return text
     return (
-        "Net benefit: true positives less false positives, these weighted by the odds "
-        "of the probability at which one would act (Vickers and Elkin, 2006). A model "
-        "is of use where its curve is above those of treating all and none. The strip "
-        "at the foot shows where: thin by the curves alone, thick where the 95 % "
-        "intervals of both differences, threshold by threshold, are above zero too. "
-        "Right, or below: " + text[0].lower() + text[1:]
+        "Decision curves: net benefit is the rate of true positives minus that of "
+        "false positives, weighted by the odds of the threshold probability (Vickers "
+        "and Elkin, 2006). A model is useful where its curve is above those of "
+        "treating all and treating none. The strip at the bottom marks these "
+        "thresholds: thin by the curves alone, thick where the pointwise 95 % "
+        f"intervals of both differences are above zero. {text}"
     )
 
 
 def _stages(arms: Sequence[Arm]) -> str:
     phases = [phase for arm in arms for phase in read_phases(arm.first)]
     text = (
-        "What each phase trains: a box is a stage of the network, wider the more "
-        "parameters it has, and its color the learning rate, on a scale that all arms "
-        "share."
+        "Strategy diagram: a row per phase, a box per stage of the network. The width "
+        "of a box grows with the stage's parameters; its color is the learning rate, "
+        "on the same scale for all arms."
     )
     if any(phase.schedule for phase in phases):
-        text += " Where the rate follows a schedule, its highest value is shown."
+        text += " With a schedule, the highest learning rate is shown."
     if any(stage.partial for phase in phases for stage in phase.stages):
         text += (
-            " A box with a gray half is trained in part: the half has the share of its "
-            "parameters that is."
+            " A box with a gray half is trained in part: the half states the share of "
+            "trained parameters."
         )
     return text
 
@@ -196,7 +196,7 @@ def _stages(arms: Sequence[Arm]) -> str:
 def _rates(arms: Sequence[Arm]) -> str:
     if not any(rates_vary(run) for arm in arms for run in arm.runs):
         return ""
-    return " The lowest panel has the learning rate of each group of parameters."
+    return " The lowest panel shows the learning rate of each parameter group."
 
 
 def _statistics(arms: Sequence[Arm]) -> str:
@@ -261,13 +261,13 @@ def _seen(run: RunRecord) -> str:
     mode = str(resizing.get("mode", "squash"))
     how = RESIZED.get(mode, mode)
     if mode == "crop" and resizing.get("factor"):
-        how = f"the middle, 1 / {resizing['factor']:.3g} of the shorter side"
+        how = f"center crop, 1 / {resizing['factor']:.3g} of the shorter side"
     text = f"{side} × {side} pixels, {how}"
     window = preprocessing.get("window") or {}
     if limits := window.get("limits"):
         text += f"; gray values {limits[0]:g} to {limits[1]:g}"
     views = run.metrics.get("tta", "none")
-    return text if views == "none" else f"{text}; mean of views: {views}"
+    return text if views == "none" else f"{text}; test-time views: {views}"
 
 
 def _weights(run: RunRecord) -> str:
@@ -284,8 +284,8 @@ def _devices(run: RunRecord) -> str:
     names = [_device(device) for device in devices or ()]
     said = _counted(names) or "not recorded"
     # JAX falls back to the CPU without a word where it finds nothing else.
-    alone = bool(names) and all(name.lower() == "cpu" for name in names)
-    return f"{said} (no GPU or TPU in use)" if alone else said
+    cpu_only = bool(names) and all(name.lower() == "cpu" for name in names)
+    return f"{said} (no GPU or TPU in use)" if cpu_only else said
 
 
 def _device(device: Any) -> str:

@@ -24,7 +24,7 @@ def headline(comparison: Comparison) -> Headline:
 
     The best arm is the one with the best validation score, since the test split must
     decide nothing, not even what the headline says. Where arms were trained several
-    times, intervals and "clear" are those of another training.
+    times, intervals and "significant" are those of retrained models.
     """
     arms = comparison.arms
     metric = "auroc" if _val_score(arms[0], "auroc") is not None else "accuracy"
@@ -60,17 +60,18 @@ def accuracy_rule(comparison: Comparison) -> str:
 def _interval_note(comparison: Comparison) -> str:
     """Explain the headline's intervals."""
     if comparison.several_seeds:
-        text = "Brackets are for another training, over test images and seeds"
+        text = "Brackets are 95 % intervals for retrained models, over test images"
+        text += " and seeds"
         if any(len(arm.runs) == 1 for arm in comparison.arms):
-            text += "; of what was trained once, over test images alone"
+            text += "; for arms with one seed, over test images only"
     else:
         text = (
-            "Brackets are over test images, of these very models: each arm was trained "
-            "once, so what another training would give cannot be told"
+            "Brackets are 95 % intervals over test images, for these trained models: "
+            "each arm has one seed, so the variance of retraining is unknown"
         )
     others = len(comparison.arms) - 1
     if others > 1:
-        text += f". Clear is a difference after adjusting for {others} comparisons"
+        text += f". Significance is adjusted for {others} comparisons"
     return f"{text}."
 
 
@@ -89,9 +90,9 @@ def selection_note(arms: Sequence[Arm]) -> str:
     chosen.setdefault(scaling.get("chosen_on", "?"), []).append(scaled)
     method = run.metrics.get("intervals", {}).get("method", "method not recorded")
     parts = [f"Intervals are 95 % ({method})."]
-    parts += [f"Chosen on {on}: {', '.join(what)}." for on, what in chosen.items()]
+    parts += [f"Selected on {on}: {', '.join(what)}." for on, what in chosen.items()]
     if "test" not in chosen and "?" not in chosen:
-        parts.append("The test split decided nothing.")
+        parts.append("Nothing was selected on the test split.")
     return " ".join(parts)
 
 
@@ -154,9 +155,9 @@ def format_difference(found: Mapping[str, Any], other: str) -> str:
     if is_clear(found):
         return text
     if low is not None and low <= 0:
-        return f"{text} (an interval with zero in it: no clear difference)"
+        return f"{text} (not significant: the interval includes zero)"
     if "p" not in main or main["p"] is None:
-        return f"{text} (not tested: no clear difference)"
+        return f"{text} (not tested)"
     p, adjusted = main["p"], main.get("p_holm", main["p"])
     why = f"p = {adjusted:.3f}" + (", adjusted" if adjusted != p else "")
-    return f"{text} ({why}: no clear difference)"
+    return f"{text} ({why}: not significant)"

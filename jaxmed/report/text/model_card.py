@@ -14,11 +14,11 @@ from jaxmed.report.tables.provenance import patients_sentence
 from jaxmed.runs.record import Arm
 
 CAUTION = (
-    "Not for clinical use. Research only: nothing here has been validated for "
-    "diagnosing or treating anyone, and no regulator has seen it."
+    "Not for clinical use. Research only: not validated for diagnosis or treatment, "
+    "and not reviewed by any regulator."
 )
 FEW_IMAGES = 100
-"""With fewer of a class in the test split, its numbers are said to be uncertain."""
+"""With fewer test images of a class, the card calls its metrics uncertain."""
 BINARY = ("auroc", "auprc")
 DECIDED = ("accuracy", "sensitivity", "specificity", "ppv", "npv")
 OTHERS = ("auroc", "auprc", "accuracy", "balanced_accuracy", "f1", "mcc")
@@ -57,10 +57,9 @@ def _use(arm: Arm) -> list[str]:
     run = arm.first
     names = ", ".join(run.class_names[:8]) + (", …" if len(run.class_names) > 8 else "")
     return [
-        f"Research on telling these classes apart in images like those it was trained "
-        f"on: {names}.",
-        "Not meant for other kinds of images, other devices or other patients, without "
-        "an evaluation on them first, nor for decisions about anyone's care.",
+        f"Research on classifying images like the training images into: {names}.",
+        "Not intended for other image types, devices or patient populations without an "
+        "evaluation on them, nor for decisions about patient care.",
     ]
 
 
@@ -94,8 +93,8 @@ def _performance(comparison: Comparison, arm: Arm) -> list[str]:
         said.append("Decisions are at the thresholds chosen on val.")
     if len(arm.runs) > 1:
         said.append(
-            "Means over seeds; [ ] is of these models on other images, retrained [ ] "
-            "of another training on other images."
+            "Means over seeds; [ ] is the interval for these models on other images, "
+            "retrained [ ] that for retrained models on other images."
         )
     if run.predictions["test"].groups is None:
         said.append(INDEPENDENT)
@@ -132,9 +131,8 @@ def _calibration(arm: Arm) -> list[str]:
 def _limits(comparison: Comparison, arm: Arm) -> list[str]:
     run = arm.first
     said = [
-        "The numbers are of images drawn like these test images; how the model does on "
-        "images of another hospital, device or time is not known, unless the test "
-        "images were from there.",
+        "The metrics apply to images from the source of the test images. Performance "
+        "on images of another hospital, device or time is unknown.",
     ]
     support = {
         name: found.get("support", 0)
@@ -143,25 +141,23 @@ def _limits(comparison: Comparison, arm: Arm) -> list[str]:
     if few := [name for name, n in support.items() if n < FEW_IMAGES]:
         shown = ", ".join(few[:6]) + (", …" if len(few) > 6 else "")
         said.append(
-            f"Fewer than {FEW_IMAGES} test images of {shown}: what is said of them is "
+            f"Fewer than {FEW_IMAGES} test images of {shown}: their metrics are "
             "uncertain."
         )
     if len(arm.runs) == 1:
-        said.append("Trained once: how much results vary with the seed is not known.")
+        said.append("One seed: the variation of results over seeds is unknown.")
     if len(comparison.arms) > 1:
-        said.append(f"It is one of {len(comparison.arms)} arms that were compared.")
+        said.append(f"It is one of {len(comparison.arms)} compared arms.")
     if not run.metrics.get("subgroups"):
-        said.append(
-            "Whether it does as well for every sex, age, site or device was not tested."
-        )
+        said.append("Performance by sex, age, site or device was not tested.")
     else:
         names = ", ".join(run.metrics["subgroups"])
         said.append(
-            f"How far apart its numbers are by {names} is in the section on subgroups; "
-            "that no gap is clear there does not show that there is none."
+            f"The section on subgroups compares the metrics by {names}; a gap that is "
+            "not significant may still exist."
         )
     if run.cams:
-        said.append("Maps show where evidence came from and explain no decision.")
+        said.append("Saliency maps locate evidence; they do not explain decisions.")
     return said
 
 

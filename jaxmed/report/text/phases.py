@@ -107,7 +107,7 @@ def _stage(entry: Mapping[str, Any]) -> StageRecord:
 
 def describe_phases(arm: str, phases: Sequence[PhaseRecord]) -> str:
     """Describe the diagram of an arm's phases in words."""
-    sentences = [f"What {arm} trains, stage by stage from the image to the head."]
+    sentences = [f"Training phases of {arm}, by stage from the image to the head."]
     for phase in phases:
         parts = [
             f"{_span([stage.name for stage in stages])} {words}"

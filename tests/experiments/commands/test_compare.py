@@ -162,7 +162,7 @@ def test_arms_of_an_experiment_in_its_order_and_over_seeds(experiment, run):
     assert deep["value"] == pytest.approx(expected, abs=1e-12)
     assert deep["another_training"]["p"] > 0
     assert alone["another_training"]["reason"] == "one seed only"
-    assert "deep − scratch: another training (seeds: 2 and 2)" in printed
+    assert "deep − scratch: retrained models (seeds: 2 and 2)" in printed
     assert "p (Holm)" in printed
     assert "alone/seed-1" in next(n for n in found["notes"] if "Not finished" in n)
     every, _ = run(experiment, "--all-pairs")

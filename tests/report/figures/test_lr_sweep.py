@@ -41,7 +41,7 @@ def test_a_panel_marks_its_suggestions_and_the_recipes_rate():
         x, y = lines[name].get_data()
         assert np.ravel(x) == [rate]
         assert np.ravel(y) == pytest.approx(LOSSES[rate == RATES])
-    assert lines["the recipe's rate"].get_xdata() == [1e-3, 1e-3]
+    assert lines["rate of the recipe"].get_xdata() == [1e-3, 1e-3]
     assert said(axes) == ["steepest 3.43e-4, valley 1.52e-4"]
     assert axes.get_title(loc="left") == "all: head"
 
@@ -70,7 +70,7 @@ def test_many_panels_share_one_legend_and_one_range_of_rates():
     assert len({axes.get_xlim() for axes in visible}) == 1
     (legend,) = figure.legends
     names = [text.get_text() for text in legend.get_texts()]
-    kinds = ["loss", "smoothed", "steepest", "the recipe's rate", "valley"]
+    kinds = ["loss", "smoothed", "steepest", "rate of the recipe", "valley"]
     assert sorted(names) == kinds
     assert [bool(axes.get_xlabel()) for axes in visible] == [False, True, True, True]
     assert png(figure)

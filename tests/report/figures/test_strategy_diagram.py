@@ -191,9 +191,9 @@ def test_runs_that_recorded_no_stages_have_no_picture(make_run, phases):
 
 def test_page_has_the_picture_and_its_words(binary_folder, binary_html):
     alts = [html.unescape(alt) for alt in re.findall(r'alt="([^"]*)"', binary_html)]
-    (alt,) = [alt for alt in alts if alt.startswith("What two_phase trains")]
+    (alt,) = [alt for alt in alts if alt.startswith("Training phases of two_phase")]
     assert alt == (
-        "What two_phase trains, stage by stage from the image to the head. Phase head "
+        "Training phases of two_phase, by stage from the image to the head. Phase head "
         "(3 epochs): stem frozen; layer1 frozen, BatchNorm statistics updating; layer2 "
         "to layer4 frozen; head at 1e-3. Phase all (5 epochs, cosine by step): stem at "
         "1e-5; layer1 at 1e-5, BatchNorm statistics frozen; layer2 to layer4 at 1e-5; "
@@ -201,11 +201,11 @@ def test_page_has_the_picture_and_its_words(binary_folder, binary_html):
     )
     assert not any(alt.startswith("What scratch trains") for alt in alts)
     for text in (
-        "What each phase trains: a box is a stage",
-        "its highest value is shown",
+        "Strategy diagram: a row per phase",
+        "the highest learning rate is shown",
         "In two_phase (phase head) frozen BatchNorm layers update their statistics",
         "In two_phase (phase all) trained BatchNorm layers keep",
-        "The lowest panel has the learning rate",
+        "The lowest panel shows the learning rate",
         "cosine by step",
     ):
         assert text in binary_html

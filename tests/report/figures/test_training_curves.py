@@ -58,7 +58,7 @@ def test_panel_of_rates_has_a_line_per_group_on_a_logarithmic_axis(runs):
     rest = lines["rate of backbone"]
     np.testing.assert_allclose(rest, np.where(np.arange(8) < 3, np.nan, head / 100))
     names = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert {*lines, "chosen epoch"} < set(names)
+    assert {*lines, "selected epoch"} < set(names)
     figure.draw_without_rendering()
     assert "1e-4" in [text.get_text() for text in panel.get_yticklabels()]
 

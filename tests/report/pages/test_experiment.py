@@ -124,7 +124,7 @@ def test_differences_are_paired(binary_html, binary_folder):
     assert low > 0
     # The headline rests on another training.
     assert f"{expected:.3f} [{low:.3f}, " in binary_html
-    assert "Brackets are for another training" in binary_html
+    assert "Brackets are 95 % intervals for retrained models" in binary_html
     assert "above scratch" in binary_html
 
 
@@ -221,7 +221,7 @@ def test_page_needs_nothing_but_itself(which, request):
     assert not re.search(r"https?://|@import|url\((?!#)", html)
     assert len(html.encode()) < 10_000_000
     assert "Not for clinical use" in html
-    assert "The test split decided nothing." in html
+    assert "Nothing was selected on the test split." in html
 
 
 def test_names_from_files_are_escaped(multiclass_html):

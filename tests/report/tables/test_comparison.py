@@ -81,7 +81,7 @@ def test_a_table_shows_both_values_their_difference_and_the_test(binary):
 def test_another_training_has_a_table_of_its_own(binary, binary_folder):
     (one,) = binary["comparisons"]
     table = training_table(binary, one)
-    assert table.caption == "two_phase − scratch: another training (seeds: 2 and 2)"
+    assert table.caption == "two_phase − scratch: retrained models (seeds: 2 and 2)"
     again = one["metrics"]["auroc"]["another_training"]
     assert table.rows[0][2].exact == again["p"]
     assert table.rows[0][1].range.replace("−", "-") == (
@@ -93,8 +93,8 @@ def test_another_training_has_a_table_of_its_own(binary, binary_folder):
     alone = compare(binary_folder, seeds=1)
     assert spread_table(alone) is None
     assert training_table(alone, alone["comparisons"][0]) is None
-    assert "by its seed alone" in " ".join(method_sentences(alone))
-    assert "by its seed alone" not in " ".join(method_sentences(binary))
+    assert "because of the seed" in " ".join(method_sentences(alone))
+    assert "because of the seed" not in " ".join(method_sentences(binary))
 
 
 def test_a_sentence_says_how_far_apart_and_how_surely(binary):
@@ -104,7 +104,7 @@ def test_a_sentence_says_how_far_apart_and_how_surely(binary):
     assert sentence.startswith("two_phase has a test AUROC of ")
     assert f"{auroc['value']:.3f} [{again['ci_low']:.3f}, " in sentence
     assert sentence.endswith(
-        f"above scratch; these models, DeLong: p < 0.001; another training: p = "
+        f"above scratch; these models, DeLong: p < 0.001; retrained models: p = "
         f"{again['p']:.3f}."
     )
 
@@ -115,12 +115,14 @@ def test_what_is_not_clear_is_not_said_to_be(binary):
     auroc = found["comparisons"][0]["metrics"]["auroc"]
     auroc["another_training"] |= {"p": 0.03, "p_holm": 0.06}
     sentence = comparison_sentences(found)[0]
-    assert "above scratch (p = 0.060, adjusted: no clear difference)" in sentence
+    assert "above scratch (p = 0.060, adjusted: not significant)" in sentence
     assert sentence.endswith(
-        "p = 0.030, adjusted for 2 comparisons = 0.060, so no longer clear."
+        "p = 0.030, adjusted for 2 comparisons = 0.060, so no longer significant."
     )
     auroc["another_training"] |= {"ci_low": -0.1, "ci_high": 0.3}
-    assert "zero in it: no clear difference" in comparison_sentences(found)[0]
+    assert (
+        "not significant: the interval includes zero" in comparison_sentences(found)[0]
+    )
     for metric in ("auroc", "accuracy"):
         none = {"value": None, "reason": "one class only", "p": None, "test": None}
         none["another_training"] = {"p": None, "reason": "one class only"}

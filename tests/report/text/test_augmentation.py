@@ -45,7 +45,7 @@ def test_arms_with_the_same_augmentation_share_a_picture(experiment):
     shots = augmented_images(arms)
     captions = [shot.caption.partition(":")[0] for shot in shots]
     assert captions == ["one, two", "three"]
-    assert "of one, two: in each row one as it is" in shots[0].alt
+    assert "of one, two: in each row an original" in shots[0].alt
     assert (shots[0].width, shots[0].height) == (60, 40)
 
 
@@ -53,10 +53,10 @@ def test_the_page_shows_what_training_saw(experiment):
     folder = experiment(plain=[], changed=[FLIP])
     html = build_report(folder, title="two").read_text()
     assert html.count("changed: HorizontalFlip probability 0.5") == 1
-    assert html.index('id="data"') < html.index("as training sees it")
-    assert "What training sees of them" in html
+    assert html.index('id="data"') < html.index("randomly augmented versions")
+    assert "Augmented training images, drawn" in html
 
 
 def test_without_augmentation_the_page_says_nothing_of_it(experiment):
     html = build_report(experiment(plain=[]), title="one").read_text()
-    assert "What training sees" not in html
+    assert "Augmented training images" not in html

@@ -31,18 +31,18 @@ def test_images_are_told_for_each_arm_that_has_its_own(binary_folder, tmp_path):
         (
             {"mode": "pad", "factor": 1.14},
             "flip",
-            "64 × 64 pixels, padded to a square with black; mean of views: flip",
+            "64 × 64 pixels, padded to a square with black; test-time views: flip",
         ),
         (
             {"mode": "crop", "factor": 256 / 224},
             "none",
-            "64 × 64 pixels, the middle, 1 / 1.14 of the shorter side",
+            "64 × 64 pixels, center crop, 1 / 1.14 of the shorter side",
         ),
     ],
 )
 def test_what_the_network_sees_is_told(binary_folder, tmp_path, resizing, tta, words):
     arms, _ = read_experiment(binary_folder)
-    assert dict(facts(arms, "today"))["Network sees"] == "not recorded"
+    assert dict(facts(arms, "today"))["Network input"] == "not recorded"
 
     shutil.copytree(binary_folder, tmp_path / "copy")
     preprocessing = {"image_size": 64} | ({"resizing": resizing} if resizing else {})
@@ -55,7 +55,7 @@ def test_what_the_network_sees_is_told(binary_folder, tmp_path, resizing, tta, w
             found = json.loads((run / name).read_text())
             (run / name).write_text(json.dumps(found | added))
     arms, _ = read_experiment(tmp_path / "copy")
-    assert dict(facts(arms, "today"))["Network sees"] == words
+    assert dict(facts(arms, "today"))["Network input"] == words
 
 
 def test_that_no_accelerator_was_used_is_said(binary_folder):

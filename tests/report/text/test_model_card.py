@@ -39,13 +39,13 @@ def test_card_has_metrics_with_intervals_and_limits(arms):
         ]
         assert f"{name} {np.mean(found):.3f} [" in performance
     assert "At the threshold chosen on val: accuracy" in performance
-    assert "take images as independent" in performance
+    assert "treat images as independent" in performance
     assert "160 test images" in performance
     assert "temperature scaling fitted on val" in card["Calibration"][0]
     limits = " ".join(card["Limits"])
     assert "same source" not in limits
     assert "Fewer than 100 test images of normal, pneumonia" in limits
-    assert "It is one of 2 arms" in limits
+    assert "It is one of 2 compared arms" in limits
     assert "1,000 train, 160 val, 160 test" in " ".join(card["Training data"])
     assert "imagenet" in " ".join(card["Model"])
 
@@ -56,7 +56,7 @@ def test_card_of_a_bare_run_of_one_class(tmp_path: Path, write_experiment):
     (arm,), _ = read_experiment(tmp_path)
     card = dict(model_card(Comparison([arm]), arm))
     assert "AUROC" not in " ".join(card["Performance"])
-    assert "Trained once" in " ".join(card["Limits"])
+    assert "One seed" in " ".join(card["Limits"])
 
 
 def test_data_table_counts_images_patients_and_classes(tmp_path, write_experiment):
@@ -93,10 +93,10 @@ def test_choices_name_their_split(arms):
     threshold = run.metrics["threshold"]["value"]
     assert found["scratch (seed 0)", "threshold"] == [
         f"{threshold:.3f}",
-        "largest Youden's J",
+        "maximum Youden's J",
         "val",
     ]
     assert found["two_phase (seed 0)", "calibration"][1:] == [
-        "temperature, least log loss",
+        "temperature, minimum log loss",
         "val",
     ]
