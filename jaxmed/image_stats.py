@@ -31,11 +31,16 @@ class Scale(NamedTuple):
 
 
 IMAGENET = Scale((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-# Where torchvision's default weights were trained on images of another scale: here
-# from -1 to 1.
-OTHERS = {"efficientnet_v2_l": Scale((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))}
+# Where the default weights were trained on images of another scale: from -1 to 1, and
+# (x - 127) / 128 of images from 0 to 255.
+HALF = Scale((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+LITE = Scale((127 / 255,) * 3, (128 / 255,) * 3)
+OTHERS = {
+    "efficientnet_v2_l": HALF,
+    **{f"efficientnet_lite{i}": LITE for i in range(5)},
+}
 
 
 def scale_of(architecture: str) -> Scale:
-    """Returns what torchvision's default weights of an architecture want of RGB."""
+    """Returns what the default ImageNet weights of an architecture want of RGB."""
     return OTHERS.get(architecture, IMAGENET)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from jaxmed.errors import UNREAD, InputError, explain, silence
 from jaxmed.runtime.progress import progress
 from jaxmed_convert.checkpoints.read import read_checkpoint, require_torch
-from jaxmed_convert.weights.torchvision import PUBLISHED, pool_of, published, resolve
+from jaxmed_convert.weights.imagenet import PUBLISHED, pool_of, published, resolve
 
 # verify compares several networks at this size too: no multiple of anything, which is
 # where paddings and poolings differ.

@@ -10,7 +10,7 @@ from jaxmed.models.classifier import Classifier
 from jaxmed.models.registry import FAMILIES
 from jaxmed_convert.abstract_models import backbone_targets, outline
 from jaxmed_convert.rules import COUNTER, Target, head_module, left_out
-from jaxmed_convert.weights.torchvision import PUBLISHED
+from jaxmed_convert.weights.imagenet import PUBLISHED
 
 # A share of fitting tensors that makes looking further pointless. Two architectures
 # can be as near as 0.94: resnext101_32x8d and resnext101_64x4d.

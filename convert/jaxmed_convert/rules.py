@@ -1,9 +1,10 @@
 """The table that says which torchvision tensor is which array of jaxmed.
 
 Below "backbone." jaxmed's modules carry torchvision's names, so a rule is about the
-last part of a name alone. A family adds where its head sits. The table is applied
-from the model's side: the model knows how many axes each of its arrays has, and that
-tells a convolution's "weight" from a linear layer's and from BatchNorm's.
+last part of a name alone. A family adds where its head sits. EfficientNet-Lite, which
+torchvision lacks, has the names of another package's models in torch. The table is
+applied from the model's side: the model knows how many axes each of its arrays has, and
+that tells a convolution's "weight" from a linear layer's and from BatchNorm's.
 """
 
 import re
@@ -12,8 +13,10 @@ from typing import NamedTuple
 
 from flax import nnx
 
+from jaxmed.models.backbones import efficientnet_lite
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import dotted
+from jaxmed_convert.package_names import lukemelas_names
 
 
 class Rule(NamedTuple):
@@ -54,6 +57,7 @@ HEAD_MODULES = (
     (r"vgg\d+(_bn)? average", "classifier"),
     (r"mobilenet_v2", "classifier.1"),
     (r"densenet\d+", "classifier"),
+    (r"efficientnet_lite\d", "_fc"),
     (r"efficientnet_.*", "classifier.1"),
     (r"convnext_.*", "classifier.2"),
     (r"inception_v3", "fc"),
@@ -106,7 +110,10 @@ def head_module(architecture: str, pool: str = "own") -> str:
 def module_name(model: Classifier, path: str) -> str:
     """Translates a module's path: "backbone.layer1.0.bn1" is "layer1.0.bn1"."""
     if path.startswith("backbone."):
-        return path.removeprefix("backbone.")
+        path = path.removeprefix("backbone.")
+        if model.architecture in efficientnet_lite.CONFIGURATIONS:
+            return lukemelas_names(model.architecture)[path]
+        return path
     layer = HEAD_LAYERS[model.head.kind][path]
     return head_module(model.architecture, model.pool) + layer
 

@@ -216,8 +216,10 @@ class TrainConfig:
         "what is trained when: frozen, full, two_phase, linear_probe_then_finetune, "
         "partial, backbone_and_head, discriminative, layerwise_decay, "
         "gradual_unfreezing, norm_only, bias_only, l2_sp, sequence, which is several "
-        "of them in order, or your own: package.module:function, or the name that an "
-        "installed package gives it; `list --strategies` tells about them",
+        "of them in order; k_nn, logistic_regression, which train no network but "
+        "classify features of a frozen one; or your own: package.module:function, or "
+        "the name that an installed package gives it; `list --strategies` tells about "
+        "them",
         "two_phase",
     )
     options: dict[str, Any] = field(

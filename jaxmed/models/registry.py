@@ -7,6 +7,7 @@ from jaxmed.models.backbones import (
     convnext,
     densenet,
     efficientnet,
+    efficientnet_lite,
     inception,
     mobilenet,
     resnet,
@@ -23,6 +24,7 @@ _FAMILIES = (
     mobilenet,
     densenet,
     efficientnet,
+    efficientnet_lite,
     convnext,
     inception,
 )
@@ -59,7 +61,8 @@ def create_model(
     """Builds a classifier with random weights, drawn as torchvision draws them.
 
     Args:
-        name: one of `ARCHITECTURES`: torchvision's name of the architecture.
+        name: one of `ARCHITECTURES`: torchvision's name of the architecture, if it
+            has it.
         num_classes: logits per image, at least 1: one for each class, or a single one
             for a binary task, whose sigmoid is the probability of class 1.
         in_channels: channels of the images, at least 1.

@@ -2,7 +2,7 @@
 
 A strategy is a function of the model and of options with defaults that returns a
 `Strategy`; or a class whose options are its constructor's and whose instances are
-called with the model. It is named by one of `PRESETS`, by an entry point of the group
+called with the model. It is named by one of `BUILT_IN`, by an entry point of the group
 "jaxmed.strategies" that an installed package has, or as "package.module:function".
 
 What is wrong with a name or an option is an `InputError`, a sentence. An error in the
@@ -30,6 +30,7 @@ from jaxmed.strategies.presets.by_stage import (
     layerwise_decay,
     partial,
 )
+from jaxmed.strategies.presets.feature_classifiers import FEATURE_CLASSIFIERS
 from jaxmed.strategies.presets.whole_backbone import (
     backbone_and_head,
     frozen,
@@ -66,6 +67,10 @@ def sequence(model: Classifier, *, phases: Sequence[Mapping[str, Any]]) -> Strat
             parts.append(create_strategy(name, model, **options).phases)
         except InputError as error:
             raise InputError(f"Part {number} of the sequence: {error}") from error
+        if not parts[-1]:
+            raise InputError(
+                f"Part {number} of the sequence is {name}, which trains no network."
+            )
     joined = [phase for part in parts for phase in part]
     names = [phase.name for phase in joined]
     taken = set(names)
@@ -96,6 +101,8 @@ PRESETS: dict[str, Callable[..., Strategy]] = {
         sequence,
     )
 }
+# What a recipe can name, whether it trains a network or not.
+BUILT_IN: dict[str, Callable[..., Strategy]] = {**PRESETS, **FEATURE_CLASSIFIERS}
 
 
 def find_strategy(name: str) -> Callable[..., Any]:
@@ -106,8 +113,8 @@ def find_strategy(name: str) -> Callable[..., Any]:
     Raises:
         InputError: there is no such preset, entry point, module or function.
     """
-    if name in PRESETS:
-        return PRESETS[name]
+    if name in BUILT_IN:
+        return BUILT_IN[name]
     if ":" in name:
         return _load(name, name)
     installed = installed_strategies()
@@ -118,7 +125,7 @@ def find_strategy(name: str) -> Callable[..., Any]:
             f"Unknown strategy {name!r}. A strategy of your own is named "
             "package.module:function, with a colon."
         )
-    raise unknown("strategy", name, [*PRESETS, *installed])
+    raise unknown("strategy", name, [*BUILT_IN, *installed])
 
 
 def installed_strategies() -> dict[str, metadata.EntryPoint]:
@@ -134,7 +141,7 @@ def list_strategies() -> list[str]:
         >>> list_strategies()[:2]
         ['frozen', 'full']
     """
-    return [*PRESETS, *installed_strategies()]
+    return [*BUILT_IN, *installed_strategies()]
 
 
 def options_of(name: str) -> inspect.Signature:

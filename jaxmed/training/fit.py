@@ -191,6 +191,11 @@ def as_strategy(
             f"the model that returns one, got {given!r}{returned and ', ' + returned}."
         )
     strategy.summary(model)
+    if not strategy.phases:
+        raise InputError(
+            f"The strategy {strategy.name} trains no network: it is for the arm of a "
+            "recipe. Use jaxmed.training.feature_baselines.fit_feature_classifier."
+        )
     return strategy
 
 

@@ -74,6 +74,7 @@ def test_round_trip_is_bit_identical(model, reference, state_dict):
         "densenet121",
         "efficientnet_b0",
         "efficientnet_v2_s",
+        "efficientnet_lite0",
         "convnext_tiny",
         "inception_v3",
     ],

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torchvision.models import resnet18
 
 from jaxmed_convert.__main__ import main
-from jaxmed_convert.weights.torchvision import PUBLISHED
+from jaxmed_convert.weights.imagenet import PUBLISHED
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_errors_are_one_line_and_exit_code_2():
     )
     assert run.returncode == 2
     assert run.stdout == ""
-    assert run.stderr.startswith("jaxmed_convert: torchvision publishes no weights")
+    assert run.stderr.startswith("jaxmed_convert: There are no ImageNet weights for")
     assert run.stderr.count("\n") == 1
 
 

@@ -7,7 +7,7 @@ from flax import nnx
 from jaxmed.models.registry import create_model
 from jaxmed_convert.rules import SWITCHES, counters, head_module, targets
 from jaxmed_convert.verify.references import torch_model
-from jaxmed_convert.weights.torchvision import PUBLISHED
+from jaxmed_convert.weights.imagenet import PUBLISHED
 
 
 def _torch_head(kind: str, features: int, classes: int) -> torch.nn.Module:

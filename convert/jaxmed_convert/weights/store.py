@@ -1,15 +1,17 @@
 """Converted weights on disk: safetensors files that are read without torch."""
 
+import json
 from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from jaxmed.image_stats import Scale
 from jaxmed.runtime.files import atomic_write, hash_arrays
 
 # Goes up when the same source would be converted to something else.
-VERSION = "2"
+VERSION = "3"
 
 
 class Stored(NamedTuple):
@@ -19,11 +21,15 @@ class Stored(NamedTuple):
         arrays: float32, by jaxmed's path.
         source: where they came from: a URL or a file.
         sha256: of the source file.
+        scale: what a file's weights want of RGB images, if it shows that.
+        scale_reason: why, or why it is not known; empty for published weights.
     """
 
     arrays: dict[str, np.ndarray]
     source: str
     sha256: str
+    scale: Scale | None = None
+    scale_reason: str = ""
 
 
 class Unusable(Exception):
@@ -39,6 +45,8 @@ def write(path: Path, stored: Stored) -> None:
         "sha256": stored.sha256,
         "converter": VERSION,
         "content": hash_arrays(stored.arrays),
+        "scale": json.dumps(stored.scale),
+        "scale_reason": stored.scale_reason,
     }
     with atomic_write(path) as temporary:
         save_file(stored.arrays, temporary, metadata)
@@ -69,4 +77,11 @@ def read(path: Path, paths: Collection[str]) -> Stored:
         raise Unusable("it holds other arrays than the architecture has")
     if metadata.get("content") != hash_arrays(arrays) or "sha256" not in metadata:
         raise Unusable("its bytes have changed since it was written")
-    return Stored(arrays, metadata.get("source", ""), metadata["sha256"])
+    scale = json.loads(metadata["scale"])
+    return Stored(
+        arrays,
+        metadata.get("source", ""),
+        metadata["sha256"],
+        scale and Scale(*map(tuple, scale)),
+        metadata["scale_reason"],
+    )

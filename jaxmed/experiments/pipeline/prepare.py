@@ -127,6 +127,9 @@ def prepare_arm(
     start = replace(start, note=f"{start.note}{why}")
     model.mean = config.model.mean or model.mean
     model.std = config.model.std or model.std
+    if config.model.mean or config.model.std:
+        said = f"mean {model.mean} and std {model.std} (as the recipe says)"
+        start = replace(start, normalization=said)
     check_explanation(model, config.explain, config.data.image_size)
     train = config.train
     set_precision(model, resolve_precision(train.precision))
@@ -225,7 +228,10 @@ def _choose_stem(config: ExperimentConfig, model: "Classifier") -> tuple[str, st
     if chosen != "auto" or model.in_channels != 1 or not adapted:
         return ("sum", "") if chosen == "auto" else (chosen, "")
     train = config.train
-    phase = create_strategy(train.strategy, model, **train.options).phases[0]
+    phases = create_strategy(train.strategy, model, **train.options).phases
+    if not phases:
+        return "sum", f" The sum, because {train.strategy} leaves the stem as it is."
+    phase = phases[0]
     if phase.freezes_stem(model):
         return "sum", (
             f" The sum, because phase {phase.name!r} leaves the stem, or its "

@@ -1,11 +1,12 @@
 """One run: an arm trained with one seed, and every file of its folder."""
 
 import json
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jaxmed.config.recipes import Recipe
 from jaxmed.config.schema import ExperimentConfig, TrainConfig
@@ -36,6 +37,7 @@ from jaxmed.runs.layout import (
 from jaxmed.runtime import distributed
 from jaxmed.runtime.files import remove_unfinished
 from jaxmed.runtime.locks import locked
+from jaxmed.strategies.presets.feature_classifiers import FeatureClassifier
 
 if TYPE_CHECKING:
     from jaxmed.data.dataset import Dataset
@@ -90,9 +92,6 @@ def _train_run(
     whole: "Dataset",
     out: Path,
 ) -> None:
-    from jaxmed.inference.forward import predict_split
-    from jaxmed.training.fit import fit
-
     folder = run_folder(out, recipe, arm, seed)
     config = recipe.arms[arm]
     print(f"\n{recipe.name}, arm {arm}, seed {seed}: {folder}", flush=True)
@@ -114,18 +113,61 @@ def _train_run(
             _write_inputs(folder, environment, prepared, data, whole)
 
         distributed.run_on_process_zero(begin)
-        result = fit(
+        trained = _train(config, prepared, data, seed=seed, folder=folder)
+    environment |= {"best": trained.best, "seconds": trained.seconds}
+
+    def end() -> None:
+        write_history(folder / "history.csv", trained.history)
+        _write_results(folder, config, prepared, data, trained, environment)
+
+    distributed.run_on_process_zero(end)
+
+
+class _Trained(NamedTuple):
+    """What an arm's training gave: see `FitResult`, and predictions by split."""
+
+    predictions: Mapping[str, "Predictions"]
+    history: list[dict]
+    best: dict
+    seconds: float
+
+
+def _train(
+    config: ExperimentConfig,
+    prepared: PreparedArm,
+    data: "Dataset",
+    *,
+    seed: int,
+    folder: Path,
+) -> _Trained:
+    if isinstance(prepared.strategy, FeatureClassifier):
+        from jaxmed.training.feature_baselines import fit_feature_classifier
+
+        started = time.perf_counter()
+        predictions, best = fit_feature_classifier(
             prepared.model,
             data,
             prepared.strategy,
-            **training_settings(prepared, config.train),
-            ema=config.train.ema,
-            cache=_cache_settings(config.train, folder),
-            seed=seed,
+            preprocessing=prepared.preprocessing,
             select=config.train.select,
-            checkpoints=folder / "checkpoints",
-            checkpoint_steps=config.train.checkpoint_steps,
         )
+        print(f"{best['phase']}: {best['metric']} {best['value']:.3f}", flush=True)
+        return _Trained(predictions, [], best, time.perf_counter() - started)
+    from jaxmed.inference.forward import predict_split
+    from jaxmed.training.fit import fit
+
+    result = fit(
+        prepared.model,
+        data,
+        prepared.strategy,
+        **training_settings(prepared, config.train),
+        ema=config.train.ema,
+        cache=_cache_settings(config.train, folder),
+        seed=seed,
+        select=config.train.select,
+        checkpoints=folder / "checkpoints",
+        checkpoint_steps=config.train.checkpoint_steps,
+    )
     predictions = {
         split: predict_split(
             prepared.model,
@@ -137,13 +179,7 @@ def _train_run(
         for split in ("val", "test")
     }
     seconds = sum(row["seconds"] for row in result.history)
-    environment |= {"best": result.best, "seconds": seconds}
-
-    def end() -> None:
-        write_history(folder / "history.csv", result.history)
-        _write_results(folder, config, prepared, data, predictions, environment)
-
-    distributed.run_on_process_zero(end)
+    return _Trained(predictions, result.history, result.best, seconds)
 
 
 def _describe(data: "Dataset", prepared: PreparedArm) -> dict[str, Any]:
@@ -153,7 +189,11 @@ def _describe(data: "Dataset", prepared: PreparedArm) -> dict[str, Any]:
     model, start = prepared.model, prepared.start
     total = sum(array.size for array in split(model).params.values())
     return describe_environment(data, model, prepared.preprocessing) | {
-        "weights": {"name": start.name, "fingerprint": start.fingerprint},
+        "weights": {
+            "name": start.name,
+            "fingerprint": start.fingerprint,
+            "normalization": start.normalization,
+        },
         "augmentation": prepared.augmentation.describe(),
         "loss": asdict(prepared.loss),
         "parameters": {"total": total, "phases": prepared.strategy.summary(model)},
@@ -199,13 +239,16 @@ def _write_results(
     config: ExperimentConfig,
     prepared: PreparedArm,
     data: "Dataset",
-    predictions: Mapping[str, "Predictions"],
+    trained: _Trained,
     environment: dict[str, Any],
 ) -> None:
-    """Explains and evaluates predictions, by split."""
+    """Explains and evaluates predictions."""
     from jaxmed.evaluation.predictions_csv import write_predictions
     from jaxmed.inference.out_of_distribution import fit_detector
 
+    predictions, explain = trained.predictions, config.explain
+    if not prepared.strategy.phases:  # then no network decided
+        explain = replace(explain, images=0)
     write_predictions(folder / "predictions.csv", list(predictions.values()))
     write_cams(
         folder,
@@ -213,10 +256,11 @@ def _write_results(
         data.test,
         predictions["test"],
         preprocessing=prepared.preprocessing,
-        explain=config.explain,
+        explain=explain,
     )
-    detector = fit_detector(prepared.model, data, prepared.preprocessing)
-    write_detector(folder / OUT_OF_DISTRIBUTION, detector)
+    if prepared.strategy.phases:
+        detector = fit_detector(prepared.model, data, prepared.preprocessing)
+        write_detector(folder / OUT_OF_DISTRIBUTION, detector)
     write_results(folder, config, predictions, environment)
 
 

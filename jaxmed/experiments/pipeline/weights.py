@@ -28,11 +28,14 @@ class Start:
         name: as the recipe says it.
         fingerprint: SHA-256 (hex) of what was loaded; None for random weights.
         note: a sentence for the log.
+        normalization: what images are normalized by, and why; None where the
+            architecture or the run that the weights are of decides.
     """
 
     name: str
     fingerprint: str | None
     note: str
+    normalization: str | None = None
 
 
 def check_weights(weights: str) -> None:
@@ -94,7 +97,12 @@ def load_start(
     import jaxmed_convert
 
     loaded = jaxmed_convert.initialize(model, weights, stem=stem)
-    return Start(name=weights, fingerprint=loaded.fingerprint, note=loaded.message)
+    return Start(
+        name=weights,
+        fingerprint=loaded.fingerprint,
+        note=loaded.message,
+        normalization=loaded.normalization,
+    )
 
 
 def find_run(weights: str, out: Path) -> Path:

@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 
 from jaxmed.runtime.annotations import spell
 from jaxmed.strategies import Optimizer, Phase, Schedule, Settings, options_of
-from jaxmed.strategies.registry import PRESETS, find_strategy, installed_strategies
+from jaxmed.strategies.registry import BUILT_IN, find_strategy, installed_strategies
 
 WIDTH = 88
 CLASSES = {cls.__name__: cls for cls in (Optimizer, Phase, Schedule)}
@@ -31,7 +31,7 @@ follows, such as { name = "cosine", warmup_epochs = 1 }.
 def describe_strategies() -> str:
     """Returns all presets and installed strategies, settings and schedules."""
     blocks = [OPENING]
-    for name in (*PRESETS, *installed_strategies()):
+    for name in (*BUILT_IN, *installed_strategies()):
         blocks.append(f"  {name}")
         try:
             title = inspect.getdoc(find_strategy(name)) or ""

@@ -8,8 +8,9 @@ probability that `create_model` is given, and `head="linear"` has none.
 """
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,12 +23,24 @@ from jaxmed.models.layers.normalization import BatchNorm
 from jaxmed.models.layers.stochastic_depth import drop_rows
 
 
-class ConvNormSiLU(nnx.List):
-    """A convolution and its normalization, then SiLU if `activation`.
+class LayerOptions(NamedTuple):
+    """What the layers of a network have in common.
 
-    Args:
+    Attributes:
         norm: options of `BatchNorm`.
+        activation: behind a convolution and its normalization.
+        same: how convolutions are padded; see `convolution`.
+        squeeze: whether an `MBConv` has squeeze and excitation.
     """
+
+    norm: dict[str, float]
+    activation: Callable[[jax.Array], jax.Array] = nnx.silu
+    same: bool = False
+    squeeze: bool = True
+
+
+class ConvNormActivation(nnx.List):
+    """A convolution and its normalization, then the activation if `activation`."""
 
     def __init__(
         self,
@@ -38,19 +51,25 @@ class ConvNormSiLU(nnx.List):
         stride: int = 1,
         groups: int = 1,
         activation: bool = True,
-        norm: dict[str, float],
+        layers: LayerOptions,
         rngs: nnx.Rngs,
     ):
         conv = convolution(
-            in_channels, out_channels, size, stride=stride, groups=groups, rngs=rngs
+            in_channels,
+            out_channels,
+            size,
+            stride=stride,
+            groups=groups,
+            same=layers.same,
+            rngs=rngs,
         )
-        super().__init__([conv, BatchNorm(out_channels, **norm)])
-        self.activation = activation
+        super().__init__([conv, BatchNorm(out_channels, **layers.norm)])
+        self.activation = layers.activation if activation else None
 
     def __call__(self, x: jax.Array, *, mask: jax.Array | None) -> jax.Array:
         conv, norm = self
         x = norm(conv(x), mask=mask)
-        return nnx.silu(x) if self.activation else x
+        return x if self.activation is None else self.activation(x)
 
 
 class SqueezeExcitation(nnx.Module):
@@ -102,7 +121,7 @@ class MBConv(nnx.Module):
         row: the blocks it is one of.
         stride: its own stride.
         drop: the probability of dropping it while training.
-        norm: options of `BatchNorm`.
+        layers: of the whole network.
         rngs: draws the initial weights.
     """
 
@@ -113,26 +132,27 @@ class MBConv(nnx.Module):
         *,
         stride: int,
         drop: float,
-        norm: dict[str, float],
+        layers: LayerOptions,
         rngs: nnx.Rngs,
     ):
         self.shortcut = stride == 1 and in_channels == row.out_channels
         self.drop = drop
-        self.block = nnx.List(self._layers(in_channels, row, stride, norm, rngs))
+        build = partial(ConvNormActivation, layers=layers, rngs=rngs)
+        modules = self._modules(in_channels, row, stride, build)
+        if layers.squeeze and not row.fused:
+            squeezed = SqueezeExcitation(
+                in_channels * row.expansion, in_channels // 4, rngs=rngs
+            )
+            modules.insert(-1, squeezed)
+        self.block = nnx.List(modules)
 
-    def _layers(self, in_channels, row, stride, norm, rngs):
-        inner = in_channels * row.expansion
-        out, size = row.out_channels, row.size
-        layers = []
-        if row.expansion > 1:
-            layers.append(ConvNormSiLU(in_channels, inner, 1, norm=norm, rngs=rngs))
+    def _modules(self, in_channels, row, stride, build) -> list[nnx.Module]:
+        inner, out, size = in_channels * row.expansion, row.out_channels, row.size
+        expand = [build(in_channels, inner, 1)] if row.expansion > 1 else []
         return [
-            *layers,
-            ConvNormSiLU(
-                inner, inner, size, stride=stride, groups=inner, norm=norm, rngs=rngs
-            ),
-            SqueezeExcitation(inner, in_channels // 4, rngs=rngs),
-            ConvNormSiLU(inner, out, 1, activation=False, norm=norm, rngs=rngs),
+            *expand,
+            build(inner, inner, size, stride=stride, groups=inner),
+            build(inner, out, 1, activation=False),
         ]
 
     def __call__(
@@ -147,13 +167,13 @@ class MBConv(nnx.Module):
 class FusedMBConv(MBConv):
     """An `MBConv` whose first two convolutions are one, without squeezing."""
 
-    def _layers(self, in_channels, row, stride, norm, rngs):
+    def _modules(self, in_channels, row, stride, build) -> list[nnx.Module]:
         inner, out, size = in_channels * row.expansion, row.out_channels, row.size
         if row.expansion == 1:
-            return [ConvNormSiLU(inner, out, size, stride=stride, norm=norm, rngs=rngs)]
+            return [build(inner, out, size, stride=stride)]
         return [
-            ConvNormSiLU(in_channels, inner, size, stride=stride, norm=norm, rngs=rngs),
-            ConvNormSiLU(inner, out, 1, activation=False, norm=norm, rngs=rngs),
+            build(in_channels, inner, size, stride=stride),
+            build(inner, out, 1, activation=False),
         ]
 
 
@@ -174,11 +194,13 @@ class EfficientNetFeatures(nnx.List):
         in_channels: int,
         stem: int,
         last: int,
-        norm: dict[str, float],
+        layers: LayerOptions,
         rngs: nnx.Rngs,
     ):
         super().__init__()
-        self.append(ConvNormSiLU(in_channels, stem, 3, stride=2, norm=norm, rngs=rngs))
+        self.append(
+            ConvNormActivation(in_channels, stem, 3, stride=2, layers=layers, rngs=rngs)
+        )
         channels, done = stem, 0
         total = sum(row.depth for row in rows)
         for row in rows:
@@ -191,13 +213,13 @@ class EfficientNetFeatures(nnx.List):
                         row,
                         stride=row.stride if i == 0 else 1,
                         drop=STOCHASTIC_DEPTH * done / total,
-                        norm=norm,
+                        layers=layers,
                         rngs=rngs,
                     )
                 )
                 channels, done = row.out_channels, done + 1
             self.append(blocks)
-        self.append(ConvNormSiLU(channels, last, 1, norm=norm, rngs=rngs))
+        self.append(ConvNormActivation(channels, last, 1, layers=layers, rngs=rngs))
 
 
 class EfficientNet(nnx.Module):
@@ -210,7 +232,7 @@ class EfficientNet(nnx.Module):
         rows: of the papers' tables.
         in_channels: channels of the images.
         stem, last: channels of the first and of the last convolution.
-        norm: options of `BatchNorm`.
+        layers: of the whole network.
         rngs: the stream "params" draws the initial weights.
     """
 
@@ -221,11 +243,16 @@ class EfficientNet(nnx.Module):
         in_channels: int = 3,
         stem: int,
         last: int,
-        norm: dict[str, float],
+        layers: LayerOptions,
         rngs: nnx.Rngs,
     ):
         self.features = EfficientNetFeatures(
-            rows, in_channels=in_channels, stem=stem, last=last, norm=norm, rngs=rngs
+            rows,
+            in_channels=in_channels,
+            stem=stem,
+            last=last,
+            layers=layers,
+            rngs=rngs,
         )
         self.num_features = last
         self.stages = _by_resolution(rows)
@@ -304,27 +331,36 @@ _V2_L = (
 )
 
 
-def _scaled(width: float, depth: float, **norm: float) -> dict:
+def _scaled(width: float, depth: float, **norm: float) -> dict[str, Any]:
+    rows = scaled_rows(width, depth)
+    return {
+        "rows": rows,
+        "stem": scaled_channels(32, width),
+        "last": 4 * rows[-1].out_channels,
+        "layers": LayerOptions(norm),
+    }
+
+
+def scaled_rows(width: float, depth: float) -> tuple[Blocks, ...]:
     """Scales B0 as the first paper does: channels to a multiple of 8, blocks up."""
-
-    def channels(count: int) -> int:
-        rounded = max(8, int(count * width + 4) // 8 * 8)
-        # Rounding down must not take more than a tenth.
-        return rounded if rounded >= 0.9 * count * width else rounded + 8
-
-    rows = tuple(
+    return tuple(
         row._replace(
-            out_channels=channels(row.out_channels), depth=math.ceil(row.depth * depth)
+            out_channels=scaled_channels(row.out_channels, width),
+            depth=math.ceil(row.depth * depth),
         )
         for row in _B0
     )
-    last = 4 * rows[-1].out_channels
-    return {"rows": rows, "stem": channels(32), "last": last, "norm": norm}
 
 
-def _v2(rows: Sequence[Blocks]) -> dict:
-    stem = rows[0].out_channels
-    return {"rows": rows, "stem": stem, "last": 1280, "norm": {"epsilon": 1e-3}}
+def scaled_channels(count: int, width: float) -> int:
+    """Returns `count * width` rounded to a multiple of 8, down by a tenth at most."""
+    rounded = max(8, int(count * width + 4) // 8 * 8)
+    return rounded if rounded >= 0.9 * count * width else rounded + 8
+
+
+def _v2(rows: Sequence[Blocks]) -> dict[str, Any]:
+    layers = LayerOptions({"epsilon": 1e-3})
+    return {"rows": rows, "stem": rows[0].out_channels, "last": 1280, "layers": layers}
 
 
 # The two factors of each size, and the options of BatchNorm, as in torchvision.

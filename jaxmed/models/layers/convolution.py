@@ -1,6 +1,6 @@
 """The convolution that networks with BatchNorm are made of."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -14,6 +14,8 @@ from jaxmed.models.layers.initializers import kaiming_normal
 # Pixels of a side of the output up to which XLA's convolutions for CPUs are slower than
 # a product of matrices: a hundred times slower at 2, 1.3 times at 4.
 SMALL = 4
+
+Pads = tuple[tuple[int, int], ...]
 
 
 class Convolution(nnx.Conv):
@@ -31,17 +33,18 @@ class Convolution(nnx.Conv):
             return super().__call__(inputs, *more)
         arrays = inputs, self.kernel[...]
         inputs, kernel = self.promote_dtype(arrays, dtype=self.dtype)
-        stride, padding = cast(int, self.strides), cast(int, self.padding)
+        stride = cast(int, self.strides)
+        pads = pads_of(self.padding, inputs.shape[1:3], kernel.shape[0], stride)
         # The platform that the program is lowered for decides, not the one that traces
         # it: an exported program may be for another.
         return lax.platform_dependent(
             inputs,
             kernel,
-            cpu=partial(convolve, stride=stride, padding=padding),
+            cpu=partial(convolve, stride=stride, pads=pads),
             default=partial(
                 lax.conv_general_dilated,
                 window_strides=(stride, stride),
-                padding=((padding, padding), (padding, padding)),
+                padding=pads,
                 dimension_numbers=("NHWC", "HWIO", "NHWC"),
                 feature_group_count=self.feature_group_count,
                 precision=self.precision,
@@ -58,8 +61,23 @@ class Convolution(nnx.Conv):
         return None
 
 
+def pads_of(padding: Any, sides: Sequence[int], size: int, stride: int) -> Pads:
+    """Return the zeros before and behind each axis of a map.
+
+    Args:
+        padding: a number for all, or "SAME": see `convolution`.
+        sides: of the map, in pixels.
+        size: of the kernel.
+        stride: of both axes.
+    """
+    if isinstance(padding, int):
+        return ((padding, padding), (padding, padding))
+    pads = lax.padtype_to_pads(sides, (size, size), (stride, stride), padding)
+    return tuple(pads)
+
+
 def multiply_patches(
-    inputs: jax.Array, kernel: jax.Array, *, stride: int, padding: int
+    inputs: jax.Array, kernel: jax.Array, *, stride: int, pads: Pads
 ) -> jax.Array:
     """Convolves by laying out every patch as a row of a matrix.
 
@@ -67,17 +85,17 @@ def multiply_patches(
         inputs: (n, h, w, c).
         kernel: (k, k, c, d).
         stride: of both axes.
-        padding: zeros on each side.
+        pads: zeros before and behind each axis of the map.
 
     Returns:
         (n, h', w', d).
     """
-    shifted = _shifted(inputs, kernel.shape[0], stride, padding)
+    shifted = _shifted(inputs, kernel.shape[0], stride, pads)
     return jnp.concatenate(shifted, axis=-1) @ kernel.reshape(-1, kernel.shape[-1])
 
 
 def add_shifted(
-    inputs: jax.Array, kernel: jax.Array, *, stride: int, padding: int
+    inputs: jax.Array, kernel: jax.Array, *, stride: int, pads: Pads
 ) -> jax.Array:
     """Convolves every channel with its own kernel, as a sum over the kernel's places.
 
@@ -85,22 +103,19 @@ def add_shifted(
         inputs: (n, h, w, c).
         kernel: (k, k, 1, c).
         stride: of both axes.
-        padding: zeros on each side.
+        pads: zeros before and behind each axis of the map.
 
     Returns:
         (n, h', w', c).
     """
-    shifted = _shifted(inputs, kernel.shape[0], stride, padding)
+    shifted = _shifted(inputs, kernel.shape[0], stride, pads)
     places = kernel.reshape(-1, kernel.shape[-1])
     return sum(map(jnp.multiply, shifted[1:], places[1:]), shifted[0] * places[0])
 
 
-def _shifted(
-    inputs: jax.Array, size: int, stride: int, padding: int
-) -> list[jax.Array]:
-    """Returns what each place of a kernel meets, row by row: (n, h', w', c)."""
-    around = ((0, 0), (padding, padding), (padding, padding), (0, 0))
-    padded = jnp.pad(inputs, around)
+def _shifted(inputs: jax.Array, size: int, stride: int, pads: Pads) -> list[jax.Array]:
+    """Return what each place of a kernel meets, row by row: (n, h', w', c)."""
+    padded = jnp.pad(inputs, ((0, 0), *pads, (0, 0)))
     rows = (padded.shape[1] - size) // stride + 1
     columns = (padded.shape[2] - size) // stride + 1
     return [
@@ -121,17 +136,30 @@ def convolution(
     *,
     stride: int = 1,
     groups: int = 1,
+    same: bool = False,
     init: Any = kaiming_normal,
     rngs: nnx.Rngs,
 ) -> nnx.Conv:
-    """Builds a convolution without bias, which the BatchNorm behind it would undo."""
+    """Builds a convolution without bias, which the BatchNorm behind it would undo.
+
+    Args:
+        in_channels, out_channels: of the maps.
+        size: of the kernel, odd.
+        stride: of both axes.
+        groups: of channels; `in_channels` makes it depthwise.
+        same: whether to pad as TensorFlow's "SAME" does: a map of n pixels becomes one
+            of ceil(n / stride), and where the zeros it takes cannot be split evenly,
+            the odd one is at the end. Otherwise as torch does, size // 2 on each side.
+        init: draws the kernel.
+        rngs: the stream "params" draws the initial weights.
+    """
     return Convolution(
         in_channels,
         out_channels,
         (size, size),
         strides=stride,
-        # torch pads both sides alike; XLA's "SAME" would not when striding.
-        padding=size // 2,
+        # They differ where the stride is 2 and the side is even.
+        padding="SAME" if same else size // 2,
         feature_group_count=groups,
         use_bias=False,
         kernel_init=init,

@@ -273,7 +273,9 @@ def _seen(run: RunRecord) -> str:
 def _weights(run: RunRecord) -> str:
     weights = run.environment.get("weights")
     if isinstance(weights, dict):
-        return str(weights.get("name", "not recorded"))
+        name = str(weights.get("name", "not recorded"))
+        wanted = weights.get("normalization")
+        return f"{name}; images normalized by {wanted}" if wanted else name
     return str(weights) if weights else "not recorded"
 
 

@@ -14,9 +14,13 @@ from jaxmed.models.registry import ARCHITECTURES
 from jaxmed_convert.abstract_models import backbone_targets, outline
 from jaxmed_convert.checkpoints.find_network import select
 from jaxmed_convert.checkpoints.positions import BARE, NOTE, children
-from jaxmed_convert.weights.torchvision import PUBLISHED
+from jaxmed_convert.weights.imagenet import PUBLISHED
 
-TORCHVISION = [name for name in ARCHITECTURES if name in PUBLISHED]
+TORCHVISION = [
+    name
+    for name in ARCHITECTURES
+    if name in PUBLISHED and PUBLISHED[name].package is None
+]
 HEADS = ("fc", "classifier")
 
 

@@ -22,6 +22,11 @@ from jaxmed_convert.checkpoints.read import Checkpoint, read_checkpoint
 
 TENSORS = {"conv.weight": torch.arange(6.0).reshape(2, 3), "bn.bias": torch.ones(300)}
 
+PRECISIONS = (
+    *(torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32),
+    *(torch.int16, torch.int8, torch.uint8, torch.bool),
+)
+
 
 def _same(tensors) -> bool:
     return tensors.keys() == TENSORS.keys() and all(
@@ -348,25 +353,73 @@ def test_of_several_networks_the_others_are_said(tmp_path):
     )
 
 
-def test_a_missing_torch_is_explained(tmp_path):
-    path = tmp_path / "weights.pth"
-    torch.save(TENSORS, path)
+def without_torch(path: Path) -> subprocess.CompletedProcess:
+    """Reads a file in a Python without torch, and prints its tensors' sums."""
     program = """
 import sys
 from pathlib import Path
 sys.modules["torch"] = None  # makes Python treat it as not installed
 from jaxmed_convert.checkpoints.read import read_checkpoint
-read_checkpoint(Path(sys.argv[1]))
+for name, tensor in read_checkpoint(Path(sys.argv[1])).tensors.items():
+    print(name, tensor.dtype, tensor.shape, tensor.tobytes().hex())
 """
-    run = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-c", program, str(path)],
         capture_output=True,
         text=True,
         check=False,
     )
-    last = run.stderr.splitlines()[-1]
-    assert "InputError: This needs torch, which is not installed." in last
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_plain_tensors_need_no_torch(tmp_path, zipped):
+    base = torch.arange(24.0).reshape(2, 3, 4)
+    tensors = {
+        "turned": base.permute(2, 0, 1),
+        "part": base[1, 1:, ::2],
+        "parameter": torch.nn.Parameter(base[0]),
+        "number": torch.tensor(7),
+        "empty": torch.zeros(0, 3),
+        **{str(dtype): base.to(dtype) for dtype in PRECISIONS},
+    }
+    path = tmp_path / "weights.pth"
+    content = {"state_dict": OrderedDict(tensors), "epoch": 3}
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+
+    lines = without_torch(path).stdout.splitlines()
+
+    for line, (name, tensor) in zip(lines, tensors.items(), strict=True):
+        expected = tensor.detach().contiguous()
+        content = expected.view(torch.uint8) if expected.numel() > 1 else expected
+        shape = tuple(expected.shape)
+        dtype = str(expected.dtype).removeprefix("torch.")
+        assert line.strip() == (
+            f"{name} {dtype} {shape} {content.numpy().tobytes().hex()}".strip()
+        )
+
+
+def test_what_needs_torch_is_explained_without_it(tmp_path):
+    path = tmp_path / "weights.pth"
+    torch.save(TENSORS | {"when": datetime.date(2020, 1, 2)}, path)
+    last = without_torch(path).stderr.splitlines()[-1]
+    assert "holds more than tensors (datetime.date), and torch" in last
     assert "pip install 'jaxmed[torch]'" in last
+    path.write_bytes(path.read_bytes()[:-400])
+    assert "truncated, damaged or not a PyTorch" in without_torch(path).stderr
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_code_does_not_run_without_torch_either(tmp_path, zipped):
+    class Harmful:
+        def __reduce__(self):
+            return print, ("it ran",)
+
+    path = tmp_path / "weights.pth"
+    content = TENSORS | {"more": Harmful()}
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    run = without_torch(path)
+    assert "it ran" not in run.stdout
+    assert "holds more than tensors (__builtin__.print)" in run.stderr
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from jaxmed_convert import from_torch
 from jaxmed_convert.checkpoints.read import read_checkpoint
 from jaxmed_convert.verify.parity import TOLERANCE, compare
 from jaxmed_convert.verify.references import loaded_reference, random_reference
-from jaxmed_convert.weights.torchvision import PUBLISHED, published
+from jaxmed_convert.weights.imagenet import PUBLISHED, published
 
 # The smallest of each family and, of ResNets, of each kind of block.
 USUAL = [
@@ -20,6 +20,7 @@ USUAL = [
     "mobilenet_v2",
     "densenet121",
     "efficientnet_b0",
+    "efficientnet_lite0",
     "convnext_tiny",
     "inception_v3",
 ]
@@ -33,7 +34,7 @@ def _check_logits(architecture: str) -> None:
     from_torch(model, reference.state_dict())
     run = nnx.jit(lambda model, images: model(images))
     size = published(architecture).image_size
-    for n, h, w in ((1, size, size), (2, 96, 128)):
+    for n, h, w in ((1, size, size), (2, 97, 128)):
         images = np.random.default_rng(h).standard_normal((n, h, w, 3), np.float32)
         with torch.inference_mode():
             channels_first = np.ascontiguousarray(images.transpose(0, 3, 1, 2))

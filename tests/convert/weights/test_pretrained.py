@@ -61,7 +61,9 @@ def test_a_file_fills_the_backbone_and_leaves_the_head(weights, tmp_path):
     assert started.fingerprint == digest
     assert started.message == (
         f"Backbone resnet18 starts from file:{path} (SHA-256 {digest[:8]}…); the head "
-        "is fresh. resnet18: 100 tensors converted (11,186,112 numbers), 20 "
+        "is fresh. Images are normalized by mean 0.485, 0.456, 0.406 and std 0.229, "
+        "0.224, 0.225 (the file does not say what its weights want: model.mean, "
+        "model.std). resnet18: 100 tensors converted (11,186,112 numbers), 20 "
         "num_batches_tracked ignored. The head is left out: fc.weight (7, 512), "
         "fc.bias (7,)."
     )
@@ -184,7 +186,7 @@ def test_bad_input_is_a_sentence_and_leaves_nothing(weights, tmp_path):
     assert "1 with NaN or infinite values (layer4.1.bn2.running_mean)" in message
 
     small = create_model("resnet10_narrow", num_classes=2)
-    assert "publishes no weights" in _message(small, "imagenet", tmp_path)
+    assert "There are no ImageNet weights" in _message(small, "imagenet", tmp_path)
 
 
 @pytest.mark.parametrize(

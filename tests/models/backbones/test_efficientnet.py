@@ -73,7 +73,8 @@ def test_stages_end_where_the_map_is_halved(architecture):
 
 def test_blocks_are_dropped_only_with_a_random_stream():
     rows = [efficientnet.Blocks(i < 2, 4, 3, 2, 8, 3) for i in range(4)]
-    model = EfficientNet(rows, stem=8, last=16, norm={}, rngs=nnx.Rngs(0))
+    layers = efficientnet.LayerOptions({})
+    model = EfficientNet(rows, stem=8, last=16, layers=layers, rngs=nnx.Rngs(0))
     images = np.random.default_rng(0).standard_normal((8, 32, 32, 3), np.float32)
 
     @nnx.jit
@@ -98,7 +99,7 @@ def test_only_the_blocks_with_a_shortcut_can_be_dropped():
             row._replace(out_channels=out),
             stride=stride,
             drop=0.5,
-            norm={},
+            layers=efficientnet.LayerOptions({}),
             rngs=nnx.Rngs(0),
         )
         output = block(x, mask=None, rngs=nnx.Rngs(dropout=0))

@@ -4,22 +4,28 @@ import jax
 import numpy as np
 import pytest
 import torch
+from efficientnet_lite_pytorch.utils import Conv2dDynamicSamePadding
 from flax import nnx
 
 from jaxmed.models.layers.convolution import convolution
 
 
-def pair(size, stride, groups=1):
+def pair(size, stride, groups=1, same=False):
     channels = 6, (6 if groups == 6 else 4)
-    ours = convolution(*channels, size, stride=stride, groups=groups, rngs=nnx.Rngs(0))
-    theirs = torch.nn.Conv2d(
-        *channels, size, stride=stride, padding=size // 2, groups=groups, bias=False
+    ours = convolution(
+        *channels, size, stride=stride, groups=groups, same=same, rngs=nnx.Rngs(0)
+    )
+    padded = Conv2dDynamicSamePadding if same else torch.nn.Conv2d
+    options = {} if same else {"padding": size // 2}
+    theirs = padded(
+        *channels, size, stride=stride, groups=groups, bias=False, **options
     )
     kernel = np.asarray(ours.kernel[...]).transpose(3, 2, 0, 1)
     theirs.weight.data = torch.from_numpy(kernel.copy())
     return ours, theirs
 
 
+@pytest.mark.parametrize("same", [False, True])
 @pytest.mark.parametrize(
     ("size", "stride", "groups", "shape"),
     [
@@ -34,10 +40,12 @@ def pair(size, stride, groups=1):
         (3, 2, 6, (7, 4)),
         (5, 2, 6, (8, 9)),
         (5, 1, 6, (2, 1)),
+        (3, 2, 1, (8, 6)),
+        (3, 2, 6, (8, 6)),
     ],
 )
-def test_values_and_gradients_are_torchs(size, stride, groups, shape):
-    ours, theirs = pair(size, stride, groups)
+def test_values_and_gradients_are_torchs(size, stride, groups, shape, same):
+    ours, theirs = pair(size, stride, groups, same)
     x = np.random.default_rng(0).normal(size=(2, *shape, 6)).astype(np.float32)
     images = torch.from_numpy(x.transpose(0, 3, 1, 2).copy()).requires_grad_()
     expected = theirs(images)
@@ -65,6 +73,7 @@ def test_values_and_gradients_are_torchs(size, stride, groups, shape):
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="the CPU's slow path")
+@pytest.mark.parametrize("same", [False, True])
 @pytest.mark.parametrize(
     ("size", "groups", "side", "convolves"),
     [
@@ -76,9 +85,9 @@ def test_values_and_gradients_are_torchs(size, stride, groups, shape):
     ],
 )
 def test_small_maps_and_depthwise_kernels_need_no_convolution(
-    size, groups, side, convolves
+    size, groups, side, convolves, same
 ):
-    ours, _ = pair(size, 1, groups)
+    ours, _ = pair(size, 1, groups, same)
     text = jax.jit(lambda x: ours(x)).lower(np.zeros((1, side, side, 6))).as_text()
     assert ("stablehlo.convolution" in text) == convolves
 

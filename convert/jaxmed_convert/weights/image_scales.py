@@ -1,0 +1,46 @@
+"""What images the weights in a file want, where the file shows whose weights they are.
+
+A wrong scale cannot be seen in weights, so whoever starts from a file is told which
+one is taken and why.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from jaxmed.image_stats import HALF, Scale
+
+# torchxrayvision's images go from -1024 to 1024: its `normalize(image, 255)`.
+XRAY = Scale((0.5,) * 3, (0.5 / 1024,) * 3)
+# What its DenseNets keep beside their weights, and how many findings its networks name.
+THRESHOLDS, FINDINGS = "op_threshs", 18
+# RadImageNet's published files are of a module that holds `nn.Sequential(*children)`,
+# without the head, as "backbone".
+POSITIONAL = re.compile(r"backbone\.\d+\.")
+
+
+def scale_of_file(
+    tensors: Mapping[str, Any], *, gray: bool
+) -> tuple[Scale | None, str]:
+    """Finds what a file's weights want of images.
+
+    Args:
+        tensors: all of the file, by its own names.
+        gray: whether the first convolution takes one channel.
+
+    Returns:
+        The scale of RGB images, None if nothing shows it; and the reason, in words.
+    """
+    if tensors and all(POSITIONAL.match(name) for name in tensors):
+        return HALF, (
+            "its names are those of RadImageNet's files, whose images go from -1 to 1"
+        )
+    heads = [
+        t for n, t in tensors.items() if n.endswith(("classifier.weight", "fc.weight"))
+    ]
+    named = any(len(head) == FINDINGS for head in heads)
+    if gray and (named or any(name.endswith(THRESHOLDS) for name in tensors)):
+        return XRAY, (
+            "it is a network of torchxrayvision's, whose images go from -1024 to 1024"
+        )
+    return None, "the file does not say what its weights want: model.mean, model.std"
