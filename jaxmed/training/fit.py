@@ -194,7 +194,7 @@ def as_strategy(
     if not strategy.phases:
         raise InputError(
             f"The strategy {strategy.name} trains no network: it is for the arm of a "
-            "recipe. Use jaxmed.training.feature_baselines.fit_feature_classifier."
+            "recipe, which `run` takes."
         )
     return strategy
 

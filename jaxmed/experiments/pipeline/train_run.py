@@ -141,7 +141,7 @@ def _train(
     folder: Path,
 ) -> _Trained:
     if isinstance(prepared.strategy, FeatureClassifier):
-        from jaxmed.training.feature_baselines import fit_feature_classifier
+        from jaxmed.experiments.pipeline.feature_baselines import fit_feature_classifier
 
         started = time.perf_counter()
         predictions, best = fit_feature_classifier(

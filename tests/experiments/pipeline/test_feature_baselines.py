@@ -9,10 +9,10 @@ from sklearn.metrics import roc_auc_score
 
 from jaxmed.data.dataset import MISSING
 from jaxmed.errors import InputError
+from jaxmed.experiments.pipeline.feature_baselines import fit_feature_classifier
 from jaxmed.inference.features import compute_features
 from jaxmed.inference.preprocessing import preprocessing_of
 from jaxmed.strategies import create_strategy
-from jaxmed.training.feature_baselines import fit_feature_classifier
 from jaxmed.training.fit import fit
 
 
