@@ -231,7 +231,7 @@ def test_the_split_by_patient_keeps_patients_together(tmp_path):
 
 @pytest.mark.parametrize(
     ("page", "heading", "presets"),
-    [(DATA, "Augmentation", AUGMENTATIONS), (TRAINING, "Strategies", PRESETS)],
+    [(DATA, "Data augmentation", AUGMENTATIONS), (TRAINING, "Strategies", PRESETS)],
 )
 def test_the_tables_name_every_preset_once(page, heading, presets):
     section = page.partition(f"## {heading}\n")[2].partition("\n## ")[0]

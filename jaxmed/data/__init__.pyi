@@ -3,7 +3,9 @@ from .dataset import SourceImages as SourceImages
 from .dataset import Split as Split
 from .dataset import Task as Task
 from .images.resizing import Resizing as Resizing
+from .labels import MISSING as MISSING
 from .sources.registry import load_dataset as load_dataset
+from .sources.source_options import LoadOptions as LoadOptions
 from .splits.splitting import Splitting as Splitting
 from .transforms.augmentation import Augmentation as Augmentation
 from .transforms.augmentation import create_augmentation as create_augmentation

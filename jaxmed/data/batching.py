@@ -1,4 +1,4 @@
-"""The order of images, and batches of one shape."""
+"""Order of images in an epoch, and batches of one shape."""
 
 from collections.abc import Iterator
 from itertools import islice

@@ -66,7 +66,7 @@ class Split:
         return found
 
     def take(self, rows: np.ndarray) -> "Split":
-        """Returns a copy of some images, int (m,), in that order."""
+        """Return some of the images, int (m,), in that order."""
         lazy = isinstance(self.images, LazyImages)
         return Split(
             images=self.images.take(rows) if lazy else self.images[rows],
@@ -101,6 +101,20 @@ class Dataset:
     Raises:
         InputError: a split is empty, or has images, labels or ids that do not fit
             together, the classes or the task. The sentence names the source.
+
+    Example:
+        >>> def draw(name, count):
+        ...     images = np.random.default_rng(0).integers(0, 256, (count, 8, 8, 1))
+        ...     labels = np.arange(count, dtype=np.int32) % 2
+        ...     ids = number_ids(name, count)
+        ...     return Split(images=images.astype(np.uint8), labels=labels, ids=ids)
+        >>> data = Dataset(
+        ...     name="scans", source="drawn", image_size=8,
+        ...     task="binary", class_names=("healthy", "ill"),
+        ...     train=draw("train", 20), val=draw("val", 10), test=draw("test", 10),
+        ... )
+        >>> {name: len(split) for name, split in data.splits.items()}
+        {'train': 20, 'val': 10, 'test': 10}
     """
 
     name: str

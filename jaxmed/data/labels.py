@@ -1,4 +1,4 @@
-"""What labels mean, and whether they are what they should be."""
+"""Tasks, and checks of labels and classes."""
 
 from typing import Literal, get_args
 

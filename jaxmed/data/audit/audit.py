@@ -1,4 +1,4 @@
-"""The sheet of a data set: what is in it, and what is wrong with it.
+"""Audit of a data set: counts, sizes, duplicates, leakage and blank images.
 
 Files that cannot be used are no part of it, but for the reasons why they were skipped:
 unless they are told to skip them, the loaders refuse them with their names.

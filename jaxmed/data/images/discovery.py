@@ -136,14 +136,28 @@ def is_rubbish(name: str) -> bool:
     return name[0] == "." or name.lower() in RUBBISH
 
 
-def visible(folder: Path) -> list[Path]:
-    """Returns what is in a folder and not hidden, in sorted order.
+def subfolders(folder: Path) -> list[Path]:
+    """Return the folders in a folder that are not hidden, in sorted order.
 
     Raises:
         InputError: the folder cannot be read.
     """
+    return [folder / entry.name for entry in _entries(folder) if _is_folder(entry)]
+
+
+def files_in(folder: Path) -> list[Path]:
+    """Return the files in a folder that are not hidden, in sorted order.
+
+    Raises:
+        InputError: the folder cannot be read.
+    """
+    return [folder / entry.name for entry in _entries(folder) if entry.is_file()]
+
+
+def _entries(folder: Path) -> list[os.DirEntry]:
     try:
-        return sorted(path for path in folder.iterdir() if not is_rubbish(path.name))
+        visible = [entry for entry in os.scandir(folder) if not is_rubbish(entry.name)]
+        return sorted(visible, key=lambda entry: entry.name)
     except OSError as error:
         raise InputError(
             f"The folder {folder} cannot be read: {error.strerror}."

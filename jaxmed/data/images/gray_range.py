@@ -1,4 +1,4 @@
-"""The range of gray values of a data set: found in its training images, and only there.
+"""Range of gray values of a data set, found in its training images alone.
 
 A sample of them, spread evenly over the split, stands for all; so 100,000 files are not
 decoded twice, and everyone who has the files finds the same range.

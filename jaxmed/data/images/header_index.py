@@ -1,4 +1,4 @@
-"""What files say of their images, read once and kept in the cache folder.
+"""Index of image headers, read once and kept in the cache folder.
 
 An index holds, for each file, a key (of its name, size and time of change), so that a
 file that changed is looked at again. It holds no names, and no reasons: files that

@@ -1,4 +1,4 @@
-"""Images that stay in their files until they are asked for."""
+"""Lazy images, decoded from their files when they are indexed."""
 
 import math
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Many image files at once, brought to one shape."""
+"""Loading of many image files into memory, at one shape."""
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Image files of a source: decoded at once if they fit in memory, else when needed."""
+"""Opening of a source's image files: in memory if they fit there, else lazily."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

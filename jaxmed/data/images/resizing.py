@@ -1,4 +1,4 @@
-"""How an image becomes a square: squashed, padded or cropped.
+"""Image resizing to squares: by squashing, padding or cropping.
 
 The sizes here are torchvision's. Images are brought to one shape while they are decoded
 (`make_square`, by Pillow), and to the network's size on the device
@@ -19,7 +19,7 @@ FACTOR = 256 / 224
 
 @dataclass(frozen=True, kw_only=True)
 class Resizing:
-    """What becomes of an image that is not a square of the right size.
+    """How an image becomes a square of the right size.
 
     Attributes:
         mode: "squash" resizes width and height each on its own, as Resize((s, s)).

@@ -1,4 +1,4 @@
-"""Files that a user names: found, and decoded as images were in training."""
+"""Image files that a user names: discovery, and decoding as in training."""
 
 import glob
 import os

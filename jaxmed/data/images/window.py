@@ -1,4 +1,4 @@
-"""Gray values of more than 8 bits to the 256 gray levels that networks are given.
+"""Windowing: gray values of more than 8 bits to the 256 levels that networks get.
 
 A scan stores 10 to 16 bits and uses a part of them: MR values of 0 to 600 in 16 bits,
 or a 12-bit radiograph saved as a 16-bit PNG. Scaling the stored bits to 8 would leave

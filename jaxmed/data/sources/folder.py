@@ -20,7 +20,14 @@ from unicodedata import normalize
 import numpy as np
 
 from jaxmed.data.dataset import SPLITS, SourceImages, Split, name_task
-from jaxmed.data.images.discovery import DICOM, IMAGES, FileKind, Search, visible
+from jaxmed.data.images.discovery import (
+    DICOM,
+    IMAGES,
+    FileKind,
+    Search,
+    files_in,
+    subfolders,
+)
 from jaxmed.data.images.load import cannot_use
 from jaxmed.data.images.open import open_images
 from jaxmed.data.sources.source_options import LOAD_OPTIONS, LoadOptions
@@ -122,7 +129,7 @@ def _find_splits(root: Path, scheme: str, notes: list[str]) -> Folders:
     if not root.is_dir():
         what = "is a file" if root.is_file() else "does not exist"
         raise InputError(f"The folder {root} {what}. Check the path after '{scheme}:'.")
-    there = [path for path in visible(root) if path.is_dir()]
+    there = subfolders(root)
     roles = {path.name: find_role(path.name) for path in there}
     if not any(roles.values()):
         return {"": root}
@@ -159,7 +166,7 @@ def _find_classes(
     """
     classes: dict[str, dict[str, Path]] = {}
     for split, folder in folders.items():
-        for path in filter(Path.is_dir, visible(folder)):
+        for path in subfolders(folder):
             own = classes.setdefault(normalize("NFC", path.name), {})
             if split in own:
                 raise InputError(
@@ -181,8 +188,8 @@ def _find_classes(
         path.name
         for own in classes.values()
         if first in own
-        for path in visible(own[first])
-        if path.is_dir() and find_role(path.name)
+        for path in subfolders(own[first])
+        if find_role(path.name)
     }
     if within:
         notes.append(
@@ -195,8 +202,8 @@ def _find_classes(
 
 def _suggest(root: Path) -> str:
     """Returns what to write where the data are a folder deeper, "" if they are not."""
-    inner = [path for path in visible(root) if path.is_dir()]
-    if len(inner) == 1 and sum(path.is_dir() for path in visible(inner[0])) > 1:
+    inner = subfolders(root)
+    if len(inner) == 1 and len(subfolders(inner[0])) > 1:
         return f"Did you mean {inner[0]}?"
     return ""
 
@@ -211,8 +218,8 @@ def _find_images(
     """Returns the label of every image of a split by the image's id."""
     base = folder.relative_to(root).as_posix()
     prefix = "" if base == "." else f"{base}/"
-    for path in visible(folder):
-        if path.is_file() and not search.refuse(path):
+    for path in files_in(folder):
+        if not search.refuse(path):
             search.left_out[f"{prefix}{path.name}"] = "in the folder of no class"
     return {
         name: label

@@ -1,4 +1,4 @@
-"""Sources of data by name: "medmnist:bloodmnist", "folder:scans", "cells"."""
+"""Registry of data sources: "medmnist:bloodmnist", "folder:scans", "cells"."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -49,7 +49,7 @@ def load_dataset(
     window: str = AUTO,
     cache: Path | None = None,
 ) -> Dataset:
-    """Loads a data set.
+    """Load a data set.
 
     Args:
         source: "medmnist:NAME" (28 pixels; "medmnist:NAME_224" and so on for larger
@@ -86,9 +86,15 @@ def load_dataset(
             classification, cannot be split so, or has not that many training images.
 
     Example:
-        >>> data = load_dataset("cells", image_size=96)
-        >>> data.train.images.shape[1:]
-        (96, 96, 3)
+        >>> import numpy as np
+        >>> arrays = {}
+        >>> for split in ("train", "val", "test"):
+        ...     arrays[f"{split}_images"] = np.zeros((4, 28, 28), np.uint8)
+        ...     arrays[f"{split}_labels"] = np.array([0, 1, 0, 1])
+        >>> np.savez("scans.npz", **arrays)
+        >>> data = load_dataset("npz:scans.npz?classes=healthy,ill", image_size=64)
+        >>> data.task, data.class_names, data.train.images.shape
+        ('binary', ('healthy', 'ill'), (4, 28, 28, 1))
     """
     bare, naming = take_naming(source)
     scheme, _, rest = bare.partition(":")

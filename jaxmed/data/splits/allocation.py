@@ -1,4 +1,4 @@
-"""Groups shared out among parts, so that each part gets its share of every class.
+"""Stratified allocation of groups to splits or folds.
 
 Every group of images (an image alone, or all of a patient) goes whole to the part that
 lacks its classes most, the groups that weigh most first: the greedy way of

@@ -22,7 +22,7 @@ DEFAULT_SHARES = (0.1, 0.2)
 
 @dataclass(frozen=True, kw_only=True)
 class Splitting:
-    """How images become train, val and test.
+    r"""Settings of a split into train, val and test.
 
     Attributes:
         split: "given", as the source has it; "stratified", anew from all images of
@@ -41,6 +41,14 @@ class Splitting:
 
     Raises:
         InputError: a setting out of its range, or one that has no effect.
+
+    Example:
+        >>> splitting = Splitting(split="patient", group_pattern=r"person(\d+)_")
+        >>> splitting.is_new
+        True
+        >>> Splitting(split="patients")
+        Traceback (most recent call last):
+        jaxmed.errors.InputError: Unknown split 'patients'. Did you mean 'patient'?
     """
 
     split: str = "given"
@@ -120,7 +128,7 @@ GIVEN = Splitting()
 
 
 def make_split(found: Dataset | SourceImages, splitting: Splitting) -> Dataset:
-    """Splits what a source gave.
+    """Split the images of a source.
 
     Args:
         found: with splits or without.

@@ -1,4 +1,4 @@
-"""Learning from few images: a part of the training split."""
+"""Subsets of the training split, for learning from few images."""
 
 from dataclasses import replace
 

@@ -6,7 +6,7 @@ named after its operations is a list that tutorials use for any images.
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -23,34 +23,41 @@ from jaxmed.data.transforms.preprocess import Preprocessing
 from jaxmed.errors import unknown
 
 Crop = RandomResizedCrop | ResizeAndCrop
-Op = (
-    HorizontalFlip
-    | VerticalFlip
-    | QuarterTurns
-    | Rotation
-    | ColorJitter
-    | StainJitter
-    | RandomErasing
-)
+
+
+class Operation(Protocol):
+    """An operation on single images: a frozen dataclass of its settings."""
+
+    def draw(self, key: jax.Array, height: int, width: int, /) -> Any:
+        """Draw the operation's parameters for one image."""
+        ...
+
+    def apply(self, image: jax.Array, drawn: Any, /) -> jax.Array:
+        """Apply it to an image, float32 (h, w, 1 or 3) in [0, 255]."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """What is done to training images, in order; false where that is nothing.
+    """Operations on training images, in order; false if there are none.
 
-    Hashable, so that it can be a static argument of a jitted step. Every operation has
-    `draw`, which chooses its parameters for one image, and `apply`, which does what
-    they say. Gray images may go through all of them: what concerns hue, saturation or
-    stains leaves them alone.
+    Hashable, so that it can be a static argument of a jitted step. Gray images may go
+    through all operations: those on hue, saturation or stains leave them as they are.
 
     Attributes:
         crop: how an image gets the size of the network, from the pixels that are
             stored; None resizes it whole.
-        ops: what is done at that size.
+        ops: applied at that size.
+
+    Example:
+        >>> augmentation = Augmentation(ops=(HorizontalFlip(), Rotation(degrees=10)))
+        >>> images = jnp.zeros((2, 32, 32, 1), jnp.uint8)
+        >>> augmentation(images, jax.random.key(0)).shape
+        (2, 32, 32, 1)
     """
 
     crop: Crop | None = None
-    ops: tuple[Op, ...] = ()
+    ops: tuple[Operation, ...] = ()
 
     def __bool__(self) -> bool:
         return self.crop is not None or bool(self.ops)
@@ -58,7 +65,7 @@ class Augmentation:
     def __call__(
         self, images: jax.Array, key: jax.Array, size: int | None = None
     ) -> jax.Array:
-        """Augments images.
+        """Augment images.
 
         Args:
             images: uint8 or float32 (n, h, w, 1 or 3) in [0, 255].
@@ -89,8 +96,8 @@ class Augmentation:
         return jax.vmap(augment)(images.astype(jnp.float32), keys)
 
     def describe(self) -> list[dict[str, Any]]:
-        """Returns the operations in order, with their settings, as JSON can hold."""
-        ops = (self.crop, *self.ops) if self.crop else self.ops
+        """Return the operations in order, with their settings, as JSON can hold."""
+        ops: tuple[Any, ...] = (self.crop, *self.ops) if self.crop else self.ops
         return [{"op": type(op).__name__} | asdict(op) for op in ops]
 
 
@@ -104,7 +111,7 @@ def augment_stored(
     augmentation: Augmentation,
     preprocessing: Preprocessing,
 ) -> jax.Array:
-    """Brings stored images to the network's size and augments them.
+    """Bring stored images to the network's size and augment them.
 
     Args:
         images: uint8 (n, h, w, 1 or 3).
@@ -124,7 +131,7 @@ def augment_stored(
 
 
 def none() -> Augmentation:
-    """Nothing: what is validated is also what is trained on."""
+    """No augmentation: training images are preprocessed as validation images."""
     return NO_AUGMENTATION
 
 
@@ -281,7 +288,7 @@ PRESETS: dict[str, Callable[[], Augmentation]] = {
 def create_augmentation(
     preset: str, *, horizontal_flip: bool | None = None, random_erasing: float = 0.0
 ) -> Augmentation:
-    """Returns a preset, changed where asked.
+    """Return a preset, changed where asked.
 
     Args:
         preset: one of `PRESETS`.
@@ -291,6 +298,10 @@ def create_augmentation(
 
     Raises:
         InputError: no preset of that name, or not a probability.
+
+    Example:
+        >>> [op["op"] for op in create_augmentation("xray").describe()]
+        ['RandomResizedCrop', 'Rotation', 'ColorJitter']
     """
     if preset not in PRESETS:
         raise unknown("augmentation", preset, PRESETS)

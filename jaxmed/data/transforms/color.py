@@ -1,4 +1,4 @@
-"""Changes of color and light of single RGB or gray images."""
+"""Color augmentation: brightness, contrast, saturation, hue and stains."""
 
 import math
 from dataclasses import dataclass

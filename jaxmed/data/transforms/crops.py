@@ -1,4 +1,4 @@
-"""Parts of an image: cut out and resized, or erased."""
+"""Random crops, resized, and random erasing."""
 
 import math
 from dataclasses import dataclass

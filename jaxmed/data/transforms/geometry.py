@@ -1,4 +1,4 @@
-"""Flips and turns of single images, with torchvision's meaning of every parameter."""
+"""Flips and rotations, with torchvision's meaning of every parameter."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,10 +11,10 @@ from jaxmed.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class _Flip:
-    """What happens or does not.
+    """A flip of an image, at random.
 
     Attributes:
-        probability: of doing so, in [0, 1].
+        probability: of flipping, in [0, 1].
 
     Raises:
         InputError: a probability outside.

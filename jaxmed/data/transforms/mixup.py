@@ -1,4 +1,4 @@
-"""MixUp and CutMix: training images mixed with others of their batch, on the device."""
+"""MixUp and CutMix on the device."""
 
 import math
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from jaxmed.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class Mixing:
-    """How the images of a batch are mixed, two and two.
+    """MixUp, CutMix or both, of pairs of images of a batch.
 
     One share lambda a batch, from Beta(alpha, alpha). Hashable, so that it can be a
     static argument of a jitted step; false where nothing is mixed.

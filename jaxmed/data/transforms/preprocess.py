@@ -1,4 +1,10 @@
-"""uint8 images to what a network gets, on the device."""
+"""Preprocessing on the device: uint8 images to the network's size, and normalized.
+
+`AnySizePreprocessing` is for programs that are compiled before the images' size is
+known. It resizes along an axis by a product with a matrix, whose numbers follow from
+height and width; it is written with functions that JAX and torch have alike, so that
+programs exported from either do the same.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +38,11 @@ class Preprocessing:
 
     Raises:
         InputError: a number out of its range, or a mean or std per channel missing.
+
+    Example:
+        >>> preprocessing = Preprocessing(image_size=32)
+        >>> preprocessing(jnp.zeros((2, 48, 64, 1), jnp.uint8)).shape
+        (2, 32, 32, 3)
     """
 
     image_size: int
@@ -56,7 +67,7 @@ class Preprocessing:
             raise InputError(f"std must be above 0, got {min(self.std)}.")
 
     def __call__(self, images: jax.Array) -> jax.Array:
-        """Prepares images.
+        """Prepare images.
 
         Args:
             images: uint8 (n, h, w, 1 or 3).
@@ -67,13 +78,13 @@ class Preprocessing:
         return self.normalize(self.resize(images))
 
     def reduce_channels(self, images: jax.Array) -> jax.Array:
-        """Makes RGB images gray for a network of one channel, uint8 (n, h, w, c)."""
+        """Convert RGB to gray for a network of one channel, uint8 (n, h, w, c)."""
         if self.channels == 1 and images.shape[-1] == 3:
             return _luminance(images)
         return images
 
     def resize(self, images: jax.Array, side: int | None = None) -> jax.Array:
-        """Brings images to the network's size.
+        """Resize images to the network's size.
 
         Args:
             images: uint8 (n, h, w, 1 or 3).
@@ -88,7 +99,7 @@ class Preprocessing:
         return resize(images, self.image_size, self.resizing, side)
 
     def square(self, images: jax.Array) -> jax.Array:
-        """Makes images squares without resizing them, where their ratio is kept.
+        """Pad or crop images to squares without resizing, where their ratio is kept.
 
         What training crops are cut from: (n, h, w, c) padded or cut to its middle, of
         the type it has; as it is where images are squashed.
@@ -100,7 +111,7 @@ class Preprocessing:
         return _center(images, max(height, width) if longer else min(height, width))
 
     def normalize(self, images: jax.Array) -> jax.Array:
-        """Scales images, float32 in [0, 255]; gray ones get the network's channels."""
+        """Normalize float32 in [0, 255]; gray images get the network's channels."""
         # Only here, so that everything before costs a third for gray images.
         mean, std = jnp.asarray(self.mean), jnp.asarray(self.std)
         return (images / 255 - mean) / std
@@ -112,7 +123,7 @@ def resize(
     resizing: Resizing = SQUASH,
     side: int | None = None,
 ) -> jax.Array:
-    """Resizes to squares: bilinear, antialiased, pixels' centers at half integers.
+    """Resize to squares: bilinear, antialiased, pixels' centers at half integers.
 
     Within one gray level of torchvision's Resize on PIL images and on tensors with
     antialias=True. As there, the triangle filter widens when shrinking.

@@ -51,6 +51,8 @@ class Base(tfds.core.GeneratorBasedBuilder):
 class Scans(Base): pass
 class ScansTrain(Base):
     SPLITS = {"train": 10}
+class ScansTwo(Base):
+    SPLITS = {"train": 8, "test": 3}
 class ScansOdd(Base):
     SPLITS = {"unlabeled": 2}
 class ScansPlain(Base):
@@ -59,7 +61,7 @@ class ScansUnlabeled(Base):
     FEATURES = {key: Base.FEATURES[key] for key in ("image", "name")}
     KEYS = None
 
-for kind in (Scans, ScansTrain, ScansOdd, ScansPlain, ScansUnlabeled):
+for kind in (Scans, ScansTrain, ScansTwo, ScansOdd, ScansPlain, ScansUnlabeled):
     kind(data_dir=sys.argv[1], file_format="array_record").download_and_prepare()
 assert "tensorflow" not in sys.modules
 """
@@ -112,6 +114,15 @@ def test_a_data_set_without_the_three_splits_is_split():
     assert [len(s) for s in (data.train, data.val, data.test)] == [6, 2, 2]
     assert data.val.labels.tolist() in ([0, 1], [1, 0])
     assert data.train.images.shape == (6, 4, 4, 3)
+
+
+def test_val_is_taken_from_train_where_there_is_none():
+    with pytest.raises(InputError, match=r"scans_two has train and test, and no val"):
+        load_dataset("tfds:scans_two")
+    splitting = Splitting(split="stratified", val_share=0.25, keep_test=True)
+    data = load_dataset("tfds:scans_two", splitting=splitting)
+    assert data.test.ids == ("test/000000", "test/000001", "test/000002")
+    assert (len(data.train), len(data.val)) == (6, 2)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What stands behind `table:`: the file, and what its columns are for.
+"""Columns of a table and their roles, as named behind `table:`.
 
 table:cohort.csv?path=file&label=diagnosis&patient=pid&split=fold&root=../images
 table:cohort.csv?label=Effusion,Nodule,Mass&columns=site,sex&uncertain=zeros

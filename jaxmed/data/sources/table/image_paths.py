@@ -1,4 +1,4 @@
-"""Files that the cells of a table name: as published, not as rewritten.
+"""Resolution of the image paths in a table, as published, to files.
 
 A cell is a path below the folder of the images. What people publish differs from that
 in few ways, and each is resolved where it has one meaning only, and said in a sentence:

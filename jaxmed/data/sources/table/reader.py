@@ -1,4 +1,4 @@
-"""One table file to columns of text: CSV or Parquet."""
+"""Reading of tables, CSV or Parquet, as columns of text."""
 
 import csv
 import io
