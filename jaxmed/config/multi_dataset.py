@@ -30,11 +30,8 @@ from jaxmed.config.recipes import (
 )
 from jaxmed.config.validate import unknown_key
 from jaxmed.errors import InputError, unknown
-from jaxmed.runtime.files import write_text
-from jaxmed.runtime.toml import format_toml, read_toml
+from jaxmed.runtime.toml import read_toml
 
-# In the board's folder, for whoever makes the page later.
-BOARD = "leaderboard.toml"
 METRICS = ("auroc", "accuracy")
 
 
@@ -119,21 +116,6 @@ def load_board(
         sets=tuple(by_set),
         published=_check_published(published, list(by_set), where),
     )
-
-
-def write_board(folder: Path, board: Board) -> None:
-    """Writes what the page needs beside the runs."""
-    base = board.base
-    table = {
-        "name": board.name,
-        "description": base.base.description,
-        "source": base.base.source,
-        "sets": list(board.sets),
-        "arms": list(base.order),
-    }
-    if board.published:
-        table["published"] = board.published
-    write_text(folder / BOARD, format_toml(table))
 
 
 def _check_published(table: Any, sets: list[str], where: str) -> Table:

@@ -9,16 +9,14 @@ import numpy as np
 
 from jaxmed.errors import InputError
 from jaxmed.evaluation.predictions import MISSING, Predictions, check_fingerprint
-from jaxmed.runtime.files import atomic_write
+from jaxmed.runtime.csv_files import FILE_NAMES, write_csv
 
-# Ids are often names of files, and those can be any bytes: they survive.
-ODD = "surrogateescape"
 GROUP = "group"
 COLUMN = "column_"
 
 
 def write_predictions(path: str | Path, splits: Sequence[Predictions]) -> None:
-    """Write predictions as CSV (RFC 4180, UTF-8), a row per image.
+    """Write predictions as CSV (UTF-8), a row per image.
 
     The columns are `split, id, label, prob_<class>...`; in multilabel tasks
     `label_<class>...` takes the place of `label`, and a cell is empty where the label
@@ -51,14 +49,9 @@ def write_predictions(path: str | Path, splits: Sequence[Predictions]) -> None:
             )
     if len({predictions.split for predictions in splits}) < len(splits):
         raise InputError("Two of the predictions to write are of the same split.")
-    with (
-        atomic_write(Path(path)) as temporary,
-        temporary.open("w", encoding="utf-8", errors=ODD, newline="") as file,
-    ):
-        writer = csv.writer(file)
-        writer.writerow(_header(first.task, first.class_names) + _extra(first))
-        for predictions in splits:
-            writer.writerows(_rows(predictions))
+    columns = _header(first.task, first.class_names) + _extra(first)
+    rows = (row for predictions in splits for row in _rows(predictions))
+    write_csv(Path(path), columns, rows)
 
 
 def read_predictions(
@@ -90,7 +83,7 @@ def read_predictions(
         raise InputError(f"There is no predictions file {path}.")
     rows: dict[str, list[_Row]] = {}
     # utf-8-sig: spreadsheet programs put a byte-order mark in front when saving.
-    with path.open(encoding="utf-8-sig", errors=ODD, newline="") as file:
+    with path.open(encoding="utf-8-sig", errors=FILE_NAMES, newline="") as file:
         reader = csv.reader(file)
         expected, header = _header(task, class_names), next(reader, [])
         extra = header[len(expected) :]

@@ -12,9 +12,8 @@ from jaxmed.export.formats import EXPORTERS
 from jaxmed.export.metadata import RECORD, describe
 from jaxmed.export.verify import Probe
 from jaxmed.models.precision import set_precision
-from jaxmed.runs.layout import write_json
 from jaxmed.runs.trained_model import TrainedModel
-from jaxmed.runtime.files import atomic_write
+from jaxmed.runtime.files import atomic_write, write_json
 
 
 def export_model(

@@ -1,124 +1,93 @@
-"""Run folders: where they are, what they hold, and files that appear whole."""
+"""Names and places of the files of runs, experiments and leaderboards."""
 
-import csv
-import io
-import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from jaxmed.config.recipes import Recipe, Table
 from jaxmed.errors import InputError
-from jaxmed.runtime import distributed
-from jaxmed.runtime.files import UNFINISHED, write_text
-from jaxmed.runtime.locks import HOLDER, LOCK, locked
-from jaxmed.runtime.toml import format_toml, read_toml
+from jaxmed.runtime.csv_files import write_csv
+from jaxmed.runtime.files import write_text
+from jaxmed.runtime.toml import format_toml
 
+# Of a run, OUT/<experiment>/<arm>/seed-<n>.
 CONFIG = "config.toml"
 ENVIRONMENT = "environment.json"
 SPLIT = "split.csv"
 SKIPPED = "skipped.csv"
+HISTORY = "history.csv"
+PREDICTIONS = "predictions.csv"
 METRICS = "metrics.json"
 CHECKPOINTS = "checkpoints"
 OUT_OF_DISTRIBUTION = "out_of_distribution.npz"
+CAMS = "cams"
+CAM_INDEX = f"{CAMS}/cams.json"
+AUGMENTED = "augmented.png"
 MODEL_CARD = "MODEL_CARD.md"
 # A run is finished when all of these are there. Its model can be used with fewer: see
 # `jaxmed.runs.trained_model`.
-FILES = (
-    CONFIG,
-    ENVIRONMENT,
-    "history.csv",
-    "predictions.csv",
-    "cams/cams.json",
-    METRICS,
-)
-# What decides a run's numbers; texts about the experiment may change.
-DECISIVE = ("name", "data", "augment", "model", "train", "evaluate", "explain")
-# What is among that and does not: how often a run is saved, and where its images wait,
-# whose data set's fingerprint tells.
-HARMLESS = ("data.memory", "train.checkpoint_steps", "train.feed")
-# What is done with a model that is trained: another setting of it takes no training.
-AFTER_TRAINING = ("evaluate.", "explain.")
-# What a finished training that is extended may have otherwise.
-OPTIONS = "train.options."
-# What a run still needs: nothing; its stored predictions evaluated; or its images.
-Work = Literal["none", "evaluation", "images"]
+FILES = (CONFIG, ENVIRONMENT, HISTORY, PREDICTIONS, CAM_INDEX, METRICS)
+# Of an experiment, OUT/<experiment>.
+REPORT = "report.html"
+SAMPLES = "samples.png"
+# Of a leaderboard, OUT/<leaderboard>, which has an experiment for each of its sets.
+BOARD = "leaderboard.toml"
+LEADERBOARD = "leaderboard.html"
+LEADERBOARD_CSV = "leaderboard.csv"
+
+# A run's folder may be put aside under another name, such as "seed-0-old".
+_SEED = re.compile(r"seed-(\d+)")
+# What a run's history has in every phase stands last.
+_LAST_COLUMNS = ("seconds", "images_per_second")
 
 
 def experiment_folder(out: Path, name: str) -> Path:
-    """Returns the folder of an experiment."""
+    """Return the folder of an experiment."""
     return out / name
 
 
 def run_folder(out: Path, recipe: Recipe, arm: str, seed: int) -> Path:
-    """Returns the folder of one run."""
-    return experiment_folder(out, recipe.name) / arm / f"seed-{seed}"
+    """Return the folder of one run."""
+    return experiment_folder(out, recipe.name) / run_name(arm, seed)
+
+
+def run_name(arm: str, seed: int) -> str:
+    """Return the path of a run's folder below its experiment's."""
+    return f"{arm}/seed-{seed}"
+
+
+def seed_of(folder: Path) -> int | None:
+    """Return the seed in the name of a run's folder; None if it has another name."""
+    match = _SEED.fullmatch(folder.name)
+    return int(match[1]) if match else None
+
+
+def runs_of_arm(folder: Path) -> list[Path]:
+    """Return the run folders of an arm, finished or not, by rising seed."""
+    seeds = [(seed_of(path), path) for path in folder.glob("seed-*") if path.is_dir()]
+    return [path for _, path in sorted(pair for pair in seeds if pair[0] is not None)]
+
+
+def runs_of_experiment(folder: Path) -> list[Path]:
+    """Return the run folders of an experiment, by arm and rising seed."""
+    arms = sorted(path for path in folder.glob("*") if path.is_dir())
+    return [run for arm in arms for run in runs_of_arm(arm)]
+
+
+def has_metrics(folder: Path) -> bool:
+    """Tell whether a run was evaluated, which is the last thing that is done."""
+    return (folder / METRICS).is_file()
 
 
 def is_finished(folder: Path) -> bool:
-    """Tells whether a run folder has all its files."""
+    """Tell whether a run folder has all its files."""
     return all((folder / name).is_file() for name in FILES)
 
 
-def work_left(folder: Path, table: Table) -> Work:
-    """Tells what a run still needs to be as its table says.
-
-    Args:
-        folder: of the run; `check_folders` found nothing wrong with it.
-        table: its configuration, as `Recipe.table` gives it.
-    """
-    if not is_finished(folder):
-        return "images"
-    changed = [key for key, *_ in differences(read_toml(folder / CONFIG), table)]
-    if not changed:
-        return "none"
-    stored = all(k.startswith("evaluate.") and k != "evaluate.tta" for k in changed)
-    return "evaluation" if stored else "images"
-
-
-def is_extended(folder: Path, table: Table) -> bool:
-    """Tells whether a finished run is to be trained on, with its strategy's options.
-
-    Args:
-        folder: of the run; `check_folders` found nothing wrong with it.
-        table: its configuration, as `Recipe.table` gives it.
-    """
-    if not is_finished(folder):
-        return False
-    changed = differences(read_toml(folder / CONFIG), table)
-    return any(key.startswith(OPTIONS) for key, *_ in changed)
-
-
-def describe_change(folder: Path, table: Table) -> str:
-    """Returns what a run's table changes in its folder: "evaluate.cost is 2.0 ..."."""
-    return ", ".join(
-        f"{key} is {new} (was {old})"
-        for key, old, new in differences(read_toml(folder / CONFIG), table)
-    )
-
-
-def check_folders(out: Path, recipe: Recipe, *, extend: bool = False) -> None:
-    """Checks that every run of a recipe can be written, or gone on with, below `out`.
-
-    Args:
-        out: the folder of all experiments.
-        recipe: whose runs.
-        extend: whether finished runs may have had other options of their strategy.
-
-    Raises:
-        InputError: something else is there: a file, another experiment, or a run that
-            was trained otherwise or that another process works on.
-    """
-    check_writable(out, "--out must be a folder.")
-    for arm, config in recipe.arms.items():
-        for seed in config.train.seeds:
-            folder = run_folder(out, recipe, arm, seed)
-            _check_folder(folder, recipe.table(arm, seed), extend=extend)
-
-
 def check_writable(folder: Path, advice: str) -> None:
-    """Checks that the folder can be made, or written to if it exists.
+    """Check that the folder can be made, or written to if it exists.
 
     Raises:
         InputError: it cannot; behind the reason stands the `advice`.
@@ -130,102 +99,16 @@ def check_writable(folder: Path, advice: str) -> None:
         raise InputError(f"The folder {nearest} cannot be written to; see --out.")
 
 
-def _check_folder(folder: Path, table: Table, *, extend: bool) -> None:
-    advice = "Give another --out, or delete that folder."
-    check_writable(folder, "Give another --out.")
-    if not folder.exists():
-        return
-    if not (folder / CONFIG).is_file():
-        # A run killed at its very start leaves an empty folder.
-        started = (UNFINISHED, LOCK, HOLDER)
-        if any(not path.name.startswith(started) for path in folder.iterdir()):
-            raise InputError(f"{folder} holds something else than a run. {advice}")
-        return
-    extendable = is_finished(folder)
-    for key, old, new in differences(read_toml(folder / CONFIG), table):
-        if key.startswith(AFTER_TRAINING) or (
-            extend and extendable and key.startswith(OPTIONS)
-        ):
-            continue
-        if extendable and key.startswith(OPTIONS):
-            advice = "Give another --out, --extend for more epochs, or delete it."
-        raise InputError(
-            f"{folder} holds another configuration: {key} is {old} there and {new} "
-            f"here. {advice}"
-        )
-    # Now and not when all images are loaded.
-    if distributed.is_process_zero() and work_left(folder, table) != "none":
-        with locked(folder):
-            pass
-
-
-def differences(
-    old: Mapping[str, Any], new: Mapping[str, Any]
-) -> Iterator[tuple[str, str, str]]:
-    """Compares what decides the numbers of two runs.
-
-    Yields:
-        A key that differs, with both its values, spelled out.
-    """
-    flat_old = _flatten({key: old.get(key, {}) for key in DECISIVE})
-    flat_new = _flatten({key: new.get(key, {}) for key in DECISIVE})
-    for key in dict.fromkeys([*flat_new, *flat_old]):
-        there, here = flat_old.get(key), flat_new.get(key)
-        if there != here and key not in HARMLESS:
-            yield key, _spell(there), _spell(here)
-
-
-def _spell(value: Any) -> str:
-    return "not set" if value is None else repr(value)
-
-
-def _flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = list(value) if isinstance(value, tuple) else value
-    return flat
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Writes JSON that every reader accepts: no NaN."""
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-    write_text(path, text + "\n")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Reads a file that `write_json` wrote.
-
-    Raises:
-        InputError: it cannot be read, or holds something else.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
-    except ValueError as error:
-        raise InputError(f"{path} is not valid JSON: {error}.") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path} is not as a run writes it. Restore it.")
-    return content
-
-
 def write_config(folder: Path, table: Table) -> None:
-    """Writes the configuration of a run, which `run` accepts back."""
+    """Write the configuration of a run, which `run` accepts back."""
     write_text(folder / CONFIG, format_toml(table))
 
 
-def write_history(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Writes a row per epoch; a rate that a phase does not have is left empty.
+def write_history(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write a row per epoch; a rate that a phase does not have is left empty.
 
     Columns of rates come before the two of timing, whichever phase they are of.
     """
-    last = ("seconds", "images_per_second")
-    columns = list(dict.fromkeys(key for row in rows for key in row if key not in last))
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, [*columns, *last], restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
+    columns = dict.fromkeys(key for row in rows for key in row)
+    first = [column for column in columns if column not in _LAST_COLUMNS]
+    write_csv(folder / HISTORY, [*first, *_LAST_COLUMNS], rows)

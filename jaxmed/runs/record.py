@@ -1,10 +1,7 @@
-"""A finished run, and a finished experiment, as they lie on disk."""
+"""Records of finished runs and experiments, read from their folders."""
 
 import csv
-import json
 import math
-import re
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,8 +12,20 @@ from jaxmed.errors import InputError, unknown
 from jaxmed.evaluation import Predictions, read_predictions
 from jaxmed.evaluation.comparison.alignment import ScoredPredictions, apply_thresholds
 from jaxmed.evaluation.predictions import check_fingerprint
+from jaxmed.runs.layout import (
+    CAM_INDEX,
+    CONFIG,
+    ENVIRONMENT,
+    HISTORY,
+    METRICS,
+    PREDICTIONS,
+    has_metrics,
+    runs_of_experiment,
+    seed_of,
+)
+from jaxmed.runtime.files import read_json
+from jaxmed.runtime.toml import read_toml
 
-RUN = re.compile(r"seed-(\d+)")
 AGAIN = "Run the experiment again, or delete the folder."
 
 
@@ -45,9 +54,9 @@ class Cam:
         predicted: the class that is explained.
         probability: of that class.
         correct: it is a true one.
-        kinds: why the image was chosen; empty in older runs.
+        kinds: why the image was selected.
         degenerate: the map is empty, and no evidence.
-        method: how the map was made; empty in older runs.
+        method: how the map was made.
         gap: of integrated gradients, how far the map is from being complete, as a share
             of what it should explain; else None.
     """
@@ -58,9 +67,9 @@ class Cam:
     predicted: str
     probability: float
     correct: bool
-    kinds: tuple[str, ...] = ()
-    degenerate: bool = False
-    method: str = ""
+    kinds: tuple[str, ...]
+    degenerate: bool
+    method: str
     gap: float | None = None
 
 
@@ -157,16 +166,14 @@ def read_experiment(
             same classes.
     """
     runs, unfinished = [], []
-    for path in sorted(folder.glob("*/seed-*")):
-        if not RUN.fullmatch(path.name):  # put aside, as "seed-0-old"
-            continue
-        if (path / "metrics.json").exists():
+    for path in runs_of_experiment(folder):
+        if has_metrics(path):
             runs.append(read_run(path))
-        elif path.is_dir():
+        else:
             unfinished.append(f"{path.parent.name}/{path.name}")
     if not runs:
         raise InputError(
-            f"{folder} has no finished run: expected <arm>/seed-<n>/metrics.json in it."
+            f"{folder} has no finished run: expected <arm>/seed-<n>/{METRICS} in it."
         )
     for run in runs[1:]:
         if (run.task, run.class_names) != (runs[0].task, runs[0].class_names):
@@ -195,12 +202,12 @@ def read_run(folder: Path) -> RunRecord:
         InputError: a file is missing or damaged, or two files contradict each other.
     """
     folder = Path(folder)
-    for name in ("metrics.json", "predictions.csv"):
+    for name in (METRICS, PREDICTIONS):
         if not (folder / name).is_file():
             raise InputError(f"{folder} is not a finished run: it has no {name}.")
-    metrics = _read_metrics(folder / "metrics.json")
+    metrics = _read_metrics(folder / METRICS)
     predictions = read_predictions(
-        folder / "predictions.csv",
+        folder / PREDICTIONS,
         class_names=tuple(metrics["class_names"]),
         task=metrics["task"],
     )
@@ -210,56 +217,44 @@ def read_run(folder: Path) -> RunRecord:
             found = len(predictions[split].ids)
         if said != found:
             raise InputError(
-                f"{folder} is damaged: metrics.json is about {said} {split} images, "
-                f"predictions.csv holds {found}. {AGAIN}"
+                f"{folder} is damaged: {METRICS} is about {said} {split} images, "
+                f"{PREDICTIONS} holds {found}. {AGAIN}"
             )
-    if "fingerprint" in metrics:
-        path = str(folder / "predictions.csv")
-        check_fingerprint(predictions.values(), metrics["fingerprint"], path)
-    config = folder / "config.toml"
-    environment = folder / "environment.json"
+    path = str(folder / PREDICTIONS)
+    check_fingerprint(predictions.values(), metrics["fingerprint"], path)
+    config, environment = folder / CONFIG, folder / ENVIRONMENT
     return RunRecord(
         folder=folder,
         arm=folder.parent.name,
         seed=_seed_of(folder),
         metrics=metrics,
         predictions=predictions,
-        history=_read_history(folder / "history.csv"),
-        environment=_read_json(environment, dict) if environment.exists() else {},
+        history=_read_history(folder / HISTORY),
+        environment=read_json(environment) if environment.exists() else {},
         config=config.read_text(encoding="utf-8") if config.exists() else "",
         cams=_read_cams(folder),
     )
 
 
 def _seed_of(folder: Path) -> int:
-    """Returns a run's seed, which its folder is called by unless it was renamed."""
-    if found := RUN.fullmatch(folder.name):
-        return int(found[1])
+    """Return a run's seed: its folder's name says it, unless it was renamed."""
+    seed = seed_of(folder)
+    if seed is not None:
+        return seed
     try:
-        table = tomllib.loads((folder / "config.toml").read_text(encoding="utf-8"))
-        return int(table["train"]["seeds"][0])
-    except (OSError, ValueError, LookupError, TypeError) as error:
+        return int(read_toml(folder / CONFIG)["train"]["seeds"][0])
+    except (InputError, ValueError, LookupError, TypeError) as error:
         raise InputError(
-            f"{folder} is not called as a run, such as seed-0, and its config.toml "
+            f"{folder} is not called as a run, such as seed-0, and its {CONFIG} "
             "does not say its seed. Rename it, or restore that file."
         ) from error
 
 
-def _read_json(path: Path, kind: type) -> Any:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path} is not valid JSON ({error}). {AGAIN}") from error
-    if not isinstance(content, kind):
-        raise InputError(f"{path} should hold a JSON {kind.__name__}. {AGAIN}")
-    return content
-
-
 def _read_metrics(path: Path) -> dict[str, Any]:
-    metrics = _read_json(path, dict)
+    metrics = read_json(path)
     parts = {"task": str, "class_names": list, "val": dict, "test": dict}
     parts |= {"threshold": dict, "test_at_threshold": dict, "per_class": dict}
-    parts |= {"calibration": dict}
+    parts |= {"calibration": dict, "fingerprint": str}
     for name, kind in parts.items():
         if not isinstance(metrics.get(name), kind):
             raise InputError(f"{path} is damaged: {name!r} is missing in it. {AGAIN}")
@@ -288,11 +283,11 @@ def _read_history(path: Path) -> tuple[HistoryRow, ...]:
 
 
 def _read_cams(folder: Path) -> tuple[Cam, ...]:
-    path = folder / "cams" / "cams.json"
+    path = folder / CAM_INDEX
     if not path.exists():
         return ()
     cams = []
-    for index, entry in enumerate(_read_json(path, list)):
+    for index, entry in enumerate(read_json(path, list)):
         try:
             cam = Cam(
                 path=folder / entry["file"],
@@ -301,9 +296,9 @@ def _read_cams(folder: Path) -> tuple[Cam, ...]:
                 predicted=str(entry["predicted"]),
                 probability=float(entry["probability"]),
                 correct=bool(entry["correct"]),
-                kinds=tuple(map(str, entry.get("kinds", ()))),
-                degenerate=bool(entry.get("degenerate")),
-                method=str(entry.get("method", "")),
+                kinds=tuple(map(str, entry["kinds"])),
+                degenerate=bool(entry["degenerate"]),
+                method=str(entry["method"]),
                 gap=entry.get("completeness_gap"),
             )
         except (KeyError, TypeError, ValueError) as error:

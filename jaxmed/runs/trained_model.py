@@ -25,11 +25,10 @@ from jaxmed.runs.layout import (
     METRICS,
     OUT_OF_DISTRIBUTION,
     check_writable,
-    read_json,
+    seed_of,
     write_config,
-    write_json,
 )
-from jaxmed.runtime.files import atomic_folder
+from jaxmed.runtime.files import atomic_folder, read_json, write_json
 from jaxmed.runtime.locks import holder_of
 from jaxmed.runtime.toml import read_toml
 
@@ -256,7 +255,11 @@ def _check_folder(folder: Path) -> None:
     if not folder.is_dir():
         raise InputError(f"There is no run folder {folder}.")
     if not (folder / CONFIG).is_file():
-        below = sorted(path.parent for path in folder.glob(f"**/seed-*/{CONFIG}"))
+        below = [
+            p.parent
+            for p in sorted(folder.glob(f"**/{CONFIG}"))
+            if seed_of(p.parent) is not None
+        ]
         hint = f" Did you mean {below[0]}?" if below else ""
         raise InputError(f"{folder} is no run: there is no {CONFIG} in it.{hint}")
     check_trained(folder)

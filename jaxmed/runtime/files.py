@@ -1,6 +1,7 @@
 """Files that are either complete or not there, and hashes of what they hold."""
 
 import hashlib
+import json
 import os
 import secrets
 import shutil
@@ -8,9 +9,11 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from jaxmed.errors import InputError, no_room
+
+T = TypeVar("T")
 
 # How the names of unfinished files begin: what a killed program leaves behind.
 UNFINISHED = ".unfinished-"
@@ -192,3 +195,26 @@ def check_readable(folder: Path, depth: int = 0) -> None:
         ) from error
     for folder in inner if depth else ():
         check_readable(folder, depth - 1)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON that every reader accepts: no NaN."""
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(path, text + "\n")
+
+
+def read_json(path: Path, kind: type[T] = dict) -> T:
+    """Read a file that `write_json` wrote.
+
+    Raises:
+        InputError: it cannot be read, or does not hold a `kind`.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise InputError(f"{path} is not valid JSON: {error}. Restore it.") from error
+    if not isinstance(content, kind):
+        raise InputError(f"{path} should hold a JSON {kind.__name__}. Restore it.")
+    return content

@@ -1,7 +1,6 @@
 """Split files, `id,split,group` with a row per image, and names of splits."""
 
 import csv
-import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 
 from jaxmed.data.dataset import SPLITS, Dataset
 from jaxmed.errors import InputError
-from jaxmed.runtime.files import write_text
+from jaxmed.runtime.csv_files import write_csv
 
 COLUMNS = ("id", "split", "group")
 # How many ids one sentence names.
@@ -19,25 +18,21 @@ SHOWN = 3
 
 
 def write_split(path: Path, data: Dataset) -> None:
-    """Writes which image is in which split; a group that is not known is empty."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for name in SPLITS:
-        split = getattr(data, name)
-        groups = split.groups or ("",) * len(split)
-        rows = zip(split.ids, groups, strict=True)
-        writer.writerows((identity, name, group) for identity, group in rows)
-    write_text(path, text.getvalue())
+    """Write which image is in which split; a group that is not known is empty."""
+    rows = (
+        (identity, name, group)
+        for name in SPLITS
+        for split in (getattr(data, name),)
+        for identity, group in zip(
+            split.ids, split.groups or ("",) * len(split), strict=True
+        )
+    )
+    write_csv(path, COLUMNS, rows)
 
 
 def write_skipped(path: Path, data: Dataset) -> None:
-    """Writes which files or rows of the source are in no split, `name,reason`."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("name", "reason"))
-    writer.writerows(data.skipped.items())
-    write_text(path, text.getvalue())
+    """Write which files or rows of the source are in no split, `name,reason`."""
+    write_csv(path, ("name", "reason"), data.skipped.items())
 
 
 def read_split(

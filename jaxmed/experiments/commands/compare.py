@@ -1,14 +1,13 @@
 """`compare`: finished runs on the same test images, in pairs, with tests."""
 
-import csv
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxmed.errors import InputError
-from jaxmed.runs.layout import check_writable, write_json
-from jaxmed.runtime.files import write_text
+from jaxmed.runs.layout import check_writable
+from jaxmed.runtime.csv_files import write_csv
+from jaxmed.runtime.files import write_json
 
 if TYPE_CHECKING:
     from jaxmed.experiments.pipeline.compared_runs import Compared
@@ -128,22 +127,14 @@ def write(path: Path, found: Mapping[str, Any]) -> None:
     if path.suffix == ".json":
         write_json(path, found)
     elif path.suffix == ".csv":
-        write_text(path, _csv(found))
+        from jaxmed.report.tables.comparison import comparison_rows
+
+        rows = list(comparison_rows(found))
+        write_csv(path, list(rows[0]), rows)
     else:
         from jaxmed.report.pages.comparison import build_comparison_page
 
         build_comparison_page(path, found)
-
-
-def _csv(found: Mapping[str, Any]) -> str:
-    from jaxmed.report.tables.comparison import comparison_rows
-
-    rows: Sequence[dict[str, Any]] = list(comparison_rows(found))
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def _check_out(path: Path) -> None:

@@ -1,7 +1,5 @@
 """`find-lr`: a learning-rate range test of an arm, with its plot."""
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -17,7 +15,8 @@ from jaxmed.experiments.pipeline.prepare import (
     training_settings,
 )
 from jaxmed.runs.layout import check_writable, experiment_folder
-from jaxmed.runtime.files import atomic_write, write_text
+from jaxmed.runtime.csv_files import write_csv
+from jaxmed.runtime.files import atomic_write
 
 if TYPE_CHECKING:
     from jaxmed.training.lr_finder.sweep import RangeTest
@@ -131,14 +130,13 @@ def format_tests(tests: "Sequence[RangeTest]") -> str:
 
 
 def write_table(path: Path, tests: "Sequence[RangeTest]") -> None:
-    """Writes the curves, a row per step."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("phase", "group", "rate", "loss", "smoothed"))
-    for test in tests:
-        curve = zip(test.rates, test.losses, test.smoothed, strict=True)
-        writer.writerows((test.phase, test.group, *map(float, row)) for row in curve)
-    write_text(path, text.getvalue())
+    """Write the curves, a row per step."""
+    rows = (
+        (test.phase, test.group, *map(float, row))
+        for test in tests
+        for row in zip(test.rates, test.losses, test.smoothed, strict=True)
+    )
+    write_csv(path, ("phase", "group", "rate", "loss", "smoothed"), rows)
 
 
 def write_picture(path: Path, tests: "Sequence[RangeTest]", title: str) -> None:

@@ -11,7 +11,7 @@ from jaxmed.config.schema import DataConfig
 from jaxmed.config.validate import build_config
 from jaxmed.errors import InputError
 from jaxmed.experiments.commands.arguments import add_out
-from jaxmed.runs.layout import check_writable
+from jaxmed.runs.layout import SAMPLES, check_writable
 from jaxmed.runtime.files import write_text
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def write_sheet(out: Path, name: str, data: "Dataset", found: "Audit") -> Path:
         build_data_sheet(
             page,
             table,
-            samples=Path(folder) / "samples.png",
+            samples=Path(folder) / SAMPLES,
             means=found.means,
             pairs=_duplicate_pairs(data, table),
         )

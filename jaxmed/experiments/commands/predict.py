@@ -1,6 +1,5 @@
 """`predict`: labels new images with a finished run."""
 
-import csv
 import json
 import os
 import sys
@@ -12,14 +11,13 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from jaxmed.errors import InputError
 from jaxmed.runs.layout import OUT_OF_DISTRIBUTION, check_writable
+from jaxmed.runtime.csv_files import FILE_NAMES, csv_writer
 from jaxmed.runtime.files import atomic_write
 
 if TYPE_CHECKING:
     from jaxmed.inference.predictor import Prediction, Predictor
 
 STDOUT = "-"
-# Names of files can be any bytes: they survive.
-ODD = "surrogateescape"
 
 # Takes what was predicted and the path of its overlay, "" for none.
 Write = Callable[["Prediction", str], None]
@@ -36,13 +34,13 @@ def open_rows(out: str, run: "Predictor", cams: bool) -> Iterator[Write]:
     """
     if out == STDOUT:
         if hasattr(sys.stdout, "reconfigure"):
-            sys.stdout.reconfigure(errors=ODD)  # pyright: ignore
+            sys.stdout.reconfigure(errors=FILE_NAMES)  # pyright: ignore
         yield _csv_rows(sys.stdout, run, cams)
         sys.stdout.flush()
         return
     with (
         atomic_write(Path(out)) as part,
-        part.open("w", encoding="utf-8", errors=ODD, newline="") as file,
+        part.open("w", encoding="utf-8", errors=FILE_NAMES, newline="") as file,
     ):
         json_lines = out.endswith(".jsonl")
         yield _json_lines(file) if json_lines else _csv_rows(file, run, cams)
@@ -51,20 +49,20 @@ def open_rows(out: str, run: "Predictor", cams: bool) -> Iterator[Write]:
 def _csv_rows(file: TextIO, run: "Predictor", cams: bool) -> Write:
     names = run.class_names
     labels = [] if run.task == "binary" else list(names)
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(
+    write_row = csv_writer(
+        file,
         [
             *("id", "decision"),
             *(f"prob_{name}" for name in names),
             *(f"above_threshold_{name}" for name in labels),
             *("ood_score", "out_of_distribution", *["cam"] * cams, "error"),
-        ]
+        ],
     )
 
     def write(one: "Prediction", cam: str) -> None:
         above = [one.above_threshold.get(name) for name in labels]
         known = one.ood_score is not None
-        writer.writerow(
+        write_row(
             [
                 *(one.id, one.decision),
                 *(one.probs.get(name) for name in names),

@@ -1,21 +1,24 @@
 """`report`: the page, and figures and tables for a paper, from what is stored."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jaxmed.config.flags import split_list
-from jaxmed.config.multi_dataset import BOARD
 from jaxmed.errors import InputError, unknown
 from jaxmed.experiments.pipeline.reporting import export_paper, rebuild_report
-from jaxmed.runs.layout import CONFIG, METRICS
+from jaxmed.runs.layout import (
+    BOARD,
+    CONFIG,
+    METRICS,
+    has_metrics,
+    runs_of_experiment,
+    seed_of,
+)
 from jaxmed.runtime.files import check_readable
 
 HELP = "rebuild figures and report.html from stored files, or export them for a paper"
 FORMATS = ("html", "pdf", "csv", "latex")
-# A run's folder in that of its arm.
-RUN = re.compile(r"seed-\d+")
 
 
 def add_arguments(parser: Any) -> None:
@@ -75,19 +78,20 @@ def reevaluate_all(folder: Path) -> None:
     """
     from jaxmed.experiments.pipeline.evaluate_run import reevaluate
 
-    depths = ("", "*/seed-*/", "*/*/seed-*/")
-    found = [p.parent for depth in depths for p in folder.glob(f"{depth}{METRICS}")]
-    if not found:
+    experiments = [folder, *sorted(folder.glob("*"))]
+    runs = [folder, *(run for e in experiments for run in runs_of_experiment(e))]
+    finished = [run for run in runs if has_metrics(run)]
+    if not finished:
         raise InputError(f"{folder} has no finished run, with {METRICS}.")
-    for one in sorted(found):
-        reevaluate(one)
-        print(f"Evaluated again: {one}", flush=True)
+    for run in finished:
+        reevaluate(run)
+        print(f"Evaluated again: {run}", flush=True)
 
 
 def _experiment_of(run: Path) -> Path:
     """Returns the folder of the experiment that a run is of."""
     run = run.resolve()
-    if not RUN.fullmatch(run.name):
+    if seed_of(run) is None:
         raise InputError(
             f"{run} is a run outside of an experiment's folder, and a report is of an "
             "experiment: put it at NAME/ARM/seed-N, and give NAME. `compare` and "

@@ -14,7 +14,7 @@ from jaxmed.experiments.commands.arguments import (
     add_recipe,
     processes_of,
 )
-from jaxmed.runs.layout import experiment_folder
+from jaxmed.runs.layout import experiment_folder, has_metrics, runs_of_experiment
 from jaxmed.runtime import distributed
 
 HELP = "train every arm and seed of a recipe, evaluate, write the report"
@@ -29,7 +29,7 @@ that alone is done anew.
 Of a recipe of several sets of images, such as medmnist_leaderboard, every set is an
 experiment OUT/NAME/SET, and OUT/NAME/leaderboard.html and .csv have all of them. A run
 that fails, such as one whose images cannot be downloaded, does not stop the others, and
-is told at the end (exit code 3)."""
+is failed_lines at the end (exit code 3)."""
 FIELDS = """\
 Every field of a recipe is a flag, for every arm of the recipe (not for the recipes
 that it needs). Dashes and underscores are alike; a list is written with commas:
@@ -114,19 +114,20 @@ def _names(text: str | None, flag: str) -> list[str] | None:
 
 def _run_board(board: Board, out: Path) -> int:
     from jaxmed.experiments.pipeline.leaderboard import (
+        describe_failures,
         rebuild_leaderboard,
         run_board,
-        tell_failures,
     )
 
     failures = run_board(board, out)
     folder = experiment_folder(out, board.name)
-    told = tell_failures(failures)
-    if told and not any(folder.glob("*/*/seed-*/metrics.json")):
-        raise InputError(f"No run could be made. {' '.join(told)}")
+    failed_lines = describe_failures(failures)
+    runs = [run for set_ in folder.glob("*") for run in runs_of_experiment(set_)]
+    if failed_lines and not any(map(has_metrics, runs)):
+        raise InputError(f"No run could be made. {' '.join(failed_lines)}")
     page = distributed.run_on_process_zero(lambda: str(rebuild_leaderboard(folder)))
     print(f"Leaderboard: {page}")
-    if told and distributed.is_process_zero():
-        told = [f"{len(failures):,} failed:", *told]
-        print("\n".join(told), file=sys.stderr)
+    if failed_lines and distributed.is_process_zero():
+        failed_lines = [f"{len(failures):,} failed:", *failed_lines]
+        print("\n".join(failed_lines), file=sys.stderr)
     return FAILED if failures else 0

@@ -1,16 +1,20 @@
-"""Which runs are compared: found in folders, read, and named."""
+"""Runs to compare: found in folders, read and named."""
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jaxmed.errors import InputError
 from jaxmed.evaluation.comparison.alignment import ScoredPredictions
-from jaxmed.runs.layout import CONFIG
+from jaxmed.runs.layout import (
+    CONFIG,
+    METRICS,
+    has_metrics,
+    runs_of_arm,
+    runs_of_experiment,
+    seed_of,
+)
 from jaxmed.runs.record import RunRecord, read_run
-
-RUN = re.compile(r"seed-\d+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,13 +83,11 @@ def read_compared(folders: Sequence[Path]) -> Compared:
 def _find(folder: Path, unfinished: list[Path]) -> dict[Path, list[ComparedRun]]:
     """Returns the runs in a folder by that of their arm; a run's is its own."""
     whole = folder.resolve()
-    if RUN.fullmatch(whole.name) or (folder / CONFIG).is_file():
+    if seed_of(whole) is not None or (folder / CONFIG).is_file():
         return {whole: [_read(folder)]}
-    seeds = [path for path in folder.glob("seed-*") if RUN.fullmatch(path.name)]
-    arms = {whole: seeds} if seeds else {}
-    for path in sorted(folder.glob("*/seed-*")) if not seeds else ():
-        if RUN.fullmatch(path.name):
-            arms.setdefault(path.parent.resolve(), []).append(path)
+    arms: dict[Path, list[Path]] = {}
+    for path in runs_of_arm(folder) or runs_of_experiment(folder):
+        arms.setdefault(path.parent.resolve(), []).append(path)
     if not arms:
         raise InputError(
             f"{folder} holds no run: expected the folder of a run (ARM/seed-0), of an "
@@ -93,14 +95,13 @@ def _find(folder: Path, unfinished: list[Path]) -> dict[Path, list[ComparedRun]]
         )
     read: dict[Path, list[ComparedRun]] = {}
     for arm, paths in arms.items():
-        paths.sort(key=lambda path: int(path.name.removeprefix("seed-")))
-        finished = [path for path in paths if (path / "metrics.json").is_file()]
+        finished = [path for path in paths if has_metrics(path)]
         unfinished += [path for path in paths if path not in finished]
         if finished:
             read[arm] = [_read(path) for path in finished]
     if not read:
         raise InputError(
-            f"{folder} has no finished run: expected metrics.json in a seed's folder."
+            f"{folder} has no finished run: expected {METRICS} in a seed's folder."
         )
     return _in_order(read)
 
@@ -138,7 +139,7 @@ def _name(arms: Sequence[tuple[Path, list[ComparedRun]]]) -> list[str]:
         names = []
         for path in paths:
             # "seed-0" alone says too little.
-            parts = length + 1 if RUN.fullmatch(path.name) else length
+            parts = length if seed_of(path) is None else length + 1
             names.append("/".join(path.parts[-parts:]))
         if len(set(names)) == len(names):
             return names
@@ -147,14 +148,6 @@ def _name(arms: Sequence[tuple[Path, list[ComparedRun]]]) -> list[str]:
 
 def _notes(arms: dict[str, tuple[ComparedRun, ...]]) -> Iterable[str]:
     runs = [run for arm in arms.values() for run in arm]
-    unsure = [
-        str(run.folder) for run in runs if "fingerprint" not in run.record.metrics
-    ]
-    if unsure:
-        yield (
-            "Whether predictions were edited cannot be told, for metrics.json has no "
-            f"fingerprint of them: {', '.join(unsure)}."
-        )
     for run in runs:
         if without := _without_threshold(run.record):
             yield (

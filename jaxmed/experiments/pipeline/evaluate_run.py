@@ -11,15 +11,8 @@ from jaxmed.errors import InputError
 from jaxmed.experiments.pipeline.model_card import describe_run
 from jaxmed.experiments.pipeline.prepare import evaluation_options
 from jaxmed.runs.environment import describe_program
-from jaxmed.runs.layout import (
-    CONFIG,
-    ENVIRONMENT,
-    METRICS,
-    MODEL_CARD,
-    read_json,
-    write_json,
-)
-from jaxmed.runtime.files import atomic_write, write_text
+from jaxmed.runs.layout import CONFIG, ENVIRONMENT, METRICS, MODEL_CARD, PREDICTIONS
+from jaxmed.runtime.files import atomic_write, read_json, write_json, write_text
 from jaxmed.runtime.locks import locked
 from jaxmed.runtime.toml import format_toml
 
@@ -88,8 +81,8 @@ def reevaluate(folder: Path, recipe: Recipe | None = None) -> None:
         ((arm, seed),) = own.runs
         environment = read_json(folder / ENVIRONMENT)
         metrics = folder / METRICS
-        before = read_json(metrics) if metrics.is_file() else {}
-        path = folder / "predictions.csv"
+        before = read_json(metrics) if metrics.is_file() else None
+        path = folder / PREDICTIONS
         try:
             data = environment["data"]
             names, task = tuple(data["class_names"]), data["task"]
@@ -109,7 +102,7 @@ def reevaluate(folder: Path, recipe: Recipe | None = None) -> None:
         for split in ("val", "test"):
             if split not in predictions:
                 raise InputError(f"{path} has no predictions on {split}. Restore it.")
-        if "fingerprint" in before:
+        if before is not None:
             check_fingerprint(predictions.values(), before["fingerprint"], str(path))
         write_results(
             folder,

@@ -16,14 +16,12 @@ from jaxmed.experiments.pipeline.reporting import rebuild_report
 from jaxmed.experiments.pipeline.sample_images import write_samples
 from jaxmed.experiments.pipeline.train_run import train_run
 from jaxmed.experiments.pipeline.weights import RUN, check_classes
-from jaxmed.runs.layout import (
+from jaxmed.runs.layout import CHECKPOINTS, experiment_folder, is_finished, run_folder
+from jaxmed.runs.work import (
     Work,
     check_folders,
     describe_change,
-    experiment_folder,
     is_extended,
-    is_finished,
-    run_folder,
     work_left,
 )
 from jaxmed.runtime import distributed
@@ -240,7 +238,7 @@ def _check_fit(
     prepared = prepare_arm(config, data, seed=seed, out=out)
     check_defined(data, prepared.strategy, config.train.select)
     for folder in longer:
-        check_extension(folder / "checkpoints", prepared.strategy)
+        check_extension(folder / CHECKPOINTS, prepared.strategy)
 
 
 def _check_head(

@@ -7,16 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxmed.config.schema import ExplainConfig
-from jaxmed.runs.layout import write_json
-from jaxmed.runtime.files import atomic_write
+from jaxmed.runs.layout import CAM_INDEX, CAMS
+from jaxmed.runtime.files import atomic_write, write_json
 
 if TYPE_CHECKING:
     from jaxmed.data.dataset import Split
     from jaxmed.evaluation.predictions import Predictions
     from jaxmed.explain.explanation import Explanation
     from jaxmed.models.classifier import Classifier
-
-INDEX = "cams.json"
 
 
 def check_explanation(
@@ -58,9 +56,8 @@ def write_cams(
     """
     from jaxmed.explain.image_selection import select_images
 
-    target = folder / "cams"
     # Of an earlier, interrupted attempt.
-    shutil.rmtree(target, ignore_errors=True)
+    shutil.rmtree(folder / CAMS, ignore_errors=True)
     truth, probs, known = predictions.truth, predictions.probs, predictions.known
     # Where the label that is most probable is not known, neither right nor wrong.
     rows = np.flatnonzero(known[np.arange(len(known)), probs.argmax(axis=1)])
@@ -70,7 +67,7 @@ def write_cams(
     )
     chosen = rows[np.array(list(found), int)]
     entries = [
-        _entry(predictions, int(index), f"cams/{number:03d}.png", kinds)
+        _entry(predictions, int(index), f"{CAMS}/{number:03d}.png", kinds)
         for number, (index, kinds) in enumerate(
             zip(chosen, found.values(), strict=True)
         )
@@ -85,7 +82,7 @@ def write_cams(
         images = split.images[chosen]
         found = _explain(model, preprocessing(images), classes, explain)
         _draw(folder, entries, as_seen(images, preprocessing), found, explain)
-    write_json(target / INDEX, entries)
+    write_json(folder / CAM_INDEX, entries)
 
 
 def _entry(

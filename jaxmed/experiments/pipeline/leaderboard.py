@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from jaxmed.config.multi_dataset import BOARD, Board, write_board
+from jaxmed.config.multi_dataset import Board
 from jaxmed.config.recipes import Recipe
 from jaxmed.config.schema import DataConfig
 from jaxmed.errors import InputError
@@ -16,13 +16,19 @@ from jaxmed.experiments.pipeline.experiment import (
     write_report,
 )
 from jaxmed.runs.layout import (
+    BOARD,
     METRICS,
+    REPORT,
     experiment_folder,
+    has_metrics,
     run_folder,
-    work_left,
+    run_name,
+    runs_of_experiment,
 )
+from jaxmed.runs.work import work_left
 from jaxmed.runtime import distributed
-from jaxmed.runtime.toml import read_toml
+from jaxmed.runtime.files import write_text
+from jaxmed.runtime.toml import format_toml, read_toml
 
 # Of a cell, "SET/ARM/seed-N", or of a set's report, "SET".
 Failures = dict[str, InputError]
@@ -47,13 +53,28 @@ def run_board(board: Board, out: Path) -> Failures:
     with distributed.raise_on_all():
         check_settings(list(board.recipes.values()), out)
     distributed.run_on_process_zero(
-        lambda: write_board(experiment_folder(out, board.name), board)
+        lambda: _write_board(experiment_folder(out, board.name), board)
     )
     failures: Failures = {}
     for name, recipe in board.recipes.items():
         of_set = _run_set(recipe, out)
         failures |= {f"{name}{place}": error for place, error in of_set.items()}
     return failures
+
+
+def _write_board(folder: Path, board: Board) -> None:
+    """Write the names and published numbers that the page needs beside the runs."""
+    base = board.base
+    table = {
+        "name": board.name,
+        "description": base.base.description,
+        "source": base.base.source,
+        "sets": list(board.sets),
+        "arms": list(base.order),
+    }
+    if board.published:
+        table["published"] = board.published
+    write_text(folder / BOARD, format_toml(table))
 
 
 def _run_set(recipe: Recipe, out: Path) -> Failures:
@@ -69,8 +90,8 @@ def _run_set(recipe: Recipe, out: Path) -> Failures:
             check_together([cell], out, datasets)
             train_recipe(cell, out, datasets)
         except InputError as error:
-            failures[f"/{arm}/seed-{seed}"] = error
-            print(f"Failed: {recipe.name}/{arm}/seed-{seed}: {error}", flush=True)
+            failures[f"/{run_name(arm, seed)}"] = error
+            print(f"Failed: {recipe.name}/{run_name(arm, seed)}: {error}", flush=True)
     try:
         distributed.run_on_process_zero(lambda: _report(recipe, out, datasets))
     except InputError as error:
@@ -81,8 +102,12 @@ def _run_set(recipe: Recipe, out: Path) -> Failures:
 def _report(recipe: Recipe, out: Path, datasets: Datasets) -> None:
     """Writes a set's report, unless it is younger than every finished run."""
     folder = experiment_folder(out, recipe.name)
-    finished = [path.stat().st_mtime for path in folder.glob(f"*/seed-*/{METRICS}")]
-    page = folder / "report.html"
+    finished = [
+        (run / METRICS).stat().st_mtime
+        for run in runs_of_experiment(folder)
+        if has_metrics(run)
+    ]
+    page = folder / REPORT
     if finished and (not page.is_file() or page.stat().st_mtime < max(finished)):
         write_report(recipe, out, datasets)
 
@@ -101,7 +126,7 @@ def _load(
         raise broken[config]
 
 
-def tell_failures(failures: Mapping[str, InputError]) -> list[str]:
+def describe_failures(failures: Mapping[str, InputError]) -> list[str]:
     """Returns a line for each reason, with the cells that it stopped."""
     by_reason: dict[str, list[str]] = {}
     for place, error in failures.items():

@@ -1,12 +1,12 @@
-"""Report of an experiment: its page and paper figures, from the run folders."""
+"""Reports of an experiment: its page, and figures and tables for a paper."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jaxmed.errors import InputError
-from jaxmed.runs.layout import CONFIG
+from jaxmed.runs.layout import CONFIG, ENVIRONMENT, runs_of_arm, runs_of_experiment
+from jaxmed.runtime.files import read_json
 from jaxmed.runtime.toml import read_toml
 
 
@@ -56,10 +56,15 @@ def export_paper(folder: Path, formats: Sequence[str]) -> list[Path]:
 
 
 def _configurations(folder: Path) -> list[dict[str, Any]]:
-    tables = [read_toml(path) for path in sorted(folder.glob(f"*/seed-*/{CONFIG}"))]
+    tables = [
+        read_toml(run / CONFIG)
+        for run in runs_of_experiment(folder)
+        if (run / CONFIG).is_file()
+    ]
     if not tables:
-        arm = any(folder.glob(f"seed-*/{CONFIG}"))
-        hint = f" Did you mean {folder.resolve().parent}?" if arm else ""
+        hint = (
+            f" Did you mean {folder.resolve().parent}?" if runs_of_arm(folder) else ""
+        )
         raise InputError(
             f"{folder} is no experiment: no <arm>/seed-<n>/{CONFIG} in it.{hint}"
         )
@@ -77,7 +82,8 @@ def _expected(tables: Sequence[dict[str, Any]]) -> list[Any]:
 def _arms_in_order(folder: Path) -> list[str]:
     """Returns the arms as the recipe orders them, as far as the runs know."""
     orders = [
-        json.loads(path.read_text(encoding="utf-8")).get("arms", [])
-        for path in sorted(folder.glob("*/seed-*/environment.json"))
+        read_json(run / ENVIRONMENT).get("arms", [])
+        for run in runs_of_experiment(folder)
+        if (run / ENVIRONMENT).is_file()
     ]
     return max(orders, key=len, default=[])

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jaxmed.runs.layout import AUGMENTED, SAMPLES
 from jaxmed.runtime.files import atomic_write
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def write_augmented(
     """
     from matplotlib.figure import Figure
 
-    path = folder / "augmented.png"
+    path = folder / AUGMENTED
     if not augmentation or path.exists():
         return
     grid = augmented_grid(data, augmentation, preprocessing)
@@ -112,7 +113,7 @@ def write_samples(folder: Path, data: "Dataset") -> None:
     """
     from matplotlib.figure import Figure
 
-    path = folder / "samples.png"
+    path = folder / SAMPLES
     if path.exists():
         return
     grid = sample_grid(data)

@@ -24,18 +24,19 @@ from jaxmed.experiments.pipeline.sample_images import write_augmented
 from jaxmed.runs.detector import write_detector
 from jaxmed.runs.environment import describe_environment
 from jaxmed.runs.layout import (
+    CHECKPOINTS,
     ENVIRONMENT,
     METRICS,
     OUT_OF_DISTRIBUTION,
+    PREDICTIONS,
     SKIPPED,
     SPLIT,
     run_folder,
     write_config,
     write_history,
-    write_json,
 )
 from jaxmed.runtime import distributed
-from jaxmed.runtime.files import remove_unfinished
+from jaxmed.runtime.files import remove_unfinished, write_json
 from jaxmed.runtime.locks import locked
 from jaxmed.strategies.presets.feature_classifiers import FeatureClassifier
 
@@ -117,7 +118,7 @@ def _train_run(
     environment |= {"best": trained.best, "seconds": trained.seconds}
 
     def end() -> None:
-        write_history(folder / "history.csv", trained.history)
+        write_history(folder, trained.history)
         _write_results(folder, config, prepared, data, trained, environment)
 
     distributed.run_on_process_zero(end)
@@ -165,7 +166,7 @@ def _train(
         cache=_cache_settings(config.train, folder),
         seed=seed,
         select=config.train.select,
-        checkpoints=folder / "checkpoints",
+        checkpoints=folder / CHECKPOINTS,
         checkpoint_steps=config.train.checkpoint_steps,
     )
     predictions = {
@@ -249,7 +250,7 @@ def _write_results(
     predictions, explain = trained.predictions, config.explain
     if not prepared.strategy.phases:  # then no network decided
         explain = replace(explain, images=0)
-    write_predictions(folder / "predictions.csv", list(predictions.values()))
+    write_predictions(folder / PREDICTIONS, list(predictions.values()))
     write_cams(
         folder,
         prepared.model,

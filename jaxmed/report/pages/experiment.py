@@ -54,6 +54,7 @@ from jaxmed.report.tables.subgroups import gaps_table, subgroup_columns, subgrou
 from jaxmed.report.text.captions import augmented_images, facts, section_notes
 from jaxmed.report.text.headline import headline
 from jaxmed.report.text.model_card import CAUTION, model_card
+from jaxmed.runs.layout import METRICS, REPORT, SAMPLES
 from jaxmed.runs.record import Arm, read_experiment
 from jaxmed.runtime.files import atomic_write, write_text
 from jaxmed.runtime.progress import Advance, progress
@@ -154,7 +155,7 @@ def build_report(
         unfinished=unfinished,
         **context,
     )
-    path = folder / "report.html"
+    path = folder / REPORT
     write_text(path, html)
     return path
 
@@ -169,7 +170,7 @@ def _context(
         context = _pictures(comparison)
         advance(1)
     context |= _tables(comparison, expected)
-    samples = folder / "samples.png"
+    samples = folder / SAMPLES
     context |= {
         "arms": sections,
         "filters": gallery_filters(sections, context["headline"].best.name),
@@ -247,7 +248,7 @@ def _has_costs(arms: Sequence[Arm]) -> bool:
 
 def _when(arms: Sequence[Arm]) -> str:
     """Return the time of the newest run, from its files."""
-    times = [(r.folder / "metrics.json").stat().st_mtime for a in arms for r in a.runs]
+    times = [(r.folder / METRICS).stat().st_mtime for a in arms for r in a.runs]
     return datetime.fromtimestamp(max(times), UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 

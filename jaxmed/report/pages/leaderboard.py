@@ -19,9 +19,9 @@ from jaxmed.report.tables.leaderboard import (
     sets_table,
 )
 from jaxmed.report.tables.results import make_line
+from jaxmed.runs.layout import LEADERBOARD, LEADERBOARD_CSV
 from jaxmed.runtime.files import write_text
 
-PAGE, CSV = "leaderboard.html", "leaderboard.csv"
 EXPLAINED = (
     "Measured results are those of the runs' metrics.json on the test split; the epoch "
     "was selected on validation. Thick lines and brackets are 95 % intervals over the "
@@ -80,9 +80,9 @@ def build_leaderboard(
         explained=EXPLAINED,
         published=board.published,
     )
-    write_text(folder / CSV, csv_text(board))
-    write_text(folder / PAGE, page)
-    return folder / PAGE
+    write_text(folder / LEADERBOARD_CSV, csv_text(board))
+    write_text(folder / LEADERBOARD, page)
+    return folder / LEADERBOARD
 
 
 def _headline(board: Leaderboard, metric: str) -> str:

@@ -1,7 +1,5 @@
 """Figures and tables for a paper: PDF, CSV and LaTeX, from stored files."""
 
-import csv
-import io
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -26,6 +24,7 @@ from jaxmed.report.tables.provenance import cost_table
 from jaxmed.report.tables.results import Expected, differences_table, summary_table
 from jaxmed.report.tables.subgroups import gaps_table, subgroup_columns, subgroup_table
 from jaxmed.runs.record import Arm, read_experiment
+from jaxmed.runtime.csv_files import format_csv
 from jaxmed.runtime.files import atomic_write
 from jaxmed.runtime.progress import progress
 
@@ -205,11 +204,7 @@ def csv_table(table: Table) -> str:
 
     What is missing is an empty cell, or says why.
     """
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(table.head)
-    writer.writerows([_plain(cell) for cell in row] for row in table.rows)
-    return buffer.getvalue()
+    return format_csv(table.head, ([_plain(cell) for cell in r] for r in table.rows))
 
 
 def _plain(cell: Cell) -> str:

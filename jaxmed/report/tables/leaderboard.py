@@ -1,7 +1,5 @@
 """Leaderboards: the runs of several data sets, published results, tables and CSV."""
 
-import csv
-import io
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +20,9 @@ from jaxmed.report.tables.formatting import (
     number,
     word,
 )
+from jaxmed.runs.layout import has_metrics, runs_of_experiment
 from jaxmed.runs.record import Arm, RunRecord, read_experiment
+from jaxmed.runtime.csv_files import format_csv
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +136,7 @@ def read_leaderboard(
     """
     entries, missing = [], []
     for name in sets:
-        if not any((folder / name).glob("*/seed-*/metrics.json")):
+        if not any(map(has_metrics, runs_of_experiment(folder / name))):
             missing.append(name)
             continue
         found, unfinished = read_experiment(folder / name, arms)
@@ -281,12 +281,8 @@ def _each(runs: list[RunRecord], read: Callable[[RunRecord], Any]) -> str:
 
 def csv_text(board: Leaderboard) -> str:
     """Write CSV: a row per run, per mean over seeds, and per published method."""
-    text = io.StringIO(newline="")
     rows = [row for entry in board.entries for row in _rows(board, entry)]
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    return format_csv(list(rows[0]), rows)
 
 
 def _rows(board: Leaderboard, entry: LeaderboardSet) -> Iterator[dict[str, Any]]:

@@ -17,6 +17,7 @@ from jaxmed.report.tables.formatting import (
     rate,
     word,
 )
+from jaxmed.runs.layout import SKIPPED
 from jaxmed.runs.record import Arm, RunRecord
 
 SPLITS = ("train", "val", "test")
@@ -47,8 +48,8 @@ def data_table(run: RunRecord) -> Table:
 
 
 def skipped_table(run: RunRecord) -> Table | None:
-    """Tabulate the skipped files or rows of the source; None if there are none."""
-    path: Path = run.folder / "skipped.csv"
+    """The files or rows of the source that are in no split; None if there are none."""
+    path: Path = run.folder / SKIPPED
     if not path.is_file():
         return None
     with path.open(encoding="utf-8", newline="") as file:

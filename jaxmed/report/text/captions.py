@@ -9,6 +9,7 @@ from jaxmed.report.figures.training_curves import rates_vary
 from jaxmed.report.page import SAMPLES_WIDTH, EmbeddedImage, embed_file
 from jaxmed.report.tables.comparison import interval_sentences
 from jaxmed.report.text.phases import read_phases
+from jaxmed.runs.layout import AUGMENTED
 from jaxmed.runs.record import Arm, RunRecord
 
 
@@ -25,7 +26,7 @@ def augmented_images(arms: Sequence[Arm]) -> list[EmbeddedImage]:
     for words, some in sharing.items():
         everyone = len(some) == len(arms)
         names = "all arms" if everyone else ", ".join(arm.name for arm in some)
-        path = some[0].first.folder / "augmented.png"
+        path = some[0].first.folder / AUGMENTED
         if path.exists():
             alt = (
                 f"Training images of {names}: in each row an original image and "
