@@ -4,7 +4,6 @@ import difflib
 import errno
 import os
 import re
-import sys
 from collections.abc import Iterable
 
 
@@ -57,51 +56,3 @@ def no_room(error: BaseException | None) -> str | None:
             return os.strerror(errno.ENOSPC)
         error = error.__cause__ or error.__context__
     return None
-
-
-def explain(error: BaseException) -> str | None:
-    """Returns a sentence for an error of the user's surroundings; None for others.
-
-    It is for programs, at their end: files that may not be read or written, a full
-    disk, and a device that is not there.
-    """
-    if isinstance(error, OSError) and error.errno in FORBIDDEN:
-        return (
-            f"{error.filename or 'A file'}: {error.strerror}. This user may not read, "
-            "enter or write it; name another one, or have that changed."
-        )
-    if reason := no_room(error):
-        name = error.filename if isinstance(error, OSError) else None
-        return f"Cannot write {name or 'a file'}: {reason}."
-    return _lacks_device()
-
-
-def _lacks_device() -> str | None:
-    """Returns a sentence if JAX was told to use a device that is not there."""
-    asked = os.environ.get("JAX_PLATFORMS")
-    if not asked or "jax" not in sys.modules:
-        return None
-    try:
-        sys.modules["jax"].devices()
-    except Exception as error:
-        # Of some platforms JAX says nothing.
-        reason = (str(error).splitlines() or ["this JAX is not made for it"])[0]
-        reason = reason.partition(" (set JAX_PLATFORMS")[0][:200].rstrip(". ")
-        return (
-            f"JAX_PLATFORMS is {asked}, and JAX finds no such device: {reason}. Unset "
-            "it, so that JAX takes what there is, or set it to cpu."
-        )
-    return None
-
-
-# What a shell reports of a program that writes to a pipe which nobody reads.
-UNREAD = 128 + 13
-
-
-def silence() -> None:
-    """Drops what is still to be printed, where nobody reads any more: `... | head`."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -1,4 +1,4 @@
-"""The command line: python -m jaxmed_convert torchvision|file|verify|list."""
+"""Command line of jaxmed_convert: torchvision, file, verify, list."""
 
 import argparse
 import sys
@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jaxmed.errors import UNREAD, InputError, explain, silence
+from jaxmed.errors import InputError
+from jaxmed.runtime.command_line import run_command
 from jaxmed.runtime.progress import progress
 from jaxmed_convert.checkpoints.read import read_checkpoint, require_torch
 from jaxmed_convert.weights.imagenet import PUBLISHED, pool_of, published, resolve
@@ -24,29 +25,28 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and returns the exit code: 2 for input that cannot be used."""
-    try:
-        options = _parser().parse_args(arguments)
-        code = options.command(options)
-        sys.stdout.flush()
-        return code
-    except SystemExit:  # of --help
-        silence()
-        raise
-    except BrokenPipeError:
-        silence()
-        return UNREAD
-    except Exception as error:
-        sentence = str(error) if isinstance(error, InputError) else explain(error)
-        if sentence is None:
-            raise
-        print(f"jaxmed_convert: {sentence}", file=sys.stderr)
-        return 2
+    """Run one command and return the exit code: 2 for input that cannot be used."""
+    words = sys.argv[1:] if arguments is None else arguments
+    return run_command(lambda: execute(words), lambda: "jaxmed_convert")
 
 
-def _parser() -> argparse.ArgumentParser:
+def execute(arguments: Sequence[str], prog: str = "python -m jaxmed_convert") -> int:
+    """Run one command.
+
+    Args:
+        arguments: of the command line.
+        prog: the program's name in help and errors.
+
+    Raises:
+        InputError: input that cannot be used.
+    """
+    options = _parser(prog).parse_args(arguments)
+    return options.command(options)
+
+
+def _parser(prog: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m jaxmed_convert",
+        prog=prog,
         description="Weights between PyTorch and jaxmed.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

@@ -10,9 +10,10 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from jaxmed.config.flags import take_overrides
-from jaxmed.errors import UNREAD, InputError, explain, silence
+from jaxmed.errors import InputError
 from jaxmed.runtime import distributed
 from jaxmed.runtime.cache import keep_compiled_programs
+from jaxmed.runtime.command_line import run_command
 from jaxmed.runtime.interrupts import Interrupted, request_stop
 
 # A command is a module with HELP, add_arguments and execute, and a line here.
@@ -21,6 +22,8 @@ COMMANDS = (
     *("run", "report", "compare"),
     *("predict", "export"),
 )
+# The command that is the program `python -m jaxmed_convert`.
+CONVERT = "convert"
 # Commands that take the fields of the configuration as flags.
 CONFIGURABLE = ("run", "advise", "find-lr", "find-batch-size", "inspect")
 # What asks the program to stop: a user, the system, a batch system before its limit, or
@@ -62,6 +65,8 @@ def build_parser() -> argparse.ArgumentParser:
         )
         module.add_arguments(command)
         command.set_defaults(execute=module.execute)
+    # For the list of commands: `_execute` gives its arguments to `jaxmed_convert`.
+    commands.add_parser(CONVERT, help="weights between PyTorch and jaxmed")
     return parser
 
 
@@ -77,38 +82,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        overrides: dict[str, Any] = {}
-        if words and words[0] in CONFIGURABLE:
-            words, overrides = take_overrides(words)
-        arguments = build_parser().parse_args(words)
-        arguments.overrides = overrides
-        code = arguments.execute(arguments) or 0
-        sys.stdout.flush()
-        return code
-    except SystemExit:  # of --help
-        silence()
-        raise
-    except BrokenPipeError:
-        silence()
-        return UNREAD
+        return run_command(lambda: _execute(words), _error_prefix)
     except KeyboardInterrupt as interrupt:
         number = getattr(interrupt, "number", signal.SIGINT)
-        _say_interrupted(words, number)
+        _print_interrupted(words, number)
         return BY_SIGNAL + number
-    except Exception as error:
-        sentence = str(error) if isinstance(error, InputError) else explain(error)
-        if sentence is None:
-            raise
-        which = (
-            ""
-            if distributed.is_process_zero()
-            else f" in process {distributed.process_index()}"
-        )
-        print(f"Error{which}: {sentence}", file=sys.stderr)
-        return 2
 
 
-def _say_interrupted(words: Sequence[str], number: int) -> None:
+def _execute(words: list[str]) -> int | None:
+    if words[:1] == [CONVERT]:
+        from jaxmed_convert.__main__ import execute
+
+        return execute(words[1:], prog=f"jaxmed {CONVERT}")
+    overrides: dict[str, Any] = {}
+    if words and words[0] in CONFIGURABLE:
+        words, overrides = take_overrides(words)
+    arguments = build_parser().parse_args(words)
+    arguments.overrides = overrides
+    return arguments.execute(arguments)
+
+
+def _error_prefix() -> str:
+    if distributed.is_process_zero():
+        return "Error"
+    return f"Error in process {distributed.process_index()}"
+
+
+def _print_interrupted(words: Sequence[str], number: int) -> None:
     if not distributed.is_process_zero():
         return
     goes_on = " The same command goes on where it stopped."
@@ -129,7 +129,7 @@ def _interrupt(number: int, _: Any) -> None:
         return
 
     def insist() -> None:
-        _say_interrupted(sys.argv[1:], number)
+        _print_interrupted(sys.argv[1:], number)
         distributed.exit_now(BY_SIGNAL + number)
 
     timer = threading.Timer(GRACE, insist)
