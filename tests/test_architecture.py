@@ -27,7 +27,6 @@ SHARED_MODULES = {
     "decision_curve",
     "experiment",
     "leaderboard",
-    "model_card",
     "predictions",
     "published",
     "registry",

@@ -91,9 +91,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _execute(words: list[str]) -> int | None:
     if words[:1] == [CONVERT]:
-        from jaxmed_convert.__main__ import execute
-
-        return execute(words[1:], prog=f"jaxmed {CONVERT}")
+        program: Any = import_module("jaxmed_convert.__main__")
+        return program.execute(words[1:], prog=f"jaxmed {CONVERT}")
     overrides: dict[str, Any] = {}
     if words and words[0] in CONFIGURABLE:
         words, overrides = take_overrides(words)

@@ -8,10 +8,17 @@ from typing import TYPE_CHECKING, Any
 from jaxmed.config.recipes import Recipe, load_recipe
 from jaxmed.config.schema import ExperimentConfig
 from jaxmed.errors import InputError
-from jaxmed.experiments.pipeline.model_card import describe_run
 from jaxmed.experiments.pipeline.prepare import evaluation_options
 from jaxmed.runs.environment import describe_program
-from jaxmed.runs.layout import CONFIG, ENVIRONMENT, METRICS, MODEL_CARD, PREDICTIONS
+from jaxmed.runs.layout import (
+    CONFIG,
+    ENVIRONMENT,
+    METRICS,
+    MODEL_CARD,
+    PREDICTIONS,
+    seed_of,
+)
+from jaxmed.runs.record import RunRecord
 from jaxmed.runtime.files import atomic_write, read_json, write_json, write_text
 from jaxmed.runtime.locks import locked
 from jaxmed.runtime.toml import format_toml
@@ -41,6 +48,7 @@ def write_results(
         texts: of other files to replace with these, by name.
     """
     from jaxmed.evaluation.evaluate import evaluate
+    from jaxmed.report.text.model_card import card_text
 
     metrics = {"tta": config.evaluate.tta} | evaluate(
         predictions["val"],
@@ -49,7 +57,21 @@ def write_results(
         seed=config.evaluate.seed,
         **evaluation_options(config.evaluate),
     )
-    card = describe_run(folder, config, environment, metrics)
+    seed = seed_of(folder)
+    if seed is None:  # renamed
+        seed = config.train.seeds[0]
+    run = RunRecord(
+        folder=folder,
+        arm=folder.absolute().parent.name,
+        seed=seed,
+        metrics=metrics,
+        predictions=dict(predictions),
+        history=(),
+        environment=dict(environment),
+        config="",
+        cams=(),
+    )
+    card = card_text(run, config.name, config.description)
     # The first is renamed last.
     with ExitStack() as files:
         write_json(files.enter_context(atomic_write(folder / METRICS)), metrics)

@@ -73,7 +73,7 @@ def facts(arms: Sequence[Arm], when: str) -> list[tuple[str, str]]:
     found = [
         ("Data", str(data.get("source", "not recorded"))),
         ("Images", _each(arms, _sizes)),
-        ("Network input", _each(arms, _seen)),
+        ("Network input", _each(arms, describe_input)),
         ("Seeds", _grouped({arm.name: _seeds(arm) for arm in arms})),
         ("Starting weights", _each(arms, _weights)),
         ("Device", _each(arms, _devices)),
@@ -252,7 +252,7 @@ def _sizes(run: RunRecord) -> str:
     return ", ".join(f"{split} {size:,}" for split, size in sizes.items())
 
 
-def _seen(run: RunRecord) -> str:
+def describe_input(run: RunRecord) -> str:
     """Describe the network's input: "224 x 224 pixels, padded; 2 views"."""
     preprocessing = run.environment.get("preprocessing") or {}
     if "image_size" not in preprocessing:

@@ -1,17 +1,21 @@
 """Model card: intended use, data, performance and limits of a model.
 
+It is a section of the report, and MODEL_CARD.md in the folder of every run.
+
 Its parts follow Mitchell et al., "Model Cards for Model Reporting" (FAT* 2019).
 """
 
 from collections.abc import Mapping
 from typing import Any
 
+from jaxmed.data.images.window import read_window
 from jaxmed.report.arm_estimates import Comparison
 from jaxmed.report.figures.style import format_number
 from jaxmed.report.tables.comparison import INDEPENDENT
 from jaxmed.report.tables.formatting import SCALINGS, estimate, metric_title
 from jaxmed.report.tables.provenance import patients_sentence
-from jaxmed.runs.record import Arm
+from jaxmed.report.text.captions import describe_input
+from jaxmed.runs.record import Arm, RunRecord
 
 CAUTION = (
     "Not for clinical use. Research only: not validated for diagnosis or treatment, "
@@ -31,10 +35,26 @@ def model_card(comparison: Comparison, arm: Arm) -> list[tuple[str, list[str]]]:
         ("Intended use", _use(arm)),
         ("Training data", _data(arm)),
         ("Performance", _performance(comparison, arm)),
+        ("Decisions", _decisions(arm)),
         ("Calibration", _calibration(arm)),
         ("Limits", _limits(comparison, arm)),
     ]
     return [(heading, sentences) for heading, sentences in card if sentences]
+
+
+def card_text(run: RunRecord, name: str, description: str) -> str:
+    """Write the model card of one run, as MODEL_CARD.md.
+
+    Args:
+        run: its folder need not be complete yet.
+        name, description: of the experiment.
+    """
+    arm = Arm(name=run.arm, runs=(run,))
+    parts = [f"# Model card: {name}, {run.arm}, seed {run.seed}", description, CAUTION]
+    for heading, sentences in model_card(Comparison([arm]), arm):
+        items = "\n".join(f"- {sentence}" for sentence in sentences)
+        parts.append(f"## {heading}\n\n{items}")
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def _model(arm: Arm) -> list[str]:
@@ -48,8 +68,20 @@ def _model(arm: Arm) -> list[str]:
     if name:
         start = "random weights" if name == "none" else str(name)
         said.append(f"Training started from {start}")
+    if best := environment.get("best"):
+        said.append(
+            f"Weights of epoch {best['epoch']} of phase {best['phase']}, selected by "
+            f"{best['metric']}{_which(arm)}."
+        )
+    if preprocessing := environment.get("preprocessing"):
+        said.append(f"Input: {describe_input(arm.first)}.")
+        if window := preprocessing.get("window"):
+            said.append(
+                "Gray values of more than 8 bits: black to white is "
+                f"{read_window(window).describe()}."
+            )
     if version := environment.get("jaxmed"):
-        said.append(f"Made with jaxmed {version}.")
+        said.append(f"Made with jaxmed {version}, jax {environment.get('jax')}.")
     return said
 
 
@@ -70,6 +102,8 @@ def _data(arm: Arm) -> list[str]:
     if sizes:
         numbers = ", ".join(f"{size:,} {split}" for split, size in sizes.items())
         said.append(f"Images: {numbers}.")
+    if data.get("fingerprint"):
+        said.append(f"Fingerprint: {data['fingerprint'][:16]}.")
     said.append(patients_sentence(data))
     if data.get("skipped"):
         said.append(f"{data['skipped']:,} files or rows of the source were left out.")
@@ -128,6 +162,23 @@ def _calibration(arm: Arm) -> list[str]:
     return [said + "."]
 
 
+def _decisions(arm: Arm) -> list[str]:
+    run = arm.first
+    if run.task in ("multiclass", "ordinal"):
+        return ["The decision is the most probable class."]
+    threshold = run.metrics["threshold"]
+    value = threshold["value"]
+    by_class = value if isinstance(value, Mapping) else {run.class_names[1]: value}
+    values = ", ".join(
+        f"{name} {'none' if cut is None else format_number(cut)}"
+        for name, cut in by_class.items()
+    )
+    return [
+        f"Thresholds of the probability before calibration, by {threshold['method']} "
+        f"on {threshold['chosen_on']}{_which(arm)}: {values}."
+    ]
+
+
 def _limits(comparison: Comparison, arm: Arm) -> list[str]:
     run = arm.first
     said = [
@@ -156,8 +207,11 @@ def _limits(comparison: Comparison, arm: Arm) -> list[str]:
             f"The section on subgroups compares the metrics by {names}; a gap that is "
             "not significant may still exist."
         )
-    if run.cams:
-        said.append("Saliency maps locate evidence; they do not explain decisions.")
+    said.append(
+        "Where `predict` finds an image out of distribution, do not rely on its "
+        "prediction; that an image is not does not mean that the prediction is right."
+    )
+    said.append("A saliency map explains the model, not the disease.")
     return said
 
 

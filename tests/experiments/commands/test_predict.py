@@ -393,8 +393,9 @@ def test_the_model_card_says_what_the_run_found(folder):
         _, metrics = stored(run)
         estimate = metrics["test"]["auroc"]
         numbers = "{value:.3f} [{ci_low:.3f}, {ci_high:.3f}]".format(**estimate)
-        assert f"| AUROC | {numbers} |" in card
+        assert f"AUROC {numbers}" in card
         assert "Not for clinical use" in card
-        assert "10 images to train, 8 to choose" in card
+        assert "Images: 10 train, 8 val, 7 test." in card
+        assert "Input: 28 × 28 pixels" in card
         for label in metrics["class_names"]:
             assert label in card

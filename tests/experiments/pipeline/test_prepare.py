@@ -79,4 +79,4 @@ def test_a_run_with_a_single_logit_and_average_pooling(recipe, capsys):
     capsys.readouterr()
     assert main(["run", str(recipe), "--out", str(out), "--arms", "second"]) == 2
     error = capsys.readouterr().err
-    assert "with model.pool own, and model.pool is average; they must be" in error
+    assert "with model.pool average, and model.pool is own; they must be" in error
