@@ -152,7 +152,7 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _verify_one(name: str, options: argparse.Namespace) -> "list[OutputComparison]":
-    """Prints every layer's difference and returns those of the logits."""
+    """Print every layer's difference and return those of the logits."""
     from jaxmed_convert.verify.parity import compare
 
     logits = []
@@ -172,7 +172,7 @@ def _verify_one(name: str, options: argparse.Namespace) -> "list[OutputCompariso
 def _verify_several(
     names: "Sequence[str]", options: argparse.Namespace
 ) -> "list[OutputComparison]":
-    """Prints a line for each network and returns the differences of the logits."""
+    """Print a line for each network and return the differences of the logits."""
     from jaxmed_convert.verify.parity import compare_logits
 
     table, logits = _table("architecture", "image"), []
@@ -194,7 +194,7 @@ def _verify_several(
 
 
 def _reference(name: str, options: argparse.Namespace):
-    """Returns torchvision's model, and how it and ours pool."""
+    """Return torchvision's model, and how it and ours pool."""
     from jaxmed_convert.verify import references
     from jaxmed_convert.weights.pretrained import source_file
 

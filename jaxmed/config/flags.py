@@ -16,7 +16,7 @@ OPTIONS = "train.options."
 
 
 def take_overrides(argv: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
-    """Takes the flags of the configuration out of a command line.
+    """Take the flags of the configuration out of a command line.
 
     `--train.batch-size 16`, `--train.batch_size=16` and so on are for all arms,
     `--arms.NAME.train.batch-size 16` for one, and `--sets.NAME.data.source npz:a.npz`
@@ -58,7 +58,7 @@ def take_overrides(argv: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
 
 
 def _split_flag(flag: str) -> tuple[tuple[str, ...], str]:
-    """Returns whose a flag is, () or ("arms", NAME), and the field's dotted key."""
+    """Return whose a flag is, () or ("arms", NAME), and the field's dotted key."""
     name = flag.removeprefix("--")
     # A name may hold dots and dashes, so the table behind it marks its end.
     tables = "|".join(sections())
@@ -68,7 +68,7 @@ def _split_flag(flag: str) -> tuple[tuple[str, ...], str]:
 
 
 def describe_fields() -> str:
-    """Returns the help: every field with its flag, default and meaning."""
+    """Return the help: every field with its flag, default and meaning."""
     lines = []
     for table, schema in sections().items():
         meaning = (schema.__doc__ or "").split("\n")[0]
@@ -112,7 +112,7 @@ def _default(declared: Field) -> str:
 
 
 def _fields() -> dict[str, Field]:
-    """Returns every field that is a value, by its dotted key."""
+    """Return every field that is a value, by its dotted key."""
     known = {f.name: f for f in fields(ExperimentConfig) if not is_section(f.type)}
     for table, schema in sections().items():
         known |= {f"{table}.{f.name}": f for f in fields(schema)}
@@ -138,12 +138,12 @@ def _unknown_flag(flag: str, known: list[str]) -> InputError:
 
 
 def split_list(text: str) -> list[str]:
-    """Reads "A, B", the items of a flag that takes several."""
+    """Read "A, B", the items of a flag that takes several."""
     return [item.strip() for item in text.split(",") if item.strip()]
 
 
 def _parse(text: str, declared: Field | None) -> Any:
-    """Reads a value: for a text field as it stands, otherwise as TOML where it is."""
+    """Read a value: for a text field as it stands, otherwise as TOML where it is."""
     kind: Any = declared.type if declared else None
     if kind is str:
         return text
@@ -168,7 +168,7 @@ def _toml(text: str) -> Any:
 
 
 def _set(table: Any, keys: list[str], value: Any) -> bool:
-    """Sets a value in nested tables; not where the way there is a value already."""
+    """Set a value in nested tables; not where the way there is a value already."""
     for key in keys[:-1]:
         table = table.setdefault(key, {})
         if not isinstance(table, dict):

@@ -58,7 +58,7 @@ class Board:
 
 
 def is_board(path: Path) -> bool:
-    """Tells whether a recipe is of several sets."""
+    """Tell whether a recipe is of several sets."""
     return "sets" in read_toml(path)
 
 
@@ -69,7 +69,7 @@ def load_board(
     arms: list[str] | None = None,
     sets: list[str] | None = None,
 ) -> Board:
-    """Reads a recipe of several sets.
+    """Read a recipe of several sets.
 
     Args:
         path: the TOML file.
@@ -119,7 +119,7 @@ def load_board(
 
 
 def _check_published(table: Any, sets: list[str], where: str) -> Table:
-    """Returns [published] as it stands, or raises."""
+    """Return [published] as it stands, or raises."""
     where = f"{where}, [published]"
     if not table:
         return {}

@@ -28,7 +28,7 @@ class Expectation:
 
 
 def read_expectations(expect: Any, arms: list[str], where: str) -> list[Expectation]:
-    """Reads the [[expect]] tables of a recipe.
+    """Read the [[expect]] tables of a recipe.
 
     Args:
         expect: as `tomllib` gives it.

@@ -55,13 +55,13 @@ class Recipe:
         ]
 
     def only(self, arm: str, seed: int) -> "Recipe":
-        """Returns the recipe of one of its runs."""
+        """Return the recipe of one of its runs."""
         config = self.arms[arm]
         train = replace(config.train, seeds=(seed,))
         return replace(self, arms={arm: replace(config, train=train)})
 
     def table(self, arm: str, seed: int) -> Table:
-        """Returns one run as a recipe of its own, as `format_toml` writes it."""
+        """Return one run as a recipe of its own, as `format_toml` writes it."""
         config = asdict(self.arms[arm])
         config["train"]["seeds"] = (seed,)
         # A path beside this recipe, seen from anywhere.
@@ -74,7 +74,7 @@ class Recipe:
 
 
 def recipes_folder() -> Path:
-    """Returns the folder of recipes: the checkout's, or the one in the package."""
+    """Return the folder of recipes: the checkout's, or the one in the package."""
     package = Path(__file__).resolve().parents[1] / "experiments"
     checkout = package.parents[1]
     if (checkout / "pyproject.toml").is_file() and (checkout / "experiments").is_dir():
@@ -83,12 +83,12 @@ def recipes_folder() -> Path:
 
 
 def recipe_files() -> dict[str, Path]:
-    """Returns the recipes that come with jaxmed, by name."""
+    """Return the recipes that come with jaxmed, by name."""
     return {path.stem: path for path in sorted(recipes_folder().glob("*.toml"))}
 
 
 def find_recipe(name: str) -> Path:
-    """Returns the file of a recipe.
+    """Return the file of a recipe.
 
     Args:
         name: a recipe that comes with jaxmed, or the path of a .toml file.
@@ -110,14 +110,14 @@ def find_recipe(name: str) -> Path:
 
 
 def is_path(name: str) -> bool:
-    """Tells a recipe's path from its name."""
+    """Tell a recipe's path from its name."""
     return name.endswith(".toml") or "/" in name
 
 
 def load_recipe(
     path: Path, overrides: Table | None = None, *, arms: list[str] | None = None
 ) -> Recipe:
-    """Reads a recipe and resolves its arms.
+    """Read a recipe and resolve its arms.
 
     Args:
         path: the TOML file.
@@ -143,7 +143,7 @@ def resolve_recipe(
     *,
     arms: list[str] | None = None,
 ) -> Recipe:
-    """Resolves the arms of a recipe that was read.
+    """Resolve the arms of a recipe that was read.
 
     Args:
         table: as `tomllib` gives it, of one set of images.
@@ -197,7 +197,7 @@ def resolve_recipe(
 
 
 def needed_recipes(recipe: Recipe) -> list[Recipe]:
-    """Returns the recipes that must run first, in order, theirs included.
+    """Return the recipes that must run first, in order, theirs included.
 
     Raises:
         InputError: one cannot be found or read, or they need each other in a circle.
@@ -221,7 +221,7 @@ def needed_recipes(recipe: Recipe) -> list[Recipe]:
 
 
 def merge_tables(base: Mapping[str, Any], over: Mapping[str, Any]) -> Table:
-    """Returns `base` with the values of `over` in place of its own, table by table.
+    """Return `base` with the values of `over` in place of its own, table by table.
 
     A table over a list changes those of the list's tables that its keys name by their
     numbers, from 1, as the phases of the strategy "sequence".
@@ -246,7 +246,7 @@ def merge_tables(base: Mapping[str, Any], over: Mapping[str, Any]) -> Table:
 
 
 def _of_one_source(table: Table, overrides: Table, where: str) -> Table:
-    """Returns the recipe without its sets, about the images that a flag names."""
+    """Return the recipe without its sets, about the images that a flag names."""
     data = overrides.get("data", {})
     if "source" not in data:
         raise InputError(

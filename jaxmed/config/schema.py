@@ -196,7 +196,7 @@ class ModelConfig:
     )
 
     def arguments(self, classes: int) -> dict[str, Any]:
-        """Returns what `create_model` takes for a task of so many classes."""
+        """Return what `create_model` takes for a task of so many classes."""
         return {
             "name": self.backbone,
             "num_classes": 1 if self.single_logit else classes,
@@ -437,5 +437,5 @@ class ExperimentConfig:
 
 
 def sections() -> dict[str, Any]:
-    """Returns the tables of a recipe: {"data": DataConfig, ...}."""
+    """Return the tables of a recipe: {"data": DataConfig, ...}."""
     return {f.name: f.type for f in fields(ExperimentConfig) if is_section(f.type)}

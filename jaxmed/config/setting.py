@@ -13,7 +13,7 @@ def setting(
     below: float | None = None,
     choices: tuple[str | int, ...] = (),
 ) -> Any:
-    """Declares a field with its documentation.
+    """Declare a field with its documentation.
 
     Args:
         doc: what the setting means, with its unit; `run --help` prints it.
@@ -27,5 +27,5 @@ def setting(
 
 
 def is_section(kind: Any) -> bool:
-    """Tells whether a field's type is one of the tables."""
+    """Tell whether a field's type is one of the tables."""
     return hasattr(kind, "__dataclass_fields__")

@@ -20,7 +20,7 @@ NAMES = {
 
 
 def build_config(table: Mapping[str, Any], where: str) -> ExperimentConfig:
-    """Builds a configuration from nested tables.
+    """Build a configuration from nested tables.
 
     Args:
         table: as `tomllib` gives it; tables and keys that are left out take their
@@ -35,7 +35,7 @@ def build_config(table: Mapping[str, Any], where: str) -> ExperimentConfig:
 
 
 def unknown_key(key: str, known: list[str], table: str, where: str) -> InputError:
-    """Returns the error for a key that `table` does not have."""
+    """Return the error for a key that `table` does not have."""
     place = f"[{table}]" if table else "the top level"
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
     hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known)}."
@@ -79,7 +79,7 @@ def build_section(
 
 
 def _check(declared: Field, value: Any, where: str, key: str) -> Any:
-    """Returns the value in the field's type, or raises."""
+    """Return the value in the field's type, or raises."""
     kind: Any = declared.type
     if get_origin(kind) is tuple:
         (item, _) = get_args(kind)
@@ -110,7 +110,7 @@ def _check_type(kind: type, value: Any, where: str, key: str) -> None:
 
 
 def _check_plain(value: Any, where: str, key: str) -> None:
-    """Checks what a strategy of one's own may take: it is to be written again."""
+    """Check what a strategy of one's own may take: it is to be written again."""
     if isinstance(value, Mapping):
         for name, inner in value.items():
             _check_plain(inner, where, f"{key}.{name}")

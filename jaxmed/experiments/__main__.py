@@ -44,7 +44,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Builds the parser of all commands."""
+    """Build the parser of all commands."""
     parser = Parser(
         prog="python -m jaxmed.experiments",
         description="Fine-tune ImageNet-pretrained CNNs on medical images.",
@@ -71,7 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Carries out a command line.
+    """Carry out a command line.
 
     Returns:
         The exit code: 0; 1 if `inspect` found leakage; 2 for something the user can
@@ -117,7 +117,7 @@ def _print_interrupted(words: Sequence[str], number: int) -> None:
 
 
 def _interrupt(number: int, _: Any) -> None:
-    """Asks training to save and stop, or raises Interrupted and insists on an end.
+    """Ask training to save and stop, or raise Interrupted and insist on an end.
 
     Python raises it wherever the program happens to be; in a callback of the garbage
     collector, as JAX has one, it is printed and forgotten.
@@ -142,7 +142,7 @@ def _is_ignored(number: int) -> bool:
 
 
 def run_program() -> NoReturn:
-    """Runs the command line: the console script `jaxmed`, and this module itself."""
+    """Run the command line: the console script `jaxmed`, and this module itself."""
     for name in SIGNALS:
         # SIGUSR1 and SIGHUP are not everywhere.
         number = getattr(signal, name, None)

@@ -21,7 +21,7 @@ Program = Callable[[jax.Array], dict[str, jax.Array]]
 
 
 def build_program(trained: "TrainedModel") -> Program:
-    """Builds the function that a run is in the end.
+    """Build the function that a run is in the end.
 
     Args:
         trained: of the run.
@@ -48,7 +48,7 @@ def build_program(trained: "TrainedModel") -> Program:
 
 
 def write_stablehlo(trained: "TrainedModel", path: Path) -> None:
-    """Writes `build_program`'s function, for CPUs, NVIDIA's GPUs and TPUs.
+    """Write `build_program`'s function, for CPUs, NVIDIA's GPUs and TPUs.
 
     The weights are in it. Products are computed in full float32 everywhere, so that
     all platforms give the same probabilities.
@@ -63,7 +63,7 @@ def write_stablehlo(trained: "TrainedModel", path: Path) -> None:
 
 
 def open_stablehlo(path: Path) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """Opens what `write_stablehlo` wrote.
+    """Open what `write_stablehlo` wrote.
 
     Returns:
         A function from uint8 images to probabilities after and before calibration.

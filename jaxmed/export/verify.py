@@ -36,7 +36,7 @@ class Probe:
         ]
 
     def compare(self, run: Run, file: str) -> float:
-        """Runs what was exported on the images.
+        """Run what was exported on the images.
 
         Args:
             run: what was opened again.
@@ -66,7 +66,7 @@ class Probe:
 def predict_images(
     trained: "TrainedModel", images: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Computes a run's probabilities in full float32, after and before calibration."""
+    """Compute a run's probabilities in full float32, after and before calibration."""
     # On GPUs and TPUs the factors of products would be rounded otherwise.
     with jax.default_matmul_precision("highest"):
         scores = predict(
@@ -84,7 +84,7 @@ def predict_images(
 def draw_images(
     shape: tuple[int, int, int, int], rng: np.random.Generator
 ) -> np.ndarray:
-    """Draws images of all contrasts: waves of some length each, and noise on them.
+    """Draw images of all contrasts: waves of some length each, and noise on them.
 
     Args:
         shape: (n, h, w, c).

@@ -67,7 +67,7 @@ class Network:
     def __call__(
         self, images: np.ndarray, rows: int | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Computes probabilities, before calibration, and pooled features.
+        """Compute probabilities, before calibration, and pooled features.
 
         Args:
             images: uint8 (n, h, w, c), n at least 1.
@@ -110,7 +110,7 @@ def compute_features(
     batch_size: int | None = None,
     description: str = "Features",
 ) -> np.ndarray:
-    """Computes the pooled features that enter the head, float32 (n, d).
+    """Compute the pooled features that enter the head, float32 (n, d).
 
     Args:
         model, preprocessing, task: see `Network`.

@@ -68,7 +68,7 @@ class Predictor(TrainedModel):
     def predict(
         self, images: Any, *, cams: bool = False, batch_size: int = BATCH_SIZE
     ) -> list[Prediction]:
-        """Predicts images.
+        """Predict images.
 
         Args:
             images: paths of files or folders, or patterns, one or several; or arrays,
@@ -101,7 +101,7 @@ class Predictor(TrainedModel):
     def stream(
         self, given: Sequence[Given], *, cams: bool = False, batch_size: int
     ) -> Iterator[Prediction]:
-        """Predicts files one after the other, in memory that does not grow with them.
+        """Predict files one after the other, in memory that does not grow with them.
 
         Args:
             given: as `find_given` finds them.
@@ -122,7 +122,7 @@ class Predictor(TrainedModel):
     def _predict(
         self, batches: Iterable[Sequence[Given]], rows: int, cams: bool
     ) -> Iterator[Prediction]:
-        """Predicts decoded images; batches are filled up to `rows`."""
+        """Predict decoded images; batches are filled up to `rows`."""
         network = Network(self.model, self.preprocessing, self.task, views=self.views)
         for batch in batches:
             found: dict[int, Prediction] = {}
@@ -145,7 +145,7 @@ class Predictor(TrainedModel):
         features: np.ndarray,
         shown: Sequence[tuple[np.ndarray | None, np.ndarray | None]],
     ) -> Iterator[Prediction]:
-        """Puts together what is said of images with these probabilities."""
+        """Put together what is said of images with these probabilities."""
         names, calibrated = self.class_names, probs.astype(np.float64)
         if self.scaling is not None:
             calibrated = self.scaling.calibrate(probs, self.task)
@@ -174,7 +174,7 @@ class Predictor(TrainedModel):
             )
 
     def _decide(self, probs: np.ndarray) -> np.ndarray:
-        """Returns int (n,), the decided class; of several labels the most probable."""
+        """Return int (n,), the decided class; of several labels the most probable."""
         threshold = self.thresholds.get(self.class_names[-1])
         if self.task == "binary" and threshold is not None:
             return (probs[:, 1] >= threshold).astype(int)
@@ -183,7 +183,7 @@ class Predictor(TrainedModel):
     def _explain(
         self, images: np.ndarray, probs: np.ndarray, rows: int
     ) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Returns the `image` and the `cam` of each image."""
+        """Return the `image` and the `cam` of each image."""
         # The single logit of a task with one label speaks for class 1.
         classes = self._decide(probs) + (probs.shape[1] == 1)
         # Filled up, so that one program serves all batches.
@@ -214,7 +214,7 @@ def _checked(image: Any) -> np.ndarray:
 
 
 def _by_shape(batch: Sequence[Given]) -> Iterator[tuple[list[int], np.ndarray]]:
-    """Stacks the images of a batch that have one size, all as RGB."""
+    """Stack the images of a batch that have one size, all as RGB."""
     places: dict[tuple[int, ...], list[int]] = {}
     pixels = {i: one.pixels for i, one in enumerate(batch) if one.pixels is not None}
     for place, image in pixels.items():

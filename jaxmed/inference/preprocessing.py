@@ -16,7 +16,7 @@ def preprocessing_of(
     resizing: Resizing = SQUASH,
     window: Window = STORED_BITS,
 ) -> Preprocessing:
-    """Returns what `fit` and `predict_split` do with images unless told otherwise.
+    """Return what `fit` and `predict_split` do with images unless told otherwise.
 
     Args:
         model: decides the channels, and normalizes by its `mean` and `std`.
@@ -44,7 +44,7 @@ def preprocessing_of(
 
 
 def as_seen(images: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
-    """Returns images as a map is of them: without what is cropped, with padding."""
+    """Return images as a map is of them: without what is cropped, with padding."""
     if preprocessing.resizing.mode == "squash":
         return images
     seen = np.asarray(preprocessing.resize(jnp.asarray(images)))

@@ -151,7 +151,7 @@ class Arm:
 def read_experiment(
     folder: Path, order: Sequence[str] | None = None
 ) -> tuple[tuple[Arm, ...], tuple[str, ...]]:
-    """Reads every finished run of an experiment.
+    """Read every finished run of an experiment.
 
     Args:
         folder: `OUT/<experiment>`.
@@ -192,7 +192,7 @@ def read_experiment(
 
 
 def read_run(folder: Path) -> RunRecord:
-    """Reads the folder of one finished run.
+    """Read the folder of one finished run.
 
     Args:
         folder: `OUT/<experiment>/<arm>/seed-<n>`, or wherever that was moved. It must

@@ -26,7 +26,7 @@ Work = Literal["none", "evaluation", "images"]
 
 
 def work_left(folder: Path, table: Table) -> Work:
-    """Tells what a run still needs to be as its table says.
+    """Tell what a run still needs to be as its table says.
 
     Args:
         folder: of the run; `check_folders` found nothing wrong with it.
@@ -42,7 +42,7 @@ def work_left(folder: Path, table: Table) -> Work:
 
 
 def is_extended(folder: Path, table: Table) -> bool:
-    """Tells whether a finished run is to be trained on, with its strategy's options.
+    """Tell whether a finished run is to be trained on, with its strategy's options.
 
     Args:
         folder: of the run; `check_folders` found nothing wrong with it.
@@ -55,7 +55,7 @@ def is_extended(folder: Path, table: Table) -> bool:
 
 
 def describe_change(folder: Path, table: Table) -> str:
-    """Returns what a run's table changes in its folder: "evaluate.cost is 2.0 ..."."""
+    """Return what a run's table changes in its folder: "evaluate.cost is 2.0 ..."."""
     return ", ".join(
         f"{key} is {new} (was {old})"
         for key, old, new in differences(read_toml(folder / CONFIG), table)
@@ -63,7 +63,7 @@ def describe_change(folder: Path, table: Table) -> str:
 
 
 def check_folders(out: Path, recipe: Recipe, *, extend: bool = False) -> None:
-    """Checks that every run of a recipe can be written, or gone on with, below `out`.
+    """Check that every run of a recipe can be written, or gone on with, below `out`.
 
     Args:
         out: the folder of all experiments.
@@ -113,7 +113,7 @@ def _check_folder(folder: Path, table: Table, *, extend: bool) -> None:
 def differences(
     old: Mapping[str, Any], new: Mapping[str, Any]
 ) -> Iterator[tuple[str, str, str]]:
-    """Compares what decides the numbers of two runs.
+    """Compare what decides the numbers of two runs.
 
     Yields:
         A key that differs, with both its values, spelled out.

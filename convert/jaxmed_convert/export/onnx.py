@@ -16,7 +16,7 @@ OUTPUTS = ("probabilities", "scores")
 def write_onnx(
     program: Program, path: Path, *, channels: int, metadata: Mapping[str, str]
 ) -> None:
-    """Writes a program as an ONNX file of its own, weights included.
+    """Write a program as an ONNX file of its own, weights included.
 
     Its input "images" is uint8 (batch, height, width, channels), of which the first
     three may be anything; its outputs "probabilities" and "scores" are those of
@@ -51,7 +51,7 @@ def write_onnx(
 
 
 def open_onnx(path: Path) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """Opens an ONNX file in onnxruntime, on the CPU.
+    """Open an ONNX file in onnxruntime, on the CPU.
 
     Returns:
         A function from uint8 (n, h, w, c) to what `Program.forward` returns.

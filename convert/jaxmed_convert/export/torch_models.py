@@ -21,14 +21,14 @@ NARROW = "resnet10_narrow"
 
 
 def write_torch(model: Classifier, path: Path) -> None:
-    """Writes a state dict that `build_torch`'s model loads with `strict=True`."""
+    """Write a state dict that `build_torch`'s model loads with `strict=True`."""
     # Given a path, torch would write the file's name, a temporary one, into it.
     with path.open("wb") as file:
         torch.save(to_torch(model), file)
 
 
 def read_torch(model: Classifier, path: Path) -> nn.Module:
-    """Builds torchvision's model with the weights in a file.
+    """Build torchvision's model with the weights in a file.
 
     What torchvision's own builder does not give is put in its place: another head than
     a linear layer, an average over VGG's last map, and a first convolution of other
@@ -46,7 +46,7 @@ def read_torch(model: Classifier, path: Path) -> nn.Module:
 
 
 def build_torch(model: Classifier) -> nn.Module:
-    """Builds torchvision's model with the weights of ours; see `read_torch`."""
+    """Build torchvision's model with the weights of ours; see `read_torch`."""
     return _build(model, to_torch(model))
 
 
@@ -61,7 +61,7 @@ def _build(model: Classifier, state_dict: dict[str, torch.Tensor]) -> nn.Module:
 
 
 def loading_code(model: Classifier, file: str) -> list[str]:
-    """Returns lines of Python that load what `write_torch` wrote.
+    """Return lines of Python that load what `write_torch` wrote.
 
     The narrow ResNet, which torchvision does not have, needs this package, and an
     EfficientNet-Lite its own; all others torchvision alone. They leave a `model`, and
@@ -96,7 +96,7 @@ def loading_code(model: Classifier, file: str) -> list[str]:
 
 
 def torch_scale(model: Classifier) -> Scale:
-    """Returns what the images of torchvision's model are normalized by.
+    """Return what the images of torchvision's model are normalized by.
 
     It is the model's own mean and std, but for an Inception V3 that rescales what it
     gets: torchvision's would for RGB alone, so the rescaling is in these numbers.
@@ -115,7 +115,7 @@ def torch_scale(model: Classifier) -> Scale:
 
 
 def narrow_resnet() -> ResNet:
-    """Builds a ResNet of one thin block a stage, jaxmed's "resnet10_narrow"."""
+    """Build a ResNet of one thin block a stage, jaxmed's "resnet10_narrow"."""
     settings = resnet.CONFIGURATIONS[NARROW]
     built = ResNet(BasicBlock, list(settings["depths"]))
     width = built.inplanes = settings["width"]
@@ -128,7 +128,7 @@ def narrow_resnet() -> ResNet:
 
 
 def _replacements(model: Classifier) -> dict[str, nn.Module]:
-    """Returns what differs from torchvision's model for ImageNet, by module."""
+    """Return what differs from torchvision's model for ImageNet, by module."""
     modules = {}
     if model.in_channels != 3:
         modules |= _stem(model)
@@ -139,7 +139,7 @@ def _replacements(model: Classifier) -> dict[str, nn.Module]:
 
 
 def _stem(model: Classifier) -> dict[str, nn.Module]:
-    """Returns the first convolution, for the model's channels."""
+    """Return the first convolution, for the model's channels."""
     narrow = model.architecture == NARROW
     built = narrow_resnet() if narrow else torch_model(model.architecture)
     found = ((n, m) for n, m in built.named_modules() if isinstance(m, nn.Conv2d))

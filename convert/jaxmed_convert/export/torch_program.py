@@ -48,7 +48,7 @@ class Program(nn.Module):
         self.eval()
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Predicts.
+        """Predict.
 
         Args:
             images: uint8 (n, h, w, channels of the network), of any size.
@@ -72,7 +72,7 @@ class Program(nn.Module):
         return probabilities.numpy(), scores.numpy()
 
     def _see(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """Returns the views, float32 (n, c, size, size) in [0, 255]."""
+        """Return the views, float32 (n, c, size, size) in [0, 255]."""
         size, resizing = self._preprocessing.image_size, self._preprocessing.resizing
         side = resizing.stored_side(size) if self._views in CROPS else size
         down, across = sampling_matrices(

@@ -49,7 +49,7 @@ def compare(
     seed: int = 0,
     pool: str = "own",
 ) -> list[OutputComparison]:
-    """Runs torch's model and the one converted from it on the same random images.
+    """Run torch's model and the one converted from it on the same random images.
 
     Args:
         architecture: a name in the zoo.
@@ -80,7 +80,7 @@ def compare_logits(
     seed: int = 0,
     pool: str = "own",
 ) -> list[OutputComparison]:
-    """Compares the logits alone, which takes less time and memory than `compare`.
+    """Compare the logits alone, which takes less time and memory than `compare`.
 
     Args:
         architecture, reference, seed, pool: as for `compare`.
@@ -125,7 +125,7 @@ def _channels_first(images: np.ndarray) -> torch.Tensor:
 def torch_outputs(
     model: torch.nn.Module, images: np.ndarray, head: str
 ) -> dict[str, np.ndarray]:
-    """Returns every module's output by its name, channels last.
+    """Return every module's output by its name, channels last.
 
     What goes into the module `head` comes under the name `POOLED`.
     """
@@ -154,7 +154,7 @@ def torch_outputs(
 
 
 class _Recorder(nnx.Module):
-    """Stands in for a module and keeps what it returns."""
+    """Stand in for a module and keep what it returns."""
 
     def __init__(self, module: Any, keep: Callable[[jax.Array], None]):
         self.module = module
@@ -169,7 +169,7 @@ class _Recorder(nnx.Module):
 def jax_outputs(
     model: Classifier, images: np.ndarray
 ) -> dict[str, tuple[str, jax.Array]]:
-    """Returns the class and output of every module by torchvision's name.
+    """Return the class and output of every module by torchvision's name.
 
     They come in the order in which the modules run; the last one gives the logits.
     """
@@ -200,7 +200,7 @@ def jax_outputs(
 
 
 def _record(model: Classifier, keep: Callable[[str, str, jax.Array], None]) -> None:
-    """Puts a recorder in place of every module that the model calls by itself."""
+    """Put a recorder in place of every module that the model calls by itself."""
     modules: dict[tuple, Any] = dict(nnx.iter_modules(model))
     for path, module in modules.items():
         weights = jax.tree.leaves(nnx.state(module))

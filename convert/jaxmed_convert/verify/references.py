@@ -18,7 +18,7 @@ from jaxmed_convert.weights.imagenet import published
 
 
 def torch_model(architecture: str, **options: Any) -> torch.nn.Module:
-    """Builds torchvision's model without pretrained weights, and without what we leave
+    """Build torchvision's model without pretrained weights, and without what we leave
     out of it.
 
     An EfficientNet-Lite is that of the package efficientnet-lite-pytorch, which pads
@@ -50,7 +50,7 @@ def _lite(architecture: str, **options: Any) -> torch.nn.Module:
 def random_reference(
     architecture: str, *, num_classes: int = 1000, seed: int = 0
 ) -> torch.nn.Module:
-    """Builds torchvision's model with random weights and BatchNorm statistics.
+    """Build torchvision's model with random weights and BatchNorm statistics.
 
     Biases that start at zero are drawn too: a network that ignored them would agree.
 
@@ -85,7 +85,7 @@ def random_reference(
 
 
 def _settle(norm: torch.nn.Module, inputs: tuple[torch.Tensor]) -> None:
-    """Draws a BatchNorm's numbers, fitting what is about to go into it.
+    """Draw a BatchNorm's numbers, fitting what is about to go into it.
 
     The pushes are as large as the spread of the input. Around smaller ones a deep
     network of random weights is chaotic: every ReLU magnifies the difference between
@@ -106,7 +106,7 @@ def _settle(norm: torch.nn.Module, inputs: tuple[torch.Tensor]) -> None:
 def loaded_reference(
     architecture: str, state_dict: Mapping[str, Any]
 ) -> torch.nn.Module:
-    """Builds torchvision's model with the given weights and a linear head.
+    """Build torchvision's model with the given weights and a linear head.
 
     Raises:
         InputError: the weights do not fit.
@@ -127,7 +127,7 @@ def loaded_reference(
 def averaged_reference(
     architecture: str, state_dict: Mapping[str, Any], *, seed: int = 0
 ) -> torch.nn.Module:
-    """Builds torchvision's VGG as our `pool="average"` is: the given weights as far as
+    """Build torchvision's VGG as our `pool="average"` is: the given weights as far as
     they are no classifier, the mean of the last map, and a random linear head.
 
     Raises:

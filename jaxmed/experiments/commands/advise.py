@@ -45,7 +45,7 @@ WIDTH = 88
 
 
 def add_arguments(parser: Any) -> None:
-    """Declares the command's arguments; the configuration's are taken out before."""
+    """Declare the command's arguments; the configuration's are taken out before."""
     add_recipe(parser)
     parser.add_argument(
         "--arm",
@@ -65,14 +65,14 @@ def add_arguments(parser: Any) -> None:
 
 
 def execute(arguments: Any) -> None:
-    """Carries the command out."""
+    """Carry the command out."""
     recipe = load_recipe(find_recipe(arguments.recipe), arguments.overrides)
     arm = _select_arm(recipe, arguments.arm)
     print(advise_arm(recipe, arm, domain=arguments.domain, out=arguments.out))
 
 
 def advise_arm(recipe: Recipe, arm: str, *, domain: str | None, out: Path) -> str:
-    """Writes the advice for one arm of a recipe.
+    """Write the advice for one arm of a recipe.
 
     Args:
         recipe: whose arm.
@@ -149,7 +149,7 @@ class ClassBalance(NamedTuple):
 
 
 def weigh_classes(data: "Dataset") -> ClassBalance:
-    """Compares the classes' numbers of images."""
+    """Compare the classes' numbers of images."""
     counts, in_val = _count(data, "train"), _count(data, "val")
     fewest = int(counts.min())
     rarest, most = int(counts.argmin()), int(counts.max())
@@ -167,7 +167,7 @@ def _count(data: "Dataset", split: str) -> np.ndarray:
 
 
 def advised_recipe(recipe: Recipe, arm: str, advice: Advice) -> dict[str, Any]:
-    """Returns a recipe, as nested tables, of what is advised and what to compare with.
+    """Return a recipe, as nested tables, of what is advised and what to compare with.
 
     Args:
         recipe, arm: give images, backbone and weights.
@@ -192,7 +192,7 @@ def advised_recipe(recipe: Recipe, arm: str, advice: Advice) -> dict[str, Any]:
 
 
 def _changed(section: Any) -> dict[str, Any]:
-    """Returns the fields of a table of the configuration that are not the default."""
+    """Return the fields of a table of the configuration that are not the default."""
     values = asdict(section)
     return {
         f.name: values[f.name] for f in fields(section) if values[f.name] != f.default
@@ -212,7 +212,7 @@ def _select_arm(recipe: Recipe, name: str | None) -> str:
 def _compare_domain(
     prepared: "PreparedArm", data: "Dataset", domain: str | None, pretrained: bool
 ) -> tuple[str, str]:
-    """Returns "similar" or "different", and in words how that was decided."""
+    """Return "similar" or "different", and in words how that was decided."""
     from jaxmed.advisor.domain_distance import SIMILAR, domain_distance
 
     if domain is not None:
@@ -241,7 +241,7 @@ def _compare_domain(
 
 
 def format_advice(facts: Iterable[str], advice: Advice, recipe: dict[str, Any]) -> str:
-    """Puts everything together under headings.
+    """Put everything together under headings.
 
     Args:
         facts: a sentence for each.

@@ -7,7 +7,7 @@ from jaxmed.errors import InputError
 
 
 def add_recipe(parser: Any) -> None:
-    """Declares which recipe a command is about."""
+    """Declare which recipe a command is about."""
     parser.add_argument(
         "recipe",
         metavar="NAME_OR_TOML",
@@ -16,7 +16,7 @@ def add_recipe(parser: Any) -> None:
 
 
 def add_out(parser: Any, meaning: str = "folder of all experiments") -> None:
-    """Declares the folder of all experiments.
+    """Declare the folder of all experiments.
 
     Args:
         parser: of the command.
@@ -32,7 +32,7 @@ def add_out(parser: Any, meaning: str = "folder of all experiments") -> None:
 
 
 def add_processes(parser: Any) -> None:
-    """Declares how a command learns of the other processes that it runs as."""
+    """Declare how a command learns of the other processes that it runs as."""
     group = parser.add_argument_group(
         "several processes, each with its own devices (see docs/scaling.md)"
     )
@@ -51,7 +51,7 @@ def add_processes(parser: Any) -> None:
 
 
 def processes_of(arguments: Any) -> dict[str, Any] | None:
-    """Returns the arguments of `hosts.start`, None for a process that is alone.
+    """Return the arguments of `hosts.start`, None for a process that is alone.
 
     Raises:
         InputError: the command's arguments contradict each other.

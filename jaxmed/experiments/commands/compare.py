@@ -28,7 +28,7 @@ FORMATS = (".json", ".csv", ".html")
 
 
 def add_arguments(parser: Any) -> None:
-    """Declares the command's arguments."""
+    """Declare the command's arguments."""
     parser.add_argument(
         "folders",
         metavar="RUN",
@@ -63,7 +63,7 @@ def add_arguments(parser: Any) -> None:
 
 
 def execute(arguments: Any) -> None:
-    """Carries the command out."""
+    """Carry the command out."""
     for path in arguments.out:
         _check_out(path)
     # Only now: they bring matplotlib and scipy.
@@ -83,7 +83,7 @@ def execute(arguments: Any) -> None:
 
 
 def compare_runs(compared: "Compared", **options: Any) -> dict[str, Any]:
-    """Compares what was read.
+    """Compare what was read.
 
     Args:
         compared: at least two runs or arms.
@@ -108,7 +108,7 @@ def compare_runs(compared: "Compared", **options: Any) -> dict[str, Any]:
 
 
 def show(found: Mapping[str, Any]) -> None:
-    """Prints tables and sentences."""
+    """Print tables and sentences."""
     from jaxmed.experiments.printing.tables import print_table
     from jaxmed.report.tables import comparison as contrasts
 
@@ -123,7 +123,7 @@ def show(found: Mapping[str, Any]) -> None:
 
 
 def write(path: Path, found: Mapping[str, Any]) -> None:
-    """Writes the comparison as its file's name ends."""
+    """Write the comparison as its file's name ends."""
     if path.suffix == ".json":
         write_json(path, found)
     elif path.suffix == ".csv":

@@ -24,7 +24,7 @@ calibration, thresholds, and how each is loaded."""
 
 
 def add_arguments(parser: Any) -> None:
-    """Declares the command's arguments."""
+    """Declare the command's arguments."""
     parser.add_argument(
         "run",
         metavar="RUN",
@@ -44,7 +44,7 @@ def add_arguments(parser: Any) -> None:
 
 
 def execute(arguments: Any) -> None:
-    """Carries the command out."""
+    """Carry the command out."""
     formats = list(dict.fromkeys(split_list(arguments.format))) or [""]
     folder = arguments.out or arguments.run / "export"
     # Only now: they bring JAX.

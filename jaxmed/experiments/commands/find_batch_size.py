@@ -32,7 +32,7 @@ step of several batches that fit."""
 
 
 def add_arguments(parser: Any) -> None:
-    """Declares the command's arguments; the configuration's are taken out before."""
+    """Declare the command's arguments; the configuration's are taken out before."""
     add_recipe(parser)
     parser.add_argument(
         "--arm", metavar="NAME", help="which arm (default: the first one)"
@@ -43,7 +43,7 @@ def add_arguments(parser: Any) -> None:
 
 
 def execute(arguments: Any) -> None:
-    """Carries the command out."""
+    """Carry the command out."""
     arms = None if arguments.arm is None else [arguments.arm]
     recipe = load_recipe(find_recipe(arguments.recipe), arguments.overrides, arms=arms)
     arm, config = next(iter(recipe.arms.items()))
@@ -68,7 +68,7 @@ def execute(arguments: Any) -> None:
 
 
 def format_measures(found: "list[BatchMeasure]") -> str:
-    """Returns a table with a line per size, and which one is the largest."""
+    """Return a table with a line per size, and which one is the largest."""
     rows = [("images a batch", "memory", "images/s")]
     for one in found:
         speed = one.images_per_second

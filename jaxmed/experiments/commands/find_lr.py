@@ -44,7 +44,7 @@ them would have made of these."""
 
 
 def add_arguments(parser: Any) -> None:
-    """Declares the command's arguments; the configuration's are taken out before."""
+    """Declare the command's arguments; the configuration's are taken out before."""
     add_recipe(parser)
     parser.add_argument(
         "--arm", metavar="NAME", help="which arm (default: the first one)"
@@ -62,7 +62,7 @@ def add_arguments(parser: Any) -> None:
 
 
 def execute(arguments: Any) -> None:
-    """Carries the command out."""
+    """Carry the command out."""
     arms = None if arguments.arm is None else [arguments.arm]
     recipe = load_recipe(find_recipe(arguments.recipe), arguments.overrides, arms=arms)
     arm = next(iter(recipe.arms))
@@ -80,7 +80,7 @@ def execute(arguments: Any) -> None:
 def measure_arm(
     recipe: Recipe, arm: str, *, out: Path, steps: int
 ) -> "list[RangeTest]":
-    """Makes the range tests of an arm, with the first of its seeds.
+    """Make the range tests of an arm, with the first of its seeds.
 
     Args:
         recipe, arm: whose images, weights and strategy.
@@ -112,7 +112,7 @@ def measure_arm(
 
 
 def format_tests(tests: "Sequence[RangeTest]") -> str:
-    """Returns a table with a line per test, and the notes below it."""
+    """Return a table with a line per test, and the notes below it."""
     from jaxmed.report.figures.style import format_rate
 
     rows = [("phase", "group", "in the recipe", "steepest", "valley")]
@@ -140,7 +140,7 @@ def write_table(path: Path, tests: "Sequence[RangeTest]") -> None:
 
 
 def write_picture(path: Path, tests: "Sequence[RangeTest]", title: str) -> None:
-    """Draws the curves, a panel per test."""
+    """Draw the curves, a panel per test."""
     from jaxmed.report.figures.style import png
     from jaxmed.report.figures.training_curves import Panel, draw_range_tests
 

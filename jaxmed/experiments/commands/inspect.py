@@ -35,7 +35,7 @@ LEAKS = 1
 
 
 def add_arguments(parser: Any) -> None:
-    """Declares the command's arguments; the configuration's are taken out before."""
+    """Declare the command's arguments; the configuration's are taken out before."""
     parser.add_argument(
         "source",
         metavar="SOURCE_OR_RECIPE",
@@ -54,7 +54,7 @@ def add_arguments(parser: Any) -> None:
 
 
 def execute(arguments: Any) -> int:
-    """Carries the command out.
+    """Carry the command out.
 
     Returns:
         The exit code: 1 if something leaks, else 0.
@@ -88,7 +88,7 @@ def execute(arguments: Any) -> int:
 
 
 def write_sheet(out: Path, name: str, data: "Dataset", found: "Audit") -> Path:
-    """Writes the JSON and the page.
+    """Write the JSON and the page.
 
     Args:
         out: the folder.
@@ -119,7 +119,7 @@ def write_sheet(out: Path, name: str, data: "Dataset", found: "Audit") -> Path:
 
 
 def _choose(source: str, overrides: dict[str, Any]) -> tuple[str, DataConfig]:
-    """Returns a recipe's name, "" for a source, and which images are meant."""
+    """Return a recipe's name, "" for a source, and which images are meant."""
     from jaxmed.data.sources.registry import list_schemes
 
     if other := sorted(set(overrides) - {"data"}):

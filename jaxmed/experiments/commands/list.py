@@ -11,7 +11,7 @@ HELP = "show the recipes, or with --strategies the strategies and their options"
 
 
 def add_arguments(parser: Any) -> None:
-    """Declares the command's arguments."""
+    """Declare the command's arguments."""
     parser.add_argument(
         "--strategies",
         nargs="?",
@@ -22,7 +22,7 @@ def add_arguments(parser: Any) -> None:
 
 
 def execute(arguments: Any) -> None:
-    """Carries the command out."""
+    """Carry the command out."""
     if arguments.strategies is None:
         _list_recipes()
         return
@@ -36,7 +36,7 @@ def execute(arguments: Any) -> None:
 
 
 def _list_recipes() -> None:
-    """Prints data set, backbone, arms and published numbers of every recipe."""
+    """Print data set, backbone, arms and published numbers of every recipe."""
     from rich.console import Console
     from rich.table import Table
 

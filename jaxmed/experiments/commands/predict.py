@@ -25,7 +25,7 @@ Write = Callable[["Prediction", str], None]
 
 @contextmanager
 def open_rows(out: str, run: "Predictor", cams: bool) -> Iterator[Write]:
-    """Gives what writes a row; a file has its name only when all are written.
+    """Give what writes a row; a file has its name only when all are written.
 
     Args:
         out: FILE.csv, FILE.jsonl or `STDOUT`, which gets CSV.
@@ -116,7 +116,7 @@ SHOWN = 10
 
 
 def add_arguments(parser: Any) -> None:
-    """Declares the command's arguments."""
+    """Declare the command's arguments."""
     parser.description = DESCRIPTION
     parser.add_argument(
         "run",
@@ -155,7 +155,7 @@ def add_arguments(parser: Any) -> None:
 
 
 def execute(arguments: Any) -> int:
-    """Carries the command out; returns the exit code."""
+    """Carry the command out; returns the exit code."""
     out: str = arguments.out
     if out != STDOUT and Path(out).suffix not in (".csv", ".jsonl"):
         raise InputError(f"--out must end in .csv or .jsonl, or be -, got {out}.")
@@ -203,7 +203,7 @@ def execute(arguments: Any) -> int:
 
 @dataclass(kw_only=True)
 class Tally:
-    """Counts what is to be said at the end.
+    """Count what is to be said at the end.
 
     Attributes:
         total: images, usable or not.
@@ -222,7 +222,7 @@ class Tally:
     first: list["Prediction"] = field(default_factory=list)
 
     def count(self, one: "Prediction") -> None:
-        """Adds one."""
+        """Add one."""
         self.out_of_distribution += one.out_of_distribution
         self.few_levels += one.few_levels
         if one.error is None:
@@ -232,14 +232,14 @@ class Tally:
             self.first.append(one)
 
     def name(self) -> str:
-        """Names the unusable ones."""
+        """Name the unusable ones."""
         shown = ", ".join(f"{one.id} ({one.error})" for one in self.first)
         more = self.unusable - len(self.first)
         text = shown + (f", and {more:,} more" if more else "")
         return text.encode(errors="backslashreplace").decode()
 
     def tell(self) -> Iterator[str]:
-        """Gives the sentences for what is not as it should be."""
+        """Give the sentences for what is not as it should be."""
         if self.out_of_distribution:
             yield (
                 f"{self.out_of_distribution:,} of {self.total:,} images are out of "
@@ -269,7 +269,7 @@ def _cams_folder(given: str, out: str) -> Path:
 
 
 def _check_places(out: str, cams: Path | None) -> None:
-    """Refuses before anything is computed what could not be written then."""
+    """Refuse before anything is computed what could not be written then."""
     if out != STDOUT:
         if Path(out).is_dir():
             raise InputError(f"{out} is a folder, and --out is a file.")

@@ -22,7 +22,7 @@ FORMATS = ("html", "pdf", "csv", "latex")
 
 
 def add_arguments(parser: Any) -> None:
-    """Declares the command's arguments."""
+    """Declare the command's arguments."""
     parser.add_argument(
         "folder",
         metavar="RUN_OR_EXPERIMENT_FOLDER",
@@ -45,7 +45,7 @@ def add_arguments(parser: Any) -> None:
 
 
 def execute(arguments: Any) -> None:
-    """Carries the command out."""
+    """Carry the command out."""
     formats = read_formats(arguments.format)
     folder: Path = arguments.folder
     if not folder.is_dir():
@@ -67,7 +67,7 @@ def execute(arguments: Any) -> None:
 
 
 def reevaluate_all(folder: Path) -> None:
-    """Makes the numbers anew of the finished runs that are in a folder.
+    """Make the numbers anew of the finished runs that are in a folder.
 
     Args:
         folder: of a run, an experiment, or a leaderboard.
@@ -89,7 +89,7 @@ def reevaluate_all(folder: Path) -> None:
 
 
 def _experiment_of(run: Path) -> Path:
-    """Returns the folder of the experiment that a run is of."""
+    """Return the folder of the experiment that a run is of."""
     run = run.resolve()
     if seed_of(run) is None:
         raise InputError(
@@ -113,7 +113,7 @@ def _report_board(folder: Path, for_paper: Sequence[str]) -> None:
 
 
 def read_formats(text: str) -> list[str]:
-    """Reads "pdf,csv".
+    """Read "pdf,csv".
 
     Raises:
         InputError: it names no format, or one that there is not.

@@ -44,7 +44,7 @@ FAILED = 3
 
 
 def add_arguments(parser: Any) -> None:
-    """Declares the command's arguments; the configuration's are taken out before."""
+    """Declare the command's arguments; the configuration's are taken out before."""
     add_recipe(parser)
     add_out(parser)
     add_processes(parser)
@@ -65,7 +65,7 @@ def add_arguments(parser: Any) -> None:
 
 
 def execute(arguments: Any) -> int:
-    """Carries the command out.
+    """Carry the command out.
 
     Returns:
         The exit code.
@@ -103,7 +103,7 @@ def execute(arguments: Any) -> int:
 
 
 def _names(text: str | None, flag: str) -> list[str] | None:
-    """Reads "A,B"; None, where the flag is not given, stands for all."""
+    """Read "A,B"; None, where the flag is not given, stands for all."""
     if text is None:
         return None
     names = split_list(text)

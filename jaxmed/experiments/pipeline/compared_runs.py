@@ -46,7 +46,7 @@ class Compared:
 
 
 def read_compared(folders: Sequence[Path]) -> Compared:
-    """Reads runs, arms and experiments.
+    """Read runs, arms and experiments.
 
     Args:
         folders: of runs (ARM/seed-N), arms (the folder of several of them) and
@@ -81,7 +81,7 @@ def read_compared(folders: Sequence[Path]) -> Compared:
 
 
 def _find(folder: Path, unfinished: list[Path]) -> dict[Path, list[ComparedRun]]:
-    """Returns the runs in a folder by that of their arm; a run's is its own."""
+    """Return the runs in a folder by that of their arm; a run's is its own."""
     whole = folder.resolve()
     if seed_of(whole) is not None or (folder / CONFIG).is_file():
         return {whole: [_read(folder)]}
@@ -107,7 +107,7 @@ def _find(folder: Path, unfinished: list[Path]) -> dict[Path, list[ComparedRun]]
 
 
 def _in_order(arms: dict[Path, list[ComparedRun]]) -> dict[Path, list[ComparedRun]]:
-    """Orders an experiment's arms as the recipe does, as far as the runs know."""
+    """Order an experiment's arms as the recipe does, as far as the runs know."""
     orders = [
         run.record.environment.get("arms", []) for runs in arms.values() for run in runs
     ]
@@ -133,7 +133,7 @@ def _check_once(runs: Sequence[ComparedRun]) -> None:
 
 
 def _name(arms: Sequence[tuple[Path, list[ComparedRun]]]) -> list[str]:
-    """Names each by the end of its path, as long as it takes to tell them apart."""
+    """Name each by the end of its path, as long as it takes to tell them apart."""
     paths = [path for path, _ in arms]
     for length in range(1, max(len(path.parts) for path in paths) + 1):
         names = []

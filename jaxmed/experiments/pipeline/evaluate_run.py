@@ -35,7 +35,7 @@ def write_results(
     *,
     texts: Mapping[str, str] | None = None,
 ) -> None:
-    """Evaluates predictions, and writes what a run's folder says of them.
+    """Evaluate predictions, and write what a run's folder says of them.
 
     Nothing is replaced until all is written. metrics.json, with which a run is
     finished, is away while the others are replaced, and gets its name last.
@@ -82,7 +82,7 @@ def write_results(
 
 
 def reevaluate(folder: Path, recipe: Recipe | None = None) -> None:
-    """Makes a trained run's numbers anew from its stored predictions.
+    """Make a trained run's numbers anew from its stored predictions.
 
     Neither images nor the model are needed.
 

@@ -33,7 +33,7 @@ Datasets = dict[DataConfig, "Dataset"]
 
 
 def run_recipes(recipes: Sequence[Recipe], out: Path, *, extend: bool = False) -> Path:
-    """Runs recipes in order.
+    """Run recipes in order.
 
     Everything that can be wrong is checked for all of them before the first is
     trained and before anything is written. Finished runs are skipped.
@@ -65,7 +65,7 @@ def run_recipes(recipes: Sequence[Recipe], out: Path, *, extend: bool = False) -
 def check_together(
     recipes: Sequence[Recipe], out: Path, datasets: Datasets, *, extend: bool = False
 ) -> None:
-    """Checks recipes as `check_recipes` does, in all processes.
+    """Check recipes as `check_recipes` does, in all processes.
 
     Raises:
         InputError: as there, or the processes see different things.
@@ -81,7 +81,7 @@ def check_together(
 
 
 def train_recipe(recipe: Recipe, out: Path, datasets: Datasets) -> None:
-    """Makes the runs of a recipe that was checked, but for finished ones.
+    """Make the runs of a recipe that was checked, but for finished ones.
 
     Of a finished run whose [evaluate] or [explain] is another one now, that alone is
     done again. One whose strategy has other options, which the check let pass only to
@@ -101,7 +101,7 @@ def train_recipe(recipe: Recipe, out: Path, datasets: Datasets) -> None:
 
 
 def _plan(recipe: Recipe, out: Path) -> tuple[Work, str]:
-    """Returns what the only run of a recipe needs, and the lines to say first."""
+    """Return what the only run of a recipe needs, and the lines to say first."""
     ((arm, seed),) = recipe.runs
     folder, table = run_folder(out, recipe, arm, seed), recipe.table(arm, seed)
     work = work_left(folder, table)
@@ -120,7 +120,7 @@ def _plan(recipe: Recipe, out: Path) -> tuple[Work, str]:
 
 
 def write_report(recipe: Recipe, out: Path, datasets: Datasets) -> str:
-    """Writes an experiment's figures and report, and returns its path."""
+    """Write an experiment's figures and report, and return its path."""
     folder = experiment_folder(out, recipe.name)
     if recipe.base.data in datasets:
         write_samples(folder, datasets[recipe.base.data])
@@ -128,7 +128,7 @@ def write_report(recipe: Recipe, out: Path, datasets: Datasets) -> str:
 
 
 def _describe(recipes: Sequence[Recipe], datasets: Datasets, out: Path) -> str:
-    """Returns all that processes which train together must have in common."""
+    """Return all that processes which train together must have in common."""
     if not distributed.is_multiprocess():
         return ""
     runs = [
@@ -143,7 +143,7 @@ def _describe(recipes: Sequence[Recipe], datasets: Datasets, out: Path) -> str:
 def check_settings(
     recipes: Sequence[Recipe], out: Path, *, extend: bool = False
 ) -> None:
-    """Checks what can be checked without images and without weights.
+    """Check what can be checked without images and without weights.
 
     Raises:
         InputError: folders hold something else, or settings do not hold together.
@@ -158,7 +158,7 @@ def check_settings(
 def check_recipes(
     recipes: Sequence[Recipe], out: Path, datasets: Datasets, *, extend: bool = False
 ) -> None:
-    """Checks folders, settings, images, weights and strategies of all recipes.
+    """Check folders, settings, images, weights and strategies of all recipes.
 
     Args:
         recipes: each after those it needs.
@@ -202,7 +202,7 @@ def _check_fit(
     out: Path,
     longer: Sequence[Path],
 ) -> None:
-    """Loads an arm's images and builds the arm once, to find what does not fit.
+    """Load an arm's images and builds the arm once, to find what does not fit.
 
     Args:
         config: of the arm.
@@ -244,7 +244,7 @@ def _check_fit(
 def _check_head(
     config: ExperimentConfig, earlier: ExperimentConfig, datasets: Datasets
 ) -> None:
-    """Checks that an arm can go on with the head that an earlier one will have."""
+    """Check that an arm can go on with the head that an earlier one will have."""
     for name in ("head", "hidden_features", "single_logit"):
         own, theirs = getattr(config.model, name), getattr(earlier.model, name)
         if own != theirs:
@@ -260,7 +260,7 @@ def _check_head(
 
 
 def add_images(config: DataConfig, datasets: Datasets) -> None:
-    """Loads a data set unless it is there; subsets of it share one loading."""
+    """Load a data set unless it is there; subsets of it share one loading."""
     from jaxmed.data.splits.subset import draw_subset
 
     if config in datasets:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def check_explanation(
     model: "Classifier", explain: ExplainConfig, image_size: int
 ) -> None:
-    """Checks that a model can be explained in the way asked for.
+    """Check that a model can be explained in the way asked for.
 
     Raises:
         InputError: a layer that it does not have, that gives no map, or that the method
@@ -44,7 +44,7 @@ def write_cams(
     preprocessing: Any,
     explain: ExplainConfig,
 ) -> None:
-    """Draws overlays of the maps and their index, cams.json.
+    """Draw overlays of the maps and their index, cams.json.
 
     Args:
         folder: of the run; gets the folder cams/.
@@ -119,7 +119,7 @@ def _draw(
     found: "Explanation",
     explain: ExplainConfig,
 ) -> None:
-    """Writes one picture for each map, and in the entries how the map was made.
+    """Write one picture for each map, and in the entries how the map was made.
 
     A degenerate map leaves its image as it is: it is no evidence for the class.
     """

@@ -66,7 +66,7 @@ def fit_feature_classifier(
 
 
 def _score(val: Predictions, select: str) -> float:
-    """Returns what selects; loss and accuracy are of probabilities as they stand."""
+    """Return what selects; loss and accuracy are of probabilities as they stand."""
     known = val.known
     if select == "val_loss":
         chosen = np.where(val.truth, val.probs, 1 - val.probs)

@@ -35,7 +35,7 @@ Failures = dict[str, InputError]
 
 
 def run_board(board: Board, out: Path) -> Failures:
-    """Makes the runs of every set that are not finished, and goes on where one fails.
+    """Make the runs of every set that are not finished, and go on where one fails.
 
     One set's images are in memory at a time. What settings can have wrong is found for
     all sets before the first is trained.
@@ -100,7 +100,7 @@ def _run_set(recipe: Recipe, out: Path) -> Failures:
 
 
 def _report(recipe: Recipe, out: Path, datasets: Datasets) -> None:
-    """Writes a set's report, unless it is younger than every finished run."""
+    """Write a set's report, unless it is younger than every finished run."""
     folder = experiment_folder(out, recipe.name)
     finished = [
         (run / METRICS).stat().st_mtime
@@ -115,7 +115,7 @@ def _report(recipe: Recipe, out: Path, datasets: Datasets) -> None:
 def _load(
     config: DataConfig, datasets: Datasets, broken: dict[DataConfig, InputError]
 ) -> None:
-    """Loads images, and tries no second time to load those that cannot be."""
+    """Load images, and tries no second time to load those that cannot be."""
     if config not in datasets and config not in broken:
         try:
             with distributed.raise_on_all():
@@ -127,7 +127,7 @@ def _load(
 
 
 def describe_failures(failures: Mapping[str, InputError]) -> list[str]:
-    """Returns a line for each reason, with the cells that it stopped."""
+    """Return a line for each reason, with the cells that it stopped."""
     by_reason: dict[str, list[str]] = {}
     for place, error in failures.items():
         by_reason.setdefault(str(error), []).append(place)
@@ -135,7 +135,7 @@ def describe_failures(failures: Mapping[str, InputError]) -> list[str]:
 
 
 def rebuild_leaderboard(folder: Path) -> Path:
-    """Builds the page and the CSV of a leaderboard from its finished runs.
+    """Build the page and the CSV of a leaderboard from its finished runs.
 
     Args:
         folder: `OUT/<experiment>`, with a folder for each set.

@@ -36,7 +36,7 @@ X_RAYS = r"person(\d+)_|IM-(\d+)-"
 
 
 def load_images(config: DataConfig) -> "Dataset":
-    """Loads a data set and splits it, and prints what is notable; draws no subset.
+    """Load a data set and split it, and print what is notable; draw no subset.
 
     Raises:
         InputError: see `load_dataset`.
@@ -63,7 +63,7 @@ def load_images(config: DataConfig) -> "Dataset":
 
 
 def load_part(config: DataConfig) -> "Dataset":
-    """Loads a data set as `load_images` does, and draws the subset to train on."""
+    """Load a data set as `load_images` does, and draw the subset to train on."""
     from jaxmed.data.splits.subset import draw_subset
 
     data = load_images(config)
@@ -71,12 +71,12 @@ def load_part(config: DataConfig) -> "Dataset":
 
 
 def without_subset(config: DataConfig) -> DataConfig:
-    """Returns the configuration of all training images."""
+    """Return the configuration of all training images."""
     return replace(config, train_images=0, subset_seed=0)
 
 
 def resizing_of(config: DataConfig) -> "Resizing":
-    """Returns the part of the configuration that says how images become squares.
+    """Return the part of the configuration that says how images become squares.
 
     Raises:
         InputError: a factor, and nothing is cropped.
@@ -93,7 +93,7 @@ def resizing_of(config: DataConfig) -> "Resizing":
 
 
 def splitting_of(config: DataConfig) -> "Splitting":
-    """Returns the part of the configuration that says what train, val and test are."""
+    """Return the part of the configuration that says what train, val and test are."""
     from jaxmed.data.splits.splitting import Splitting
 
     names = [field.name for field in fields(Splitting)]
@@ -101,7 +101,7 @@ def splitting_of(config: DataConfig) -> "Splitting":
 
 
 def notes_on_files(data: "Dataset") -> list[str]:
-    """Returns sentences on files left out, on gray values, and on files not read."""
+    """Return sentences on files left out, on gray values, and on files not read."""
     from jaxmed.data.dataset import SPLITS
     from jaxmed.data.images.lazy import LazyImages
     from jaxmed.data.images.window import STORED_BITS
@@ -133,7 +133,7 @@ def notes_on_files(data: "Dataset") -> list[str]:
 
 
 def notes_on_labels(data: "Dataset") -> list[str]:
-    """Returns sentences on what the loader decided, and on a doubtful positive class.
+    """Return sentences on what the loader decided, and on a doubtful positive class.
 
     Names in sorted order make "Normal" the positive class beside "Atelectasis".
     """
@@ -150,12 +150,12 @@ def notes_on_labels(data: "Dataset") -> list[str]:
 
 
 def is_negative(name: str) -> bool:
-    """Tells whether a class is, by its name, the absence of what is looked for."""
+    """Tell whether a class is, by its name, the absence of what is looked for."""
     return re.sub(r"[\W_]", "", name.casefold()) in NEGATIVE
 
 
 def notes_on_levels(data: "Dataset") -> list[str]:
-    """Returns a sentence if training images have lost their gray levels.
+    """Return a sentence if training images have lost their gray levels.
 
     A few of them are looked at, spread over the split.
     """
@@ -177,7 +177,7 @@ def notes_on_levels(data: "Dataset") -> list[str]:
 
 
 def notes_on_split(data: "Dataset", splitting: "Splitting") -> list[str]:
-    """Returns sentences on groups, unknown labels and a validation split too small."""
+    """Return sentences on groups, unknown labels and a validation split too small."""
     from jaxmed.data.dataset import MISSING, SPLITS
     from jaxmed.data.labels import lacking_classes
     from jaxmed.data.splits.grouping import torn_groups
@@ -229,7 +229,7 @@ def notes_on_split(data: "Dataset", splitting: "Splitting") -> list[str]:
 
 
 def _recommend(data: "Dataset") -> str:
-    """Returns the flags that split all images better."""
+    """Return the flags that split all images better."""
     if data.train.groups:
         return "--data.split patient"
     matched = sum(

@@ -58,7 +58,7 @@ class PreparedArm:
 
 
 def check_arm(config: ExperimentConfig, arm: str) -> None:
-    """Checks what can be checked without images and without weights.
+    """Check what can be checked without images and without weights.
 
     Raises:
         InputError: an unknown backbone, strategy, option, augmentation or form of
@@ -90,7 +90,7 @@ def check_arm(config: ExperimentConfig, arm: str) -> None:
 def prepare_arm(
     config: ExperimentConfig, data: "Dataset", *, seed: int, out: Path
 ) -> PreparedArm:
-    """Builds the model, loads its weights and creates the strategy.
+    """Build the model, load its weights and create the strategy.
 
     Args:
         config: of the arm.
@@ -161,7 +161,7 @@ def prepare_arm(
 
 
 def training_settings(prepared: PreparedArm, train: TrainConfig) -> dict[str, Any]:
-    """Returns the arguments that `fit` and `find_learning_rates` share."""
+    """Return the arguments that `fit` and `find_learning_rates` share."""
     return {
         "preprocessing": prepared.preprocessing,
         "loss": prepared.loss,
@@ -176,7 +176,7 @@ def training_settings(prepared: PreparedArm, train: TrainConfig) -> dict[str, An
 
 
 def make_augmentation(augment: AugmentConfig) -> "Augmentation":
-    """Builds what [augment] asks for.
+    """Build what [augment] asks for.
 
     Raises:
         InputError: an unknown preset.
@@ -191,7 +191,7 @@ def make_augmentation(augment: AugmentConfig) -> "Augmentation":
 
 
 def evaluation_options(config: EvaluateConfig) -> dict[str, Any]:
-    """Returns the options of `evaluate` that not every task has."""
+    """Return the options of `evaluate` that not every task has."""
     return {
         "threshold": config.threshold,
         "target": config.target,
@@ -203,7 +203,7 @@ def evaluation_options(config: EvaluateConfig) -> dict[str, Any]:
 
 @contextmanager
 def naming(arm: str) -> Iterator[None]:
-    """Puts the arm's name before the sentence of an `InputError`."""
+    """Put the arm's name before the sentence of an `InputError`."""
     try:
         yield
     except InputError as error:
@@ -221,7 +221,7 @@ def _check_stem(model: ModelConfig) -> None:
 
 
 def _choose_stem(config: ExperimentConfig, model: "Classifier") -> tuple[str, str]:
-    """Returns what a stem for one channel is of RGB's, and why, for the log."""
+    """Return what a stem for one channel is of RGB's, and why, for the log."""
     from jaxmed.strategies import create_strategy
 
     chosen, adapted = config.model.stem, adapts_stem(config.model.weights)

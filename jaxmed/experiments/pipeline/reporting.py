@@ -11,7 +11,7 @@ from jaxmed.runtime.toml import read_toml
 
 
 def rebuild_report(folder: Path) -> Path:
-    """Builds the report of an experiment from its run folders.
+    """Build the report of an experiment from its run folders.
 
     Args:
         folder: `OUT/<experiment>`.
@@ -37,7 +37,7 @@ def rebuild_report(folder: Path) -> Path:
 
 
 def export_paper(folder: Path, formats: Sequence[str]) -> list[Path]:
-    """Writes the figures and tables of an experiment for a paper.
+    """Write the figures and tables of an experiment for a paper.
 
     Args:
         folder: `OUT/<experiment>`.
@@ -80,7 +80,7 @@ def _expected(tables: Sequence[dict[str, Any]]) -> list[Any]:
 
 
 def _arms_in_order(folder: Path) -> list[str]:
-    """Returns the arms as the recipe orders them, as far as the runs know."""
+    """Return the arms as the recipe orders them, as far as the runs know."""
     orders = [
         read_json(run / ENVIRONMENT).get("arms", [])
         for run in runs_of_experiment(folder)

@@ -26,7 +26,7 @@ def write_augmented(
     augmentation: "Augmentation",
     preprocessing: "Preprocessing",
 ) -> None:
-    """Draws training images beside what augmentation makes of them, if it does.
+    """Draw training images beside what augmentation makes of them, if it does.
 
     Args:
         folder: of the run; gets augmented.png.
@@ -57,7 +57,7 @@ def write_augmented(
 def augmented_grid(
     data: "Dataset", augmentation: "Augmentation", preprocessing: "Preprocessing"
 ) -> np.ndarray:
-    """Puts images and their views side by side, the same ones every time.
+    """Put images and their views side by side, the same ones every time.
 
     Returns:
         uint8 (rows, columns, 3): a row for each of `AUGMENTED_ROWS` images, of the
@@ -88,7 +88,7 @@ def augmented_grid(
 
 
 def _some_of_each_class(data: "Dataset") -> np.ndarray:
-    """Returns indices of training images: the first of each class, then the second."""
+    """Return indices of training images: the first of each class, then the second."""
     chosen, classes = [], range(len(data.class_names))
     of_class = [members_of(data, number) for number in classes]
     for place in range(AUGMENTED_ROWS):
@@ -105,7 +105,7 @@ GAP = 4
 
 
 def write_samples(folder: Path, data: "Dataset") -> None:
-    """Draws some training images of the classes, unless that was done before.
+    """Draw some training images of the classes, unless that was done before.
 
     Args:
         folder: of the experiment; gets samples.png.
@@ -131,7 +131,7 @@ def write_samples(folder: Path, data: "Dataset") -> None:
 
 
 def sample_grid(data: "Dataset") -> np.ndarray:
-    """Puts training images side by side, a row per class, the same ones every time.
+    """Put training images side by side, a row per class, the same ones every time.
 
     Of more than `ROWS` classes, that many are shown, evenly spread over their order.
 
@@ -151,21 +151,21 @@ def sample_grid(data: "Dataset") -> np.ndarray:
 
 
 def shown_classes(data: "Dataset") -> list[int]:
-    """Returns the numbers of the classes that have a row."""
+    """Return the numbers of the classes that have a row."""
     count = len(data.class_names)
     spread = np.linspace(0, count - 1, min(count, ROWS))
     return spread.round().astype(int).tolist()
 
 
 def members_of(data: "Dataset", number: int) -> np.ndarray:
-    """Returns the training images of a class, int (n,), in an order of no meaning."""
+    """Return the training images of a class, int (n,), in an order of no meaning."""
     labels = data.train.labels
     members = labels[:, number] == 1 if labels.ndim == 2 else labels == number
     return np.random.default_rng(number).permutation(np.flatnonzero(members))
 
 
 def tile(image: np.ndarray) -> np.ndarray:
-    """Makes an image, uint8 (h, w, 1 or 3), a square of `TILE` pixels in RGB."""
+    """Make an image, uint8 (h, w, 1 or 3), a square of `TILE` pixels in RGB."""
     from PIL import Image
 
     picture = Image.fromarray(np.broadcast_to(image, (*image.shape[:2], 3)))

@@ -55,7 +55,7 @@ def train_run(
     whole: "Dataset",
     out: Path,
 ) -> None:
-    """Trains, evaluates and explains; what an interrupted run has done is kept.
+    """Train, evaluates and explains; what an interrupted run has done is kept.
 
     The folder's metrics.json is written last: with it the run is finished. Of several
     processes all train and predict, and the first writes.
@@ -78,7 +78,7 @@ def train_run(
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Locks a run's folder; of several processes the first does."""
+    """Lock a run's folder; of several processes the first does."""
     with ExitStack() as held:
         distributed.run_on_process_zero(lambda: held.enter_context(locked(folder)))
         yield
@@ -208,7 +208,7 @@ def _write_inputs(
     data: "Dataset",
     whole: "Dataset",
 ) -> None:
-    """Writes what the run works on and with."""
+    """Write what the run works on and with."""
     from jaxmed.data.splits.split_file import write_skipped, write_split
 
     if not (folder / SPLIT).is_file():
@@ -243,7 +243,7 @@ def _write_results(
     trained: _Trained,
     environment: dict[str, Any],
 ) -> None:
-    """Explains and evaluates predictions."""
+    """Explain and evaluate predictions."""
     from jaxmed.evaluation.predictions_csv import write_predictions
     from jaxmed.inference.out_of_distribution import fit_detector
 
@@ -266,7 +266,7 @@ def _write_results(
 
 
 def _check_unchanged(folder: Path, environment: dict[str, Any]) -> None:
-    """Refuses to go on with a run on other images or other starting weights."""
+    """Refuse to go on with a run on other images or other starting weights."""
     path = folder / ENVIRONMENT
     if not path.is_file():
         return

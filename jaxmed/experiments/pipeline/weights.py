@@ -39,7 +39,7 @@ class Start:
 
 
 def check_weights(weights: str) -> None:
-    """Checks the form of `model.weights`.
+    """Check the form of `model.weights`.
 
     Raises:
         InputError: it is none of the forms.
@@ -51,12 +51,12 @@ def check_weights(weights: str) -> None:
 
 
 def adapts_stem(weights: str) -> bool:
-    """Tells whether weights are of an RGB network, whatever the model takes."""
+    """Tell whether weights are of an RGB network, whatever the model takes."""
     return weights != "none" and not weights.startswith(RUN)
 
 
 def check_classes(weights: str, theirs: Sequence[str], own: Sequence[str]) -> None:
-    """Checks that a head may be kept: that its logits mean the same classes.
+    """Check that a head may be kept: that its logits mean the same classes.
 
     Raises:
         InputError: they do not.
@@ -76,7 +76,7 @@ def load_start(
     stem: str = "sum",
     keep_head: Sequence[str] | None = None,
 ) -> Start:
-    """Fills a fresh model's backbone; its head stays as it is, unless it is kept.
+    """Fill a fresh model's backbone; its head stays as it is, unless it is kept.
 
     Args:
         model: changed in place, its `mean` and `std` too, where it is known what the
@@ -106,7 +106,7 @@ def load_start(
 
 
 def find_run(weights: str, out: Path) -> Path:
-    """Returns the finished run folder that "run:FOLDER" names.
+    """Return the finished run folder that "run:FOLDER" names.
 
     Raises:
         InputError: there is none, neither below `out` nor from the current folder.
@@ -167,7 +167,7 @@ def _from_run(
 
 
 def _mismatched(arrays: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
-    """Returns the names of arrays that only one has, or that differ in shape."""
+    """Return the names of arrays that only one has, or that differ in shape."""
     return sorted(arrays.keys() ^ own.keys()) + [
         path
         for path, array in own.items()

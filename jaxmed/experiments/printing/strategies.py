@@ -29,7 +29,7 @@ follows, such as { name = "cosine", warmup_epochs = 1 }.
 
 
 def describe_strategies() -> str:
-    """Returns all presets and installed strategies, settings and schedules."""
+    """Return all presets and installed strategies, settings and schedules."""
     blocks = [OPENING]
     for name in (*BUILT_IN, *installed_strategies()):
         blocks.append(f"  {name}")
@@ -52,7 +52,7 @@ def describe_strategies() -> str:
 
 
 def describe_strategy(name: str) -> str:
-    """Returns the options and the whole docstring of one.
+    """Return the options and the whole docstring of one.
 
     Raises:
         InputError: there is no such strategy.
@@ -68,7 +68,7 @@ def describe_strategy(name: str) -> str:
 
 
 def read_section(documented: Any, title: str) -> dict[str, str]:
-    """Reads a section of a docstring, such as "Attributes", by the names in it."""
+    """Read a section of a docstring, such as "Attributes", by the names in it."""
     found: dict[str, str] = {}
     names: list[str] = []
     _, _, section = (inspect.getdoc(documented) or "").partition(f"\n{title}:\n")
@@ -128,7 +128,7 @@ def _entry(name: str, kind: Any, default: Any, meaning: str) -> Iterable[str]:
 
 
 def _value(value: Any) -> str:
-    """Writes a default as TOML does, as far as it can be."""
+    """Write a default as TOML does, as far as it can be."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):

@@ -11,7 +11,7 @@ WIDE = 110
 
 
 def print_table(table: "Table | None") -> None:
-    """Prints a table and an empty line; nothing for None."""
+    """Print a table and an empty line; nothing for None."""
     if table is None:
         return
     if sys.stdout.isatty():
@@ -22,7 +22,7 @@ def print_table(table: "Table | None") -> None:
 
 
 def format_table(table: "Table") -> str:
-    """Returns a table as aligned lines, its caption above and its note below."""
+    """Return a table as aligned lines, its caption above and its note below."""
     rows = [table.head, *([_text(cell) for cell in row] for row in table.rows)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     words = _words(table)
@@ -70,7 +70,7 @@ def _print_rich(table: "Table") -> None:
 
 
 def _words(table: "Table") -> list[bool]:
-    """Tells which columns hold words; the first one names the row."""
+    """Tell which columns hold words; the first one names the row."""
     first = table.rows[0] if table.rows else ()
     words = [cell.words for cell in first] or [True] * len(table.head)
     return [True, *words[1:]]
