@@ -81,17 +81,17 @@ class Scaling:
         There the log loss is not the least, but the least within these ends.
         """
         if self.temperature is not None:
-            found = {"method": self.method, "temperature": self.temperature}
+            description = {"method": self.method, "temperature": self.temperature}
         else:
             numbers = {"scale": self.scale.tolist(), "bias": self.bias.tolist()}
-            found = {"method": self.method} | numbers
+            description = {"method": self.method} | numbers
         if self.method == "platt":
-            return found
+            return description
         ends = [1 / temperature for temperature in TEMPERATURES]
         at = [bool(np.isclose(self.scale, end, rtol=1e-6).any()) for end in ends]
         if any(at):
-            found["note"] = AT_AN_END.format("more" if at[0] else "less")
-        return found
+            description["note"] = AT_AN_END.format("more" if at[0] else "less")
+        return description
 
 
 def read_scaling(described: Mapping[str, Any]) -> Scaling | None:
@@ -214,11 +214,11 @@ def _temperature(predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:
         return float((logsumexp(scaled, axis=1) - scaled[truth]).mean())
 
     bounds = np.log(TEMPERATURES)
-    found = minimize_scalar(
+    optimum = minimize_scalar(
         loss, bounds=bounds, method="bounded", options={"xatol": 1e-9}
     )
     # The search does not try the bounds themselves.
-    candidates = [float(found.x), *map(float, bounds)]
+    candidates = [float(optimum.x), *map(float, bounds)]
     inverse = float(np.exp(-min(candidates, key=loss)))
     return np.array([inverse]), np.zeros(1)
 
@@ -234,7 +234,7 @@ def _vector(predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:
         return value, np.append((errors * logits).sum(axis=0), errors.sum(axis=0))
 
     scales = tuple(1 / temperature for temperature in reversed(TEMPERATURES))
-    found = minimize(
+    optimum = minimize(
         loss,
         np.append(np.ones(k), np.zeros(k)),
         jac=True,
@@ -243,7 +243,7 @@ def _vector(predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:
         options={"maxiter": 1000, "ftol": 1e-15, "gtol": 1e-9},
     )
     # A bias added to all classes changes nothing; the sum of these is 0.
-    return found.x[:k], found.x[k:] - found.x[k:].mean()
+    return optimum.x[:k], optimum.x[k:] - optimum.x[k:].mean()
 
 
 def _platt(predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:
@@ -279,10 +279,10 @@ def _fit_sigmoid(logits: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
         return value, np.array([(errors * logits).sum(), errors.sum()])
 
     options = {"maxiter": 1000, "gtol": 1e-10}
-    found = minimize(
+    optimum = minimize(
         loss, np.array([1.0, 0.0]), jac=True, method="BFGS", options=options
     )
-    return float(found.x[0]), float(found.x[1])
+    return float(optimum.x[0]), float(optimum.x[1])
 
 
 # What `logits_of` makes of probabilities that float32 rounds to 0 and to 1.

@@ -126,7 +126,7 @@ def evaluate(
         )
         for name, predictions in splits.items()
     }
-    found = {name: nested(of_split) for name, of_split in estimates.items()}
+    by_split = {name: nested(of_split) for name, of_split in estimates.items()}
     result: dict[str, Any] = {"task": val.task, "class_names": list(val.class_names)}
     if val.task == "binary":
         result["positive_class"] = val.class_names[1]
@@ -134,21 +134,21 @@ def evaluate(
     for name, predictions in splits.items():
         result[name] = overall(predictions, estimates[name])
     result["threshold"] = _threshold(
-        val.task, rule, thresholds, found["val"]["threshold"]
+        val.task, rule, thresholds, by_split["val"]["threshold"]
     )
-    result["test_at_threshold"] = found["test"]["at_threshold"]
+    result["test_at_threshold"] = by_split["test"]["at_threshold"]
     result["per_class"] = {
-        name: _per_class(predictions, found[name]["per_class"])
+        name: _per_class(predictions, by_split[name]["per_class"])
         for name, predictions in splits.items()
     }
     if val.task != "binary":
-        result["averages"] = {name: found[name]["averages"] for name in splits}
+        result["averages"] = {name: by_split[name]["averages"] for name in splits}
     result |= {
         "confusion_matrix": {
             name: confusion_matrix(predictions) for name, predictions in splits.items()
         },
         "calibration": _calibration(
-            test, scaling, calibration, found["test"]["calibration"]
+            test, scaling, calibration, by_split["test"]["calibration"]
         ),
     }
     names = list(test.columns)

@@ -241,12 +241,12 @@ def check_fingerprint(splits: Iterable[Predictions], expected: str, where: str) 
     Raises:
         InputError: they are not.
     """
-    found = fingerprint_of(one for one in splits if one.split in EVALUATED)
-    if found != expected:
+    fingerprint = fingerprint_of(one for one in splits if one.split in EVALUATED)
+    if fingerprint != expected:
         raise InputError(
             f"{where} is not the file that metrics.json was computed from: its "
-            f"fingerprint is {found[:12]}, expected {expected[:12]}. It was edited or "
-            "replaced; restore it, or evaluate it anew."
+            f"fingerprint is {fingerprint[:12]}, expected {expected[:12]}. It was "
+            "edited or replaced; restore it, or evaluate it anew."
         )
 
 

@@ -70,11 +70,11 @@ def evaluate_subgroups(
         rows = np.flatnonzero(np.array([text == name for text in texts]))
         part = predictions.take(rows)
         decisions = ThresholdDecisions(part, dict(thresholds), prevalence)
-        found = estimate_split(
+        estimates = estimate_split(
             part, [decisions], bootstrap, description=f"Intervals on {column} {name}"
         )
-        tables[name] = overall(part, found) | {
-            "at_threshold": nested(found)["at_threshold"],
+        tables[name] = overall(part, estimates) | {
+            "at_threshold": nested(estimates)["at_threshold"],
             "small": _why_small(part),
         }
     return {"values": tables}
@@ -151,7 +151,7 @@ def subgroup_gaps(
     values = {k: v for one in measures for k, v in one.values().items()}
     bootstrap = Bootstrap(resamples=resamples, seed=seed)
     samples = resample(measures, units_of(predictions), bootstrap, "Gaps of subgroups")
-    found = {}
+    gaps = {}
     for metric, key in keys.items():
         known = {
             name: (value, samples[name, *key])
@@ -159,8 +159,8 @@ def subgroup_gaps(
             if isinstance(value := values.get((name, *key)), float)
         }
         if len(known) > 1:
-            found[metric] = _largest(known)
-    return found
+            gaps[metric] = _largest(known)
+    return gaps
 
 
 def _largest(known: Mapping[str, tuple[float, np.ndarray]]) -> dict[str, Any]:

@@ -91,9 +91,11 @@ class Comparison:
             return _mirrored(self.difference(other, first, metric))
         assert other is first, other.name
         if metric not in self._families:
-            found = {one.name: self._difference(one, metric) for one in self.arms[1:]}
-            adjust([*found.values()])
-            self._families[metric] = found
+            differences = {
+                one.name: self._difference(one, metric) for one in self.arms[1:]
+            }
+            adjust([*differences.values()])
+            self._families[metric] = differences
         return self._families[metric][arm.name]
 
     def _difference(self, arm: Arm, metric: str) -> dict[str, Any]:
@@ -110,17 +112,17 @@ class Comparison:
         if own and (is_of_decisions(name) or name not in stored[0]):
             stored = [run.metrics["test_at_threshold"] for run in arm.runs]
         each = [one.get(name) for one in stored]
-        found = [one for one in each if isinstance(one, dict) and "value" in one]
-        if len(arm.runs) == 1 and found:
-            return found[0]
+        defined = [one for one in each if isinstance(one, dict) and "value" in one]
+        if len(arm.runs) == 1 and defined:
+            return defined[0]
         if split == "test" and metric in self._keys:
             return self._summary(arm, self._keys[metric])
-        if len(found) < len(each):
+        if len(defined) < len(each):
             return _missing(f"no {split} {metric} in metrics.json")
         if name in METRICS and split in arm.first.predictions:
             predictions = [run.predictions[split] for run in arm.runs]
             return arm_summary(predictions, name, **self._bootstrap)
-        values = [one["value"] for one in found]
+        values = [one["value"] for one in defined]
         if None in values:
             return _missing("undefined for one seed")
         return {"value": fmean(values), "ci_low": None, "ci_high": None}
@@ -162,19 +164,19 @@ def compared_keys(test: Predictions) -> dict[str, Key]:
     return keys
 
 
-def _mirrored(found: Mapping[str, Any]) -> dict[str, Any]:
+def _mirrored(difference: Mapping[str, Any]) -> dict[str, Any]:
     """Negate a difference: b - a from a - b."""
-    turned = dict(found)
+    turned = dict(difference)
     for name in ("another_training", "delong"):
-        if name in found:
-            turned[name] = _mirrored(found[name])
-    value, low, high = (found.get(end) for end in ENDS)
+        if name in difference:
+            turned[name] = _mirrored(difference[name])
+    value, low, high = (difference.get(end) for end in ENDS)
     ends = {"value": value, "ci_low": high, "ci_high": low}
     for name, end in ends.items():
-        if name in found:
+        if name in difference:
             turned[name] = None if end is None else -end
-    if "only_a" in found:
-        turned |= {"only_a": found["only_b"], "only_b": found["only_a"]}
+    if "only_a" in difference:
+        turned |= {"only_a": difference["only_b"], "only_b": difference["only_a"]}
     return turned
 
 

@@ -124,11 +124,11 @@ def resamples_for(tests: int) -> int:
 
 def adjust(differences: Sequence[dict[str, Any]]) -> None:
     """Add "p_holm" to differences of one metric, and to their "another_training"."""
-    again = [found["another_training"] for found in differences]
+    again = [difference["another_training"] for difference in differences]
     for family in (differences, again):
-        adjusted = holm([found["p"] for found in family])
-        for found, p in zip(family, adjusted, strict=True):
-            found["p_holm"] = p
+        adjusted = holm([difference["p"] for difference in family])
+        for difference, p in zip(family, adjusted, strict=True):
+            difference["p_holm"] = p
 
 
 def _by_bootstrap(arms: Mapping[str, Sequence[ScoredPredictions]]) -> bool:
@@ -142,11 +142,11 @@ def _by_bootstrap(arms: Mapping[str, Sequence[ScoredPredictions]]) -> bool:
 def _adjust(comparisons: Sequence[Mapping[str, Any]]) -> None:
     families: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for comparison in comparisons:
-        for metric, found in comparison["metrics"].items():
-            families.setdefault(("all", metric), []).append(found)
+        for metric, difference in comparison["metrics"].items():
+            families.setdefault(("all", metric), []).append(difference)
         for of_class in comparison["per_class"].values():
-            for metric, found in of_class.items():
-                families.setdefault(("class", metric), []).append(found)
+            for metric, difference in of_class.items():
+                families.setdefault(("class", metric), []).append(difference)
     for family in families.values():
         adjust(family)
 

@@ -192,15 +192,15 @@ class Paired:
                 return as_estimate(values, np.empty(0)) | none
         value = float(ours[0].mean() - theirs[0].mean())
         samples = ours[1].mean(axis=0) - theirs[1].mean(axis=0)
-        found = as_estimate(value, samples)
+        result = as_estimate(value, samples)
         by_images = {"p": bootstrap_p(samples), "test": "bootstrap"}
-        found |= self._by_formula(a, b, key) or by_images
+        result |= self._by_formula(a, b, key) or by_images
         low, high = limits_of(key[-1])
         limits = low - high, high - low
         seeds = ours[0], theirs[0]
         variance = _variance(samples)
         again = another_training(value, variance, self.units.size, seeds, limits)
-        return found | {"another_training": again}
+        return result | {"another_training": again}
 
     def seeds(self, arm: str) -> int:
         """Count the runs of an arm."""
@@ -228,18 +228,18 @@ class Paired:
             spread["std"] = float(values.std(ddof=1))
         spread |= {"min": float(values.min()), "max": float(values.max())}
         value, samples = float(values.mean()), samples.mean(axis=0)
-        found, limits = as_estimate(value, samples), limits_of(key[-1])
+        result, limits = as_estimate(value, samples), limits_of(key[-1])
         variance = _variance(samples)
         if variance <= 0:
             # As where every image is decided rightly: no interval, not one of width 0.
-            found |= {"ci_low": None, "ci_high": None, "reason": ALIKE}
+            result |= {"ci_low": None, "ci_high": None, "reason": ALIKE}
         elif limits == (0.0, 1.0) and 0 < value < 1:
             low, high = wald(value, variance, limits)
-            found |= {"ci_low": low, "ci_high": high, "method": "logit"}
+            result |= {"ci_low": low, "ci_high": high, "method": "logit"}
         again = another_training(value, variance, self.units.size, (values,), limits)
         # That the metric is 0 is no question.
         del again["p"]
-        return found | spread | {"another_training": again}
+        return result | spread | {"another_training": again}
 
     def _of(self, arm: str, key: Key) -> tuple[Any, np.ndarray]:
         """Return values (seeds,), or why there are none, and (seeds, resamples)."""

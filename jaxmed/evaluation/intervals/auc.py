@@ -170,7 +170,7 @@ def area(truth: np.ndarray, scores: np.ndarray, units: Units) -> Area:
     return Area(value, influence, positives, negatives, freedom)
 
 
-def area_interval(found: Area, units: Units) -> Interval:
+def area_interval(auroc: Area, units: Units) -> Interval:
     """Compute the 95 % interval of an AUROC.
 
     DeLong's variance, summed over units where images are clustered (Obuchowski,
@@ -180,11 +180,11 @@ def area_interval(found: Area, units: Units) -> Interval:
     `FEW` units of a kind, and where the classes do not overlap, that variance says
     nothing: the interval is then Newcombe's.
     """
-    error = root_of_squares(units.sums(found.influence[:, None]))
-    spread = Spread(error, 0.0, found.freedom)
-    interval = logit_interval(found.value, spread, "logit_delong")
-    if found.few or interval is None:
-        return newcombe(found.value, found.positives, found.negatives)
+    error = root_of_squares(units.sums(auroc.influence[:, None]))
+    spread = Spread(error, 0.0, auroc.freedom)
+    interval = logit_interval(auroc.value, spread, "logit_delong")
+    if auroc.few or interval is None:
+        return newcombe(auroc.value, auroc.positives, auroc.negatives)
     return interval
 
 

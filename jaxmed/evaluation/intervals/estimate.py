@@ -170,11 +170,11 @@ def value_only(measures: Sequence[Measure], reason: str) -> dict[Key, Estimate]:
 def nested(estimates: Mapping[Key, Estimate]) -> dict[str, Any]:
     """Nest keys: ("per_class", "a", "f1") becomes ["per_class"]["a"]["f1"]."""
     tree: dict[str, Any] = {}
-    for (*above, name), found in estimates.items():
+    for (*above, name), leaf in estimates.items():
         branch = tree
         for part in above:
             branch = branch.setdefault(part, {})
-        branch[name] = found
+        branch[name] = leaf
     return tree
 
 

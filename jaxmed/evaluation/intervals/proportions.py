@@ -94,8 +94,8 @@ def shares(hits: Array, trials: Array, *, clustered: bool) -> list[Share]:
         hits, trials: whole numbers (k, m), in each of m units.
         clustered: a unit may hold several trials.
     """
-    total, found = trials.sum(axis=1), hits.sum(axis=1)
-    share, effective = ratio(found, total), total
+    total, successes = trials.sum(axis=1), hits.sum(axis=1)
+    share, effective = ratio(successes, total), total
     if clustered:
         units = (trials > 0).sum(axis=1)
         residuals = hits - np.nan_to_num(share)[:, None] * trials
@@ -187,18 +187,18 @@ def class_intervals(
         "f1": (both, true + predicted - both),
     }
     clustered = units.cluster is not None
-    found = {k: shares(*part, clustered=clustered) for k, part in parts.items()}
+    by_metric = {k: shares(*part, clustered=clustered) for k, part in parts.items()}
     return [
-        _of_class({name: of[i] for name, of in found.items()}, prevalence)
+        _of_class({name: of[i] for name, of in by_metric.items()}, prevalence)
         for i in range(len(both))
     ]
 
 
-def _of_class(found: Mapping[str, Share], prevalence: float | None):
-    intervals = {name: share.interval for name, share in found.items()}
+def _of_class(by_metric: Mapping[str, Share], prevalence: float | None):
+    intervals = {name: share.interval for name, share in by_metric.items()}
     low, high, method = intervals["f1"]
     intervals["f1"] = Interval(2 * low / (1 + low), 2 * high / (1 + high), method)
-    sensitivity, specificity = found["sensitivity"], found["specificity"]
+    sensitivity, specificity = by_metric["sensitivity"], by_metric["specificity"]
     mean = mean_interval([sensitivity, specificity])
     positive = ratio_interval(sensitivity, specificity.rest)
     negative = ratio_interval(sensitivity.rest, specificity)
@@ -228,5 +228,5 @@ def root_between(function: Callable[[float], float], low: float, high: float) ->
         return high
     if function(low) >= 0:
         return low
-    found: Any = brentq(function, low, high, xtol=1e-13)
-    return float(found)
+    root: Any = brentq(function, low, high, xtol=1e-13)
+    return float(root)

@@ -162,9 +162,10 @@ class Decisions(Measure):
     def resampled(self, counts: np.ndarray) -> dict[Key, np.ndarray]:
         """Compute the metrics of resamples, see `Measure`."""
         tallies = self._counts(counts)
-        found = scores(tallies)
+        one_vs_rest = scores(tallies)
         samples: dict[Key, np.ndarray] = {
-            (name,): sample for name, sample in self._overall(tallies, found).items()
+            (name,): sample
+            for name, sample in self._overall(tallies, one_vs_rest).items()
         }
         if self._quadratic is not None:
             samples[("quadratic_kappa",)] = self._quadratic(counts)
@@ -172,45 +173,45 @@ class Decisions(Measure):
             return samples
         for i, name in enumerate(self._names):
             for metric, score in PER_CLASS.items():
-                samples["per_class", name, metric] = found[score][i]
+                samples["per_class", name, metric] = one_vs_rest[score][i]
         if self._task != "binary":
-            samples |= self._averages(tallies, found)
+            samples |= self._averages(tallies, one_vs_rest)
         return samples
 
     def _overall(
-        self, tallies: Tallies, found: dict[str, np.ndarray]
+        self, tallies: Tallies, one_vs_rest: dict[str, np.ndarray]
     ) -> dict[str, np.ndarray]:
         if self._task == "multilabel":
             right = tallies.n - tallies.true - tallies.predicted + 2 * tallies.both
             accuracy = ratio(right.sum(axis=0), tallies.n.sum(axis=0))
-            means = {metric: found[metric].mean(axis=0) for metric in MEANS}
+            means = {metric: one_vs_rest[metric].mean(axis=0) for metric in MEANS}
             return {"accuracy": accuracy} | means
         accuracy = tallies.both.sum(axis=0) / tallies.n[0]
         occurs = self._whole.true[:, 0] > 0
         # As scikit-learn has it: the mean over the classes that occur.
-        balanced = found["sensitivity"][occurs].mean(axis=0)
+        balanced = one_vs_rest["sensitivity"][occurs].mean(axis=0)
         if occurs.sum() == 1:
             balanced = np.full_like(accuracy, np.nan)
         both = {"accuracy": accuracy, "balanced_accuracy": balanced}
         if self._task == "binary":
-            return both | {metric: found[metric][1] for metric in BINARY}
+            return both | {metric: one_vs_rest[metric][1] for metric in BINARY}
         return both | {
-            "f1": found["f1"].mean(axis=0),
+            "f1": one_vs_rest["f1"].mean(axis=0),
             "mcc": mcc(tallies),
             "kappa": kappa(tallies),
         }
 
     def _averages(
-        self, tallies: Tallies, found: dict[str, np.ndarray]
+        self, tallies: Tallies, one_vs_rest: dict[str, np.ndarray]
     ) -> dict[Key, np.ndarray]:
         summed = Tallies(*(part.sum(axis=0) for part in tallies))
         micro = scores(summed)
         samples: dict[Key, np.ndarray] = {}
         for metric, score in PER_CLASS.items():
-            samples["averages", "macro", metric] = found[score].mean(axis=0)
+            samples["averages", "macro", metric] = one_vs_rest[score].mean(axis=0)
             samples["averages", "micro", metric] = micro[score]
             samples["averages", "weighted", metric] = weighted(
-                found[score], tallies.true
+                one_vs_rest[score], tallies.true
             )
         return samples
 
@@ -264,9 +265,9 @@ class Decisions(Measure):
             intervals[("balanced_accuracy",)] = by_class[1]["balanced_accuracy"]
         elif self._task != "multilabel":
             intervals |= self._of_parts(tallies, accuracy.interval, units)
-        for name, found in zip(self._names, by_class, strict=True):
+        for name, by_metric in zip(self._names, by_class, strict=True):
             for metric, score in PER_CLASS.items():
-                intervals["per_class", name, metric] = found[score]
+                intervals["per_class", name, metric] = by_metric[score]
         return intervals
 
     def _means(self, tallies: Tallies, units: Units) -> dict[Key, Interval | Undefined]:

@@ -92,9 +92,9 @@ def decision_curve(
         )
     column = predictions.class_names.index(class_name)
     measure = NetBenefit(predictions, probs, column, np.array(thresholds))
-    found = _estimate(predictions, measure, resamples, seed)
+    estimates = _estimate(predictions, measure, resamples, seed)
     curves = {
-        kind: [found[kind, str(i)] for i in range(len(thresholds))]
+        kind: [estimates[kind, str(i)] for i in range(len(thresholds))]
         for kind in ("model", "all", "over_all")
     }
     return {"thresholds": list(thresholds)} | curves
@@ -133,11 +133,11 @@ def risk_coverage(
     if wrong:
         raise InputError(f"Coverages must be in (0, 1], got {wrong[0]}.")
     measure = _Risk(predictions, probs, np.array(coverages))
-    found = _estimate(predictions, measure, resamples, seed)
+    estimates = _estimate(predictions, measure, resamples, seed)
     return {
-        "aurc": found[("aurc",)],
+        "aurc": estimates[("aurc",)],
         "coverages": list(coverages),
-        "risk": [found["risk", str(i)] for i in range(len(coverages))],
+        "risk": [estimates["risk", str(i)] for i in range(len(coverages))],
     }
 
 
@@ -162,9 +162,9 @@ class NetBenefit(Measure):
     def resampled(self, counts: np.ndarray) -> dict[Key, np.ndarray]:
         sums = np.asarray(self._counts @ counts)
         *_, positives, n = sums
-        found, alarms = np.split(sums[:-2], 2)
+        hits, alarms = np.split(sums[:-2], 2)
         curves = {
-            "model": ratio(found - self._odds * alarms, n),
+            "model": ratio(hits - self._odds * alarms, n),
             "all": ratio(positives - self._odds * (n - positives), n),
         }
         curves["over_all"] = curves["model"] - curves["all"]

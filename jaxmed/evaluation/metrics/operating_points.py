@@ -80,10 +80,10 @@ class OperatingPoints:
         """
         true, false, positives, _ = self(counts)
         gained = np.diff(true, axis=0, prepend=0)
-        found = true + false
+        predicted = true + false
         # Where nothing is found yet, nothing is gained.
-        found[found == 0] = 1
-        return ratio((gained * true / found).sum(axis=0), positives)
+        predicted[predicted == 0] = 1
+        return ratio((gained * true / predicted).sum(axis=0), positives)
 
     def jackknife_bias(self) -> float:
         """Compute the bias of the average precision of all images.
@@ -161,11 +161,11 @@ class ThresholdDecisions(Measure):
 
     def resampled(self, counts: np.ndarray) -> dict[Key, np.ndarray]:
         """Compute the metrics of resamples, see `Measure`."""
-        found = scores(self._counts(counts))
-        samples = {metric: found[metric] for metric in METRICS}
+        one_vs_rest = scores(self._counts(counts))
+        samples = {metric: one_vs_rest[metric] for metric in METRICS}
         if self._prevalence is not None:
             ppv, npv = predictive_values(
-                found["sensitivity"], found["specificity"], self._prevalence
+                one_vs_rest["sensitivity"], one_vs_rest["specificity"], self._prevalence
             )
             samples |= {"ppv_at_prevalence": ppv, "npv_at_prevalence": npv}
         for i, threshold in enumerate(self._thresholds):
@@ -200,8 +200,8 @@ class ThresholdDecisions(Measure):
         rows = zip(
             self._prefixes, by_class, tallies.scarce(self._names, units), strict=True
         )
-        for prefix, found, scarce in rows:
-            intervals |= {(*prefix, name): one for name, one in found.items()}
+        for prefix, by_metric, scarce in rows:
+            intervals |= {(*prefix, name): one for name, one in by_metric.items()}
             if scarce:
                 intervals |= {(*prefix, name): scarce for name in ("mcc", "kappa")}
         return intervals
@@ -227,9 +227,9 @@ def predictive_values(
         >>> round(float(ppv), 3), round(float(npv), 3)
         (0.083, 0.999)
     """
-    found = sensitivity * prevalence
+    detected = sensitivity * prevalence
     cleared = specificity * (1 - prevalence)
-    ppv = ratio(found, found + (1 - specificity) * (1 - prevalence))
+    ppv = ratio(detected, detected + (1 - specificity) * (1 - prevalence))
     npv = ratio(cleared, cleared + (1 - sensitivity) * prevalence)
     return ppv, npv
 

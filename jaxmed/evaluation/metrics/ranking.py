@@ -173,32 +173,32 @@ class Ranking(Measure):
         of other averages, by the bootstrap's.
         """
         whole = {k: v for k, v in self.values().items() if isinstance(v, float)}
-        found = {
+        areas = {
             name: self._of_class(i, units, whole, samples)
             for i, name in enumerate(self._names)
             if ("per_class", name, "auroc") in whole
         }
         of_classes: dict[Key, Interval] = {}
-        for name, one in found.items():
+        for name, one in areas.items():
             of_classes["per_class", name, "auroc"] = one.auroc
             of_classes["per_class", name, "auprc"] = one.auprc
         intervals: dict[Key, Interval | Undefined] = {**of_classes}
         if self._binary:
-            positive = found.get(self._names[1])
+            positive = areas.get(self._names[1])
             if positive is not None:
                 intervals[("auroc",)] = positive.auroc
                 intervals[("auprc",)] = positive.auprc
             return intervals
         for key, value in whole.items():
             if len(key) == 1 or "macro" in key:
-                if len(found) < len(self._names):
+                if len(areas) < len(self._names):
                     # Precision is defined without negatives too, and always 1.
                     intervals[key] = ALL_IMAGES
                     continue
-                spread = self._of_mean(key, found.values(), units, samples)
-                names = [("per_class", name, key[-1]) for name in found]
+                spread = self._of_mean(key, areas.values(), units, samples)
+                names = [("per_class", name, key[-1]) for name in areas]
                 each = [(whole[k], of_classes[k]) for k in names]
-                few = any(one.few for one in found.values())
+                few = any(one.few for one in areas.values())
                 intervals[key] = mean_area_interval(value, spread, each, few=few)
             elif "averages" in key:
                 spread = Spread.of(value, samples[key], units)
@@ -210,23 +210,25 @@ class Ranking(Measure):
     def _of_class(self, i: int, units: Units, whole, samples) -> "_ClassAreas":
         truth, scores, images = self._pairs(i)
         within = units.of(images)
-        found = area(truth, scores, within)
+        statistics = area(truth, scores, within)
         influence = np.zeros(self.images)
-        influence[images] = found.influence
+        influence[images] = statistics.influence
         key = "per_class", self._names[i], "auprc"
         spread = Spread.of(whole[key], samples[key], units)
         if units.cluster is None:
             points = OperatingPoints(truth, scores, images, self.images)
             spread = spread._replace(bias=points.jackknife_bias())
-        auprc = auprc_interval(whole[key], spread, found.positives, few=found.few)
-        auroc = area_interval(found, within)
-        return _ClassAreas(auroc, auprc, influence, spread.bias, found.few)
+        auprc = auprc_interval(
+            whole[key], spread, statistics.positives, few=statistics.few
+        )
+        auroc = area_interval(statistics, within)
+        return _ClassAreas(auroc, auprc, influence, spread.bias, statistics.few)
 
-    def _of_mean(self, key: Key, found, units: Units, samples) -> Spread:
+    def _of_mean(self, key: Key, areas, units: Units, samples) -> Spread:
         if key[-1] == "auroc":
-            influence = np.mean([one.influence for one in found], axis=0)
+            influence = np.mean([one.influence for one in areas], axis=0)
             return Spread(root_of_squares(units.sums(influence[:, None])), 0.0)
-        bias = float(np.mean([one.bias for one in found]))
+        bias = float(np.mean([one.bias for one in areas]))
         return Spread.of(0.0, samples[key], units)._replace(bias=bias)
 
     def remarks(self, units: Units) -> dict[Key, dict[str, str]]:

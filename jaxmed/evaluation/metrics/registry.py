@@ -107,4 +107,4 @@ def overall(
     cluster = units_of(predictions).cluster
     if cluster is not None:
         sizes["groups"] = int(cluster.max()) + 1
-    return sizes | {key[0]: found for key, found in estimates.items() if len(key) == 1}
+    return sizes | {key[0]: entry for key, entry in estimates.items() if len(key) == 1}

@@ -74,11 +74,11 @@ def run_figures(
         scale: common scale of the learning rates' colors.
         expected: published numbers.
     """
-    name, found, test = run.arm, {}, "on the test split"
+    name, figures, test = run.arm, {}, "on the test split"
 
     def add(kind: str, figure: Figure | None, alt: str) -> None:
         if figure is not None:
-            found[kind] = CatalogFigure(figure=figure, alt=alt)
+            figures[kind] = CatalogFigure(figure=figure, alt=alt)
 
     if phases := read_phases(run):
         add("stages", draw_stages(phases, scale), describe_phases(name, phases))
@@ -100,29 +100,29 @@ def run_figures(
     if matrix := (run.metrics.get("confusion_matrix") or {}).get("test"):
         alt = f"Confusion matrix of {name} {test}."
         add("confusion", draw_confusion(matrix, run.class_names), alt)
-    return found
+    return figures
 
 
 def forest_figures(comparison: Comparison) -> Figures:
     """Draw metrics of all arms, and their differences from the first arm."""
-    arms, found = comparison.arms, {}
+    arms, figures = comparison.arms, {}
     for metric in COMPARED:
         name = metric_title(metric)
         drawn = draw_forest(summary_lines(comparison, metric), f"test {name}")
         alt = f"Test {name} of every arm with intervals; a table has the numbers."
-        found[metric] = CatalogFigure(figure=drawn, alt=alt)
+        figures[metric] = CatalogFigure(figure=drawn, alt=alt)
         if len(arms) > 1:
             title = f"difference in test {name}"
             lines = difference_lines(comparison, metric)
             drawn = draw_forest(lines, title, zero=True)
             alt = f"Differences in test {name} from {arms[0].name}, with intervals."
-            found[f"{metric}_difference"] = CatalogFigure(figure=drawn, alt=alt)
-    return found
+            figures[f"{metric}_difference"] = CatalogFigure(figure=drawn, alt=alt)
+    return figures
 
 
 def class_figures(comparison: Comparison) -> Figures:
     """Draw metrics of all arms, class by class; none with very many classes."""
-    run, found = comparison.arms[0].first, {}
+    run, figures = comparison.arms[0].first, {}
     if len(run.class_names) > NAMED_CLASSES:
         return {}
     metrics = ("precision", "recall") if run.task == "binary" else ("f1", "auroc")
@@ -130,8 +130,8 @@ def class_figures(comparison: Comparison) -> Figures:
         name = metric_title(metric)
         drawn = draw_groups(class_lines(comparison, metric), f"test {name} by class")
         alt = f"Test {name} of every class and arm; the tables have the numbers."
-        found[f"class_{metric}"] = CatalogFigure(figure=drawn, alt=alt)
-    return found
+        figures[f"class_{metric}"] = CatalogFigure(figure=drawn, alt=alt)
+    return figures
 
 
 def joint_figures(arms: Sequence[Arm]) -> Figures:
@@ -152,22 +152,22 @@ def joint_figures(arms: Sequence[Arm]) -> Figures:
 
 def utility_figures(arms: Sequence[Arm]) -> Figures:
     """Draw decision curves (of a binary task) and risk-coverage curves."""
-    found = {}
+    figures = {}
     if arms[0].first.task == "binary":
         alt = "Net benefit of every arm by threshold, and of treating all and none."
-        found["decision_curve"] = CatalogFigure(
+        figures["decision_curve"] = CatalogFigure(
             figure=draw_decision_curves(arms), alt=alt
         )
     alt = "Share of errors of every arm by the share of images that it decides."
-    found["risk_coverage"] = CatalogFigure(figure=draw_risk_coverage(arms), alt=alt)
-    return found
+    figures["risk_coverage"] = CatalogFigure(figure=draw_risk_coverage(arms), alt=alt)
+    return figures
 
 
 def subgroup_figures(arms: Sequence[Arm]) -> Figures:
     """Draw AUROC by subgroup, for each column that has subgroups."""
-    found = {}
+    figures = {}
     for column in subgroup_columns(arms):
         if (figure := draw_subgroups(arms, column)) is not None:
             alt = f"Test AUROC of every arm by {column}; the table has the numbers."
-            found[column] = CatalogFigure(figure=figure, alt=alt)
-    return found
+            figures[column] = CatalogFigure(figure=figure, alt=alt)
+    return figures

@@ -48,8 +48,8 @@ def draw_reliability(run: RunRecord) -> Figure | None:
     Returns:
         None for a run whose metrics.json has no diagrams, as older ones.
     """
-    found = run.metrics["calibration"]
-    diagrams = found.get("reliability")
+    calibration = run.metrics["calibration"]
+    diagrams = calibration.get("reliability")
     if not diagrams:
         return None
     ratios = {"height_ratios": (3, 1)}
@@ -57,7 +57,7 @@ def draw_reliability(run: RunRecord) -> Figure | None:
     upper.plot([0, 1], [0, 1], color=GRAY, linewidth=0.8, linestyle=":")
     for when, bins in diagrams.items():
         suffix = "" if when == "before" else "_calibrated"
-        error = found["test"].get(f"ece{suffix}", {}).get("value")
+        error = calibration["test"].get(f"ece{suffix}", {}).get("value")
         _draw_bins(
             upper, bins, LOOKS[when], f"{when} scaling, ECE {format_number(error)}"
         )
@@ -113,10 +113,10 @@ def draw_decision_curves(arms: Sequence[Arm]) -> Figure:
     curves = [_net_benefit(arm.first) for arm in arms]
     at, everyone = curves[0]["at"], _parts(curves[0]["all"])
     highest = 0.0
-    for index, (arm, found) in enumerate(zip(arms, curves, strict=True)):
-        model = _parts(found["model"])
+    for index, (arm, curve) in enumerate(zip(arms, curves, strict=True)):
+        model = _parts(curve["model"])
         shown: dict[str, Any] = {"color": color(index), "linestyle": dashes(index)}
-        axes.plot(at, model["value"], **shown, label=_name(arm, found))
+        axes.plot(at, model["value"], **shown, label=_name(arm, curve))
         ends = model["ci_low"], model["ci_high"]
         axes.fill_between(at, *ends, color=color(index), alpha=0.13, linewidth=0)
         # Of few patients, and of a model that acts on no one, there is no interval.
@@ -125,7 +125,7 @@ def draw_decision_curves(arms: Sequence[Arm]) -> Figure:
         height = 0.025 + 0.03 * index
         place: dict[str, Any] = {"transform": axes.get_xaxis_transform()}
         place["color"] = color(index)
-        for where, width in ((better(found), 1.0), (clearly_better(found), 3.5)):
+        for where, width in ((better(curve), 1.0), (clearly_better(curve), 3.5)):
             foot = np.where(where, height, np.nan)
             axes.plot(at, foot, linewidth=width, **place)
             axes.plot(at, foot, ".", markersize=width, **place)
@@ -150,10 +150,10 @@ def draw_risk_coverage(arms: Sequence[Arm]) -> Figure:
     """
     figure, (axes,) = new_figure(3.6 + 0.18 * len(arms))
     for index, arm in enumerate(arms):
-        found = risk_coverage(arm.first.predictions["test"], resamples=RESAMPLES)
-        at, risk = found["coverages"], _parts(found["risk"])
+        curve = risk_coverage(arm.first.predictions["test"], resamples=RESAMPLES)
+        at, risk = curve["coverages"], _parts(curve["risk"])
         shown: dict[str, Any] = {"color": color(index), "linestyle": dashes(index)}
-        name = f"{label(arm.name)}, AURC {format_number(found['aurc']['value'])}"
+        name = f"{label(arm.name)}, AURC {format_number(curve['aurc']['value'])}"
         axes.plot(at, risk["value"], **shown, label=name)
         ends = risk["ci_low"], risk["ci_high"]
         axes.fill_between(at, *ends, color=color(index), alpha=0.13, linewidth=0)
@@ -167,29 +167,29 @@ def draw_risk_coverage(arms: Sequence[Arm]) -> Figure:
     return figure
 
 
-def better(found: dict[str, Any]) -> np.ndarray:
+def better(curve: dict[str, Any]) -> np.ndarray:
     """Return where the model's net benefit exceeds treating all and none: bool."""
-    model, everyone = _parts(found["model"])["value"], _parts(found["all"])["value"]
+    model, everyone = _parts(curve["model"])["value"], _parts(curve["all"])["value"]
     return model > np.maximum(everyone, 0)
 
 
-def clearly_better(found: dict[str, Any]) -> np.ndarray:
+def clearly_better(curve: dict[str, Any]) -> np.ndarray:
     """Return where the 95 % intervals of both differences exclude zero: bool."""
-    lows = [_parts(found[kind])["ci_low"] for kind in ("model", "over_all")]
-    return better(found) & (np.minimum(*lows) > 0)
+    lows = [_parts(curve[kind])["ci_low"] for kind in ("model", "over_all")]
+    return better(curve) & (np.minimum(*lows) > 0)
 
 
 def _net_benefit(run: RunRecord) -> dict[str, Any]:
     """Compute the decision curve of calibrated probabilities, if there is a scaling."""
     test, scaling = run.predictions["test"], read_scaling(run.metrics["calibration"])
     probs = None if scaling is None else scaling.apply(test)
-    found = decision_curve(test, probs=probs, resamples=RESAMPLES)
-    return found | {"at": np.array(found["thresholds"])}
+    curve = decision_curve(test, probs=probs, resamples=RESAMPLES)
+    return curve | {"at": np.array(curve["thresholds"])}
 
 
-def _name(arm: Arm, found: dict[str, Any]) -> str:
-    at = found["at"]
-    above, clearly = (_stretches(at, w(found)) for w in (better, clearly_better))
+def _name(arm: Arm, curve: dict[str, Any]) -> str:
+    at = curve["at"]
+    above, clearly = (_stretches(at, w(curve)) for w in (better, clearly_better))
     return f"{label(arm.name)}: above both at {above}, clearly at {clearly}"
 
 

@@ -59,12 +59,12 @@ class Item:
     @property
     def filters(self) -> dict[str, str]:
         """Return the values that the page's filters compare, as JSON, by name."""
-        found = {
+        values = {
             "kinds": self.kinds,
             "classes": self.classes,
             "outcome": (self.outcome,),
         }
-        return {name: json.dumps(value) for name, value in found.items()}
+        return {name: json.dumps(value) for name, value in values.items()}
 
 
 def gallery_items(run: RunRecord, room: int) -> tuple[Item, ...]:

@@ -58,10 +58,10 @@ def class_scores(run: RunRecord) -> tuple[ClassScores, ...]:
     test, choice = run.predictions["test"], run.metrics["threshold"]
     binary = run.task == "binary"
     value, reason = choice.get("value"), choice.get("reason") or ""
-    found = []
+    classes = []
     for i, name in list(enumerate(run.class_names))[1 if binary else 0 :]:
         known, truth, scores = test.known[:, i], test.truth[:, i], test.probs[:, i]
-        found.append(
+        classes.append(
             ClassScores(
                 name=name,
                 threshold=value if binary else (value or {}).get(name),
@@ -70,7 +70,7 @@ def class_scores(run: RunRecord) -> tuple[ClassScores, ...]:
                 negatives=np.sort(scores[known & ~truth]),
             )
         )
-    return tuple(found)
+    return tuple(classes)
 
 
 def decision_counts(one: ClassScores, threshold: float) -> dict[str, float | None]:

@@ -21,58 +21,58 @@ from jaxmed.report.tables.results import make_line
 from jaxmed.runtime.files import write_text
 
 
-def build_comparison_page(path: Path, found: ComparisonResult) -> None:
+def build_comparison_page(path: Path, result: ComparisonResult) -> None:
     """Write the page.
 
     Args:
         path: of the HTML file; it is there complete or not at all.
-        found: what `compare_arms` returned, with "notes", and of each arm "runs".
+        result: what `compare_arms` returned, with "notes", and of each arm "runs".
     """
     pairs = [
         {
             "name": f"{one['a']} − {one['b']}",
-            "forests": _forests(found, one),
-            "tables": [difference_table(found, one), training_table(found, one)],
-            "classes": class_difference_table(found, one),
+            "forests": _forests(result, one),
+            "tables": [difference_table(result, one), training_table(result, one)],
+            "classes": class_difference_table(result, one),
         }
-        for one in found["comparisons"]
+        for one in result["comparisons"]
     ]
     html = render_page(
         "comparison.html.j2",
-        title=" · ".join(found["arms"]),
-        headlines=comparison_sentences(found),
-        facts=_facts(found),
-        explained=method_sentences(found),
-        remarks=found["notes"],
-        across=_across(found) if len(pairs) > 1 else [],
+        title=" · ".join(result["arms"]),
+        headlines=comparison_sentences(result),
+        facts=_facts(result),
+        explained=method_sentences(result),
+        remarks=result["notes"],
+        across=_across(result) if len(pairs) > 1 else [],
         pairs=pairs,
-        spread=spread_table(found),
-        runs=_runs_table(found),
+        spread=spread_table(result),
+        runs=_runs_table(result),
     )
     write_text(path, html)
 
 
-def _facts(found: ComparisonResult) -> list[tuple[str, str]]:
-    images = f"{found['n']:,}"
-    if "groups" in found:
-        images += f" of {found['groups']:,} groups"
-    classes = ", ".join(found["class_names"][:NAMED_CLASSES])
-    more = len(found["class_names"]) - NAMED_CLASSES
+def _facts(result: ComparisonResult) -> list[tuple[str, str]]:
+    images = f"{result['n']:,}"
+    if "groups" in result:
+        images += f" of {result['groups']:,} groups"
+    classes = ", ".join(result["class_names"][:NAMED_CLASSES])
+    more = len(result["class_names"]) - NAMED_CLASSES
     if more > 0:
         classes += f", … ({more} more)"
-    if "positive_class" in found:
-        classes += f" (positive: {found['positive_class']})"
+    if "positive_class" in result:
+        classes += f" (positive: {result['positive_class']})"
     return [
         ("Test images", images),
-        ("Task", found["task"]),
+        ("Task", result["task"]),
         ("Classes", classes),
-        ("Fingerprint of ids and labels", found["images"][:16]),
+        ("Fingerprint of ids and labels", result["images"][:16]),
     ]
 
 
-def _forests(found: ComparisonResult, one: ComparisonResult) -> list[EmbeddedImage]:
+def _forests(result: ComparisonResult, one: ComparisonResult) -> list[EmbeddedImage]:
     """Draw the differences of a pair, metric by metric and class by class."""
-    index = list(found["arms"]).index(one["a"])
+    index = list(result["arms"]).index(one["a"])
     name = f"{one['a']} − {one['b']}"
     lines = [
         make_line(index, metric_title(metric), difference)
@@ -90,9 +90,9 @@ def _forests(found: ComparisonResult, one: ComparisonResult) -> list[EmbeddedIma
     return shots
 
 
-def _across(found: ComparisonResult) -> list[EmbeddedImage]:
+def _across(result: ComparisonResult) -> list[EmbeddedImage]:
     """Draw the differences of all pairs in AUROC and in accuracy."""
-    shots, arms = [], list(found["arms"])
+    shots, arms = [], list(result["arms"])
     for metric in ("auroc", "accuracy"):
         lines = [
             make_line(
@@ -100,7 +100,7 @@ def _across(found: ComparisonResult) -> list[EmbeddedImage]:
                 f"{one['a']} − {one['b']}",
                 one["metrics"][metric],
             )
-            for one in found["comparisons"]
+            for one in result["comparisons"]
             if metric in one["metrics"]
         ]
         title = f"difference in test {metric_title(metric)}"
@@ -114,9 +114,9 @@ def _forest(lines: list[Line], title: str, what: str) -> EmbeddedImage:
     return embed_figure(png(draw_forest(lines, title, zero=True)), alt)
 
 
-def _runs_table(found: ComparisonResult) -> Table:
+def _runs_table(result: ComparisonResult) -> Table:
     rows = [
         (word(name), word(", ".join(arm["runs"])))
-        for name, arm in found["arms"].items()
+        for name, arm in result["arms"].items()
     ]
     return Table(caption="Compared runs", head=("name", "folders"), rows=tuple(rows))

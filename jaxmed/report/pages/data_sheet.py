@@ -51,7 +51,7 @@ class DuplicatePair:
 
 def build_data_sheet(
     path: Path,
-    found: Findings,
+    findings: Findings,
     *,
     samples: Path,
     means: Mapping[str, np.ndarray],
@@ -61,30 +61,32 @@ def build_data_sheet(
 
     Args:
         path: of the HTML file; it is there complete or not at all.
-        found: as inspect-NAME.json holds it.
+        findings: as inspect-NAME.json holds it.
         samples: a picture of some images of every class.
         means: by class, its mean image, uint8 (h, w, 1 or 3).
         pairs: duplicates to be shown.
     """
-    patients = found["patients"]
+    patients = findings["patients"]
     html = render_page(
         "data_sheet.html.j2",
-        title=found["name"],
-        found=found,
-        headline=leakage_sentence(found),
-        sentences=finding_sentences(found),
-        facts=_facts(found),
-        counts=_count_table(found),
-        bars=embed_figure(png(draw_counts(found["counts"])), "Images of every class."),
-        images=_image_table(found),
-        files=_file_table(found["files"]) if found["files"] else None,
+        title=findings["name"],
+        found=findings,
+        headline=leakage_sentence(findings),
+        sentences=finding_sentences(findings),
+        facts=_facts(findings),
+        counts=_count_table(findings),
+        bars=embed_figure(
+            png(draw_counts(findings["counts"])), "Images of every class."
+        ),
+        images=_image_table(findings),
+        files=_file_table(findings["files"]) if findings["files"] else None,
         samples=embed_samples(samples),
         means=[
             embed_array(mean, f"Mean image of {name}.", name)
             for name, mean in means.items()
         ],
         pairs=[_pair_images(pair) for pair in pairs],
-        duplicates=_duplicate_table(found) if _all(found) else None,
+        duplicates=_duplicate_table(findings) if _all(findings) else None,
         patients=_patient_table(patients) if patients else None,
     )
     write_text(path, html)
@@ -118,23 +120,23 @@ def draw_counts(counts: Mapping[str, Mapping[str, int]]) -> Figure:
     return figure
 
 
-def _facts(found: Findings) -> list[tuple[str, str]]:
-    total = sum(images["count"] for images in found["images"].values())
+def _facts(findings: Findings) -> list[tuple[str, str]]:
+    total = sum(images["count"] for images in findings["images"].values())
     return [
-        ("source", found["source"]),
+        ("source", findings["source"]),
         ("images", f"{total:,}"),
-        ("task", f"{found['task']}, {len(found['class_names'])} classes"),
-        ("fingerprint", found["fingerprint"][:16]),
+        ("task", f"{findings['task']}, {len(findings['class_names'])} classes"),
+        ("fingerprint", findings["fingerprint"][:16]),
     ]
 
 
-def _count_table(found: Findings) -> Table:
-    splits = list(found["counts"])
+def _count_table(findings: Findings) -> Table:
+    splits = list(findings["counts"])
     rows = [
-        (word(name), *(count(found["counts"][split][name]) for split in splits))
-        for name in found["class_names"]
+        (word(name), *(count(findings["counts"][split][name]) for split in splits))
+        for name in findings["class_names"]
     ]
-    ratios = [found["imbalance"][split] for split in splits]
+    ratios = [findings["imbalance"][split] for split in splits]
     return Table(
         caption="Images of every class",
         head=("class", *splits),
@@ -148,7 +150,7 @@ def _ratio(ratio: float | None) -> Cell:
     return number(ratio, digits=2)
 
 
-def _image_table(found: Findings) -> Table:
+def _image_table(findings: Findings) -> Table:
     rows = [
         (
             word(split),
@@ -157,7 +159,7 @@ def _image_table(found: Findings) -> Table:
             count(images["channels"]),
             Cell(text=f"{images['gray']:.1%}", exact=images["gray"]),
         )
-        for split, images in found["images"].items()
+        for split, images in findings["images"].items()
     ]
     return Table(
         caption="The images as they were loaded",
@@ -190,16 +192,16 @@ def _frequent(counts: Mapping[str, int], shown: int = 3) -> str:
     return ", ".join(said) + (", …" if len(counts) > shown else "")
 
 
-def _all(found: Findings) -> list[Findings]:
-    duplicates = found["duplicates"]
+def _all(findings: Findings) -> list[Findings]:
+    duplicates = findings["duplicates"]
     every = [*duplicates["exact"], *duplicates["near"]]
     return sorted(
         every, key=lambda one: (not one["across_splits"], not one["labels_differ"])
     )
 
 
-def _duplicate_table(found: Findings) -> Table:
-    every = _all(found)
+def _duplicate_table(findings: Findings) -> Table:
+    every = _all(findings)
     rows = []
     for one in every[:SHOWN]:
         members = list(zip(one["ids"], one["labels"], strict=True))[:SHOWN]
@@ -243,18 +245,18 @@ def _members(ids: Sequence[str]) -> Cell:
 
 
 def _pair_images(pair: DuplicatePair) -> dict[str, Any]:
-    found, shots = pair.found, list[EmbeddedImage]()
+    findings, shots = pair.found, list[EmbeddedImage]()
     for image, name, said in zip(
-        pair.images, found["ids"], found["labels"], strict=False
+        pair.images, findings["ids"], findings["labels"], strict=False
     ):
         shots.append(embed_array(image, f"Image {name}, {said}.", f"{name}: {said}"))
     tags = [
-        ("across splits", found["across_splits"]),
-        ("labels differ", found["labels_differ"]),
+        ("across splits", findings["across_splits"]),
+        ("labels differ", findings["labels_differ"]),
     ]
-    near = found["kind"] == "near"
+    near = findings["kind"] == "near"
     return {
-        "name": f"near, correlation {found['similarity']:.4f}" if near else "exact",
+        "name": f"near, correlation {findings['similarity']:.4f}" if near else "exact",
         "tags": [tag for tag, there in tags if there],
         "images": shots,
     }

@@ -32,10 +32,10 @@ INDEPENDENT = (
 )
 
 
-def comparison_sentences(found: ComparisonResult) -> list[str]:
+def comparison_sentences(result: ComparisonResult) -> list[str]:
     """Describe each pair's difference in AUROC, or else in accuracy."""
     sentences = []
-    for one in found["comparisons"]:
+    for one in result["comparisons"]:
         main = "auroc" if _defined(one, "auroc") else "accuracy"
         if not _defined(one, main):
             sentences.append(
@@ -43,43 +43,43 @@ def comparison_sentences(found: ComparisonResult) -> list[str]:
                 "both; the table says why."
             )
             continue
-        value = found["arms"][one["a"]]["metrics"][main]["value"]
+        value = result["arms"][one["a"]]["metrics"][main]["value"]
         difference = one["metrics"][main]
         sentences.append(
             f"{one['a']} has a test {metric_title(main)} of {format_number(value)}, "
             f"{format_difference(difference, one['b'])}; "
-            f"{_significance(found, difference)}."
+            f"{_significance(result, difference)}."
         )
     return sentences
 
 
-def method_sentences(found: ComparisonResult) -> list[str]:
+def method_sentences(result: ComparisonResult) -> list[str]:
     """Explain the compared images, decisions, intervals and tests."""
-    groups = found.get("groups")
-    images = f"{found['n']:,} test images"
+    groups = result.get("groups")
+    images = f"{result['n']:,} test images"
     if groups:
         images += f" of {groups:,} groups, resampled as wholes"
     formula = "" if groups else "DeLong's for the AUROC of one class, else "
-    method, times = (found["intervals"][name] for name in ("method", "resamples"))
+    method, times = (result["intervals"][name] for name in ("method", "resamples"))
     sentences = [
         f"The same {images}. Intervals are 95 %: {formula}{method} ({times:,} "
         "resamples). p values are two-sided.",
         "Decisions are at each run's threshold, chosen on its validation split."
-        if found["task"] in ("binary", "multilabel")
+        if result["task"] in ("binary", "multilabel")
         else "Decisions are the most probable class.",
         *interval_sentences(
-            several=any(_seeds(found, name) > 1 for name in found["arms"]),
-            single=any(_seeds(found, name) == 1 for name in found["arms"]),
+            several=any(_seeds(result, name) > 1 for name in result["arms"]),
+            single=any(_seeds(result, name) == 1 for name in result["arms"]),
             patients=bool(groups),
         ),
         "Every metric is tested, and among many tests some p values are small by "
         "chance: draw conclusions from a metric that was chosen beforehand.",
     ]
-    if _adjusted(found):
+    if _adjusted(result):
         sentences.append(
             "p (Holm) is adjusted for the number of comparisons, metric by metric."
         )
-        sentences += _unresolved(found)
+        sentences += _unresolved(result)
     return sentences
 
 
@@ -113,12 +113,12 @@ def interval_sentences(*, several: bool, single: bool, patients: bool) -> list[s
     return sentences
 
 
-def _unresolved(found: ComparisonResult) -> list[str]:
+def _unresolved(result: ComparisonResult) -> list[str]:
     """Warn where the bootstrap has too few resamples for a significant result."""
-    lowest = 2 / (found["intervals"]["resamples"] + 1)
+    lowest = 2 / (result["intervals"]["resamples"] + 1)
     taken = any(
         one["test"] == "bootstrap" and one["p"] <= lowest and one["p_holm"] > 1 - LEVEL
-        for pair in found["comparisons"]
+        for pair in result["comparisons"]
         for metrics in (pair["metrics"], *pair["per_class"].values())
         for one in metrics.values()
         if one["p"] is not None
@@ -132,28 +132,28 @@ def _unresolved(found: ComparisonResult) -> list[str]:
     ]
 
 
-def difference_table(found: ComparisonResult, one: ComparisonResult) -> Table:
+def difference_table(result: ComparisonResult, one: ComparisonResult) -> Table:
     """Tabulate a pair's metrics: both values, their difference, and its test."""
     a, b = one["a"], one["b"]
     rows = []
     for metric, difference in one["metrics"].items():
-        values = (number(found["arms"][n]["metrics"][metric]["value"]) for n in (a, b))
+        values = (number(result["arms"][n]["metrics"][metric]["value"]) for n in (a, b))
         name = _metric_cell(metric)
-        rows.append((name, *values, *_tested(found, difference)))
+        rows.append((name, *values, *_tested(result, difference)))
     return Table(
         caption=f"{a} − {b}: on images",
-        head=("metric", a, b, "difference", *_p_heads(found), "test"),
+        head=("metric", a, b, "difference", *_p_heads(result), "test"),
         rows=tuple(rows),
         note="↓ lower is better.",
     )
 
 
 def class_difference_table(
-    found: ComparisonResult, one: ComparisonResult
+    result: ComparisonResult, one: ComparisonResult
 ) -> Table | None:
     """Tabulate a pair's differences by class and metric; None in binary tasks."""
     rows = [
-        (word(name), word(metric_title(metric)), *_tested(found, difference, True))
+        (word(name), word(metric_title(metric)), *_tested(result, difference, True))
         for name, metrics in one["per_class"].items()
         for metric, difference in metrics.items()
     ]
@@ -167,10 +167,10 @@ def class_difference_table(
     )
 
 
-def training_table(found: ComparisonResult, one: ComparisonResult) -> Table | None:
+def training_table(result: ComparisonResult, one: ComparisonResult) -> Table | None:
     """Tabulate a pair's differences for retrained models; None without seeds."""
     a, b = one["a"], one["b"]
-    if not any(_seeds(found, name) > 1 for name in (a, b)):
+    if not any(_seeds(result, name) > 1 for name in (a, b)):
         return None
     rows = []
     for metric, difference in one["metrics"].items():
@@ -180,23 +180,23 @@ def training_table(found: ComparisonResult, one: ComparisonResult) -> Table | No
             (
                 _metric_cell(metric),
                 estimate(shown_again, sign=True),
-                *_p_cells(found, shown_again),
+                *_p_cells(result, shown_again),
                 number(again.get("df"), digits=1),
             )
         )
-    seeds = " and ".join(str(_seeds(found, name)) for name in (a, b))
+    seeds = " and ".join(str(_seeds(result, name)) for name in (a, b))
     return Table(
         caption=f"{a} − {b}: retrained models (seeds: {seeds})",
-        head=("metric", "difference", *_p_heads(found), "df"),
+        head=("metric", "difference", *_p_heads(result), "df"),
         rows=tuple(rows),
         note="↓ lower is better. df: Satterthwaite's degrees of freedom.",
     )
 
 
-def spread_table(found: ComparisonResult) -> Table | None:
+def spread_table(result: ComparisonResult) -> Table | None:
     """Tabulate mean, SD and range over seeds; None if no arm has several."""
     rows = []
-    for name, arm in found["arms"].items():
+    for name, arm in result["arms"].items():
         for metric, summary in arm["metrics"].items():
             if summary["seeds"] > 1 and summary["value"] is not None:
                 parts = (summary[part] for part in ("value", "std", "min", "max"))
@@ -208,21 +208,21 @@ def spread_table(found: ComparisonResult) -> Table | None:
     return Table(caption="Variation over seeds", head=head, rows=tuple(rows))
 
 
-def comparison_rows(found: ComparisonResult) -> Iterator[dict[str, Any]]:
+def comparison_rows(result: ComparisonResult) -> Iterator[dict[str, Any]]:
     """Yield all comparisons, as rows of one long table."""
-    for one in found["comparisons"]:
+    for one in result["comparisons"]:
         of_classes = {"": one["metrics"]} | one["per_class"]
         for name, metrics in of_classes.items():
             for metric, difference in metrics.items():
                 values = {
-                    side: found["arms"][one[side]]["metrics"][metric]["value"]
+                    side: result["arms"][one[side]]["metrics"][metric]["value"]
                     for side in "ab"
                     if not name
                 }
                 row = {"a": one["a"], "b": one["b"], "class": name, "metric": metric}
                 row |= {f"value_{side}": values.get(side) for side in "ab"}
                 yield row | _row(difference, "images")
-                if min(_seeds(found, one[side]) for side in "ab") > 1:
+                if min(_seeds(result, one[side]) for side in "ab") > 1:
                     again = difference["another_training"]
                     again = {"value": difference["value"], "test": "t", **again}
                     yield row | _row(again, "images and seeds")
@@ -237,43 +237,43 @@ def _metric_cell(metric: str) -> Cell:
     return word(metric_title(metric) + " ↓" * lower_is_better(metric))
 
 
-def _significance(found: ComparisonResult, difference: Mapping[str, Any]) -> str:
+def _significance(result: ComparisonResult, difference: Mapping[str, Any]) -> str:
     """Format the p values of both tests, and whether adjustment changes a result."""
     test = TESTS[difference["test"]]
     again = difference["another_training"]
-    parts = [_format_test(found, f"these models, {test}", difference)]
+    parts = [_format_test(result, f"these models, {test}", difference)]
     if again["p"] is not None:
-        parts.append(_format_test(found, "retrained models", again))
+        parts.append(_format_test(result, "retrained models", again))
     else:
         parts.append(f"retrained models: not tested, {again['reason']}")
     return "; ".join(parts)
 
 
-def _format_test(found: ComparisonResult, what: str, tested: Mapping[str, Any]) -> str:
+def _format_test(result: ComparisonResult, what: str, tested: Mapping[str, Any]) -> str:
     p, adjusted = tested["p"], tested["p_holm"]
     text = f"{what}: p {_equals(p)}"
-    if not _adjusted(found) or p is None:
+    if not _adjusted(result) or p is None:
         return text
     text += (
-        f", adjusted for {len(found['comparisons'])} comparisons {_equals(adjusted)}"
+        f", adjusted for {len(result['comparisons'])} comparisons {_equals(adjusted)}"
     )
     unclear = p <= 1 - LEVEL < adjusted
     return f"{text}, so no longer significant" if unclear else text
 
 
 def _row(difference: Mapping[str, Any], on: str) -> dict[str, Any]:
-    found = with_test_interval(difference)
-    row = {"on": on, "difference": found["value"]}
+    result = with_test_interval(difference)
+    row = {"on": on, "difference": result["value"]}
     names = ("ci_low", "ci_high", "p", "p_holm", "test", "reason")
-    return row | {name: found.get(name) for name in names}
+    return row | {name: result.get(name) for name in names}
 
 
-def _tested(found, difference, holm: bool = False) -> tuple[Cell, ...]:
+def _tested(result, difference, holm: bool = False) -> tuple[Cell, ...]:
     """Return the cells of a difference, its p values and its test."""
     test = TESTS.get(difference["test"], "–")
     if "only_a" in difference:
         test += f" ({difference['only_a']} : {difference['only_b']})"
-    p_cells = _p_cells(found, difference, holm)
+    p_cells = _p_cells(result, difference, holm)
     return (estimate(_of_models(difference), sign=True), *p_cells, word(test))
 
 
@@ -286,26 +286,26 @@ def _of_models(difference: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _p_cells(found, difference, holm: bool = False) -> tuple[Cell, ...]:
+def _p_cells(result, difference, holm: bool = False) -> tuple[Cell, ...]:
     p = difference["p"]
     reason = difference.get("reason", "") if difference["value"] is not None else ""
     cells = [Cell(text=format_p(p), exact=p, note=reason)]
-    if holm or _adjusted(found):
+    if holm or _adjusted(result):
         adjusted = difference["p_holm"]
         cells.append(Cell(text=format_p(adjusted), exact=adjusted))
     return tuple(cells)
 
 
-def _p_heads(found: ComparisonResult) -> tuple[str, ...]:
-    return ("p", "p (Holm)") if _adjusted(found) else ("p",)
+def _p_heads(result: ComparisonResult) -> tuple[str, ...]:
+    return ("p", "p (Holm)") if _adjusted(result) else ("p",)
 
 
-def _adjusted(found: ComparisonResult) -> bool:
-    return len(found["comparisons"]) > 1
+def _adjusted(result: ComparisonResult) -> bool:
+    return len(result["comparisons"]) > 1
 
 
-def _seeds(found: ComparisonResult, name: str) -> int:
-    return next(iter(found["arms"][name]["metrics"].values()))["seeds"]
+def _seeds(result: ComparisonResult, name: str) -> int:
+    return next(iter(result["arms"][name]["metrics"].values()))["seeds"]
 
 
 def _defined(one: ComparisonResult, metric: str) -> bool:

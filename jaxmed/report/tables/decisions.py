@@ -145,22 +145,22 @@ def _of_class(chosen: Mapping[str, Any], name: str) -> dict[str, Any]:
     return {part: values.get(name) for part, values in parts.items() if name in values}
 
 
-def _scaling(found: Mapping[str, Any]) -> Cell:
+def _scaling(scaling: Mapping[str, Any]) -> Cell:
     """Return a cell of the fitted scaling, or of why there is none."""
-    if found.get("temperature") is not None:
-        return number(found["temperature"])
-    if "reason" in found:
-        return Cell(text="–", note=str(found["reason"]))
-    method = found.get("method", "–")
+    if scaling.get("temperature") is not None:
+        return number(scaling["temperature"])
+    if "reason" in scaling:
+        return Cell(text="–", note=str(scaling["reason"]))
+    method = scaling.get("method", "–")
     return word(SCALINGS.get(method, method))
 
 
 def _in_pairs(run: RunRecord) -> dict[str, Any]:
     """Pair calibration errors of the test split before and after scaling."""
-    found = run.metrics["calibration"].get("test", {})
-    names = [name for name in found if not name.endswith("_calibrated")]
+    errors = run.metrics["calibration"].get("test", {})
+    names = [name for name in errors if not name.endswith("_calibrated")]
     pairs = (pair for name in names for pair in (name, f"{name}_calibrated"))
-    return {name: found[name] for name in pairs if name in found}
+    return {name: errors[name] for name in pairs if name in errors}
 
 
 def calibration_table(arms: Sequence[Arm]) -> Table:

@@ -77,10 +77,10 @@ def annotated(table: Table, *notes: str) -> Table:
     return replace(table, note=" ".join(filter(None, (*notes, table.note))))
 
 
-def p_cell(found: Mapping[str, Any]) -> Cell:
+def p_cell(test: Mapping[str, Any]) -> Cell:
     """Return a cell of the p value, adjusted if it has been, or why there is none."""
-    p = found.get("p_holm", found.get("p"))
-    reason = "" if p is not None else str(found.get("reason", ""))
+    p = test.get("p_holm", test.get("p"))
+    reason = "" if p is not None else str(test.get("reason", ""))
     return Cell(text=format_p(p), exact=p, note=reason)
 
 
@@ -130,23 +130,23 @@ def rate(value: float | None) -> Cell:
     return Cell(text=format_rate(value), exact=value)
 
 
-def estimate(found: Mapping[str, Any] | float | None, sign: bool = False) -> Cell:
+def estimate(entry: Mapping[str, Any] | float | None, sign: bool = False) -> Cell:
     """Return a cell of an estimate: its value and, smaller, its 95 % intervals.
 
     A number that is to be read with care has a "*" behind it, and the reason as note.
     """
-    if not isinstance(found, Mapping):
-        return number(found, sign=sign)
-    value = found.get("value")
+    if not isinstance(entry, Mapping):
+        return number(entry, sign=sign)
+    value = entry.get("value")
     if value is None:
-        return Cell(text="–", note=str(found.get("reason", "undefined")))
-    again = interval(found.get("another_training") or {}, sign=sign)
+        return Cell(text="–", note=str(entry.get("reason", "undefined")))
+    again = interval(entry.get("another_training") or {}, sign=sign)
     ends, warning = (
-        interval(found, sign=sign),
-        str(found.get("note", "")),
+        interval(entry, sign=sign),
+        str(entry.get("note", "")),
     )
     if not ends and not warning:
-        warning = str(found.get("reason", ""))
+        warning = str(entry.get("reason", ""))
     return Cell(
         text=format_number(value, sign=sign) + "*" * bool(warning),
         exact=value,
@@ -156,9 +156,9 @@ def estimate(found: Mapping[str, Any] | float | None, sign: bool = False) -> Cel
     )
 
 
-def interval(found: Mapping[str, Any], sign: bool = False) -> str:
+def interval(entry: Mapping[str, Any], sign: bool = False) -> str:
     """Format an interval: "[0.964, 0.986]", or "" where there is none."""
-    low, high = found.get("ci_low"), found.get("ci_high")
+    low, high = entry.get("ci_low"), entry.get("ci_high")
     if low is None or high is None:
         return ""
     return f"[{format_number(low, sign=sign)}, {format_number(high, sign=sign)}]"

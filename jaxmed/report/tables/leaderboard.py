@@ -139,10 +139,10 @@ def read_leaderboard(
         if not any(map(has_metrics, runs_of_experiment(folder / name))):
             missing.append(name)
             continue
-        found, unfinished = read_experiment(folder / name, arms)
+        results, unfinished = read_experiment(folder / name, arms)
         entries.append(
             LeaderboardSet(
-                name=name, comparison=Comparison(found), unfinished=unfinished
+                name=name, comparison=Comparison(results), unfinished=unfinished
             )
         )
     if not entries:
@@ -275,8 +275,8 @@ COUNTED: dict[str, Callable[[RunRecord], Any]] = {
 
 def _each(runs: list[RunRecord], read: Callable[[RunRecord], Any]) -> str:
     """Join the distinct values of all runs."""
-    found = dict.fromkeys(read(run) for run in runs)
-    return ", ".join("–" if value is None else str(value) for value in found)
+    results = dict.fromkeys(read(run) for run in runs)
+    return ", ".join("–" if value is None else str(value) for value in results)
 
 
 def csv_text(board: Leaderboard) -> str:
@@ -293,9 +293,9 @@ def _rows(board: Leaderboard, entry: LeaderboardSet) -> Iterator[dict[str, Any]]
         "test_images": first.metrics["test"]["n"],
     }
 
-    def row(method: str, seed: object, found: Mapping[str, Any], source: str):
+    def row(method: str, seed: object, results: Mapping[str, Any], source: str):
         numbers = {}
-        for metric, one in found.items():
+        for metric, one in results.items():
             numbers[metric] = one.get("value")
             again = one.get("another_training") or {}
             for end in ("ci_low", "ci_high"):
@@ -306,12 +306,14 @@ def _rows(board: Leaderboard, entry: LeaderboardSet) -> Iterator[dict[str, Any]]
 
     for name, arm in entry.arms.items():
         for run in arm.runs:
-            found = {metric: run.metrics["test"].get(metric, {}) for metric in COMPARED}
-            yield row(name, run.seed, found, "measured")
+            results = {
+                metric: run.metrics["test"].get(metric, {}) for metric in COMPARED
+            }
+            yield row(name, run.seed, results, "measured")
         if len(arm.runs) > 1:
-            found = {metric: entry.estimate(name, metric) for metric in COMPARED}
-            yield row(name, "mean", found, "measured")
+            results = {metric: entry.estimate(name, metric) for metric in COMPARED}
+            yield row(name, "mean", results, "measured")
     published = board.published
     for index, method in enumerate(published.methods):
-        found = {m: {"value": published.of(m, entry.name)[index]} for m in COMPARED}
-        yield row(method, "", found, published.source)
+        results = {m: {"value": published.of(m, entry.name)[index]} for m in COMPARED}
+        yield row(method, "", results, published.source)

@@ -53,12 +53,12 @@ def skipped_table(run: RunRecord) -> Table | None:
     if not path.is_file():
         return None
     with path.open(encoding="utf-8", newline="") as file:
-        found = [(row["name"], row["reason"]) for row in csv.DictReader(file)]
-    more = len(found) - SHOWN
+        skipped = [(row["name"], row["reason"]) for row in csv.DictReader(file)]
+    more = len(skipped) - SHOWN
     return Table(
-        caption=f"Skipped: {len(found):,} files or rows of the source",
+        caption=f"Skipped: {len(skipped):,} files or rows of the source",
         head=("name", "reason"),
-        rows=tuple((word(name), word(reason)) for name, reason in found[:SHOWN]),
+        rows=tuple((word(name), word(reason)) for name, reason in skipped[:SHOWN]),
         note=f"And {more:,} more, in skipped.csv of the run." if more > 0 else "",
     )
 
@@ -111,8 +111,8 @@ def cost_table(comparison: Comparison) -> Table:
     metric = COMPARED[0]
     rows = []
     for arm in comparison.arms:
-        found = comparison.estimate(arm, "test", metric)
-        rows.append((word(arm.name), estimate(found), *_costs(arm)))
+        entry = comparison.estimate(arm, "test", metric)
+        rows.append((word(arm.name), estimate(entry), *_costs(arm)))
     head = ("arm", f"test {metric_title(metric)}", "trained parameters")
     return Table(
         caption="Cost",

@@ -69,9 +69,9 @@ def _which(comparison: Comparison) -> str:
 
 def _spread_row(comparison: Comparison, metric: str) -> tuple[Cell, ...]:
     """Return the row of standard deviations over seeds, arm by arm."""
-    found = (comparison.estimate(arm, "test", metric) for arm in comparison.arms)
+    entry = (comparison.estimate(arm, "test", metric) for arm in comparison.arms)
     name = word(f"{metric_title(metric)}, SD over seeds")
-    return (name, *(number(one.get("std"), digits=4) for one in found))
+    return (name, *(number(one.get("std"), digits=4) for one in entry))
 
 
 def differences_table(comparison: Comparison) -> Table:
@@ -86,9 +86,9 @@ def differences_table(comparison: Comparison) -> Table:
     for arm in arms[1:]:
         row = [word(arm.name)]
         for metric in COMPARED:
-            found = comparison.difference(arm, arms[0], metric)
-            row += [estimate(with_test_interval(found), sign=True), p_cell(found)]
-            row += [p_cell(found["another_training"])] if several else []
+            entry = comparison.difference(arm, arms[0], metric)
+            row += [estimate(with_test_interval(entry), sign=True), p_cell(entry)]
+            row += [p_cell(entry["another_training"])] if several else []
         rows.append(tuple(row))
     note = "p: two-sided, for these models on other images"
     note += "; retrained: for retrained models." if several else "."
@@ -106,8 +106,8 @@ def summary_lines(comparison: Comparison, metric: str) -> list[Line]:
     """Return the lines of the forest plot of one metric."""
     lines = []
     for index, arm in enumerate(comparison.arms):
-        found = comparison.estimate(arm, "test", metric)
-        lines.append(make_line(index, arm.name, found, _seeds(arm, metric)))
+        entry = comparison.estimate(arm, "test", metric)
+        lines.append(make_line(index, arm.name, entry, _seeds(arm, metric)))
     return lines
 
 
@@ -115,8 +115,8 @@ def difference_lines(comparison: Comparison, metric: str) -> list[Line]:
     """Return the lines of the forest plot of the differences from the first arm."""
     first, lines = comparison.arms[0], []
     for index, arm in enumerate(comparison.arms[1:], 1):
-        found = comparison.difference(arm, first, metric)
-        lines.append(make_line(index, f"{arm.name} − {first.name}", found))
+        entry = comparison.difference(arm, first, metric)
+        lines.append(make_line(index, f"{arm.name} − {first.name}", entry))
     return lines
 
 
@@ -124,30 +124,30 @@ def class_lines(comparison: Comparison, metric: str) -> dict[str, list[Line]]:
     """Return the lines of the forest plot of one metric, class by class."""
     lines: dict[str, list[Line]] = {}
     for index, arm in enumerate(comparison.arms):
-        for name, found in arm.first.metrics["per_class"]["test"].items():
-            line = make_line(index, arm.name, found.get(metric, {}))
+        for name, entry in arm.first.metrics["per_class"]["test"].items():
+            line = make_line(index, arm.name, entry.get(metric, {}))
             lines.setdefault(name, []).append(line)
     return lines
 
 
 def make_line(
-    index: int, name: str, found: Mapping[str, Any], seeds: tuple[float, ...] = ()
+    index: int, name: str, entry: Mapping[str, Any], seeds: tuple[float, ...] = ()
 ) -> Line:
     """Convert an estimate to a line of a forest plot; see `Line`."""
-    found = with_test_interval(found)
+    entry = with_test_interval(entry)
     return Line(
         name=name,
         index=index,
-        value=found.get("value"),
-        low=found.get("ci_low"),
-        high=found.get("ci_high"),
-        again=_ends(found.get("another_training") or {}),
+        value=entry.get("value"),
+        low=entry.get("ci_low"),
+        high=entry.get("ci_high"),
+        again=_ends(entry.get("another_training") or {}),
         seeds=seeds,
     )
 
 
-def _ends(found: Mapping[str, Any]) -> tuple[float, float] | None:
-    low, high = found.get("ci_low"), found.get("ci_high")
+def _ends(entry: Mapping[str, Any]) -> tuple[float, float] | None:
+    low, high = entry.get("ci_low"), entry.get("ci_high")
     return None if low is None or high is None else (low, high)
 
 

@@ -41,13 +41,13 @@ def draw_subgroups(arms: Sequence[Arm], column: str) -> Figure | None:
     Returns:
         None where the column has too many values, so that there are no numbers.
     """
-    found = [_values(arm, column) for arm in arms]
-    names = list(dict.fromkeys(name for values in found for name in values))
+    by_arm = [_values(arm, column) for arm in arms]
+    names = list(dict.fromkeys(name for values in by_arm for name in values))
     if not names:
         return None
     groups = {WHOLE: [arm.first.metrics["test"] for arm in arms]}
     for name in names:
-        groups[f"{column}: {name}"] = [values.get(name, {}) for values in found]
+        groups[f"{column}: {name}"] = [values.get(name, {}) for values in by_arm]
     lines = {
         title: [_line(i, arms[i], one) for i, one in enumerate(tables)]
         for title, tables in groups.items()
@@ -69,12 +69,12 @@ def subgroup_table(arms: Sequence[Arm], column: str) -> Table:
     rows = []
     for name in dict.fromkeys(name for arm in arms for name in _values(arm, column)):
         for arm in arms:
-            found = _values(arm, column).get(name)
-            if found is None:
+            group = _values(arm, column).get(name)
+            if group is None:
                 continue
             whose = [word(arm.shown_name)] if several else []
-            numbers = [estimate(_metric(found, metric)) for metric in names]
-            rows.append((word(name), *whose, _images(found), *numbers))
+            numbers = [estimate(_metric(group, metric)) for metric in names]
+            rows.append((word(name), *whose, _images(group), *numbers))
     reasons = (arm.first.metrics["subgroups"][column].get("reason") for arm in arms)
     return Table(
         caption=f"Test split by {column}",
@@ -91,9 +91,9 @@ def gaps_table(arms: Sequence[Arm], column: str) -> Table | None:
     """
     rows, left_out = [], set()
     for arm in arms:
-        run, found = arm.first, _values(arm, column)
-        large = [name for name, one in found.items() if not one["small"]]
-        left_out |= set(found).difference(large)
+        run, group = arm.first, _values(arm, column)
+        large = [name for name, one in group.items() if not one["small"]]
+        left_out |= set(group).difference(large)
         if len(large) < 2:
             continue
         rows_of_group = rows_by_subgroup(run.predictions["test"], column)
@@ -127,13 +127,13 @@ def _values(arm: Arm, column: str) -> dict[str, Any]:
     return arm.first.metrics["subgroups"][column].get("values", {})
 
 
-def _images(found: dict[str, Any]) -> Cell:
-    cell = count(found["n"])
-    return replace(cell, range=f"({found['small']})") if found["small"] else cell
+def _images(group: dict[str, Any]) -> Cell:
+    cell = count(group["n"])
+    return replace(cell, range=f"({group['small']})") if group["small"] else cell
 
 
-def _metric(found: dict[str, Any], name: str) -> Any:
-    return found.get(name, (found.get("at_threshold") or {}).get(name))
+def _metric(group: dict[str, Any], name: str) -> Any:
+    return group.get(name, (group.get("at_threshold") or {}).get(name))
 
 
 def _remark(tables: Sequence[dict[str, Any]]) -> str:
@@ -142,13 +142,13 @@ def _remark(tables: Sequence[dict[str, Any]]) -> str:
     return f"n = {n:,}" + (", small" if small else "")
 
 
-def _line(index: int, arm: Arm, found: dict[str, Any]) -> Line:
-    drawn = found.get(DRAWN, {})
+def _line(index: int, arm: Arm, group: dict[str, Any]) -> Line:
+    drawn = group.get(DRAWN, {})
     return Line(
         name=arm.name,
         index=index,
         value=drawn.get("value"),
         low=drawn.get("ci_low"),
         high=drawn.get("ci_high"),
-        faint=bool(found.get("small")),
+        faint=bool(group.get("small")),
     )

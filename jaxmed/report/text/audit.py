@@ -8,9 +8,9 @@ Findings = Mapping[str, Any]
 them."""
 
 
-def leakage_sentence(found: Findings) -> str:
+def leakage_sentence(findings: Findings) -> str:
     """Return a sentence on leakage between splits."""
-    leaks = found["leaks"]
+    leaks = findings["leaks"]
     kinds = (
         (leaks["exact"], "exact duplicate", "exact duplicates"),
         (leaks["near"], "near duplicate", "near duplicates"),
@@ -22,7 +22,7 @@ def leakage_sentence(found: Findings) -> str:
             f"Leakage: {_join(said)} in more than one split. Test results are "
             "optimistic where a model has seen these images or patients in training."
         )
-    if found["patients"] is None:
+    if findings["patients"] is None:
         return (
             "No image occurs in more than one split. Patients are not known: give "
             "--group-pattern if the ids name patients."
@@ -30,10 +30,10 @@ def leakage_sentence(found: Findings) -> str:
     return "No leakage found: no image and no patient is in more than one split."
 
 
-def finding_sentences(found: Findings) -> list[str]:
+def finding_sentences(findings: Findings) -> list[str]:
     """Return the findings, including problems of labels, a sentence each."""
     duplicates, patients, blank = (
-        found[key] for key in ("duplicates", "patients", "blank")
+        findings[key] for key in ("duplicates", "patients", "blank")
     )
     sentences = [
         _duplicates_sentence("Groups of exact duplicates", duplicates["exact"])
@@ -50,30 +50,30 @@ def finding_sentences(found: Findings) -> list[str]:
             f"{len(patients['across']):,} in more than one split"
             f"{alone if patients['alone'] else ''}."
         )
-    for label, split in found["only_in"].items():
+    for label, split in findings["only_in"].items():
         sentences.append(f"The class {label!r} occurs in {split} only.")
-    for split, labels in found["missing"].items():
-        absent = [repr(label) for label in labels if label not in found["only_in"]]
+    for split, labels in findings["missing"].items():
+        absent = [repr(label) for label in labels if label not in findings["only_in"]]
         if absent:
             sentences.append(f"No image of {_join(absent)} in {split}.")
-    for split, unknown in found["unknown"].items():
+    for split, unknown in findings["unknown"].items():
         if unknown:
-            of = found["images"][split]["count"]
+            of = findings["images"][split]["count"]
             named = [f"{name!r} of {n:,}" for name, n in unknown.items()]
             sentences.append(
                 f"Of {of:,} images in {split} labels are not known: {_join(named)}."
             )
-    if found["files"] is not None:
-        sentences += _mode_sentences(found["files"])
+    if findings["files"] is not None:
+        sentences += _mode_sentences(findings["files"])
     if ids := blank["ids"]:
         sentences.append(f"Blank images, without contrast: {_few(ids)}.")
-    sentences += [f"{note[0].upper()}{note[1:]}." for note in found["notes"]]
-    if skipped := found["skipped"]:
+    sentences += [f"{note[0].upper()}{note[1:]}." for note in findings["notes"]]
+    if skipped := findings["skipped"]:
         reasons = [f"{name} ({reason})" for name, reason in skipped.items()]
         sentences.append(f"Files left out: {_few(reasons)}.")
-    if found["window"]:
-        sentences.append(f"Of gray values, black to white is {found['window']}.")
-    if ids := found["few_levels"]:
+    if findings["window"]:
+        sentences.append(f"Of gray values, black to white is {findings['window']}.")
+    if ids := findings["few_levels"]:
         sentences.append(
             f"Images of few gray levels: {_few(ids)}. If their files have more than 8 "
             "bits, set --data.window."
@@ -81,21 +81,21 @@ def finding_sentences(found: Findings) -> list[str]:
     return sentences
 
 
-def count_lines(found: Findings) -> list[str]:
+def count_lines(findings: Findings) -> list[str]:
     """Return a line on the task, and one per split: its images and classes."""
-    classes = ", ".join(found["class_names"])
-    positive = found["class_names"][-1] if found["task"] == "binary" else ""
+    classes = ", ".join(findings["class_names"])
+    positive = findings["class_names"][-1] if findings["task"] == "binary" else ""
     named = f"; the positive class is {positive}" if positive else ""
-    lines = [f"Task: {found['task']}, of {classes}{named}"]
-    for split, images in found["images"].items():
-        classes = ", ".join(f"{k} {n:,}" for k, n in found["counts"][split].items())
+    lines = [f"Task: {findings['task']}, of {classes}{named}"]
+    for split, images in findings["images"].items():
+        classes = ", ".join(f"{k} {n:,}" for k, n in findings["counts"][split].items())
         kind = "gray" if images["gray"] == 1 else f"{images['channels']} channels"
         if 0 < images["gray"] < 1:
             kind += f", {images['gray']:.1%} of the images gray"
         lines.append(
             f"{split}: {images['count']:,} images of {images['width']} x "
             f"{images['height']} pixels, {kind}; {classes}; "
-            f"{format_imbalance(found['imbalance'][split])}"
+            f"{format_imbalance(findings['imbalance'][split])}"
         )
     return lines
 
@@ -107,14 +107,14 @@ def format_imbalance(ratio: float | None) -> str:
     return f"largest class {ratio:.3g} times the smallest"
 
 
-def _duplicates_sentence(kind: str, found: list[Findings]) -> str:
-    if not found:
+def _duplicates_sentence(kind: str, duplicates: list[Findings]) -> str:
+    if not duplicates:
         return f"{kind}: none."
-    across = sum(one["across_splits"] for one in found)
-    differ = sum(one["labels_differ"] for one in found)
+    across = sum(one["across_splits"] for one in duplicates)
+    differ = sum(one["labels_differ"] for one in duplicates)
     return (
-        f"{kind}: {len(found):,}, of them {across:,} across splits and {differ:,} with "
-        "different labels."
+        f"{kind}: {len(duplicates):,}, of them {across:,} across splits and {differ:,} "
+        "with different labels."
     )
 
 

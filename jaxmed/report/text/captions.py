@@ -70,7 +70,7 @@ def facts(arms: Sequence[Arm], when: str) -> list[tuple[str, str]]:
         classes += f", … ({len(run.class_names)} in all)"
     if run.task == "binary" and run.metrics.get("positive_class"):
         classes += f" (positive: {run.metrics['positive_class']})"
-    found = [
+    entries = [
         ("Data", str(data.get("source", "not recorded"))),
         ("Images", _each(arms, _sizes)),
         ("Network input", _each(arms, describe_input)),
@@ -85,8 +85,8 @@ def facts(arms: Sequence[Arm], when: str) -> list[tuple[str, str]]:
     revision = revision[:12] + ("-dirty" if revision.endswith("-dirty") else "")
     if version:
         made = f"{version} ({revision})" if revision else str(version)
-        found.insert(-1, ("jaxmed", made))
-    return found
+        entries.insert(-1, ("jaxmed", made))
+    return entries
 
 
 def section_notes(comparison: Comparison) -> dict[str, str]:
@@ -203,14 +203,14 @@ def _rates(arms: Sequence[Arm]) -> str:
 def _statistics(arms: Sequence[Arm]) -> str:
     """Describe unusual BatchNorm statistics, by arm and phase."""
     text = []
-    if found := _phases_with(arms, "updating_bn_stats"):
+    if phases := _phases_with(arms, "updating_bn_stats"):
         text.append(
-            f"In {found} frozen BatchNorm layers update their statistics, as in "
+            f"In {phases} frozen BatchNorm layers update their statistics, as in "
             "programs that call model.train(); frozen features change with them."
         )
-    if found := _phases_with(arms, "frozen_bn_stats"):
+    if phases := _phases_with(arms, "frozen_bn_stats"):
         text.append(
-            f"In {found} trained BatchNorm layers keep the statistics that they "
+            f"In {phases} trained BatchNorm layers keep the statistics that they "
             "started with."
         )
     return " ".join(text)
@@ -218,13 +218,13 @@ def _statistics(arms: Sequence[Arm]) -> str:
 
 def _phases_with(arms: Sequence[Arm], entry: str) -> str:
     """List the phases with an entry: "two_phase (phase head), full (phase all)"."""
-    found = []
+    texts = []
     for arm in arms:
         phases = (arm.first.environment.get("parameters") or {}).get("phases") or ()
         names = [str(phase.get("name", "")) for phase in phases if phase.get(entry)]
         if names:
-            found.append(f"{arm.name} (phase {', '.join(names)})")
-    return ", ".join(found)
+            texts.append(f"{arm.name} (phase {', '.join(names)})")
+    return ", ".join(texts)
 
 
 def _seeds(arm: Arm) -> str:

@@ -102,9 +102,9 @@ def _val_score(arm: Arm, metric: str) -> float | None:
     return fmean(defined) if defined else None
 
 
-def _with_interval(found: Mapping[str, Any]) -> str:
-    ends = interval(found)
-    return f"{format_number(found.get('value'))} {ends}".strip()
+def _with_interval(entry: Mapping[str, Any]) -> str:
+    ends = interval(entry)
+    return f"{format_number(entry.get('value'))} {ends}".strip()
 
 
 def with_test_interval(difference: Mapping[str, Any]) -> dict[str, Any]:
@@ -112,35 +112,35 @@ def with_test_interval(difference: Mapping[str, Any]) -> dict[str, Any]:
     return {**difference, **difference.get("delong", {})}
 
 
-def _main(found: Mapping[str, Any]) -> dict[str, Any]:
+def _main(difference: Mapping[str, Any]) -> dict[str, Any]:
     """Return an estimate with interval and p of retrained models, if it has them."""
-    again = found.get("another_training") or {}
+    again = difference.get("another_training") or {}
     return {
-        **with_test_interval(found),
+        **with_test_interval(difference),
         **(again if again.get("ci_low") is not None else {}),
     }
 
 
-def is_clear(found: Mapping[str, Any]) -> bool:
+def is_clear(difference: Mapping[str, Any]) -> bool:
     """Return whether a difference is significant, by its widest interval and test.
 
     With several seeds that is whether training again would give it, else whether these
     models would differ on other images; adjusted, where there are several comparisons.
     """
-    main = _main(found)
+    main = _main(difference)
     p = main.get("p_holm", main.get("p"))
     inside = main["ci_low"] is None or main["ci_low"] <= 0 <= main["ci_high"]
     return p is not None and p <= 1 - LEVEL and not inside
 
 
-def format_difference(found: Mapping[str, Any], other: str) -> str:
+def format_difference(difference: Mapping[str, Any], other: str) -> str:
     """Format a difference: "0.01 [0.00, 0.02] above scratch", and if it is not clear.
 
     Args:
-        found: the difference from the other, see `Paired.difference`.
+        difference: the difference from the other, see `Paired.difference`.
         other: the other's name.
     """
-    main = _main(found)
+    main = _main(difference)
     value, low, high = (main.get(k) for k in ("value", "ci_low", "ci_high"))
     if value is None:
         return f"which cannot be compared with {other}"
@@ -152,7 +152,7 @@ def format_difference(found: Mapping[str, Any], other: str) -> str:
             low, high = -high, -low
     size = _with_interval({"value": value, "ci_low": low, "ci_high": high})
     text = f"{size} {side} {other}"
-    if is_clear(found):
+    if is_clear(difference):
         return text
     if low is not None and low <= 0:
         return f"{text} (not significant: the interval includes zero)"

@@ -114,8 +114,8 @@ def _performance(comparison: Comparison, arm: Arm) -> list[str]:
     run = arm.first
     test = run.metrics["test"]
     names = BINARY if run.task == "binary" else OTHERS
-    found = {name: comparison.estimate(arm, "test", name) for name in names}
-    numbers = _numbers(found)
+    estimates = {name: comparison.estimate(arm, "test", name) for name in names}
+    numbers = _numbers(estimates)
     if not numbers:
         return ["No metric is defined on the test split; the tables say why."]
     said = [f"On {test['n']:,} test images, with 95 % intervals: {numbers}."]
@@ -135,10 +135,10 @@ def _performance(comparison: Comparison, arm: Arm) -> list[str]:
     return said
 
 
-def _numbers(found: Mapping[str, Mapping[str, Any]]) -> str:
+def _numbers(estimates: Mapping[str, Mapping[str, Any]]) -> str:
     """Format the defined estimates: "AUROC 0.97 [0.96, 0.98]; accuracy ..."."""
     said = []
-    for name, one in found.items():
+    for name, one in estimates.items():
         if one.get("value") is not None:
             said.append(f"{metric_title(name)} {estimate(one).line}")
     return "; ".join(said)
@@ -186,8 +186,8 @@ def _limits(comparison: Comparison, arm: Arm) -> list[str]:
         "on images of another hospital, device or time is unknown.",
     ]
     support = {
-        name: found.get("support", 0)
-        for name, found in run.metrics["per_class"]["test"].items()
+        name: estimates.get("support", 0)
+        for name, estimates in run.metrics["per_class"]["test"].items()
     }
     if few := [name for name, n in support.items() if n < FEW_IMAGES]:
         shown = ", ".join(few[:6]) + (", …" if len(few) > 6 else "")

@@ -70,7 +70,7 @@ def test_many_panels_share_one_legend_and_one_range_of_rates():
     assert len({axes.get_xlim() for axes in visible}) == 1
     (legend,) = figure.legends
     names = [text.get_text() for text in legend.get_texts()]
-    kinds = ["loss", "smoothed", "steepest", "rate of the recipe", "valley"]
+    kinds = ["loss", "rate of the recipe", "smoothed", "steepest", "valley"]
     assert sorted(names) == kinds
     assert [bool(axes.get_xlabel()) for axes in visible] == [False, True, True, True]
     assert png(figure)

@@ -79,7 +79,7 @@ def test_what_is_too_much_for_the_page_is_left_out(run, monkeypatch):
 def test_a_page_that_cannot_hold_the_scores_says_so(run, monkeypatch):
     monkeypatch.setattr("jaxmed.report.interactive.threshold_explorer.EMBEDDED", 10)
     html = build_report(run.folder.parents[1], title="large").read_text()
-    assert "too many scores to hold in a page of this size" in html
+    assert "too large to embed its scores in this page" in html
     assert 'id="scores"' not in html
 
 
