@@ -6,7 +6,7 @@ PIP := $(RUN) -m pip --disable-pip-version-check
 # What an installation depends on; a change installs again.
 DEPENDS := pyproject.toml constraints.txt
 
-.PHONY: quickstart test test-all lint dev clean
+.PHONY: quickstart test test-all test-versions lint dev clean
 
 quickstart: $(VENV)/.base  ## train, evaluate, explain and report in minutes
 	$(RUN) -m jaxmed.experiments run quickstart
@@ -19,6 +19,9 @@ test: $(VENV)/.dev  ## the default suite: every package and every contract
 
 test-all: test  ## and the slow tests: all architectures, all signals, simulations
 	$(PYTEST) -m slow
+
+test-versions: $(VENV)/.dev  ## the default suite with other versions, for hours
+	$(RUN) tests/versions.py
 
 lint: $(VENV)/.dev  ## lint, format and types, as CI checks them
 	$(VENV)/bin/ruff check .

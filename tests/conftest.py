@@ -1,6 +1,8 @@
 """Fixtures that the tests of several packages use; more of them in `fixtures`."""
 
 import os
+import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -22,11 +24,26 @@ for variable, value in {
 }.items():
     os.environ.setdefault(variable, str(value))
 
+# Without torch, the tests that compare with it are left out.
+HAS_TORCH = find_spec("torch") is not None
+IMPORTS_TORCH = re.compile(r"^(?:import|from) (?:torch|onnx|pytorch_grad_cam)", re.M)
+
 pytest_plugins = ("fixtures.drawn_experiments", "fixtures.tiny_network")
 
 
 def pytest_sessionstart() -> None:
     remove_unfinished_programs(Path(os.environ["JAX_COMPILATION_CACHE_DIR"]))
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    if HAS_TORCH or not collection_path.name.startswith("test_"):
+        return None
+    text = collection_path.read_text(encoding="utf-8")
+    return True if IMPORTS_TORCH.search(text) else None
+
+
+def pytest_report_header() -> str | None:
+    return None if HAS_TORCH else "without torch: tests that import it are left out"
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import threading
 import numpy as np
 import pytest
 import torch
+from fixtures.marks import slow
 from torchvision.models import get_model_weights
 from torchvision.models.vgg import cfgs, make_layers
 
@@ -180,7 +181,7 @@ def test_the_file_itself_is_told_apart_from_a_damaged_one(narrow, tmp_path):
     assert torch.equal(to_torch(model)["features.0.weight"], own["features.0.weight"])
 
 
-@pytest.mark.parametrize("others", [[], ["vgg16"]])
+@pytest.mark.parametrize("others", [[], slow(["vgg16"])])
 def test_verify_compares_up_to_the_average(
     serve, tmp_path, monkeypatch, capsys, others
 ):

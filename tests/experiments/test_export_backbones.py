@@ -60,21 +60,19 @@ def execute(folder: Path, file: str, monkeypatch, **names):
     return names
 
 
-def slow(*arguments):
-    return pytest.param(*arguments, marks=pytest.mark.slow)
-
-
+# The files of resnet10_narrow are in the default suite: commands/test_export.py.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "image_size"),
     [
         (ModelConfig(backbone="resnet18", head="hidden", hidden_features=16), 64),
-        slow(ModelConfig(backbone="mobilenet_v2"), 64),
-        slow(ModelConfig(backbone="densenet121", head="dropout"), 64),
-        slow(ModelConfig(backbone="vgg16", pool="average", in_channels=1), 64),
-        slow(ModelConfig(backbone="vgg11_bn"), 64),
-        slow(ModelConfig(backbone="inception_v3"), 96),
-        slow(ModelConfig(backbone="convnext_tiny"), 64),
-        slow(ModelConfig(backbone="resnet50", in_channels=1), 64),
+        (ModelConfig(backbone="mobilenet_v2"), 64),
+        (ModelConfig(backbone="densenet121", head="dropout"), 64),
+        (ModelConfig(backbone="vgg16", pool="average", in_channels=1), 64),
+        (ModelConfig(backbone="vgg11_bn"), 64),
+        (ModelConfig(backbone="inception_v3"), 96),
+        (ModelConfig(backbone="convnext_tiny"), 64),
+        (ModelConfig(backbone="resnet50", in_channels=1), 64),
     ],
     ids=lambda value: getattr(value, "backbone", None),
 )

@@ -1,7 +1,6 @@
 """A run that was killed at any moment goes on, and ends the same to the bit."""
 
 import csv
-import os
 import shutil
 import signal
 import subprocess
@@ -56,19 +55,13 @@ def draw(path: Path) -> None:
     np.savez(path, **arrays)
 
 
-def start(folder: Path, out: Path) -> subprocess.Popen:
+def start(folder: Path, out: Path, *flags: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "jaxmed.experiments", "run"]
-    environment = os.environ | {
-        "JAX_COMPILATION_CACHE_DIR": str(folder / "programs"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    }
     return subprocess.Popen(
-        [*command, folder / "channels.toml", "--out", out],
+        [*command, folder / "channels.toml", "--out", out, *flags],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=environment,
     )
 
 
@@ -182,13 +175,14 @@ def test_a_run_killed_at_a_random_moment_ends_the_same(
     check_same(tmp_path / "out", folder / "out")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "code", "how"),
     [
         (signal.SIGTERM, 143, "Interrupted by SIGTERM."),
-        pytest.param(signal.SIGINT, 130, "Interrupted.", marks=pytest.mark.slow),
-        pytest.param(signal.SIGUSR1, 138, "Interrupted by", marks=pytest.mark.slow),
-        pytest.param(signal.SIGHUP, 129, "Interrupted by", marks=pytest.mark.slow),
+        (signal.SIGINT, 130, "Interrupted."),
+        (signal.SIGUSR1, 138, "Interrupted by"),
+        (signal.SIGHUP, 129, "Interrupted by"),
     ],
 )
 def test_a_signal_stops_a_run_that_goes_on_where_it_was(
@@ -207,6 +201,23 @@ def test_a_signal_stops_a_run_that_goes_on_where_it_was(
     assert "Traceback" not in said
     finish(start(folder, tmp_path / "out"))
     check_same(tmp_path / "out", folder / "out")
+
+
+@pytest.mark.slow
+def test_an_extension_killed_half_way_ends_as_if_asked_for_at_once(folder, tmp_path):
+    out = tmp_path / "out"
+    finish(start(folder, out, "--train.options.epochs", "2"))
+    process = start(folder, out, "--extend")
+    # The recipe's two more epochs, of which the second is within its four steps.
+    middle = run_of(out) / "checkpoints" / "5+2"
+    while process.poll() is None and not middle.exists():
+        time.sleep(0.0005)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert not (run_of(out) / "metrics.json").exists()
+    finish(start(folder, out, "--extend"))
+    check_same(out, folder / "out")
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 from dataclasses import fields
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from jaxmed.experiments.__main__ import main
 from jaxmed.inference.forward import predict
 from jaxmed.models.parameters import load
 from jaxmed.models.registry import create_model
-from jaxmed.runs.layout import read_preprocessing
+from jaxmed.runs.trained_model import read_trained_model
 
 RECIPE = """
 [data]
@@ -35,8 +36,8 @@ backbone = "resnet10_narrow"
 mean = [0.5, 0.4, 0.3]
 std = [0.25, 0.5, 0.25]
 [train]
-strategy = "full"
-options = {{ epochs = 1 }}
+strategy = "frozen"
+options = {{ epochs = 1, batch_norm = "train" }}
 [evaluate]
 resamples = 100
 tta = "ten_crop"
@@ -86,7 +87,8 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("arm", RESIZINGS)
 def test_a_finished_run_gives_its_preprocessing_back(folder, arm):
-    found = read_preprocessing(folder / "out" / "prepared" / arm / "seed-0")
+    run = folder / "out" / "prepared" / arm / "seed-0"
+    found = read_trained_model(run).preprocessing
     expected = Preprocessing(image_size=28, resizing=RESIZINGS[arm], **SCALE)
     assert found == expected
     assert hash(found) == hash(expected)
@@ -136,22 +138,15 @@ def test_maps_lie_on_what_the_network_saw(folder):
         assert np.abs(left - expected).max() <= 1
 
 
-def test_what_does_not_say_it_is_no_runs_environment(tmp_path):
-    with pytest.raises(InputError, match="cannot be read: No such file"):
-        read_preprocessing(tmp_path)
-    path = tmp_path / "environment.json"
-    whole = {"image_size": 8, "channels": 1, "mean": [0.5], "std": [0.5]}
-    whole |= {"resizing": {"mode": "squash"}}
-    whole |= {"window": {"setting": "auto", "limits": None}}
-    path.write_text(json.dumps({"preprocessing": whole}))
-    squashed = Preprocessing(image_size=8, channels=1, mean=(0.5,), std=(0.5,))
-    assert read_preprocessing(tmp_path) == squashed
-    path.write_text("{}")
-    assert read_preprocessing(tmp_path) is None
-    for text in ("[]", "{", '{"preprocessing": {"mean": [0.5]}}'):
-        path.write_text(text)
-        with pytest.raises(InputError, match="does not say how the run prepared"):
-            read_preprocessing(tmp_path)
+@pytest.mark.parametrize("stored", [None, [], {"mean": [0.5]}])
+def test_what_does_not_say_it_is_no_runs_environment(folder, tmp_path, stored):
+    run = tmp_path / "seed-0"
+    shutil.copytree(folder / "out" / "prepared" / "padded" / "seed-0", run)
+    path = run / "environment.json"
+    environment = json.loads(path.read_text()) | {"preprocessing": stored}
+    path.write_text(json.dumps(environment))
+    with pytest.raises(InputError, match="does not say how the run prepared"):
+        read_trained_model(run)
 
 
 def test_recipes_name_all_there_is():

@@ -21,7 +21,7 @@ image_size = 32
 [model]
 backbone = "resnet10_narrow"
 [train]
-strategy = "full"
+strategy = "frozen"
 options = {{ epochs = 1 }}
 [evaluate]
 resamples = 100

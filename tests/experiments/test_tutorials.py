@@ -86,14 +86,9 @@ def optimizers_of(phase):
     return {group["optimizer"] for group in phase["groups"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param("dermamnist", marks=pytest.mark.slow),
-        pytest.param("pathmnist", marks=pytest.mark.slow),
-        pytest.param("chestmnist", marks=pytest.mark.slow),
-        pytest.param("retinamnist", marks=pytest.mark.slow),
-    ],
+    "name", ["dermamnist", "pathmnist", "chestmnist", "retinamnist"]
 )
 def test_the_arms_on_blood_cells_run_over_other_sets(name, tmp_path):
     channels, classes, task = MEDMNIST[name]
@@ -266,6 +261,7 @@ def test_image_folder_toy_draws_its_own_images(tmp_path, monkeypatch):
     assert (config.model.backbone, config.augment.preset) == ("resnet18", "zoom_flip")
 
 
+@pytest.mark.slow
 def test_pneumonia(radiographs, tmp_path):
     name = "chest_xray_pneumonia"
     source = ("--data.source", f"folder:{radiographs}")

@@ -27,8 +27,8 @@ in_channels = 1
 mean = [0.4]
 std = [0.3]
 [train]
-strategy = "full"
-options = {{ epochs = 2, learning_rate = 1e-3 }}
+strategy = "frozen"
+options = {{ epochs = 2, learning_rate = 1e-2, batch_norm = "train" }}
 ema = 0.5
 precision = "bfloat16"
 [evaluate]

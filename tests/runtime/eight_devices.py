@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from fixtures.tiny_network import tiny
 
 from jaxmed.data.batching import windows
 from jaxmed.data.dataset import Dataset, Split
@@ -19,7 +20,6 @@ from jaxmed.data.transforms.geometry import HorizontalFlip, QuarterTurns
 from jaxmed.data.transforms.mixup import Mixing
 from jaxmed.models.layers.normalization import set_training_norms
 from jaxmed.models.parameters import load, merge, split, stats_of
-from jaxmed.models.registry import create_model
 from jaxmed.runtime.sharding import data_mesh, replicate, to_host
 from jaxmed.strategies import create_strategy
 from jaxmed.training.inputs.activation_cache.fill import fill_cache
@@ -34,7 +34,7 @@ STEPS, BATCH, CLASSES = 3, 16, 4
 class Prepare:
     """Preprocessing whose every result is exact in float32."""
 
-    image_size = 64
+    image_size = 16
 
     def __call__(self, images):
         return self.normalize(self.resize(images))
@@ -52,7 +52,7 @@ TURNED = Augmentation(ops=(HorizontalFlip(), QuarterTurns()))
 
 
 def fresh_model(dtype, head="linear"):
-    model = create_model("resnet10_narrow", num_classes=CLASSES, head=head)
+    model = tiny(CLASSES, head=head)
     parts = split(model)
     load(model, {p: dtype(a) for p, a in (parts.params | parts.stats).items()})
     return model
@@ -136,10 +136,10 @@ def cached(images, devices, dtype):
         train=part(0, 20),
         val=part(20, 3),
         test=part(23, 1),
-        image_size=64,
+        image_size=16,
     )
     plan = CachePlan(
-        start_stage="layer4", shape=(4, 4, 64), dtype=dtype, train=20, val=3, views=2
+        start_stage="layer1", shape=(8, 8, 6), dtype=dtype, train=20, val=3, views=2
     )
     inputs = fill_cache(
         plan,
@@ -171,7 +171,7 @@ def main(precision):
     jax.config.update("jax_enable_x64", precision == "float64")
     dtype = {"float32": np.float32, "float64": np.float64}[precision]
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (64, 64, 64, 3), dtype=np.uint8)
+    images = rng.integers(0, 256, (64, 16, 16, 3), dtype=np.uint8)
     data = Images(images, rng.integers(0, CLASSES, 64).astype(np.int32))
     order = rng.permutation(64)[: STEPS * BATCH].astype(np.int32)
     model = fresh_model(dtype)

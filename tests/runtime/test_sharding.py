@@ -23,9 +23,11 @@ PROGRAM = Path(__file__).with_name("eight_devices.py")
     ],
 )
 def test_eight_devices_and_pmap_give_the_result_of_one(precision, measure, tolerance):
+    paths = filter(None, [os.environ.get("PYTHONPATH")])
     environment = os.environ | {
         "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
         "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": os.pathsep.join(map(str, [PROGRAM.parents[1], *paths])),
     }
     done = subprocess.run(
         [sys.executable, str(PROGRAM), precision],

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import torch
 
 
 @pytest.fixture(scope="session")
@@ -49,6 +48,8 @@ def train() -> Callable:
 def train_torch() -> Callable:
     def train_torch(make, start, gradients, *, clip=None, highest_rate=None):
         """Torch's weights at the end; `make` gets the parameters by path."""
+        import torch
+
         params = {
             path: torch.nn.Parameter(torch.from_numpy(array.copy()))
             for path, array in start.items()

@@ -8,7 +8,8 @@ import pytest
 import torch
 import torchvision
 from fixtures.marks import slow
-from fixtures.tiny_network import Twin, tiny
+from fixtures.tiny_network import tiny
+from fixtures.torch_twin import Twin
 from flax import nnx
 from torchvision.models import convnext, efficientnet
 

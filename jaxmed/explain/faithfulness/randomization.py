@@ -78,7 +78,7 @@ def randomize(
 
 def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
     """Return Spearman's correlation of two maps; NaN if one is flat."""
-    a, b = (rankdata(m) - (m.size + 1) / 2 for m in (a, b))
+    a, b = (rankdata(np.float64(m)) - (m.size + 1) / 2 for m in (a, b))
     norm = np.sqrt((a @ a) * (b @ b))
     return float(a @ b / norm) if norm > 0 else float("nan")
 

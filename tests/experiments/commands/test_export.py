@@ -31,8 +31,8 @@ image_size = 32
 [model]
 backbone = "resnet10_narrow"
 [train]
-strategy = "full"
-options = {{ epochs = 1, learning_rate = 1e-3 }}
+strategy = "frozen"
+options = {{ epochs = 1, learning_rate = 1e-2, batch_norm = "train" }}
 [evaluate]
 resamples = 100
 [explain]

@@ -22,8 +22,8 @@ image_size = 32
 backbone = "resnet10_narrow"
 [train]
 batch_size = 16
-strategy = "full"
-options = {{ epochs = 2, learning_rate = 1e-3 }}
+strategy = "frozen"
+options = {{ epochs = 2, learning_rate = 1e-2, batch_norm = "train" }}
 [evaluate]
 resamples = 100
 [explain]

@@ -195,6 +195,7 @@ def test_numbers_are_what_medmnist_computes(finished, tmp_path, monkeypatch):
         )
 
 
+@pytest.mark.slow
 def test_a_killed_command_goes_on_and_gives_the_same_numbers(
     folder, finished, tmp_path, capsys
 ):

@@ -26,8 +26,8 @@ resamples = 100
 [explain]
 images = 0
 [arms.first]
-train.strategy = "full"
-train.options = {{ epochs = 1 }}
+train.strategy = "frozen"
+train.options = {{ epochs = 1, batch_norm = "train" }}
 [arms.second]
 model.mean = []
 model.std = []
