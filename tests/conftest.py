@@ -24,9 +24,12 @@ for variable, value in {
 }.items():
     os.environ.setdefault(variable, str(value))
 
-# Without torch, the tests that compare with it are left out.
+# Without torch, the tests that compare with it, or with what needs it, are left out.
 HAS_TORCH = find_spec("torch") is not None
-IMPORTS_TORCH = re.compile(r"^(?:import|from) (?:torch|onnx|pytorch_grad_cam)", re.M)
+IMPORTS_TORCH = re.compile(
+    r"^(?:import|from) (?:torch|onnx|pytorch_grad_cam|safetensors\.torch|skimage|cv2)",
+    re.M,
+)
 
 pytest_plugins = ("fixtures.drawn_experiments", "fixtures.tiny_network")
 
