@@ -40,9 +40,9 @@ class Family:
 FAMILIES = (
     Family("resnet18", 64, 140, 1),
     Family("vgg11_bn", 64, 119, 9),
-    Family("mobilenet_v2", 64, 324, 18),
+    Family("mobilenet_v2", 64, 433, 18),
     Family("densenet121", 64, 744, 1),
-    Family("efficientnet_b0", 64, 517, 17),
+    Family("efficientnet_b0", 64, 624, 17),
     Family("inception_v3", 96, 608, 1),
     Family("convnext_tiny", 64, 701, 55),
 )
