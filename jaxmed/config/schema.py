@@ -96,6 +96,7 @@ class DataConfig:
         "memory",
         -1.0,
         low=-1,
+        neutral=True,
     )
     window: str = setting(
         "gray values of more than 8 bits, and of DICOM, that become black and white: "
@@ -209,7 +210,65 @@ class ModelConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
+class TrainingOptions:
+    """Options that a recipe's [train] and `jaxmed.fit` share, declared here alone."""
+
+    batch_size: int = setting("images the network sees at once", 32, low=1)
+    accumulate: int = setting(
+        "batches whose gradients make one optimizer step", 1, low=1
+    )
+    ema: float = setting(
+        "decay of a moving average of the weights, which is then validated and kept; "
+        "it grows to this as (1 + step) / (10 + step); 0 for none",
+        0.0,
+        low=0,
+        below=1,
+    )
+    sampling: str = setting(
+        "shuffle (every training image once an epoch) or balanced (as many, drawn with "
+        "replacement, all classes alike; not if multi-label)",
+        "shuffle",
+        choices=("shuffle", "balanced"),
+    )
+    select: str = setting(
+        "validation metric that chooses the best epoch",
+        "val_auroc",
+        choices=(
+            "val_auroc",
+            "val_accuracy",
+            "val_loss",
+            "val_auprc",
+            "val_balanced_accuracy",
+            "val_f1",
+            "val_mcc",
+        ),
+    )
+    checkpoint_steps: int = setting(
+        "optimizer steps after which an epoch is saved that is not over yet, again and "
+        "again; 0 for after whole epochs only; the results do not depend on it",
+        1000,
+        low=0,
+        neutral=True,
+    )
+    feed: str = setting(
+        "where training images are kept, which changes no result: resident (on the "
+        "devices), stream (read ahead while they compute) or auto (resident if they "
+        "fit)",
+        "auto",
+        choices=("auto", "resident", "stream"),
+        neutral=True,
+    )
+    precision: str = setting(
+        "what layers compute in: float32, bfloat16 (parameters, statistics, logits and "
+        "loss stay float32; predictions follow) or auto (bfloat16 on TPUs and on "
+        "NVIDIA's GPUs from Ampere on, else float32)",
+        "auto",
+        choices=("auto", "float32", "bfloat16"),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(TrainingOptions):
     """How the network is trained."""
 
     strategy: str = setting(
@@ -230,25 +289,15 @@ class TrainConfig:
             "them"
         },
     )
-    batch_size: int = setting("images the network sees at once", 32, low=1)
-    accumulate: int = setting(
-        "batches whose gradients make one optimizer step", 1, low=1
-    )
-    ema: float = setting(
-        "decay of a moving average of the weights, which is then validated and kept; "
-        "it grows to this as (1 + step) / (10 + step); 0 for none",
-        0.0,
-        low=0,
-        below=1,
-    )
     cache: str = setting(
-        "what frozen stages give, computed once in a phase: auto (kept where it saves "
-        "time), float32 or bfloat16 (wherever it can be), or off",
+        "cached activations of frozen layers: auto (where they save time), float32 or "
+        "bfloat16 (wherever they can be cached), or off",
         "auto",
         choices=("auto", "off", "float32", "bfloat16"),
     )
     cache_memory: float = setting(
-        "gigabytes of it to keep in memory; more goes to disk, below the run",
+        "gigabytes of cached activations to keep in memory; more goes to disk, below "
+        "the run",
         4.0,
         low=0,
     )
@@ -279,12 +328,6 @@ class TrainConfig:
         "none",
         choices=("none", "balanced"),
     )
-    sampling: str = setting(
-        "shuffle (every training image once an epoch) or balanced (as many, drawn with "
-        "replacement, all classes alike; not if multi-label)",
-        "shuffle",
-        choices=("shuffle", "balanced"),
-    )
     mixup: float = setting(
         "alpha of MixUp, whose share is drawn from Beta(alpha, alpha); 0 for none",
         0.0,
@@ -294,39 +337,6 @@ class TrainConfig:
         "alpha of CutMix, 0 for none; with mixup, each batch takes one of the two",
         0.0,
         low=0,
-    )
-    select: str = setting(
-        "validation metric that chooses the best epoch",
-        "val_auroc",
-        choices=(
-            "val_auroc",
-            "val_accuracy",
-            "val_loss",
-            "val_auprc",
-            "val_balanced_accuracy",
-            "val_f1",
-            "val_mcc",
-        ),
-    )
-    checkpoint_steps: int = setting(
-        "optimizer steps after which an epoch is saved that is not over yet, again and "
-        "again; 0 for after whole epochs only; the results do not depend on it",
-        1000,
-        low=0,
-    )
-    feed: str = setting(
-        "where training images are kept, which changes no result: resident (on the "
-        "devices), stream (read ahead while they compute) or auto (resident if they "
-        "fit)",
-        "auto",
-        choices=("auto", "resident", "stream"),
-    )
-    precision: str = setting(
-        "what layers compute in: float32, bfloat16 (parameters, statistics, logits and "
-        "loss stay float32; predictions follow) or auto (bfloat16 on TPUs and on "
-        "NVIDIA's GPUs from Ampere on, else float32)",
-        "auto",
-        choices=("auto", "float32", "bfloat16"),
     )
     seeds: tuple[int, ...] = setting(
         "one run per seed; a seed decides the head's first weights and the order of "
@@ -439,3 +449,13 @@ class ExperimentConfig:
 def sections() -> dict[str, Any]:
     """Return the tables of a recipe: {"data": DataConfig, ...}."""
     return {f.name: f.type for f in fields(ExperimentConfig) if is_section(f.type)}
+
+
+def neutral_settings() -> tuple[str, ...]:
+    """Returns the settings that change no result, such as "train.feed"."""
+    return tuple(
+        f"{name}.{declared.name}"
+        for name, section in sections().items()
+        for declared in fields(section)
+        if declared.metadata.get("neutral")
+    )

@@ -6,7 +6,7 @@ from dataclasses import MISSING, Field, fields
 from typing import Any, get_args, get_origin
 
 from jaxmed.config.schema import ExperimentConfig
-from jaxmed.config.setting import is_section
+from jaxmed.config.setting import check_range, is_section
 from jaxmed.errors import InputError
 from jaxmed.runtime.annotations import expect
 
@@ -87,7 +87,7 @@ def _check(declared: Field, value: Any, where: str, key: str) -> Any:
             raise _ill_typed(where, key, f"a list, each {NAMES[item]}", value)
         for one in value:
             _check_type(item, one, where, f"each of {key}")
-            _check_range(declared, one, where, f"each of {key}")
+            check_range(declared, one, f"{where}: each of {key}")
         if item is not float and len(set(value)) < len(value):
             raise InputError(f"{where}: {key} names something twice: {value}.")
         if item is int and not value:
@@ -96,7 +96,7 @@ def _check(declared: Field, value: Any, where: str, key: str) -> Any:
     _check_type(get_origin(kind) or kind, value, where, key)
     if get_origin(kind) is dict:
         _check_plain(value, where, key)
-    _check_range(declared, value, where, key)
+    check_range(declared, value, f"{where}: {key}")
     return float(value) if kind is float else value
 
 
@@ -125,26 +125,5 @@ def _check_plain(value: Any, where: str, key: str) -> None:
         raise _ill_typed(where, key, expected, value)
 
 
-def _check_range(declared: Field, value: Any, where: str, key: str) -> None:
-    limits = declared.metadata
-    if limits.get("choices") and value not in limits["choices"]:
-        choices = list(map(str, limits["choices"]))
-        near = difflib.get_close_matches(str(value), choices, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        known = ", ".join(choices)
-        raise InputError(f"{where}: {key} must be one of {known}; got {value!r}.{hint}")
-    # Written so that NaN, which compares with nothing, is outside every range.
-    if limits.get("low") is not None and not value >= limits["low"]:
-        raise _out_of_range(where, key, f"at least {limits['low']}", value)
-    if limits.get("high") is not None and not value <= limits["high"]:
-        raise _out_of_range(where, key, f"at most {limits['high']}", value)
-    if limits.get("below") is not None and not value < limits["below"]:
-        raise _out_of_range(where, key, f"below {limits['below']}", value)
-
-
 def _ill_typed(where: str, key: str, expected: str, got: Any) -> InputError:
     return InputError(f"{where}: {key} must be {expected}, got {got!r}.")
-
-
-def _out_of_range(where: str, key: str, expected: str, got: Any) -> InputError:
-    return InputError(f"{where}: {key} must be {expected}, got {got}.")

@@ -1,8 +1,10 @@
 """Order of images in an epoch, and batches of one shape."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
+from typing import Any
 
+import jax
 import numpy as np
 
 from jaxmed.errors import InputError, unknown
@@ -113,3 +115,35 @@ def windows(
         indices, masks = map(np.stack, zip(*window, strict=True))
         missing = ((0, accumulate - len(window)), (0, 0))
         yield np.pad(indices, missing, mode="edge"), np.pad(masks, missing)
+
+
+def map_batches(
+    compute: Callable[[np.ndarray], Any], count: int, batch_size: int, devices: int = 1
+) -> Iterator[tuple[np.ndarray, Any]]:
+    """Compute something of every image in batches of one shape, the last one padded.
+
+    A batch's results are fetched after the next one is dispatched, so that its images
+    are read while the device computes.
+
+    Args:
+        compute: of the indices of a padded batch, int32 (rows,), a pytree of arrays
+            with a row for each, which may still be being computed.
+        count: images.
+        batch_size, devices: see `batches`.
+
+    Yields:
+        Indices, int32 (n,), and their results in NumPy's arrays; no padding in either.
+    """
+    pending = None
+    for indices, mask in batches(np.arange(count, dtype=np.int32), batch_size, devices):
+        following = indices[: int(mask.sum())], compute(indices)
+        if pending:
+            yield _fetch(*pending)
+        pending = following
+    if pending:
+        yield _fetch(*pending)
+
+
+def _fetch(indices: np.ndarray, results: Any) -> tuple[np.ndarray, Any]:
+    count = len(indices)
+    return indices, jax.tree.map(lambda rows: np.asarray(rows)[:count], results)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from jaxmed.data.batching import map_batches
 from jaxmed.errors import InputError
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.layers.normalization import set_training_norms
@@ -117,20 +118,16 @@ def in_batches(
     Returns:
         What `compute` gives, for all rows, in NumPy's arrays.
     """
-    count = len(arrays[0])
-    size = min(batch_size, count)
-    results = []
+    count, results = len(arrays[0]), []
     shown = progress(description, count, unit="images")
     with shown if description else nullcontext(lambda amount: None) as advance:
-        for start in range(0, count, size):
-            # The last batch is filled up with the last image, to keep the shape.
-            rows = np.minimum(np.arange(start, start + size), count - 1)
-            done = compute(*(array[rows] for array in arrays))
-            kept = min(size, count - start)
-            results.append(
-                jax.tree.map(lambda rows, kept=kept: np.asarray(rows)[:kept], done)
-            )
-            advance(kept)
+        for indices, result in map_batches(
+            lambda indices: compute(*(array[indices] for array in arrays)),
+            count,
+            min(batch_size, count),
+        ):
+            results.append(result)
+            advance(len(indices))
     return jax.tree.map(lambda *parts: np.concatenate(parts), *results)
 
 

@@ -1,6 +1,6 @@
 """Pooled features of images, and probabilities with them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
-from jaxmed.data.batching import batches
+from jaxmed.data.batching import map_batches
 from jaxmed.data.images.lazy import ImageArray
 from jaxmed.data.transforms.preprocess import Preprocessing
 from jaxmed.data.transforms.test_time import VIEWS, check_views
@@ -78,27 +78,32 @@ class Network:
             float32 (n, k), as of `jaxmed.inference.forward.predict`; and float32 (n,
             d), of the image itself where there are more views.
         """
-        batch = shard_batch(self._filled(images, rows or len(images)), self._mesh)
-        logits, features = self._both(self._weights, batch)
-        if self._views == "none":
-            probs = probabilities(np.asarray(logits), self._task)
-        else:
-            each = [
-                self._of_view(batch, number) for number in range(VIEWS[self._views])
-            ]
-            probs = mean_probabilities(np.stack(each, axis=1), self._task)
-        return probs[: len(images)], np.asarray(features)[: len(images)]
+        size = rows or len(images)
+        ((probs, features),) = self.batches(images, size)
+        return probs, features
 
-    def _filled(self, images: np.ndarray, rows: int) -> np.ndarray:
-        wanted = -(-rows // self._mesh.size) * self._mesh.size
-        padding = images[:1].repeat(wanted - len(images), axis=0)
-        return np.concatenate([images, padding])
-
-    def _of_view(self, batch: jax.Array, number: int) -> np.ndarray:
-        run = compiled_logits(
+    def batches(
+        self, images: ImageArray, batch_size: int
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Compute the same for images (n, h, w, c), batch by batch."""
+        views = 0 if self._views == "none" else VIEWS[self._views]
+        of_view = compiled_logits(
             self._definition, self._preprocessing, self._mesh, self._views
         )
-        return np.asarray(run(self._weights, batch, number))
+
+        def compute(indices: np.ndarray) -> Any:
+            batch = shard_batch(images[indices], self._mesh)
+            each = [of_view(self._weights, batch, number) for number in range(views)]
+            return *self._both(self._weights, batch), each
+
+        for _, (logits, features, each) in map_batches(
+            compute, len(images), batch_size, self._mesh.size
+        ):
+            if views:
+                probs = mean_probabilities(np.stack(each, axis=1), self._task)
+            else:
+                probs = probabilities(logits, self._task)
+            yield probs, features
 
 
 def compute_features(
@@ -120,13 +125,12 @@ def compute_features(
     """
     network = Network(model, preprocessing, task)
     size = batch_size or min(largest_batch(), len(images))
-    found = []
+    chunks = []
     with progress(description, len(images), unit="images") as advance:
-        for rows, mask in batches(np.arange(len(images), dtype=np.int32), size):
-            count = int(mask.sum())
-            found.append(network(images[rows])[1][:count])
-            advance(count)
-    return np.concatenate(found)
+        for _, features in network.batches(images, size):
+            chunks.append(features)
+            advance(len(features))
+    return np.concatenate(chunks)
 
 
 @lru_cache(maxsize=32)

@@ -1,6 +1,7 @@
 """Probabilities for images."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import lru_cache
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
-from jaxmed.data.batching import batches
+from jaxmed.data.batching import map_batches
 from jaxmed.data.dataset import SPLITS, Dataset
 from jaxmed.data.images.lazy import ImageArray
 from jaxmed.data.transforms.preprocess import Preprocessing
@@ -88,31 +89,19 @@ def compute_logits(
         float32 (n, k); (n, views, k) of several views.
     """
     run = compiled_logits(definition, preprocessing, mesh, views, start_stage)
-    order = np.arange(len(images), dtype=np.int32)
+
+    def compute(indices):
+        batch = shard_batch(images[indices[local_rows(len(indices), mesh)]], mesh)
+        return [run(weights, batch, view) for view in range(VIEWS[views])]
+
     chunks = []
-
-    def work(advance):
-        # Fetched one batch late: the next is read while this one is computed.
-        running = None
-        for indices, mask in batches(order, batch_size, mesh.size):
-            own, count = indices[local_rows(len(indices), mesh)], int(mask.sum())
-            batch = shard_batch(images[own], mesh)
-            following = [run(weights, batch, v) for v in range(VIEWS[views])], count
-            if running:
-                fetch(*running, advance)
-            running = following
-        if running:
-            fetch(*running, advance)
-
-    def fetch(logits, count, advance):
-        chunks.append(np.stack(logits, axis=1)[:count])
-        advance(count)
-
-    if description is None:
-        work(lambda amount: None)
-    else:
-        with progress(description, len(images), unit="images") as advance:
-            work(advance)
+    shown = progress(description or "", len(images), unit="images")
+    with shown if description else nullcontext(lambda amount: None) as advance:
+        for indices, of_views in map_batches(
+            compute, len(images), batch_size, mesh.size
+        ):
+            chunks.append(np.stack(of_views, axis=1))
+            advance(len(indices))
     logits = np.concatenate(chunks)
     return logits[:, 0] if views == "none" else logits
 

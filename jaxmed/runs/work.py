@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jaxmed.config.recipes import Recipe, Table
+from jaxmed.config.schema import neutral_settings
 from jaxmed.errors import InputError
 from jaxmed.runs.layout import CONFIG, check_writable, is_finished, run_folder
 from jaxmed.runtime import distributed
@@ -16,7 +17,7 @@ from jaxmed.runtime.toml import read_toml
 DECISIVE = ("name", "data", "augment", "model", "train", "evaluate", "explain")
 # What is among that and does not: how often a run is saved, and where its images wait,
 # whose data set's fingerprint tells.
-HARMLESS = ("data.memory", "train.checkpoint_steps", "train.feed")
+NEUTRAL = neutral_settings()
 # What is done with a model that is trained: another setting of it takes no training.
 AFTER_TRAINING = ("evaluate.", "explain.")
 # What a finished training that is extended may have otherwise.
@@ -122,7 +123,7 @@ def differences(
     flat_new = _flatten({key: new.get(key, {}) for key in DECISIVE})
     for key in dict.fromkeys([*flat_new, *flat_old]):
         there, here = flat_old.get(key), flat_new.get(key)
-        if there != here and key not in HARMLESS:
+        if there != here and key not in NEUTRAL:
             yield key, _spell(there), _spell(here)
 
 

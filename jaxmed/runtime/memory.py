@@ -25,6 +25,19 @@ def image_budget(mesh: "Mesh") -> int:
     return int(SHARE_OF_HOST * host_memory() / len(mesh.local_devices))
 
 
+def free_memory(mesh: "Mesh") -> int:
+    """Return the bytes that a training step may take on a device of the mesh."""
+    stats = mesh.local_devices[0].memory_stats() or {}
+    if "bytes_limit" in stats:
+        return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
+    free, table = host_memory(), Path("/proc/meminfo")
+    if table.is_file():
+        lines = dict(line.split(":") for line in table.read_text().splitlines())
+        if "MemAvailable" in lines:
+            free = min(free, 1024 * int(lines["MemAvailable"].split()[0]))
+    return free // len(mesh.local_devices)
+
+
 def host_memory() -> int:
     """Return the bytes of this machine's memory, or of the container's share."""
     try:

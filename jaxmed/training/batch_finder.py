@@ -1,10 +1,8 @@
 """The batch-size finder: what a training step takes and gives at growing sizes."""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,20 +10,14 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxmed.data.dataset import Dataset
-from jaxmed.data.transforms.augmentation import NO_AUGMENTATION, Augmentation
-from jaxmed.data.transforms.mixup import NO_MIXING, Mixing
-from jaxmed.data.transforms.preprocess import Preprocessing
-from jaxmed.inference.preprocessing import preprocessing_of
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import merge, split
-from jaxmed.models.precision import resolve_precision, set_precision
-from jaxmed.runtime.memory import host_memory, image_budget
+from jaxmed.runtime.memory import free_memory, image_budget
 from jaxmed.runtime.progress import progress
 from jaxmed.runtime.sharding import Devices, data_mesh, replicate, shard_batch
-from jaxmed.strategies import Phase, Strategy
-from jaxmed.training.checks import check_batches, check_shapes, take_arguments
-from jaxmed.training.fit import as_strategy
-from jaxmed.training.loss import CROSS_ENTROPY, Loss
+from jaxmed.strategies import Phase
+from jaxmed.training.checks import AnyStrategy, check_phases, prepare_training
+from jaxmed.training.config import TrainingConfig, check_type
 from jaxmed.training.state import Batch, StepPlan, begin_phase
 from jaxmed.training.step import compiled_batch_step
 
@@ -54,14 +46,11 @@ class BatchMeasure:
 def find_batch_sizes(
     model: Classifier,
     data: Dataset,
-    strategy: str | Strategy | Callable[[Classifier], Strategy],
+    strategy: AnyStrategy,
+    config: TrainingConfig | None = None,
     *,
-    preprocessing: Preprocessing | None = None,
-    loss: Loss | str = CROSS_ENTROPY,
-    augmentation: Augmentation | str = NO_AUGMENTATION,
-    mixing: Mixing = NO_MIXING,
-    precision: str = "auto",
     devices: Devices | None = None,
+    **options: Any,
 ) -> tuple[Phase, list[BatchMeasure]]:
     """Doubles the batch until its step does not fit the device, or the data ends.
 
@@ -71,8 +60,7 @@ def find_batch_sizes(
     Args:
         model: stays as it is, bit for bit.
         data: only `train` is looked at.
-        strategy, preprocessing, loss, augmentation, mixing, precision, devices: as of
-            `fit`.
+        strategy, config, devices, **options: as of `fit`; the batches are the finder's.
 
     Returns:
         The phase, and a measure for every size; the last one may not fit.
@@ -80,29 +68,17 @@ def find_batch_sizes(
     Raises:
         InputError: an argument that `fit` would refuse.
     """
-    taken = take_arguments(
-        model=model, data=data, preprocessing=preprocessing, loss=loss,
-        augmentation=augmentation, mixing=mixing, precision=precision,
-    )  # fmt: skip
-    check_batches(model, data, SMALLEST, 1)
+    config, mesh = TrainingConfig.of(config, options), data_mesh(devices)
+    check_type(Classifier, model, "model")
+    check_type(Dataset, data, "data")
     # A copy, because a phase puts BatchNorm layers in its modes.
-    model, mesh = merge(*split(model)), data_mesh(devices)
-    set_precision(model, resolve_precision(precision, mesh.devices.flat[0]))
-    strategy, count = as_strategy(strategy, model), len(data.train)
-    preprocessing = preprocessing or preprocessing_of(
-        model, data.image_size, data.resizing
-    )
-    check_shapes(model, strategy, preprocessing, images=count, batch_size=count)
+    model, count = merge(*split(model)), len(data.train)
+    config = replace(config, batch_size=count, accumulate=1)
+    strategy, config = prepare_training(model, data, strategy, config, mesh=mesh)
+    check_phases(strategy)
     sizes = {phase.name: _trained(phase, model) for phase in strategy.phases}
     phase = max(strategy.phases, key=lambda phase: sizes[phase.name])
-    plan = StepPlan(
-        phase=phase,
-        preprocessing=preprocessing,
-        task=data.task,
-        loss=taken.loss,
-        augmentation=taken.augmentation,
-        mixing=mixing,
-    )
+    plan = replace(StepPlan.of(config, phase=phase, task=data.task), ema=0.0)
     waiting = data.train.images.nbytes
     waiting = waiting if waiting <= image_budget(mesh) else 0
     room, size, found = free_memory(mesh), min(SMALLEST, count), []
@@ -116,19 +92,6 @@ def find_batch_sizes(
                 break
             size *= 2
     return phase, found
-
-
-def free_memory(mesh: Mesh) -> int:
-    """Returns the bytes that a step may take on a device, or on a host as a whole."""
-    stats = mesh.local_devices[0].memory_stats() or {}
-    if "bytes_limit" in stats:
-        return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
-    free, table = host_memory(), Path("/proc/meminfo")
-    if table.is_file():
-        lines = dict(line.split(":") for line in table.read_text().splitlines())
-        if "MemAvailable" in lines:
-            free = min(free, 1024 * int(lines["MemAvailable"].split()[0]))
-    return free // len(mesh.local_devices)
 
 
 def _trained(phase: Phase, model: Classifier) -> int:

@@ -1,89 +1,136 @@
-"""Checks of a training before anything is computed: arguments, sizes and shapes."""
+"""Checks of a training before anything is computed: sizes, strategy and shapes."""
 
-import reprlib
 from collections.abc import Callable
-from types import SimpleNamespace
-from typing import Any
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import Mesh
 
+from jaxmed.data.batching import check_sampling
 from jaxmed.data.dataset import Dataset
-from jaxmed.data.transforms.augmentation import Augmentation, create_augmentation
-from jaxmed.data.transforms.mixup import Mixing
 from jaxmed.data.transforms.preprocess import Preprocessing
-from jaxmed.errors import InputError
+from jaxmed.errors import InputError, unknown
+from jaxmed.inference.preprocessing import preprocessing_of
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.layers.normalization import OneValuePerChannel, set_training_norms
 from jaxmed.models.outputs import is_single
 from jaxmed.models.parameters import merge, split
-from jaxmed.runtime.annotations import expect
-from jaxmed.strategies import Strategy
-from jaxmed.training.inputs.activation_cache.plan import CacheSettings
-from jaxmed.training.loss import Loss
+from jaxmed.models.precision import resolve_precision, set_precision
+from jaxmed.strategies import Strategy, create_strategy
+from jaxmed.training.config import TrainingConfig, check_type
+from jaxmed.training.model_selection import WATCHED
 
-# Of the arguments that `fit` and `find_learning_rates` share: objects, with what makes
-# one of its name; and plain values.
-_OBJECTS: dict[str, tuple[type, Callable[[str], Any] | None]] = {
-    "model": (Classifier, None),
-    "data": (Dataset, None),
-    "preprocessing": (Preprocessing, None),
-    "loss": (Loss, lambda name: Loss(name=name)),
-    "augmentation": (Augmentation, create_augmentation),
-    "mixing": (Mixing, None),
-    "cache": (CacheSettings, lambda name: CacheSettings(mode=name)),
-}
-_VALUES: dict[str, Any] = {
-    **dict.fromkeys(("batch_size", "accumulate", "seed", "checkpoint_steps"), int),
-    **dict.fromkeys(("select", "sampling", "feed", "precision"), str),
-    "ema": float,
-}
+AnyStrategy = str | Strategy | Callable[[Classifier], Strategy]
 
 
-def take_arguments(**given: Any) -> SimpleNamespace:
-    """Checks the types of arguments, and makes objects of their names.
+def prepare_training(
+    model: Classifier,
+    data: Dataset,
+    strategy: AnyStrategy,
+    config: TrainingConfig,
+    *,
+    mesh: Mesh,
+    images: int | None = None,
+) -> tuple[Strategy, TrainingConfig]:
+    """Check that everything fits together, and resolve what is left open.
 
     Args:
-        **given: some of `fit`'s, by name; a preprocessing may be None.
+        model: its layers are set to the precision that they will compute in.
+        data: train and val splits.
+        strategy: a preset's name, a strategy, or a function of the model.
+        config: the options of training.
+        mesh: the devices.
+        images: of an epoch, if not all of `data.train`.
+
+    Returns:
+        The strategy, and the options as they are carried out: batches no larger than
+        the data, the precision, and the preprocessing.
 
     Raises:
-        InputError: one is of another type, or there is nothing of that name.
+        InputError: something is of another type, does not fit, or is too small.
     """
-    taken = SimpleNamespace(**given)
-    for name, value in given.items():
-        if name in _VALUES:
-            expect(_VALUES[name], value, name)
-            continue
-        kind, make = _OBJECTS[name]
-        if make and isinstance(value, str):
-            setattr(taken, name, make(value))
-        elif not (isinstance(value, kind) or (name, value) == ("preprocessing", None)):
-            named = " or its name" if make else ""
-            raise InputError(
-                f"{name} must be a {kind.__module__}.{kind.__qualname__}{named}, got "
-                f"{reprlib.repr(value)}."
+    check_type(Classifier, model, "model")
+    check_type(Dataset, data, "data")
+    batch_size, accumulate = check_batches(
+        model, data, config.batch_size, config.accumulate
+    )
+    check_sampling(config.sampling, data.task)
+    precision = resolve_precision(config.precision, mesh.devices.flat[0])
+    set_precision(model, precision)
+    strategy = as_strategy(strategy, model)
+    preprocessing = config.preprocessing or preprocessing_of(
+        model, data.image_size, data.resizing
+    )
+    check_shapes(
+        model,
+        strategy,
+        preprocessing,
+        images=images or len(data.train),
+        batch_size=batch_size,
+    )
+    return strategy, replace(
+        config,
+        batch_size=batch_size,
+        accumulate=accumulate,
+        precision=precision,
+        preprocessing=preprocessing,
+    )
+
+
+def check_phases(strategy: Strategy) -> None:
+    """Check that a strategy has a phase to train.
+
+    Raises:
+        InputError: it has none: it is of classifiers of features.
+    """
+    if not strategy.phases:
+        raise InputError(
+            f"The strategy {strategy.name} trains no network: it is for the arm of a "
+            "recipe, which `run` takes."
+        )
+
+
+def as_strategy(strategy: AnyStrategy, model: Classifier) -> Strategy:
+    """Make a strategy of what `fit` takes, and check that it fits the model.
+
+    Raises:
+        InputError: there is none of that name, it is something else, it does not fit,
+            or a plateau watches a column that no history has.
+    """
+    given = strategy
+    if isinstance(strategy, str):
+        strategy = create_strategy(strategy, model)
+    elif callable(strategy):
+        strategy = strategy(model)
+    if not isinstance(strategy, Strategy):
+        returned = f"which returned {strategy!r}" if strategy is not given else ""
+        raise InputError(
+            "strategy must be a name, a jaxmed.strategies.Strategy or a function of "
+            f"the model that returns one, got {given!r}{returned and ', ' + returned}."
+        )
+    strategy.summary(model)
+    for phase in strategy.phases:
+        if phase.schedule.watch not in WATCHED:
+            raise unknown(
+                "column to watch for a plateau", phase.schedule.watch, WATCHED
             )
-    if given.get("seed", 0) < 0:
-        raise InputError(f"seed must be at least 0, got {given['seed']}.")
-    return taken
+    return strategy
 
 
 def check_batches(
     model: Classifier, data: Dataset, batch_size: int, accumulate: int
 ) -> tuple[int, int]:
-    """Checks that batches of so many images of `data` can be trained on.
+    """Check that batches of so many images of `data` can be trained on.
 
     Returns:
         The batch size and the batches of a step, neither larger than the training
         images need: the same steps, without rows and batches of nothing but padding.
 
     Raises:
-        InputError: a number below 1, or another number of classes than the model's.
+        InputError: another number of classes than the model's.
     """
-    for name, number in (("batch_size", batch_size), ("accumulate", accumulate)):
-        if number < 1:
-            raise InputError(f"{name} must be at least 1, got {number}.")
     logits, classes = model.head.out.out_features, len(data.class_names)
     if logits != classes and not is_single(logits, data.task):
         single = ", or with 1 for a single logit" if data.task == "binary" else ""
@@ -104,7 +151,7 @@ def check_shapes(
     images: int,
     batch_size: int,
 ) -> None:
-    """Checks that the network takes such images, and its BatchNorm such batches.
+    """Check that the network takes such images, and its BatchNorm such batches.
 
     Nothing is computed: the shapes are followed through the network.
 
@@ -150,7 +197,7 @@ def check_shapes(
 def _follow_shapes(
     model: Classifier, preprocessing: Preprocessing, norms: frozenset[str]
 ) -> None:
-    """Traces one image through the network, some BatchNorm layers in training mode."""
+    """Trace one image through the network, some BatchNorm layers in training mode."""
     copy = merge(*split(model))
     set_training_norms(copy, norms)
     definition, params, stats = split(copy)

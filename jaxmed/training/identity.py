@@ -21,6 +21,7 @@ from jaxmed.errors import InputError
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import split
 from jaxmed.strategies import Phase, Strategy
+from jaxmed.training.config import TrainingConfig
 
 Flat = dict[str, Any]
 # Differences that a sentence names.
@@ -38,15 +39,15 @@ WORDS = {
 
 
 def identify(
-    model: Classifier, data: Dataset, strategy: Strategy, settings: Mapping[str, Any]
+    model: Classifier, data: Dataset, strategy: Strategy, config: TrainingConfig
 ) -> dict[str, Any]:
-    """Describes a training by all that decides its result.
+    """Describe a training by all that decides its result.
 
     Args:
         model: with the weights that it starts from.
         data: whose train and val splits count.
         strategy: whose phases count.
-        settings: what else decides, by name.
+        config: whose options count, but those declared neutral.
 
     Returns:
         What JSON can hold: "settings", flat by dotted names; "phases", such a dict for
@@ -69,9 +70,9 @@ def identify(
                 "dropout": model.head.dropout.rate,
                 "parameters": hashlib.sha256(shapes.encode()).hexdigest(),
             },
-            **settings,
         }
     )
+    flat |= {name: value for name, value in flatten(config).items() if name}
     return {
         "settings": flat,
         "phases": [flatten(phase) for phase in strategy.phases],
@@ -173,7 +174,8 @@ def _summarize(arrays: Mapping[str, np.ndarray]) -> list[float]:
 def flatten(value: Any) -> Flat:
     """Describes a value by plain ones, by dotted names.
 
-    Of dataclasses their type and fields, of functions their code: what they are called
+    Of dataclasses their type and the fields that are not neutral (see
+    `jaxmed.config.setting`), of functions their code: what they are called
     and what is written in them, with the values that they enclose.
 
     Example:
@@ -188,7 +190,11 @@ def _leaves(value: Any, prefix: str) -> Iterator[tuple[str, Any]]:
     if is_dataclass(value) and not isinstance(value, type):
         # Two operations may have the same settings.
         yield prefix, type(value).__name__
-        value = {field.name: getattr(value, field.name) for field in fields(value)}
+        value = {
+            field.name: getattr(value, field.name)
+            for field in fields(value)
+            if not field.metadata.get("neutral")
+        }
     if isinstance(value, np.ndarray):
         digest = hashlib.sha256(np.ascontiguousarray(value).data).hexdigest()
         yield prefix, f"{value.dtype.str}{value.shape} {digest}"

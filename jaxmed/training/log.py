@@ -1,7 +1,5 @@
-"""How far a training is: the finished epochs, the best weights, the checkpoints."""
+"""Training log: the finished epochs, the best weights, the checkpoints."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,32 +15,33 @@ from jaxmed.training.model_selection import best_row, is_over
 from jaxmed.training.state import TrainState, beside_weights, restore
 
 
-@dataclass(kw_only=True)
-class Journal:
-    """What a training remembers, in memory and in its checkpoints.
+class TrainingLog:
+    """History of a training, the weights of its best epochs, and its checkpoints.
 
-    Attributes:
+    Args:
         strategy: that is carried out.
         select: the column that chooses the best epoch.
-        identify: describes what decides the result, see `jaxmed.training.identity`.
-        saved: the checkpoints, None without.
+        identity: all that decides the result, see `jaxmed.training.identity`.
+        checkpoints: where it is saved, None for nowhere.
+
+    Attributes:
         history: a dict per finished epoch, with the columns of history.csv.
-        phase: the number of the phase at work, from 0.
-        done: optimizer steps of the next epoch that a stopped run has done.
-        seconds: that they took.
     """
 
-    strategy: Strategy
-    select: str
-    identify: Callable[[], dict[str, Any]]
-    saved: Checkpoints | None
-    history: list[dict] = field(default_factory=list)
-    phase: int = 0
-    done: int = 0
-    seconds: float = 0.0
-    _identity: dict[str, Any] = field(default_factory=dict)
-    # Weights of the best epochs, of all and of the phase, by epoch.
-    _kept: dict[int, Arrays] = field(default_factory=dict)
+    def __init__(
+        self,
+        strategy: Strategy,
+        select: str,
+        identity: dict[str, Any],
+        checkpoints: Checkpoints | None,
+    ):
+        self.strategy, self.select = strategy, select
+        self.history: list[dict] = []
+        self._identity, self._checkpoints = identity, checkpoints
+        # Weights of the best epochs, of all and of the phase, by epoch.
+        self._kept: dict[int, Arrays] = {}
+        # Of an epoch that a stopped run began: its number, steps done, their seconds.
+        self._begun: tuple[int, int, float] | None = None
 
     @property
     def best(self) -> dict:
@@ -55,84 +54,117 @@ class Journal:
             "value": row[self.select],
         }
 
+    @property
+    def next_epoch(self) -> int:
+        """The number of the epoch after the finished ones, counted from 1."""
+        return len(self.history) + 1
+
     def rows(self, phase: Phase) -> list[dict]:
-        """Returns the finished epochs of a phase."""
+        """Return the finished epochs of a phase."""
         return [row for row in self.history if row["phase"] == phase.name]
 
     def is_over(self, phase: Phase) -> bool:
-        """Tells whether a phase has run its epochs, or its patience."""
+        """Return whether a phase has run its epochs, or its patience."""
         return is_over(phase, self.rows(phase), self.select)
 
     def best_weights(self, phase: Phase | None = None) -> Arrays:
-        """Returns the weights of the best epoch, of a phase or of all."""
+        """Return the weights of the best epoch, of a phase or of all."""
         rows = self.rows(phase) if phase else self.history
         return self._kept[best_row(rows, self.select)["epoch"]]
 
+    def steps_done(self, epoch: int) -> tuple[int, float]:
+        """Return the steps of an epoch that a stopped run has done, and their seconds.
+
+        Args:
+            epoch: counted from 1.
+        """
+        if self._begun and self._begun[0] == epoch:
+            return self._begun[1:]
+        return 0, 0.0
+
     def resume(self, model: Classifier) -> None:
-        """Goes back to the last good checkpoint, if there is one.
+        """Go back to the last good checkpoint, if there is one.
 
         Raises:
             InputError: the checkpoints are of another training, or all damaged.
         """
-        if self.saved is None:
+        if self._checkpoints is None:
             return
-        self._identity = self.identify()
-        found = self.saved.load_progress()
-        if found is None:
+        progress = self._checkpoints.load_progress()
+        if progress is None:
             return
-        check_progress(found, self._identity, self.strategy, self.saved.folder)
-        self.history = found["history"]
-        load(model, self.saved.load_weights())
+        folder = self._checkpoints.folder
+        check_progress(progress, self._identity, self.strategy, folder)
+        self.history = progress["history"]
+        load(model, self._checkpoints.load_weights())
         for epoch in self._best_epochs():
-            self._kept[epoch] = self.saved.load_weights(epoch)
-        assert self.saved.latest, "there is progress"
-        self.done, self.seconds = self.saved.latest.steps, found["seconds"]
-        if self.done:
+            self._kept[epoch] = self._checkpoints.load_weights(epoch)
+        assert self._checkpoints.latest, "there is progress"
+        steps = self._checkpoints.latest.steps
+        if steps:
+            self._begun = self.next_epoch, steps, progress["seconds"]
             return
+        # Saved at the end of an epoch, perhaps its phase's: the next one begins with
+        # the best weights.
         last = self.history[-1]["phase"]
         phase = next(p for p in self.strategy.phases if p.name == last)
         if self.is_over(phase) and phase.restore_best:
             load(model, self.best_weights(phase))
 
     def restore(self, phase: Phase, state: TrainState) -> TrainState:
-        """Puts what was saved beside the weights into the state a phase begins with."""
-        if self.saved and (self.rows(phase) or self.done):
-            return restore(state, self.saved.load_optimizer(beside_weights(state)))
+        """Put a resumed phase's optimizer and sums into the state it begins with."""
+        begun = self.rows(phase) or self.steps_done(self.next_epoch)[0]
+        if self._checkpoints and begun:
+            saved = self._checkpoints.load_optimizer(beside_weights(state))
+            return restore(state, saved)
         return state
 
-    def enter(self, row: dict, weights: Arrays, state: TrainState) -> None:
-        """Enters a finished epoch in the history and saves it."""
+    def record(self, row: dict, weights: Arrays, state: TrainState) -> None:
+        """Add a finished epoch to the history, and save it.
+
+        Args:
+            row: with the columns of history.csv.
+            weights, state: see `save`.
+        """
         self.history.append(row)
         best = self._best_epochs()
         for epoch in self._kept.keys() - best:
             del self._kept[epoch]
         if row["epoch"] in best:
             self._kept[row["epoch"]] = to_host(weights)
-        self.save(weights, state)
+        self.save(row["phase"], weights, state)
 
     def save(
-        self, weights: Arrays, state: TrainState, *, done: int = 0, seconds: float = 0.0
+        self,
+        phase: str,
+        weights: Arrays,
+        state: TrainState,
+        *,
+        steps: int = 0,
+        seconds: float = 0.0,
     ) -> None:
-        """Saves a state.
+        """Save a checkpoint: of the history, or of a later epoch's first steps.
 
         Args:
+            phase: the name of the phase at work.
             weights: as of `all_weights`.
             state: its buffers may be given away as soon as this returns.
-            done: steps of the epoch after those of the history.
+            steps: of the epoch after those of the history.
             seconds: that they took.
         """
-        if not self.saved:
+        if not self._checkpoints:
             return
+        phases = [phase.name for phase in self.strategy.phases]
         progress: dict[str, Any] = {
             "history": self.history,
             "best": self.best if self.history else None,
             "identity": self._identity,
-            "phase": self.phase,
-            "within": done > 0,
+            "phase": phases.index(phase),
+            "within": steps > 0,
             "seconds": seconds,
         }
-        self.saved.save(
-            Position(len(self.history), done),
+        self._checkpoints.save(
+            Position(len(self.history), steps),
             weights,
             beside_weights(state),
             progress,
@@ -140,7 +172,7 @@ class Journal:
         )
 
     def _best_epochs(self) -> set[int]:
-        """The best epoch of all, and of the phase that the last one is of."""
+        """Return the best epoch of all, and of the phase that the last one is of."""
         if not self.history:
             return set()
         phase = [r for r in self.history if r["phase"] == self.history[-1]["phase"]]
@@ -148,7 +180,7 @@ class Journal:
 
 
 def check_extension(folder: Path, strategy: Strategy) -> None:
-    """Checks that a finished training can go on with a strategy of more epochs.
+    """Check that a finished training can go on with a strategy of more epochs.
 
     Args:
         folder: its checkpoints.
@@ -160,33 +192,34 @@ def check_extension(folder: Path, strategy: Strategy) -> None:
     positions = positions_in(folder) if folder.is_dir() else []
     if not positions:
         raise InputError(f"There is no checkpoint in {folder} to go on from.")
-    found = read_progress(folder, positions[-1])
+    progress = read_progress(folder, positions[-1])
     phases = [flatten(phase) for phase in strategy.phases]
-    check_progress(found, found["identity"] | {"phases": phases}, strategy, folder)
+    identity = progress["identity"] | {"phases": phases}
+    check_progress(progress, identity, strategy, folder)
 
 
 def check_progress(
-    found: dict[str, Any], identity: dict[str, Any], strategy: Strategy, where: Path
+    progress: dict[str, Any], identity: dict[str, Any], strategy: Strategy, folder: Path
 ) -> None:
-    """Checks that a training may go on from what a checkpoint says of its own.
+    """Check that a training may resume from the progress that a checkpoint holds.
 
     Args:
-        found: the progress in the checkpoint.
-        identity: of the training that is to go on.
+        progress: of the checkpoint.
+        identity: of the training that is to resume.
         strategy: its strategy.
-        where: the checkpoints.
+        folder: the checkpoints.
 
     Raises:
         InputError: it would come to another state by itself.
     """
-    then, number = found["identity"], found["phase"]
+    then, number = progress["identity"], progress["phase"]
     name = then["phases"][number]["name"]
-    rows = [row for row in found["history"] if row["phase"] == name]
+    rows = [row for row in progress["history"] if row["phase"] == name]
     check_identity(
         then,
         identity,
         strategy,
         begun=number + 1,
-        epochs=len(rows) + (1 if found["within"] else 0),
-        where=where,
+        epochs=len(rows) + (1 if progress["within"] else 0),
+        where=folder,
     )

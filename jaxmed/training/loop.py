@@ -1,11 +1,17 @@
-"""Phases of epochs, each epoch followed by validation and a checkpoint."""
+"""The training loop: phases of epochs of steps.
 
-import functools
+Read from top to bottom: `Loop.run` carries out the strategy's phases; `_run_phase` a
+phase's epochs, each followed by validation and a checkpoint; `_train_epoch` an epoch's
+steps. The step itself is `jaxmed.training.step`, its inputs are made by
+`jaxmed.training.inputs`.
+"""
+
 import math
 import sys
 import time
-from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -13,11 +19,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxmed.checkpoints.checkpoint import Checkpoints
-from jaxmed.data.batching import draw_epoch
 from jaxmed.data.dataset import Dataset
-from jaxmed.data.transforms.augmentation import Augmentation
-from jaxmed.data.transforms.mixup import Mixing
-from jaxmed.data.transforms.preprocess import Preprocessing
+from jaxmed.errors import InputError
 from jaxmed.inference.forward import (
     as_predictions,
     compute_logits,
@@ -27,25 +30,16 @@ from jaxmed.inference.forward import (
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.outputs import probabilities
 from jaxmed.models.parameters import Arrays, load
-from jaxmed.models.precision import precision_of
 from jaxmed.runtime import distributed
-from jaxmed.runtime.interrupts import defer_signals
+from jaxmed.runtime.interrupts import defer_signals, stop_if_requested, stop_requested
 from jaxmed.runtime.progress import Advance, progress
 from jaxmed.runtime.sharding import replicate, to_host
 from jaxmed.strategies import Phase, Strategy
-from jaxmed.training.divergence import (
-    Diverged,
-    check_validation,
-    diverged_at,
-)
-from jaxmed.training.epoch import Interim, stop_if_asked, train_epoch
+from jaxmed.training.config import TrainingConfig
 from jaxmed.training.identity import identify
-from jaxmed.training.inputs.activation_cache.fill import cached_inputs
-from jaxmed.training.inputs.activation_cache.inputs import Inputs
-from jaxmed.training.inputs.activation_cache.plan import CacheSettings
-from jaxmed.training.inputs.resident import Feed, create_feed
-from jaxmed.training.log import Journal
-from jaxmed.training.loss import Loss, image_hits, mean_loss
+from jaxmed.training.inputs.pipeline import InputPipeline, PhaseInputs
+from jaxmed.training.log import TrainingLog
+from jaxmed.training.loss import image_hits, mean_loss
 from jaxmed.training.model_selection import plateau_factor, validation_scores
 from jaxmed.training.state import (
     Frozen,
@@ -54,258 +48,346 @@ from jaxmed.training.state import (
     all_weights,
     begin_phase,
     describe_average,
+    zero_totals,
+)
+from jaxmed.training.step import TrainStep
+from jaxmed.training.sync import (
+    Diverged,
+    SyncInterval,
+    check_finite,
+    running_averages,
 )
 
 
-@dataclass(kw_only=True)
-class Loop:
-    """One training: its arguments, which are `fit`'s, and how far it is.
+@dataclass(frozen=True, kw_only=True)
+class PhaseRun:
+    """What stays the same in all epochs of a phase.
 
     Attributes:
-        journal: how far it is.
+        plan: of the training step.
+        inputs: training steps and validation inputs.
+        step: the compiled step; of a state, a dispatch's arguments and `scale`.
+        frozen: the weights that the phase leaves as they are, on the devices.
+        evaluated: the model's definition in eval mode.
     """
 
-    model: Classifier
-    data: Dataset
-    strategy: Strategy
-    preprocessing: Preprocessing
-    loss: Loss
-    augmentation: Augmentation
-    mixing: Mixing
-    sampling: str
-    batch_size: int
-    accumulate: int
-    ema: float
-    seed: int
-    select: str
-    feed: str
-    saved: Checkpoints | None
-    checkpoint_steps: int
-    mesh: Mesh
-    cache: CacheSettings
+    plan: StepPlan
+    inputs: PhaseInputs
+    step: TrainStep
+    frozen: Frozen
+    evaluated: Any
 
-    def __post_init__(self) -> None:
-        self.journal = Journal(
-            strategy=self.strategy,
-            select=self.select,
-            identify=self._identify,
-            saved=self.saved,
-        )
-        self._shared: Feed | None = None
+    @property
+    def phase(self) -> Phase:
+        """The phase itself."""
+        return self.plan.phase
 
-    def _identify(self) -> dict[str, Any]:
-        """Describes all that decides the result; what does not is not in it."""
-        names = (
-            "preprocessing", "loss", "augmentation", "mixing", "sampling",
-            "batch_size", "accumulate", "ema", "seed", "select",
-        )  # fmt: skip
-        settings = {name: getattr(self, name) for name in names}
-        settings["cache"] = {"mode": self.cache.mode, "views": self.cache.views}
-        settings["precision"] = precision_of(self.model)
-        return identify(self.model, self.data, self.strategy, settings)
+
+class Loop:
+    """One training.
+
+    Args:
+        model: changed in place.
+        data: whose train and val splits.
+        strategy: fits the model.
+        config: the options of training, resolved; see `prepare_training`.
+        mesh: the devices.
+        checkpoints: where it is saved, and resumed from; None for nowhere.
+
+    Attributes:
+        log: history and best weights.
+    """
+
+    def __init__(
+        self,
+        model: Classifier,
+        data: Dataset,
+        strategy: Strategy,
+        config: TrainingConfig,
+        *,
+        mesh: Mesh,
+        checkpoints: Checkpoints | None,
+    ):
+        self.model, self.data, self.strategy = model, data, strategy
+        self.config, self.mesh, self.checkpoints = config, mesh, checkpoints
+        self.pipeline = InputPipeline(data, config, mesh)
+        identity = identify(model, data, strategy, config) if checkpoints else {}
+        self.log = TrainingLog(strategy, config.select, identity, checkpoints)
+
+    # Per training.
 
     def run(self) -> None:
-        """Trains to the end; the model is left with the best epoch's weights."""
+        """Train to the end; the model is left with the best epoch's weights.
+
+        Raises:
+            InputError: checkpoints of another training, or that cannot be written; or
+                a loss that is not finite.
+            Interrupted: the program is to stop, and all is saved.
+        """
+        # A signal stops the training after a step, where it can be saved.
         with defer_signals():
-            self._run()
+            self.log.resume(self.model)
+            for number, phase in enumerate(self.strategy.phases):
+                if not self.log.is_over(phase):
+                    self._run_phase(number, phase)
+            load(self.model, self.log.best_weights())
+            eval_parts(self.model)
 
-    def _run(self) -> None:
-        self.journal.resume(self.model)
-        train, val = self.data.train, self.data.val
-        self._images = Inputs(train.images, train.labels, val.images)
-        for number, phase in enumerate(self.strategy.phases):
-            if not self.journal.is_over(phase):
-                self._run_phase(number, phase)
-        load(self.model, self.journal.best_weights())
-        eval_parts(self.model)
-
-    def _inputs(self, phase: Phase) -> Inputs:
-        """Returns the images, or what enters the first stage that the phase trains."""
-        found = cached_inputs(
-            self.model,
-            phase,
-            self.data,
-            preprocessing=self.preprocessing,
-            augmentation=self.augmentation,
-            mixed=bool(self.mixing),
-            settings=self.cache,
-            seed=self.seed,
-            mesh=self.mesh,
-        )
-        return found or self._images
-
-    def _feed_of(self, inputs: Inputs) -> Feed:
-        """Makes the phase's feed; phases that see the images share one."""
-        if inputs is self._images and self._shared:
-            return self._shared
-        feed = create_feed(
-            "stream" if inputs.on_disk else self.feed,
-            inputs.train,
-            inputs.labels,
-            batch_size=self.batch_size,
-            accumulate=self.accumulate,
-            mesh=self.mesh,
-        )
-        if inputs is self._images:
-            self._shared = feed
-        return feed
-
-    def _plan(self, phase: Phase, start_stage: str | None) -> StepPlan:
-        images = self.batch_size * self.accumulate
-        return StepPlan(
-            phase=phase,
-            preprocessing=self.preprocessing,
-            task=self.data.task,
-            loss=self.loss,
-            augmentation=self.augmentation,
-            mixing=self.mixing,
-            accumulate=self.accumulate,
-            ema=self.ema,
-            steps_per_epoch=math.ceil(len(self.data.train) / images),
-            start_stage=start_stage,
-        )
+    # Per phase.
 
     def _run_phase(self, number: int, phase: Phase) -> None:
-        """Runs what is left of a phase."""
-        self.journal.phase = number
+        """Run the epochs that are left of a phase."""
+        # Inputs: filling the activation cache counts as time of the first epoch.
         started = time.perf_counter()
-        inputs = self._inputs(phase)
-        feed = self._feed_of(inputs)
-        spent = time.perf_counter() - started
-        plan = self._plan(phase, inputs.start_stage)
-        steps = phase.epochs * plan.steps_per_epoch
-        if distributed.is_process_zero() and (
-            said := describe_average(self.ema, steps)
-        ):
-            print(f"{phase.name}: {said}", file=sys.stderr, flush=True)
-        definition, state, frozen = begin_phase(self.model, plan)
-        state = self.journal.restore(phase, state)
-        state, frozen = replicate(state, self.mesh), replicate(frozen, self.mesh)
-        key = jax.random.fold_in(jax.random.key(self.seed), number)
-        step = functools.partial(
-            feed.program(definition, plan),
-            frozen=frozen,
-            key=replicate(key, self.mesh),
+        inputs = self.pipeline.for_phase(self.model, phase)
+        preparing = time.perf_counter() - started
+
+        # State: trained weights and optimizer, as they were saved if it is resumed.
+        images_per_step = self.config.batch_size * self.config.accumulate
+        plan = StepPlan.of(
+            self.config,
+            phase=phase,
+            task=self.data.task,
+            steps_per_epoch=math.ceil(len(self.data.train) / images_per_step),
+            start_stage=inputs.start_stage,
         )
-        definition = eval_parts(self.model).definition
+        self._log_average(plan)
+        definition, state, frozen = begin_phase(self.model, plan)
+        state = self.log.restore(phase, state)
+        state, frozen = replicate(state, self.mesh), replicate(frozen, self.mesh)
+
+        # Programs: both are compiled when they are first called.
+        key = jax.random.fold_in(jax.random.key(self.config.seed), number)
+        run = PhaseRun(
+            plan=plan,
+            inputs=inputs,
+            step=partial(
+                inputs.compile_step(definition, plan),
+                frozen=frozen,
+                key=replicate(key, self.mesh),
+            ),
+            frozen=frozen,
+            evaluated=eval_parts(self.model).definition,
+        )
+
+        # Epochs: train, validate, log, save.
         weights = all_weights(state, frozen)
-        while not self.journal.is_over(phase):
-            rows, epoch = self.journal.rows(phase), len(self.journal.history) + 1
-            scale = plateau_factor(phase, rows)
-            label = f"{phase.name} {len(rows) + 1}/{phase.epochs}"
-            count = len(self.data.train)
-            started = time.perf_counter() - self.journal.seconds
-            with progress(label, count, unit="images") as advance:
-                if not rows:
-                    advance(0, step="being compiled")
-                state, trained = self._train_epoch(
-                    plan, step, state, frozen, inputs, feed, scale, started, advance
-                )
-                seconds = time.perf_counter() - started
-                weights = all_weights(state, frozen)
-                validated = self._validate(definition, weights, inputs)
-                advance(0, **trained, **validated)
-            row = {
-                "phase": phase.name,
-                "epoch": epoch,
-                "step": int(state.step),
-                **trained,
-                **validated,
-                **_rates(plan, int(state.step) - 1, scale),
-                "seconds": time.perf_counter() - started + spent,
-                "images_per_second": count / seconds,
-            }
-            # Rounding may differ between machines, and what is decided by it must not.
-            row = distributed.run_on_process_zero(lambda row=row: row)
-            spent = 0.0
-            self.journal.enter(row, weights, state)
-            stop_if_asked(self.saved)
+        while not self.log.is_over(phase):
+            state, row = self._run_epoch(run, state, preparing)
+            weights, preparing = all_weights(state, frozen), 0.0
+            self.log.record(row, weights, state)
+            self._stop_if_requested()
+
         if phase.restore_best:
-            load(self.model, self.journal.best_weights(phase))
+            load(self.model, self.log.best_weights(phase))
         else:
             load(self.model, to_host(weights))
 
+    # Per epoch.
+
+    def _run_epoch(
+        self, run: PhaseRun, state: TrainState, preparing: float
+    ) -> tuple[TrainState, dict[str, Any]]:
+        """Train and validate an epoch, or the part that a stopped run has left of it.
+
+        Args:
+            run: the phase.
+            state: its buffers are given away.
+            preparing: seconds that its inputs took, to be added to the epoch's.
+
+        Returns:
+            The state after the epoch, and its row of the history.
+        """
+        epoch, rows = self.log.next_epoch, self.log.rows(run.phase)
+        scale = plateau_factor(run.phase, rows)
+        count = len(self.data.train)
+        # Steps before an interruption count as if they had been done just now.
+        started = time.perf_counter() - self.log.steps_done(epoch)[1]
+
+        label = f"{run.phase.name} {len(rows) + 1}/{run.phase.epochs}"
+        with progress(label, count, unit="images") as advance:
+            if not rows:
+                advance(0, step="being compiled")
+            state, trained = self._train_epoch(run, state, scale, started, advance)
+            seconds = time.perf_counter() - started
+            validated = self._validate(run, all_weights(state, run.frozen))
+            advance(0, **trained, **validated)
+
+        step = int(state.step)
+        row = {
+            "phase": run.phase.name,
+            "epoch": epoch,
+            "step": step,
+            **trained,
+            **validated,
+            **_learning_rates(run.plan, step - 1, scale),
+            "seconds": time.perf_counter() - started + preparing,
+            "images_per_second": count / seconds,
+        }
+        # Rounding may differ between machines, and decisions by it must not.
+        return state, distributed.run_on_process_zero(partial(dict, row))
+
     def _train_epoch(
         self,
-        plan: StepPlan,
-        step: Callable[..., TrainState],
+        run: PhaseRun,
         state: TrainState,
-        frozen: Frozen,
-        inputs: Inputs,
-        feed: Feed,
         scale: float,
         started: float,
         advance: Advance,
     ) -> tuple[TrainState, dict[str, float]]:
-        """Trains an epoch, or what a stopped run has left of it."""
-        epoch, done = len(self.journal.history) + 1, self.journal.done
-        self.journal.done, self.journal.seconds = 0, 0.0
-        labels, images = self.data.train.labels, self.batch_size * self.accumulate
-        order = draw_epoch(labels, self.sampling, seed=self.seed, epoch=epoch)
-        order = inputs.rows(order, seed=self.seed, epoch=epoch)
-        advance(min(done * images, len(order)))
+        """Make the steps of an epoch that are not done yet.
 
-        def save(state: TrainState, done: int) -> None:
-            seconds = time.perf_counter() - started
-            weights = all_weights(state, frozen)
-            self.journal.save(weights, state, done=done, seconds=seconds)
+        Args:
+            run: the phase.
+            state: its buffers are given away.
+            scale: a factor on the learning rates.
+            started: when the epoch began, by `time.perf_counter`.
+            advance: shows progress.
 
+        Returns:
+            The state, and loss and accuracy over the whole epoch, by column.
+
+        Raises:
+            InputError: the loss, or the weights, are not finite.
+        """
+        epoch = self.log.next_epoch
+        done, _ = self.log.steps_done(epoch)
+        if done == 0:
+            state = state._replace(totals=replicate(zero_totals(), self.mesh))
+        images_per_step = self.config.batch_size * self.config.accumulate
+        advance(min(done * images_per_step, len(self.data.train)))
+
+        # Steps: each is dispatched while those before it are computed.
+        interval, pending = SyncInterval(), 0
+        factor = np.float32(scale)
         try:
-            return train_epoch(
-                step,
-                state,
-                feed,
-                order,
-                scale=np.float32(scale),
-                mesh=self.mesh,
-                advance=advance,
-                start=done,
-                after=Interim(
-                    saved=self.saved,
-                    save=save,
-                    every=self.checkpoint_steps,
-                    steps=plan.steps_per_epoch,
-                    done=done,
-                ),
-            )
+            # Closed, so that no images are read ahead of an epoch that is left early.
+            with closing(run.inputs.steps(epoch, start=done)) as dispatches:
+                for dispatch in dispatches:
+                    state = run.step(state, **dispatch.arguments, scale=factor)
+                    before, done = done, done + dispatch.steps
+                    pending += dispatch.images
+                    synchronize = interval.is_due()
+                    self._save_mid_epoch(run, state, before, done, started)
+                    self._stop_if_requested()
+                    if synchronize:
+                        advance(pending, **running_averages(state))
+                        pending = 0
+            trained = running_averages(state)
         except Diverged as diverged:
-            where = diverged.step % plan.steps_per_epoch
-            raise diverged_at(
-                where,
-                epoch,
-                # Views of an image are rows of their own.
-                order[where * images :][:images] % len(self.data.train),
-                self.data.train.ids,
-                self.saved,
-            ) from None
+            step = diverged.step % run.plan.steps_per_epoch
+            images = run.inputs.images_of(epoch, step)
+            raise self._diverged_at(epoch, step, images) from None
+        advance(pending, **trained)
+        return state, trained
 
-    def _validate(self, definition: Any, weights: Arrays, inputs: Inputs) -> dict:
+    def _validate(self, run: PhaseRun, weights: Arrays) -> dict[str, float | None]:
+        """Compute loss, accuracy and scores of the val split, by column."""
         val, task = self.data.val, self.data.task
         logits = compute_logits(
-            definition,
+            run.evaluated,
             weights,
-            inputs.val,
-            preprocessing=self.preprocessing,
+            run.inputs.val,
+            preprocessing=self.config.preprocessing,
             mesh=self.mesh,
             batch_size=evaluation_batch(self.data),
-            start_stage=inputs.start_stage,
+            start_stage=run.inputs.start_stage,
         )
-        # Where logits overflowed, NumPy warns of it, and we say what it means.
+        # Where logits overflowed, NumPy warns of it, and the error says what it means.
         with np.errstate(all="ignore"):
-            loss = mean_loss(logits, val.labels, task, self.loss)
-        check_validation(loss, len(self.journal.history) + 1)
+            loss = mean_loss(logits, val.labels, task, self.config.loss)
+        if not np.isfinite(loss):
+            raise InputError(
+                f"The validation loss became {loss} in epoch {self.log.next_epoch}. A "
+                "lower learning rate usually helps."
+            )
         hits, counts = map(np.asarray, image_hits(logits, val.labels, task))
         accuracy = hits.sum(dtype=np.float64) / counts.sum(dtype=np.float64)
         predictions = as_predictions(self.data, "val", probabilities(logits, task))
         return {
             "val_loss": loss,
             "val_accuracy": float(accuracy),
-            **validation_scores(predictions, self.select),
+            **validation_scores(predictions, self.config.select),
         }
 
+    # After a step.
 
-def _rates(plan: StepPlan, step: int, scale: float) -> dict[str, float]:
-    """Returns the groups' learning rates at a step, by column of the history."""
+    def _save_mid_epoch(
+        self, run: PhaseRun, state: TrainState, before: int, done: int, started: float
+    ) -> None:
+        """Save a checkpoint within an epoch, if one is due or the program is to stop.
+
+        Args:
+            run: the phase.
+            state: copied, not kept.
+            before, done: steps of the epoch before and after the last dispatch.
+            started: when the epoch began, by `time.perf_counter`.
+
+        Raises:
+            Diverged: the state is not worth saving.
+            InputError: a checkpoint could not be written.
+        """
+        if not self.checkpoints:
+            return
+        self.checkpoints.check()
+        every = self.config.checkpoint_steps
+        due = every and done // every > before // every
+        # The end of the epoch is saved with its row.
+        within = done < run.plan.steps_per_epoch
+        if stop_requested() or (due and within):
+            check_finite(state)
+            self.log.save(
+                run.phase.name,
+                all_weights(state, run.frozen),
+                state,
+                steps=done,
+                seconds=time.perf_counter() - started,
+            )
+
+    def _stop_if_requested(self) -> None:
+        """End the training if the program is to stop, once all checkpoints are written.
+
+        Raises:
+            InputError: one cannot be written.
+            Interrupted: all are written.
+        """
+        if stop_requested():
+            if self.checkpoints:
+                distributed.run_on_process_zero(self.checkpoints.wait)
+            stop_if_requested()
+
+    def _diverged_at(self, epoch: int, step: int, images: np.ndarray) -> InputError:
+        """Return the error of a step whose loss or weights are not finite.
+
+        Args:
+            epoch: counted from 1.
+            step: of the epoch, counted from 0. Weights that overflow show in the loss
+                of the step after.
+            images: the train images that the step saw.
+        """
+        names = ", ".join(self.data.train.ids[index] for index in images.tolist())
+        good = ""
+        if self.checkpoints:
+            # Nothing is saved that is not finite.
+            self.checkpoints.wait()
+            if latest := self.checkpoints.latest:
+                path = self.checkpoints.folder / str(latest)
+                good = f" The last good checkpoint is of {latest.describe()}, {path}."
+        return InputError(
+            "The training loss, or the weights after the step, became infinite or not "
+            f"a number in epoch {epoch}, step {step + 1}, on the images {names}. A "
+            f"lower learning rate usually helps.{good}"
+        )
+
+    def _log_average(self, plan: StepPlan) -> None:
+        """Print what a moving average is worth in a phase too short for it."""
+        sentence = describe_average(plan.ema, plan.phase.epochs * plan.steps_per_epoch)
+        if sentence and distributed.is_process_zero():
+            print(f"{plan.phase.name}: {sentence}", file=sys.stderr, flush=True)
+
+
+def _learning_rates(plan: StepPlan, step: int, scale: float) -> dict[str, float]:
+    """Return the groups' learning rates at a step, by column of the history."""
     return {
         f"lr_{group.name}": scale * plan.phase.rate(group, step, plan.steps_per_epoch)
         for group in plan.phase.groups

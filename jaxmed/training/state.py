@@ -1,8 +1,8 @@
-"""What a training step works on: its plan and state, frozen weights and images."""
+"""State of a training step: its plan, weights, running sums, and images."""
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 import jax
@@ -17,12 +17,13 @@ from jaxmed.models.classifier import Classifier
 from jaxmed.models.layers.normalization import set_training_norms
 from jaxmed.models.parameters import Arrays, split
 from jaxmed.strategies import Phase
+from jaxmed.training.config import TrainingConfig
 from jaxmed.training.loss import CROSS_ENTROPY, Loss
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepPlan:
-    """What decides a training step beside the model; hashable.
+    """Everything that a training step depends on beside the model; hashable.
 
     Attributes:
         phase: gives the optimizer.
@@ -41,7 +42,7 @@ class StepPlan:
         steps_per_epoch: optimizer steps, which schedules count by.
         start_stage: the stage that the step begins with, if its batches are cached
             activations, the input of that stage; see
-            `jaxmed.training.inputs.activation_cache.inputs`.
+            `jaxmed.training.inputs.activation_cache`.
             Preprocessing, augmentation and mixing are then not for the step to do.
     """
 
@@ -56,9 +57,21 @@ class StepPlan:
     steps_per_epoch: int = 1
     start_stage: str | None = None
 
+    @classmethod
+    def of(cls, config: TrainingConfig, **others: Any) -> "StepPlan":
+        """Make a plan of the options that a step depends on, and of what else it needs.
+
+        A plan leaves out all other options, so that programs which differ in a seed
+        alone are one.
+        """
+        names = {field.name for field in fields(cls)} & {
+            field.name for field in fields(config)
+        }
+        return cls(**{name: getattr(config, name) for name in names}, **others)
+
 
 class TrainState(NamedTuple):
-    """What a training step changes.
+    """The arrays that a training step changes.
 
     Attributes:
         params: the trained parameters, by path.
@@ -81,7 +94,7 @@ class TrainState(NamedTuple):
 
 
 class Frozen(NamedTuple):
-    """What a training step reads and never changes: the other weights, by path."""
+    """The weights that a training step reads and never changes, by path."""
 
     params: Arrays
     stats: Arrays
@@ -98,7 +111,7 @@ class Images(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What one training step sees, in `StepPlan.accumulate` batches of some rows.
+    """The images of one training step, in `StepPlan.accumulate` batches of some rows.
 
     Attributes:
         images: uint8 (accumulate, rows, h, w, c).
@@ -112,13 +125,13 @@ class Batch(NamedTuple):
 
 
 def zero_totals() -> Arrays:
-    """Returns the totals of no image."""
+    """Return zero-initialized totals."""
     sums = {name: jnp.zeros(()) for name in ("loss", "weight", "hits", "images")}
     return sums | {"diverged": jnp.full((), -1, jnp.int32)}
 
 
 def begin_phase(model: Classifier, plan: StepPlan) -> tuple[Any, TrainState, Frozen]:
-    """Divides a model into what a phase trains and what it leaves alone.
+    """Split a model into the state that a phase trains, and its frozen weights.
 
     Args:
         model: its BatchNorm layers are put in the phase's modes.
@@ -153,7 +166,7 @@ def begin_phase(model: Classifier, plan: StepPlan) -> tuple[Any, TrainState, Fro
 
 
 def average_decay(ema: float, step: ArrayLike) -> Any:
-    """Returns the decay of the average of the weights at an optimizer step.
+    """Return the decay of the average of the weights at an optimizer step.
 
     min(ema, (1 + step) / (10 + step)), the warm-up of TensorFlow's
     `ExponentialMovingAverage`, which EfficientNet was trained with. Without it the
@@ -169,7 +182,7 @@ def average_decay(ema: float, step: ArrayLike) -> Any:
 
 
 def describe_average(ema: float, steps: int) -> str:
-    """Says what a phase too short for its average ends with; nothing if it is not.
+    """Describe the average that a phase too short for it ends with; else nothing.
 
     Args:
         ema: see `StepPlan`.
@@ -191,19 +204,19 @@ def describe_average(ema: float, steps: int) -> str:
 
 
 def all_weights(state: TrainState, frozen: Frozen) -> Arrays:
-    """Returns what is validated and saved, by path: the average, where there is one."""
+    """Return the weights to validate and save, by path: the average if there is one."""
     live = state.average or state.params | state.stats
     return live | frozen.params | frozen.stats
 
 
 def beside_weights(state: TrainState) -> tuple:
-    """Returns what a checkpoint needs beside `all_weights` to go on, a pytree."""
+    """Return what a checkpoint needs beside `all_weights` to resume, a pytree."""
     live = (state.params, state.stats) if state.average else ()
     return state.optimizer, state.step, live, state.totals
 
 
 def restore(state: TrainState, saved: tuple) -> TrainState:
-    """Puts back what `beside_weights` gave; the weights are in the state already."""
+    """Put back what `beside_weights` gave; the weights are in the state already."""
     optimizer, step, live, totals = saved
     params, stats = live or (state.params, state.stats)
     return state._replace(

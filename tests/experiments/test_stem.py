@@ -103,8 +103,8 @@ def test_the_sum_keeps_what_a_frozen_network_makes_of_gray_images(folder):
     rgb = prepared(folder, three)
     data = load_dataset(f"npz:{folder}/gray.npz", image_size=32)
     images = jnp.asarray(data.test.images)
-    ours = gray.model.features(gray.preprocessing(images))
-    theirs = rgb.model.features(rgb.preprocessing(images))
+    ours = gray.model.features(gray.training.preprocessing(images))
+    theirs = rgb.model.features(rgb.training.preprocessing(images))
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
 
 

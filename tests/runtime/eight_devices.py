@@ -18,12 +18,14 @@ from jaxmed.data.dataset import Dataset, Split
 from jaxmed.data.transforms.augmentation import Augmentation
 from jaxmed.data.transforms.geometry import HorizontalFlip, QuarterTurns
 from jaxmed.data.transforms.mixup import Mixing
+from jaxmed.data.transforms.preprocess import Preprocessing
 from jaxmed.models.layers.normalization import set_training_norms
 from jaxmed.models.parameters import load, merge, split, stats_of
 from jaxmed.runtime.sharding import data_mesh, replicate, to_host
 from jaxmed.strategies import create_strategy
-from jaxmed.training.inputs.activation_cache.fill import fill_cache
-from jaxmed.training.inputs.activation_cache.plan import CachePlan
+from jaxmed.training.config import TrainingConfig
+from jaxmed.training.inputs.activation_cache import fill_cache
+from jaxmed.training.inputs.cache_plan import CachePlan
 from jaxmed.training.loss import Loss
 from jaxmed.training.state import Images, StepPlan, all_weights, begin_phase
 from jaxmed.training.step import compiled_train_step
@@ -31,7 +33,7 @@ from jaxmed.training.step import compiled_train_step
 STEPS, BATCH, CLASSES = 3, 16, 4
 
 
-class Prepare:
+class Prepare(Preprocessing):
     """Preprocessing whose every result is exact in float32."""
 
     image_size = 16
@@ -141,15 +143,8 @@ def cached(images, devices, dtype):
     plan = CachePlan(
         start_stage="layer1", shape=(8, 8, 6), dtype=dtype, train=20, val=3, views=2
     )
-    inputs = fill_cache(
-        plan,
-        fresh_model(dtype),
-        data,
-        preprocessing=prepare,
-        augmentation=TURNED,
-        seed=0,
-        mesh=data_mesh(devices),
-    )
+    config = TrainingConfig(preprocessing=prepare, augmentation=TURNED)
+    inputs = fill_cache(plan, fresh_model(dtype), data, config, mesh=data_mesh(devices))
     return {"train": np.array(inputs.train), "val": inputs.val}
 
 

@@ -189,7 +189,7 @@ def test_names_are_taken_for_objects(new_tiny, quarters):
     settings = {"loss": "focal", "augmentation": "dermoscopy", "cache": "off"}
     named = fit(new_tiny(), quarters, "frozen", mixing=Mixing(), **settings).history
     from jaxmed.data import create_augmentation
-    from jaxmed.training.inputs.activation_cache.plan import CacheSettings
+    from jaxmed.training.config import CacheSettings
     from jaxmed.training.loss import Loss
 
     made = fit(

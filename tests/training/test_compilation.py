@@ -15,8 +15,8 @@ import pytest
 from jaxmed.data.batching import batches
 from jaxmed.inference.forward import evaluation_batch, predict_split
 from jaxmed.strategies import Group, Optimizer, Phase, Strategy
+from jaxmed.training.config import CacheSettings
 from jaxmed.training.fit import fit
-from jaxmed.training.inputs.activation_cache.plan import CacheSettings
 
 
 def phase(name, *patterns):

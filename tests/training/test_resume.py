@@ -18,10 +18,10 @@ from jaxmed.models.parameters import split
 from jaxmed.runtime.interrupts import Interrupted, request_stop
 from jaxmed.runtime.locks import HOLDER, LOCK
 from jaxmed.strategies import Group, Optimizer, Phase, Schedule, Strategy
-from jaxmed.training.epoch import Interim
+from jaxmed.training.config import CacheSettings
 from jaxmed.training.fit import fit
-from jaxmed.training.inputs.activation_cache.plan import CacheSettings
 from jaxmed.training.loss import Loss
+from jaxmed.training.sync import SyncInterval
 
 
 def group(name, *patterns, rate, optimizer="adam", **settings):
@@ -185,16 +185,16 @@ def test_a_signal_saves_at_the_next_step_and_ends_the_training(
     model, result, _, _ = uninterrupted
     # Without it, nothing is saved within an epoch.
     settings = EVERYTHING | {"checkpoint_steps": 0, "checkpoints": tmp_path}
-    look, steps = Interim.__call__, []
+    is_due, steps = SyncInterval.is_due, []
 
-    def ask_and_look(self, state, done):
-        steps.append(done)
+    def ask_after_step(self):
+        steps.append(self)
         if len(steps) == after:
             os.kill(os.getpid(), signal.SIGTERM)
-        look(self, state, done)
+        return is_due(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Interim, "__call__", ask_and_look)
+        patch.setattr(SyncInterval, "is_due", ask_after_step)
         with pytest.raises(Interrupted) as raised:
             fit(new_tiny(head="dropout"), quarters, eventful(), **settings)
     assert raised.value.number == signal.SIGTERM

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,6 @@ class LazyImages:
         window: of images of more than 8 bits; none of them can be decoded as long as
             it is pending.
         source: the start of a sentence, such as "folder:scans".
-        threads: that decode at a time; by default one for each processor.
     """
 
     root: Path
@@ -51,7 +51,6 @@ class LazyImages:
     scales: np.ndarray
     source: str
     window: Window = STORED_BITS
-    threads: int | None = None
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -76,8 +75,11 @@ class LazyImages:
 
     def __getitem__(self, key: Any) -> np.ndarray:
         rows = np.arange(len(self))[key]
-        found = self._decode(rows.ravel())
-        return found.reshape(*rows.shape, *self.shape[1:])
+        unique, positions = np.unique(rows, return_inverse=True)
+        if len(unique) == rows.size:
+            return self._decode(rows.ravel()).reshape(*rows.shape, *self.shape[1:])
+        # The last batch of an epoch is padded with one image over and over.
+        return self._decode(unique)[positions.reshape(rows.shape)]
 
     def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
         raise InputError(
@@ -112,13 +114,12 @@ class LazyImages:
                 except UnusableImage as error:
                     bad.append(f"{self.files[row]} ({error})")
 
-        threads = min(self.threads or count_processors(), len(rows))
+        threads = min(count_processors(), len(rows))
         if threads < 2:
             work(todo)
         else:
             # Pillow decodes and resizes outside Python's lock.
-            with ThreadPoolExecutor(threads) as pool:
-                list(pool.map(work, [todo] * threads))
+            list(_decoders().map(work, [todo] * threads))
         if bad:
             raise InputError(
                 f"{self.source}: images that cannot be used: {', '.join(sorted(bad))}. "
@@ -144,3 +145,9 @@ def join_images(parts: Sequence[ImageArray]) -> ImageArray:
         digests=np.concatenate([part.digests for part in lazy]),
         scales=np.concatenate([part.scales for part in lazy]),
     )
+
+
+@cache
+def _decoders() -> ThreadPoolExecutor:
+    """Return the threads that decode, which live as long as the program."""
+    return ThreadPoolExecutor(count_processors(), "decoder")

@@ -223,7 +223,7 @@ def _compare_domain(
     order = np.random.default_rng(0).permutation(len(data.train))[:SAMPLE]
     images = data.train.images[np.sort(order)]
     distance = domain_distance(
-        prepared.model, images, preprocessing=prepared.preprocessing
+        prepared.model, images, preprocessing=prepared.training.preprocessing
     )
     if distance is None:
         return "different", (

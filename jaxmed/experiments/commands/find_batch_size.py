@@ -9,7 +9,6 @@ from jaxmed.experiments.pipeline.prepare import (
     check_arm,
     naming,
     prepare_arm,
-    training_settings,
 )
 
 if TYPE_CHECKING:
@@ -55,13 +54,8 @@ def execute(arguments: Any) -> None:
         data = load_part(config.data)
         seed = config.train.seeds[0]
         prepared = prepare_arm(config, data, seed=seed, out=arguments.out)
-        settings = training_settings(prepared, config.train)
-        names = ("preprocessing", "loss", "augmentation", "mixing", "precision")
         phase, found = find_batch_sizes(
-            prepared.model,
-            data,
-            prepared.strategy,
-            **{name: settings[name] for name in names},
+            prepared.model, data, prepared.strategy, prepared.training
         )
     print(f"\n{recipe.name}, arm {arm}, phase {phase.name!r}:")
     print(f"{format_measures(found)}\n\n{ADVICE}")

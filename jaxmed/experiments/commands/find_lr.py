@@ -12,7 +12,6 @@ from jaxmed.experiments.pipeline.prepare import (
     check_arm,
     naming,
     prepare_arm,
-    training_settings,
 )
 from jaxmed.runs.layout import check_writable, experiment_folder
 from jaxmed.runtime.csv_files import write_csv
@@ -105,8 +104,7 @@ def measure_arm(
             prepared.model,
             data,
             prepared.strategy,
-            **training_settings(prepared, config.train),
-            seed=seed,
+            prepared.training,
             steps=steps,
         )
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from jaxmed.config.schema import (
     ExperimentConfig,
     ModelConfig,
     TrainConfig,
+    TrainingOptions,
 )
 from jaxmed.errors import InputError, unknown
 from jaxmed.experiments.pipeline.explanations import check_explanation
@@ -27,11 +28,9 @@ from jaxmed.experiments.pipeline.weights import (
 if TYPE_CHECKING:
     from jaxmed.data.dataset import Dataset
     from jaxmed.data.transforms.augmentation import Augmentation
-    from jaxmed.data.transforms.mixup import Mixing
-    from jaxmed.data.transforms.preprocess import Preprocessing
     from jaxmed.models.classifier import Classifier
     from jaxmed.strategies import Strategy
-    from jaxmed.training.loss import Loss
+    from jaxmed.training.config import TrainingConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,19 +41,13 @@ class PreparedArm:
         model: with its starting weights.
         start: where they came from.
         strategy: made for the model.
-        preprocessing: uint8 images to the model's input.
-        augmentation: what is done to training images.
-        loss: made for the data.
-        mixing: mixup and cutmix.
+        training: the options of training, resolved for the data.
     """
 
     model: "Classifier"
     start: Start
     strategy: "Strategy"
-    preprocessing: "Preprocessing"
-    augmentation: "Augmentation"
-    loss: "Loss"
-    mixing: "Mixing"
+    training: "TrainingConfig"
 
 
 def check_arm(config: ExperimentConfig, arm: str) -> None:
@@ -104,15 +97,11 @@ def prepare_arm(
             task, a layer to explain that is not there, images too small for the
             network, or a batch of which BatchNorm cannot take a variance.
     """
-    from jaxmed.data.batching import check_sampling
-    from jaxmed.data.transforms.mixup import Mixing
     from jaxmed.evaluation.evaluate import check_options
-    from jaxmed.inference.preprocessing import preprocessing_of
-    from jaxmed.models.precision import resolve_precision, set_precision
     from jaxmed.models.registry import create_model
+    from jaxmed.runtime.sharding import data_mesh
     from jaxmed.strategies import create_strategy
-    from jaxmed.training.checks import check_batches, check_shapes
-    from jaxmed.training.class_weights import make_loss
+    from jaxmed.training.checks import prepare_training
 
     check_options(data.task, **evaluation_options(config.evaluate))
     if config.model.single_logit and data.task != "binary":
@@ -132,19 +121,40 @@ def prepare_arm(
         start = replace(start, normalization=said)
     check_explanation(model, config.explain, config.data.image_size)
     train = config.train
-    set_precision(model, resolve_precision(train.precision))
-    check_sampling(train.sampling, data.task)
-    strategy = create_strategy(train.strategy, model, **train.options)
-    preprocessing = preprocessing_of(model, data.image_size, data.resizing, data.window)
-    batch_size, _ = check_batches(model, data, train.batch_size, train.accumulate)
-    check_shapes(
-        model, strategy, preprocessing, images=len(data.train), batch_size=batch_size
+    strategy, training = prepare_training(
+        model,
+        data,
+        lambda model: create_strategy(train.strategy, model, **train.options),
+        make_training_config(config, model, data, seed=seed),
+        mesh=data_mesh(),
     )
-    return PreparedArm(
-        model=model,
-        start=start,
-        strategy=strategy,
-        preprocessing=preprocessing,
+    return PreparedArm(model=model, start=start, strategy=strategy, training=training)
+
+
+def make_training_config(
+    config: ExperimentConfig, model: "Classifier", data: "Dataset", *, seed: int
+) -> "TrainingConfig":
+    """Return the options of training that a recipe asks for.
+
+    Args:
+        config: of the arm.
+        model: with the mean and deviation that its weights want.
+        data: whose labels may weigh the loss.
+        seed: of the run.
+    """
+    from jaxmed.data.transforms.mixup import Mixing
+    from jaxmed.inference.preprocessing import preprocessing_of
+    from jaxmed.training.class_weights import make_loss
+    from jaxmed.training.config import CacheSettings, TrainingConfig
+
+    train = config.train
+    shared = {f.name: getattr(train, f.name) for f in fields(TrainingOptions)}
+    return TrainingConfig(
+        **shared,
+        seed=seed,
+        preprocessing=preprocessing_of(
+            model, data.image_size, data.resizing, data.window
+        ),
         augmentation=make_augmentation(config.augment),
         loss=make_loss(
             train.loss,
@@ -157,22 +167,10 @@ def prepare_arm(
             single_logit=config.model.single_logit,
         ),
         mixing=Mixing(mixup=train.mixup, cutmix=train.cutmix),
+        cache=CacheSettings(
+            mode=train.cache, views=train.cache_views, memory=train.cache_memory
+        ),
     )
-
-
-def training_settings(prepared: PreparedArm, train: TrainConfig) -> dict[str, Any]:
-    """Return the arguments that `fit` and `find_learning_rates` share."""
-    return {
-        "preprocessing": prepared.preprocessing,
-        "loss": prepared.loss,
-        "augmentation": prepared.augmentation,
-        "mixing": prepared.mixing,
-        "sampling": train.sampling,
-        "batch_size": train.batch_size,
-        "accumulate": train.accumulate,
-        "feed": train.feed,
-        "precision": train.precision,
-    }
 
 
 def make_augmentation(augment: AugmentConfig) -> "Augmentation":

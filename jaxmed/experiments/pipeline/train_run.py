@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jaxmed.config.recipes import Recipe
-from jaxmed.config.schema import ExperimentConfig, TrainConfig
+from jaxmed.config.schema import ExperimentConfig
 from jaxmed.data.dataset import ON_DISK
 from jaxmed.errors import InputError
 from jaxmed.experiments.pipeline.evaluate_run import write_results
@@ -18,7 +18,6 @@ from jaxmed.experiments.pipeline.prepare import (
     PreparedArm,
     naming,
     prepare_arm,
-    training_settings,
 )
 from jaxmed.experiments.pipeline.sample_images import write_augmented
 from jaxmed.runs.detector import write_detector
@@ -43,7 +42,6 @@ from jaxmed.strategies.presets.feature_classifiers import FeatureClassifier
 if TYPE_CHECKING:
     from jaxmed.data.dataset import Dataset
     from jaxmed.evaluation.predictions import Predictions
-    from jaxmed.training.inputs.activation_cache.plan import CacheSettings
 
 
 def train_run(
@@ -114,7 +112,7 @@ def _train_run(
             _write_inputs(folder, environment, prepared, data, whole)
 
         distributed.run_on_process_zero(begin)
-        trained = _train(config, prepared, data, seed=seed, folder=folder)
+        trained = _train(config, prepared, data, folder=folder)
     environment |= {"best": trained.best, "seconds": trained.seconds}
 
     def end() -> None:
@@ -138,7 +136,6 @@ def _train(
     prepared: PreparedArm,
     data: "Dataset",
     *,
-    seed: int,
     folder: Path,
 ) -> _Trained:
     if isinstance(prepared.strategy, FeatureClassifier):
@@ -149,7 +146,7 @@ def _train(
             prepared.model,
             data,
             prepared.strategy,
-            preprocessing=prepared.preprocessing,
+            preprocessing=prepared.training.preprocessing,
             select=config.train.select,
         )
         print(f"{best['phase']}: {best['metric']} {best['value']:.3f}", flush=True)
@@ -161,20 +158,16 @@ def _train(
         prepared.model,
         data,
         prepared.strategy,
-        **training_settings(prepared, config.train),
-        ema=config.train.ema,
-        cache=_cache_settings(config.train, folder),
-        seed=seed,
-        select=config.train.select,
+        prepared.training,
+        cache=replace(prepared.training.cache, folder=folder),
         checkpoints=folder / CHECKPOINTS,
-        checkpoint_steps=config.train.checkpoint_steps,
     )
     predictions = {
         split: predict_split(
             prepared.model,
             data,
             split,
-            preprocessing=prepared.preprocessing,
+            preprocessing=prepared.training.preprocessing,
             views=config.evaluate.tta,
         )
         for split in ("val", "test")
@@ -189,14 +182,14 @@ def _describe(data: "Dataset", prepared: PreparedArm) -> dict[str, Any]:
 
     model, start = prepared.model, prepared.start
     total = sum(array.size for array in split(model).params.values())
-    return describe_environment(data, model, prepared.preprocessing) | {
+    return describe_environment(data, model, prepared.training.preprocessing) | {
         "weights": {
             "name": start.name,
             "fingerprint": start.fingerprint,
             "normalization": start.normalization,
         },
-        "augmentation": prepared.augmentation.describe(),
-        "loss": asdict(prepared.loss),
+        "augmentation": prepared.training.augmentation.describe(),
+        "loss": asdict(prepared.training.loss),
         "parameters": {"total": total, "phases": prepared.strategy.summary(model)},
     }
 
@@ -219,19 +212,8 @@ def _write_inputs(
     write_augmented(
         folder,
         data,
-        augmentation=prepared.augmentation,
-        preprocessing=prepared.preprocessing,
-    )
-
-
-def _cache_settings(train: TrainConfig, folder: Path) -> "CacheSettings":
-    from jaxmed.training.inputs.activation_cache.plan import CacheSettings
-
-    return CacheSettings(
-        mode=train.cache,
-        views=train.cache_views,
-        memory=train.cache_memory,
-        folder=folder,
+        augmentation=prepared.training.augmentation,
+        preprocessing=prepared.training.preprocessing,
     )
 
 
@@ -256,11 +238,11 @@ def _write_results(
         prepared.model,
         data.test,
         predictions["test"],
-        preprocessing=prepared.preprocessing,
+        preprocessing=prepared.training.preprocessing,
         explain=explain,
     )
     if prepared.strategy.phases:
-        detector = fit_detector(prepared.model, data, prepared.preprocessing)
+        detector = fit_detector(prepared.model, data, prepared.training.preprocessing)
         write_detector(folder / OUT_OF_DISTRIBUTION, detector)
     write_results(folder, config, predictions, environment)
 

@@ -15,23 +15,17 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxmed.data.batching import check_sampling, draw_epoch
+from jaxmed.data.batching import draw_epoch
 from jaxmed.data.dataset import MISSING, Dataset
-from jaxmed.data.transforms.augmentation import NO_AUGMENTATION, Augmentation
-from jaxmed.data.transforms.mixup import NO_MIXING, Mixing
-from jaxmed.data.transforms.preprocess import Preprocessing
 from jaxmed.errors import InputError
-from jaxmed.inference.preprocessing import preprocessing_of
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import merge, split
-from jaxmed.models.precision import resolve_precision, set_precision
 from jaxmed.runtime.progress import progress
 from jaxmed.runtime.sharding import Devices, data_mesh, replicate
-from jaxmed.strategies import Phase, Schedule, Strategy
-from jaxmed.training.checks import check_batches, check_shapes, take_arguments
-from jaxmed.training.fit import as_strategy
-from jaxmed.training.inputs.resident import Feed, check_feed, create_feed
-from jaxmed.training.loss import CROSS_ENTROPY, Loss
+from jaxmed.strategies import Phase, Schedule
+from jaxmed.training.checks import AnyStrategy, check_phases, prepare_training
+from jaxmed.training.config import TrainingConfig, check_type
+from jaxmed.training.inputs.feeds import Feed, create_feed
 from jaxmed.training.lr_finder.suggest import falls, smooth, steepest, valley
 from jaxmed.training.state import StepPlan, begin_phase, zero_totals
 
@@ -76,22 +70,14 @@ class RangeTest:
 def find_learning_rates(
     model: Classifier,
     data: Dataset,
-    strategy: str | Strategy | Callable[[Classifier], Strategy],
+    strategy: AnyStrategy,
+    config: TrainingConfig | None = None,
     *,
-    preprocessing: Preprocessing | None = None,
-    batch_size: int = 32,
-    seed: int = 0,
-    loss: Loss | str = CROSS_ENTROPY,
-    augmentation: Augmentation | str = NO_AUGMENTATION,
-    mixing: Mixing = NO_MIXING,
-    sampling: str = "shuffle",
-    accumulate: int = 1,
-    feed: str = "auto",
-    precision: str = "auto",
     steps: int = 100,
     low: float = 1e-7,
     high: float = 1.0,
     devices: Devices | None = None,
+    **options: Any,
 ) -> list[RangeTest]:
     """Raises the learning rate of every phase and group until the loss diverges.
 
@@ -104,8 +90,7 @@ def find_learning_rates(
     Args:
         model: stays as it is, bit for bit.
         data: only `train` is looked at.
-        strategy, preprocessing, batch_size, seed, loss, augmentation, mixing,
-            sampling, accumulate, feed, precision, devices: as of `fit`.
+        strategy, config, devices, **options: as of `fit`.
         steps: of each test, at least 10.
         low, high: the first and the last rate, above 0.
 
@@ -116,58 +101,47 @@ def find_learning_rates(
         InputError: an argument out of its range, one that `fit` would refuse, a phase
             whose rates are all 0, or a loss that is not finite before the first step.
     """
-    taken = take_arguments(
-        model=model, data=data, preprocessing=preprocessing, batch_size=batch_size,
-        seed=seed, loss=loss, augmentation=augmentation, mixing=mixing,
-        sampling=sampling, accumulate=accumulate, feed=feed, precision=precision,
-    )  # fmt: skip
+    config, mesh = TrainingConfig.of(config, options), data_mesh(devices)
     if steps < FEWEST_STEPS:
         raise InputError(f"steps must be at least {FEWEST_STEPS}, got {steps}.")
     if not 0 < low < high < math.inf:
         raise InputError(
             f"The rates must rise from low to high, above 0; got {low:g} and {high:g}."
         )
-    batch_size, accumulate = check_batches(model, data, batch_size, accumulate)
-    check_sampling(sampling, data.task)
-    check_feed(feed)
+    check_type(Classifier, model, "model")
+    check_type(Dataset, data, "data")
     # A copy, because a phase puts BatchNorm layers in its modes.
-    model = merge(*split(model))
-    mesh, rates = data_mesh(devices), np.geomspace(low, high, steps)
-    set_precision(model, resolve_precision(precision, mesh.devices.flat[0]))
-    strategy = as_strategy(strategy, model)
-    preprocessing = preprocessing or preprocessing_of(
-        model, data.image_size, data.resizing
+    model, rates = merge(*split(model)), np.geomspace(low, high, steps)
+    strategy, config = prepare_training(
+        model,
+        data,
+        strategy,
+        config,
+        mesh=mesh,
+        # No batch is short: the epochs are cut as one.
+        images=min(config.batch_size, len(data.train)),
     )
-    # No batch is short: the epochs are cut as one.
-    check_shapes(
-        model, strategy, preprocessing, images=batch_size, batch_size=batch_size
-    )
+    check_phases(strategy)
     sweeps = [_sweeps(phase) for phase in strategy.phases]
-    source = create_feed(
-        feed,
+    feed = create_feed(
+        config.feed,
         data.train.images,
         data.train.labels,
-        batch_size=batch_size,
-        accumulate=accumulate,
+        batch_size=config.batch_size,
+        accumulate=config.accumulate,
         mesh=mesh,
         # Every step has another rate.
-        together=1,
+        steps_per_dispatch=1,
     )
-    needed = steps * batch_size * accumulate
-    order = _endless(data.train.labels, sampling, needed, seed)
+    needed = steps * config.batch_size * config.accumulate
+    order = _endless(data.train.labels, config.sampling, needed, config.seed)
     tests = []
     for number, phase in enumerate(strategy.phases):
-        plan = StepPlan(
-            phase=_with_rates_of_one(phase),
-            preprocessing=preprocessing,
-            task=data.task,
-            loss=taken.loss,
-            augmentation=taken.augmentation,
-            mixing=mixing,
-            accumulate=accumulate,
-        )
-        key = jax.random.fold_in(jax.random.key(seed), number)
-        measure = _prepare(model, plan, source, order, rates, key, mesh)
+        plan = StepPlan.of(config, phase=_with_rates_of_one(phase), task=data.task)
+        # No average of the weights is looked at.
+        plan = replace(plan, ema=0.0)
+        key = jax.random.fold_in(jax.random.key(config.seed), number)
+        measure = _prepare(model, plan, feed, order, rates, key, mesh)
         for name, shares in sweeps[number].items():
             title = phase.name if len(shares) == 1 else f"{phase.name}, {name}"
             tests.append(_judge(phase, name, rates, measure(shares, title)))
@@ -224,7 +198,7 @@ def _prepare(
     """Compiles a phase's step once; each test by it begins anew."""
     definition, start, frozen = begin_phase(model, plan)
     step = partial(
-        feed.program(definition, plan),
+        feed.compile_step(definition, plan),
         frozen=replicate(frozen, mesh),
         key=replicate(key, mesh),
     )
@@ -234,14 +208,14 @@ def _prepare(
         state, losses = replicate(start, mesh), []
         with (
             progress(f"range test of {title}", len(rates), unit="steps") as advance,
-            closing(feed.parts(order)) as parts,
+            closing(feed.dispatches(order)) as dispatches,
         ):
             advance(0, step="being compiled")
-            for rate, part in zip(rates, parts, strict=True):
+            for rate, dispatch in zip(rates, dispatches, strict=True):
                 scale = {p: np.float32(rate * shares[g]) for p, g in groups.items()}
                 # Of this step alone.
                 state = state._replace(totals=replicate(zero_totals(), mesh))
-                state = step(state, **part.arguments, scale=scale)
+                state = step(state, **dispatch.arguments, scale=scale)
                 losses.append(float(state.totals["loss"] / state.totals["weight"]))
                 advance(1, rate=f"{rate:.1e}", loss=losses[-1])
                 if _diverged(losses, len(rates)):

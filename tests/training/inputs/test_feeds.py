@@ -1,5 +1,7 @@
 """Feeds give the same steps, wherever the images come from."""
 
+import threading
+from contextlib import closing
 from functools import partial
 
 import jax
@@ -7,25 +9,22 @@ import numpy as np
 import pytest
 
 from jaxmed.data.batching import shuffled
-from jaxmed.data.images.lazy import LazyImages
-from jaxmed.data.images.resizing import SQUASH
 from jaxmed.data.transforms.augmentation import Augmentation
 from jaxmed.data.transforms.geometry import HorizontalFlip, QuarterTurns
 from jaxmed.data.transforms.mixup import Mixing
 from jaxmed.data.transforms.preprocess import Preprocessing
 from jaxmed.errors import InputError
-from jaxmed.runtime.memory import count_processors
 from jaxmed.runtime.sharding import data_mesh, replicate, replicated_sharding, to_host
 from jaxmed.strategies import Group, Optimizer, Phase
-from jaxmed.training.epoch import train_epoch
-from jaxmed.training.inputs.resident import (
+from jaxmed.training.inputs.feeds import (
+    STEPS_AHEAD,
     ResidentFeed,
     StreamingFeed,
+    choose_steps_per_dispatch,
     create_feed,
-    steps_together,
 )
-from jaxmed.training.inputs.stream import Source
 from jaxmed.training.state import Images, StepPlan, begin_phase
+from jaxmed.training.sync import running_averages
 
 # 30 images in windows of two batches of four: four steps, the last of 4 and 2 images.
 BATCH, ACCUMULATE = 4, 2
@@ -33,40 +32,31 @@ MESH = data_mesh(jax.devices()[:1])
 SAME = {"batch_size": BATCH, "accumulate": ACCUMULATE, "mesh": MESH}
 
 
-def resident(train, together=1):
+def resident(train, steps=1):
     images = replicate(Images(train.images, train.labels), MESH)
-    return ResidentFeed(images=images, together=together, **SAME)
+    return ResidentFeed(images=images, steps_per_dispatch=steps, **SAME)
 
 
-def streaming(train, images=None, workers=0):
+def streaming(train, images=None):
     images = train.images if images is None else images
-    return StreamingFeed(images=images, labels=train.labels, workers=workers, **SAME)
+    return StreamingFeed(images=images, labels=train.labels, **SAME)
 
 
-def lazy(images, *, fails_at=None, dies_at=None):
-    """Images that are there only when asked for.
+class Lazy:
+    """What counts of `LazyImages`: images that are there only when asked for."""
 
-    The class is in a function because pytest's modules cannot be imported by other
-    processes; so it is pickled with its code.
-    """
+    def __init__(self, images, fails_at=None):
+        self.images, self.fails_at, self.reads = images, fails_at, 0
+        self.dtype, self.shape, self.nbytes = images.dtype, images.shape, images.nbytes
 
-    class Lazy:
-        def __init__(self):
-            self.images = images
-            self.dtype, self.shape = images.dtype, images.shape
+    def __len__(self):
+        return len(self.images)
 
-        def __getitem__(self, rows):
-            if fails_at in rows:
-                from jaxmed.errors import InputError
-
-                raise InputError(f"image {fails_at} cannot be read.")
-            if dies_at in rows:
-                import os
-
-                os._exit(7)
-            return self.images[rows]
-
-    return Lazy()
+    def __getitem__(self, rows):
+        self.reads += 1
+        if self.fails_at is not None and self.fails_at in rows:
+            raise InputError(f"image {self.fails_at} cannot be read.")
+        return self.images[rows]
 
 
 @pytest.fixture(scope="module")
@@ -93,15 +83,19 @@ def begun(new_tiny):
 def train(begun, feed, order, state=None, start=0, after=None):
     plan, (definition, fresh, frozen) = begun
     step = partial(
-        feed.program(definition, plan),
+        feed.compile_step(definition, plan),
         frozen=replicate(frozen, MESH),
         key=jax.device_put(jax.random.key(5), replicated_sharding(MESH)),
+        scale=np.float32(1),
     )
-    return train_epoch(
-        step, replicate(state or fresh, MESH), feed, order,
-        scale=np.float32(1), mesh=MESH, advance=lambda *_, **__: None,
-        start=start, after=after,
-    )  # fmt: skip
+    state, done = replicate(state or fresh, MESH), start
+    with closing(feed.dispatches(order, start)) as dispatches:
+        for dispatch in dispatches:
+            state = step(state, **dispatch.arguments)
+            done += dispatch.steps
+            if after:
+                after(state, done)
+    return state, running_averages(state)
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +126,7 @@ def test_steps_dispatched_together_are_the_steps(begun, quarters, order, one_by_
     """Three, and then one in the place of three."""
     dispatched = []
     state, trained = train(
-        begun, resident(quarters.train, together=3), order,
+        begun, resident(quarters.train, steps=3), order,
         after=lambda state, done: dispatched.append((done, int(state.step))),
     )  # fmt: skip
     assert dispatched == [(3, 3), (4, 4)]
@@ -157,29 +151,19 @@ def test_images_that_fit_are_resident_and_others_stream(feed, count, expected):
     assert type(create_feed(feed, images, labels, **SAME)) is expected
 
 
-def test_what_is_read_on_demand_can_become_resident(quarters):
-    class Lazy:
-        """What counts of `LazyImages`."""
-
-        shape, dtype = (30, 12, 12, 3), np.dtype(np.uint8)
-        nbytes = quarters.train.images.nbytes
-
-        def __len__(self):
-            return 30
-
-        def __getitem__(self, rows):
-            return quarters.train.images[rows]
-
-    feed = create_feed("auto", Lazy(), quarters.train.labels, **SAME)
+def test_lazy_images_can_become_resident(quarters):
+    feed = create_feed(
+        "auto", Lazy(quarters.train.images), quarters.train.labels, **SAME
+    )
     assert isinstance(feed, ResidentFeed)
     np.testing.assert_array_equal(feed.images.images, quarters.train.images)
 
 
 def test_on_a_cpu_steps_are_dispatched_one_by_one():
-    assert steps_together(MESH, 32) == 1
+    assert choose_steps_per_dispatch(MESH, 32) == 1
 
 
-@pytest.mark.parametrize("kind", ["array", "mapped", "process", "processes"])
+@pytest.mark.parametrize("kind", ["array", "mapped", "lazy"])
 def test_streamed_images_give_the_same_bits(
     begun, quarters, order, one_by_one, tmp_path, kind
 ):
@@ -187,9 +171,8 @@ def test_streamed_images_give_the_same_bits(
     if kind == "mapped":
         np.save(tmp_path / "images.npy", images)
         images = np.load(tmp_path / "images.npy", mmap_mode="r")
-    workers = {"process": 1, "processes": 2}.get(kind, 0)
-    images = lazy(images) if workers else images
-    state, trained = train(begun, streaming(quarters.train, images, workers), order)
+    images = Lazy(images) if kind == "lazy" else images
+    state, trained = train(begun, streaming(quarters.train, images), order)
     assert_same(state, one_by_one[0])
     assert trained == one_by_one[1]
 
@@ -211,34 +194,31 @@ def test_an_epoch_goes_on_from_its_middle(begun, quarters, order, one_by_one, ma
         assert trained == one_by_one[1]
 
 
-def test_processes_share_the_processors(quarters, tmp_path):
-    images = LazyImages(
-        root=tmp_path,
-        files=("a.png", "b.png"),
-        image_size=12,
-        resizing=SQUASH,
-        channels=3,
-        digests=np.zeros(2, np.uint64),
-        scales=np.zeros(2, np.int8),
-        source="folder:scans",
-    )
-    source = Source(images=images, labels=np.zeros(2, np.int32), windows=())
-    processors = count_processors()
-    assert source.shared_by(1).images.threads == processors
-    assert source.shared_by(2 * processors).images.threads == 1
-    array = Source(images=quarters.train.images, labels=source.labels, windows=())
-    assert array.shared_by(2) is array
+def readers():
+    return {t.name for t in threading.enumerate() if t.name.startswith("reader")}
 
 
-def test_an_image_that_cannot_be_read_in_a_process_is_a_sentence(
-    begun, quarters, order
-):
-    images = lazy(quarters.train.images, fails_at=order[9])
+def test_threads_live_from_epoch_to_epoch(quarters, order):
+    before = readers()
+    feed = streaming(quarters.train)
+    assert len(list(feed.dispatches(order))) == 4
+    first = readers() - before
+    assert 0 < len(first) <= STEPS_AHEAD
+    assert len(list(feed.dispatches(order))) == 4
+    assert readers() - before <= first | {f"reader_{n}" for n in range(STEPS_AHEAD)}
+
+
+def test_an_epoch_that_is_left_early_reads_no_further(quarters, order):
+    images = Lazy(quarters.train.images)
+    feed = streaming(quarters.train, images)
+    with closing(feed.dispatches(order)) as dispatches:
+        next(dispatches)
+    list(feed.dispatches(order))
+    # Of the first epoch at most the step, the one behind it, and those ahead.
+    assert 4 < images.reads <= 4 + 2 + STEPS_AHEAD
+
+
+def test_an_image_that_cannot_be_read_is_a_sentence(begun, quarters, order):
+    images = Lazy(quarters.train.images, fails_at=order[9])
     with pytest.raises(InputError, match="cannot be read"):
-        train(begun, streaming(quarters.train, images, workers=1), order)
-
-
-def test_a_process_that_dies_is_a_sentence(begun, quarters, order):
-    images = lazy(quarters.train.images, dies_at=order[9])
-    with pytest.raises(InputError, match="exit code 7"):
-        train(begun, streaming(quarters.train, images, workers=1), order)
+        train(begun, streaming(quarters.train, images), order)

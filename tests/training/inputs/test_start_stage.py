@@ -1,4 +1,4 @@
-"""Which stages of a phase need computing only once."""
+"""The first stage that a phase has to compute in every step."""
 
 import pytest
 from flax import nnx
@@ -7,7 +7,7 @@ from jaxmed.models.backbones.convnext import ConvNeXt
 from jaxmed.models.classifier import Classifier, Head
 from jaxmed.models.registry import create_model
 from jaxmed.strategies import Group, Optimizer, Phase, create_strategy
-from jaxmed.training.inputs.activation_cache.plan import find_start_stage
+from jaxmed.training.inputs.cache_plan import find_start_stage
 
 SIZE = 32
 
@@ -51,7 +51,7 @@ def test_training_enters_the_first_trained_stage(resnet, strategy, options, stag
 
 def test_updating_statistics_are_not_frozen(resnet):
     updating = phase_of("head", updating_bn_stats=("backbone.layer2",))
-    why = "has BatchNorm statistics that drift"
+    why = "updates its BatchNorm statistics"
     assert find_start_stage(resnet, updating, SIZE) == ("layer2", why)
     behind = phase_of("backbone.layer1", "head", updating_bn_stats=("backbone.layer2",))
     assert find_start_stage(resnet, behind, SIZE) == ("layer1", "is trained")

@@ -1,1 +1,0 @@
-"""Cached activations of frozen layers."""
