@@ -22,7 +22,7 @@ PYTHONS = ("3.11", "3.12", "3.13")
 RESOLUTIONS = {"newest": "highest", "oldest": "lowest-direct"}
 # Compiled, so that an old release may have no wheel for a new Python.
 WHEELS = [
-    *("contourpy", "grain", "jaxlib", "matplotlib", "ml-dtypes", "numpy", "onnx"),
+    *("contourpy", "jaxlib", "matplotlib", "ml-dtypes", "numpy", "onnx"),
     *("onnxruntime", "pillow", "pyarrow", "safetensors", "scikit-learn", "scipy"),
     *("tensorstore", "torch", "torchvision"),
 ]
