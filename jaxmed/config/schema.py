@@ -176,7 +176,8 @@ class ModelConfig:
     weights: str = setting(
         "starting weights: none (random), imagenet (torchvision's default), "
         "IMAGENET1K_V1, IMAGENET1K_V2 or IMAGENET1K_FEATURES (vgg16 with pool "
-        "average), file:PATH (.pth, .pt, .ckpt, .safetensors), or run:FOLDER of a "
+        "average), file:PATH (.pth, .pt, .ckpt, .safetensors, or a folder of the "
+        "Hugging Face Hub's layout), hf:owner/name on that Hub, or run:FOLDER of a "
         "finished run (looked for below --out, then from here)",
         "none",
     )

@@ -22,6 +22,7 @@ from jaxmed_convert.checkpoints.read import check_file, read_checkpoint
 from jaxmed_convert.conversion import convert
 from jaxmed_convert.rules import COUNTER, SWITCHES, Target, head_module
 from jaxmed_convert.weights import store
+from jaxmed_convert.weights.hub import CONFIG, fetch_hub_folder, read_hub_folder
 from jaxmed_convert.weights.image_scales import scale_of_file
 from jaxmed_convert.weights.imagenet import (
     address,
@@ -108,7 +109,8 @@ def initialize(
         weights: "imagenet" (the default for the architecture), a name in
             torchvision's enum ("IMAGENET1K_V1"), or "file:PATH" with a `.pth`, `.pt`,
             `.ckpt` or `.safetensors` file of the same architecture, with torchvision's
-            names, timm's, or positions, as in RadImageNet's files. Its head may have
+            names, timm's, or positions, as in RadImageNet's files, or a folder of the
+            Hugging Face Hub's layout, or "hf:owner/name" on the Hub. Its head may have
             any shape: it is not used. Of a VGG with `pool="average"` nothing of
             torchvision's "classifier" is.
         cache: see `jaxmed.runtime.cache.cache_folder`.
@@ -227,7 +229,7 @@ def prepare(
         path=path,
         stored=stored,
         scale=source.scale or stored.scale,
-        scale_reason=stored.scale_reason or "as published with these weights",
+        scale_reason=source.reason if source.scale else stored.scale_reason,
         notes=notes,
     )
 
@@ -249,14 +251,20 @@ class _Source(NamedTuple):
     name: str  # for people
     key: str  # what the converted file's name ends in
     file: Path | None  # None for published weights
-    scale: Scale | None  # None for a file
+    scale: Scale | None  # None for a file that does not say
+    reason: str = "as published with these weights"
 
 
 def _locate(architecture: str, weights: str) -> _Source:
     if architecture not in ARCHITECTURES:
         raise unknown("backbone", architecture, ARCHITECTURES)
-    if weights.startswith("file:"):
-        file = Path(weights.removeprefix("file:")).expanduser()
+    if weights.startswith(("file:", "hf:")):
+        kind, _, place = weights.partition(":")
+        file = Path(place).expanduser() if kind == "file" else fetch_hub_folder(place)
+        if file.is_dir():
+            file, wanted = read_hub_folder(file, architecture)
+            key = hash_file(file)[:16]
+            return _Source(weights, key, file, wanted, f"as its {CONFIG} says")
         check_file(file)
         return _Source(weights, hash_file(file)[:16], file, None)
     key = resolve(architecture, weights)

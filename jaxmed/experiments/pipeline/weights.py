@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 RUN = "run:"
 FILE = "file:"
+HUB = "hf:"
 NAMES = ("none", "imagenet", "IMAGENET1K_V1", "IMAGENET1K_V2", "IMAGENET1K_FEATURES")
 
 
@@ -44,10 +45,12 @@ def check_weights(weights: str) -> None:
     Raises:
         InputError: it is none of the forms.
     """
-    if weights in (RUN, FILE):
-        raise InputError(f"model.weights: a path must follow {weights!r}.")
-    if weights not in NAMES and not weights.startswith((RUN, FILE)):
-        raise unknown("weights", weights, (*NAMES, f"{FILE}PATH", f"{RUN}FOLDER"))
+    if weights in (RUN, FILE, HUB):
+        what = "owner/name" if weights == HUB else "a path"
+        raise InputError(f"model.weights: {what} must follow {weights!r}.")
+    if weights not in NAMES and not weights.startswith((RUN, FILE, HUB)):
+        forms = (f"{FILE}PATH", f"{HUB}owner/name", f"{RUN}FOLDER")
+        raise unknown("weights", weights, (*NAMES, *forms))
 
 
 def adapts_stem(weights: str) -> bool:
