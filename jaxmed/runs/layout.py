@@ -24,6 +24,7 @@ CHECKPOINTS = "checkpoints"
 OUT_OF_DISTRIBUTION = "out_of_distribution.npz"
 CAMS = "cams"
 CAM_INDEX = f"{CAMS}/cams.json"
+FAITHFULNESS = f"{CAMS}/faithfulness.json"
 AUGMENTED = "augmented.png"
 MODEL_CARD = "MODEL_CARD.md"
 # A run is finished when all of these are there. Its model can be used with fewer: see

@@ -16,6 +16,7 @@ from jaxmed.runs.layout import (
     CAM_INDEX,
     CONFIG,
     ENVIRONMENT,
+    FAITHFULNESS,
     HISTORY,
     METRICS,
     PREDICTIONS,
@@ -85,6 +86,7 @@ class RunRecord:
         environment: environment.json; empty if the run has none.
         config: the text of config.toml; empty if the run has none.
         cams: empty if no maps were drawn.
+        faithfulness: cams/faithfulness.json; empty if it was not measured.
     """
 
     folder: Path
@@ -96,6 +98,7 @@ class RunRecord:
     environment: dict[str, Any]
     config: str
     cams: tuple[Cam, ...]
+    faithfulness: dict[str, Any]
 
     @property
     def task(self) -> str:
@@ -223,6 +226,7 @@ def read_run(folder: Path) -> RunRecord:
     path = str(folder / PREDICTIONS)
     check_fingerprint(predictions.values(), metrics["fingerprint"], path)
     config, environment = folder / CONFIG, folder / ENVIRONMENT
+    faithfulness = folder / FAITHFULNESS
     return RunRecord(
         folder=folder,
         arm=folder.parent.name,
@@ -233,6 +237,7 @@ def read_run(folder: Path) -> RunRecord:
         environment=read_json(environment) if environment.exists() else {},
         config=config.read_text(encoding="utf-8") if config.exists() else "",
         cams=_read_cams(folder),
+        faithfulness=read_json(faithfulness) if faithfulness.exists() else {},
     )
 
 

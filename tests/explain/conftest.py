@@ -41,3 +41,22 @@ def draw_images():
         return tensor, jnp.asarray(tensor.permute(0, 2, 3, 1).numpy())
 
     return draw
+
+
+@pytest.fixture
+def bright_is_class_1():
+    """A model of one logit, which grows with every pixel."""
+    model = create_model("resnet10_narrow", num_classes=1)
+    conv, norms = model.backbone.conv1, []
+    conv.kernel[...] = np.abs(conv.kernel[...])
+    for i in range(1, 5):
+        (block,) = getattr(model.backbone, f"layer{i}")
+        norms += [block.bn1, block.bn2]
+        for layer in (block.conv1, block.conv2):
+            layer.kernel[...] = np.abs(layer.kernel[...])
+        if block.downsample is not None:
+            shrink = block.downsample[0]
+            shrink.kernel[...] = np.abs(shrink.kernel[...])
+    kernel = model.head.out.kernel
+    kernel[...] = np.abs(kernel[...])
+    return model

@@ -1,4 +1,4 @@
-"""cams/: what the network looked at in some test images."""
+"""Saliency maps of some test images, cams/, and the faithfulness of their method."""
 
 import shutil
 from pathlib import Path
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxmed.config.schema import ExplainConfig
-from jaxmed.runs.layout import CAM_INDEX, CAMS
+from jaxmed.errors import InputError
+from jaxmed.runs.layout import CAM_INDEX, CAMS, FAITHFULNESS
 from jaxmed.runtime.files import atomic_write, write_json
 
 if TYPE_CHECKING:
@@ -24,8 +25,13 @@ def check_explanation(
 
     Raises:
         InputError: a layer that it does not have, that gives no map, or that the method
-            does not take.
+            does not take; or faithfulness is asked for of no images.
     """
+    if explain.faithfulness and not explain.images:
+        raise InputError(
+            "explain.faithfulness needs images to measure on, and explain.images is 0. "
+            "Set --explain.images, or leave faithfulness out."
+        )
     if not explain.layer:
         return
     from jaxmed.explain.layer_taps import check_layer
@@ -82,7 +88,61 @@ def write_cams(
         images = split.images[chosen]
         found = _explain(model, preprocessing(images), classes, explain)
         _draw(folder, entries, as_seen(images, preprocessing), found, explain)
+        if explain.faithfulness:
+            measures = _measure(model, split, predictions, preprocessing, explain)
+            write_json(folder / FAITHFULNESS, measures)
     write_json(folder / CAM_INDEX, entries)
+
+
+def _measure(
+    model: "Classifier",
+    split: "Split",
+    predictions: "Predictions",
+    preprocessing: Any,
+    explain: ExplainConfig,
+) -> dict[str, Any]:
+    """Measures the faithfulness of the method on test images drawn at random.
+
+    The images of the pictures will not do: two in three were chosen for their loss or
+    their doubt.
+    """
+    from jaxmed.explain.faithfulness.measure import measure_faithfulness
+
+    order = np.random.default_rng(0).permutation(len(predictions.ids))
+    rows = np.sort(order[: explain.images])
+    classes = predictions.probs[rows].argmax(axis=1) + (predictions.probs.shape[1] == 1)
+    groups = None
+    if predictions.groups is not None:
+        # An image of an unknown patient counts as a patient of its own.
+        groups = [predictions.groups[row] or f"image {row}" for row in rows]
+    settings = {"method": explain.method, "layer": explain.layer or None}
+    table = settings | {"split": predictions.split}
+    try:
+        result = measure_faithfulness(
+            model,
+            preprocessing(split.images[rows]),
+            classes,
+            groups=groups,
+            multilabel=predictions.task == "multilabel",
+            **settings,
+        )
+    except InputError as error:
+        # No map is evidence: a finding about the method, and no reason to lose a run.
+        return table | {"images": 0, "reason": str(error)}
+    drawn = "images" if groups is None else "groups of images"
+    return table | {
+        "images": result.images,
+        "degenerate": result.degenerate,
+        "interval": f"percentile bootstrap over {drawn}",
+        "metrics": result.metrics,
+        "shares": result.shares.tolist(),
+        "curves": {name: curve.tolist() for name, curve in result.curves.items()},
+        "stages": list(result.stages),
+        "randomization": {
+            name: [None if np.isnan(value) else value for value in values.tolist()]
+            for name, values in result.randomization.items()
+        },
+    }
 
 
 def _entry(

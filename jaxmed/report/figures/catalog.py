@@ -17,6 +17,7 @@ from jaxmed.report.figures.discrimination import (
     draw_class_roc,
     draw_confusion,
 )
+from jaxmed.report.figures.faithfulness import draw_faithfulness
 from jaxmed.report.figures.forest import draw_forest, draw_groups
 from jaxmed.report.figures.probability_curves import (
     draw_decision_curves,
@@ -100,6 +101,8 @@ def run_figures(
     if matrix := (run.metrics.get("confusion_matrix") or {}).get("test"):
         alt = f"Confusion matrix of {name} {test}."
         add("confusion", draw_confusion(matrix, run.class_names), alt)
+    alt = f"Insertion and deletion curves of the maps of {name}, and of random maps."
+    add("faithfulness", draw_faithfulness(run), alt)
     return figures
 
 

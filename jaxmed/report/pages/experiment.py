@@ -36,6 +36,7 @@ from jaxmed.report.tables.decisions import (
     selection_table,
     threshold_table,
 )
+from jaxmed.report.tables.faithfulness import NOTE, faithfulness_table
 from jaxmed.report.tables.formatting import Table
 from jaxmed.report.tables.provenance import (
     cost_table,
@@ -59,7 +60,15 @@ from jaxmed.runs.record import Arm, read_experiment
 from jaxmed.runtime.files import atomic_write, write_text
 from jaxmed.runtime.progress import Advance, progress
 
-KINDS = ("stages", "curves", "roc", "precision_recall", "reliability", "confusion")
+KINDS = (
+    "stages",
+    "curves",
+    "roc",
+    "precision_recall",
+    "reliability",
+    "confusion",
+    "faithfulness",
+)
 JOINT = ("roc", "precision_recall")
 
 
@@ -105,6 +114,7 @@ def arm_section(
         "classes": class_table(arm),
         "thresholds": None if run.task == "binary" else class_threshold_table(arm),
         "gallery": gallery_items(run, room),
+        "measures": faithfulness_table(run),
         "groups": groups_table(run),
         "environment": environment_table(run),
         "config": run.config,
@@ -175,7 +185,8 @@ def _context(
         "arms": sections,
         "filters": gallery_filters(sections, context["headline"].best.name),
         "facts": facts(arms, _when(arms)),
-        "notes": section_notes(comparison) | {"maps": describe_gallery(arms)},
+        "notes": section_notes(comparison)
+        | {"maps": describe_gallery(arms), "faithfulness": NOTE},
         "caution": CAUTION,
         "samples": embed_samples(samples) if samples.exists() else None,
         "augmented": augmented_images(arms),
@@ -258,6 +269,7 @@ def _contents(context: dict[str, Any]) -> list[tuple[str, str]]:
         ("results", "Results", True),
         ("discrimination", "ROC and PR curves", True),
         ("maps", "Images and saliency maps", context["filters"]),
+        ("faithfulness", "Faithfulness", any(a["measures"] for a in context["arms"])),
         ("thresholds", "Thresholds", True),
         ("classes", "Classes", True),
         ("subgroups", "Subgroups", context["subgroups"]),

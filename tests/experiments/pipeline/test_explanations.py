@@ -102,9 +102,35 @@ def test_the_index_says_why_an_image_is_shown(tmp_path):
     assert sum("random" in of for of in kinds.values()) >= 1
 
 
+def test_faithfulness_is_measured_where_it_is_asked_for(tmp_path):
+    model = create_model("resnet10_narrow", num_classes=2)
+    write(tmp_path, model, layer="layer2")
+    file = tmp_path / "cams" / "faithfulness.json"
+    assert not file.exists()
+    write(tmp_path, model, layer="layer2", method="layer_cam", faithfulness=True)
+    measures = json.loads(file.read_text())
+    assert (measures["method"], measures["layer"]) == ("layer_cam", "layer2")
+    assert (measures["images"], measures["degenerate"]) == (4, 0)
+    curve = measures["curves"]["insertion"]
+    area = np.trapezoid(curve, measures["shares"])
+    assert measures["metrics"]["insertion"]["value"] == pytest.approx(area)
+    assert len(measures["stages"]) == len(measures["randomization"]["similarity"]) == 6
+
+
+def test_maps_that_are_no_evidence_do_not_end_a_run(tmp_path):
+    model = model_of_one_class()
+    # Every image is predicted to be square, for which nothing speaks.
+    model.head.out.kernel[...] = -jnp.abs(model.head.out.kernel[...])
+    write(tmp_path, model, faithfulness=True)
+    measures = json.loads((tmp_path / "cams" / "faithfulness.json").read_text())
+    assert measures["images"] == 0
+    assert "None of the 4 maps is evidence" in measures["reason"]
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        ({"faithfulness": True, "images": 0}, "explain.images is 0"),
         ({"layer": "layer5"}, "Unknown layer 'layer5'. Did you mean 'layer"),
         (
             {"layer": "layer3", "method": "occlusion"},

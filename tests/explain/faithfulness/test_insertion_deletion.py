@@ -12,7 +12,6 @@ from jaxmed.explain.faithfulness.insertion_deletion import (
     deletion,
     insertion,
 )
-from jaxmed.models.registry import create_model
 
 SIZE, STEPS = 64, 4
 CLASSES = np.array([1, 4, 0])
@@ -70,27 +69,11 @@ def test_the_blur_is_the_papers_at_its_size():
     assert kernel[100, 45:56] / kernel[100, 50] == pytest.approx(line / line[5])
 
 
-def bright_is_class_1():
-    """A model of one logit, which grows with every pixel."""
-    model = create_model("resnet10_narrow", num_classes=1)
-    conv, norms = model.backbone.conv1, []
-    conv.kernel[...] = np.abs(conv.kernel[...])
-    for i in range(1, 5):
-        (block,) = getattr(model.backbone, f"layer{i}")
-        norms += [block.bn1, block.bn2]
-        for layer in (block.conv1, block.conv2):
-            layer.kernel[...] = np.abs(layer.kernel[...])
-        if block.downsample is not None:
-            shrink = block.downsample[0]
-            shrink.kernel[...] = np.abs(shrink.kernel[...])
-    kernel = model.head.out.kernel
-    kernel[...] = np.abs(kernel[...])
-    return model
-
-
-def test_a_faithful_map_has_the_better_areas_and_its_opposite_the_worse():
+def test_a_faithful_map_has_the_better_areas_and_its_opposite_the_worse(
+    bright_is_class_1,
+):
     """The image's own brightness is what the model goes by."""
-    model = bright_is_class_1()
+    model = bright_is_class_1
     images = np.random.default_rng(0).random((2, SIZE, SIZE, 3)).astype(np.float32) ** 4
     logits = np.asarray(model(images))[:, 0]
     model.head.out.kernel[...] *= 4 / logits.mean()
