@@ -17,7 +17,7 @@ from jaxmed.report.figures.discrimination import (
     draw_class_roc,
     draw_confusion,
 )
-from jaxmed.report.figures.faithfulness import draw_faithfulness
+from jaxmed.report.figures.faithfulness_curves import draw_faithfulness
 from jaxmed.report.figures.forest import draw_forest, draw_groups
 from jaxmed.report.figures.probability_curves import (
     draw_decision_curves,

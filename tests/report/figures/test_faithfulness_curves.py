@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxmed.report import read_run
-from jaxmed.report.figures.faithfulness import draw_faithfulness
+from jaxmed.report.figures.faithfulness_curves import draw_faithfulness
 from jaxmed.report.tables.faithfulness import faithfulness_table
 
 SHARES = [0.0, 0.5, 1.0]
