@@ -19,7 +19,6 @@ MODULES = {
 LARGEST_FOLDER = 14
 # Words that stand for the same concept wherever they occur.
 SHARED_MODULES = {
-    "advice",
     "audit",
     "augmentation",
     "comparison",
