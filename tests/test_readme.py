@@ -19,7 +19,7 @@ from jaxmed.experiments.__main__ import main
 from jaxmed.experiments.pipeline.load_data import load_images
 from jaxmed.experiments.pipeline.prepare import check_arm
 from jaxmed.models.parameters import split as parameters_of
-from jaxmed.strategies.registry import PRESETS
+from jaxmed.strategies.presets import PRESETS
 from jaxmed_convert import to_torch
 
 CHECKOUT = Path(__file__).parents[1]

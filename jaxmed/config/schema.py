@@ -10,6 +10,7 @@ from typing import Any
 
 from jaxmed.config.setting import is_section, setting
 from jaxmed.explain.methods import METHODS
+from jaxmed.strategies.presets import FEATURE_CLASSIFIERS, PRESETS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,13 +274,10 @@ class TrainConfig(TrainingOptions):
     """How the network is trained."""
 
     strategy: str = setting(
-        "what is trained when: frozen, full, two_phase, linear_probe_then_finetune, "
-        "partial, backbone_and_head, discriminative, layerwise_decay, "
-        "gradual_unfreezing, norm_only, bias_only, l2_sp, sequence, which is several "
-        "of them in order; k_nn, logistic_regression, which train no network but "
-        "classify features of a frozen one; or your own: package.module:function, or "
-        "the name that an installed package gives it; `list --strategies` tells about "
-        "them",
+        f"what is trained when: {', '.join(PRESETS)} (several strategies in order); "
+        f"{', '.join(FEATURE_CLASSIFIERS)} (which classify features of a frozen "
+        "network, and train none); or your own: package.module:function, or the name "
+        "that an installed package gives it; `list --strategies` tells about them",
         "two_phase",
     )
     options: dict[str, Any] = field(

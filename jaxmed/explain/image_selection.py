@@ -1,4 +1,4 @@
-"""Which images to explain: the worst, the least certain, and some at random."""
+"""Selection of images to explain: worst, least certain, and some at random."""
 
 import numpy as np
 
@@ -14,7 +14,7 @@ def select_images(
     exclusive: bool,
     seed: int = 0,
 ) -> dict[int, tuple[str, ...]]:
-    """Chooses images worth looking at, of three kinds in equal parts.
+    """Select images worth looking at, of three kinds in equal parts.
 
     "loss" are those with the largest log loss: the most confident mistakes. "uncertain"
     are those whose decision was closest: the smallest probability of the most probable

@@ -17,7 +17,7 @@ SMALLEST = 224
 
 
 def overlay(image: np.ndarray, cam: np.ndarray) -> np.ndarray:
-    """Draws an image and, to its right, the same image under its map.
+    """Draw an image and, to its right, the same image under its map.
 
     Args:
         image: uint8 (h, w, 3), or (h, w, 1) if gray.

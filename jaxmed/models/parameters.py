@@ -1,6 +1,6 @@
 """A model as a definition and two flat dicts of arrays, and back.
 
-jaxmed has one spelling for a parameter: its path in the module tree, joined with
+jaxmed has one name for a parameter: its path in the module tree, joined with
 dots, such as "backbone.layer4.0.conv1.kernel" or "head.out.bias". Below "backbone."
 the names are torchvision's. Strategies, optimizer groups, checkpoints, conversion
 tables and error messages all use it, and every pytree of weights is a flat dict
@@ -34,7 +34,7 @@ class Parts(NamedTuple):
 
 
 def dotted(path: Sequence[Any]) -> str:
-    """Spells a path of the module tree: ("layer4", 0, "bn1") is "layer4.0.bn1"."""
+    """Format a path of the module tree: ("layer4", 0, "bn1") is "layer4.0.bn1"."""
     return ".".join(map(str, path))
 
 

@@ -1,20 +1,8 @@
-"""Fine-tuning strategies: paths of parameters, to groups, to optimizers."""
+"""Fine-tuning strategies: paths of parameters, to groups, to optimizers.
 
-from jaxmed.strategies.optimizers import Optimizer
-from jaxmed.strategies.phase import Group, Phase
-from jaxmed.strategies.presets.settings import Settings
-from jaxmed.strategies.registry import create_strategy, list_strategies, options_of
-from jaxmed.strategies.schedules import Schedule
-from jaxmed.strategies.strategy import Strategy
+Names load on first use: the table of presets needs no JAX.
+"""
 
-__all__ = [
-    "Group",
-    "Optimizer",
-    "Phase",
-    "Schedule",
-    "Settings",
-    "Strategy",
-    "create_strategy",
-    "list_strategies",
-    "options_of",
-]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -28,7 +28,7 @@ class Optimizer:
             Batch Optimization for Deep Learning", ICLR 2020, algorithm 2 with phi the
             identity and epsilon 1e-6; where the weights or the step are all 0, their
             ratio counts as 1); or "muon" (Jordan et al., "Muon", 2024; torch's `Muon`
-            in float32: Nesterov momentum 0.95, orthogonalised, for the kernels of
+            in float32: Nesterov momentum 0.95, orthogonalized, for the kernels of
             convolutions and linear layers, as matrices from all axes but the last to
             the last; and adamw for all other parameters).
         learning_rate: at least 0.
@@ -50,6 +50,10 @@ class Optimizer:
     Raises:
         InputError: an unknown name, a value of another type, or a number that is out
             of its range or not finite.
+
+    Example:
+        >>> Optimizer(name="adamw", learning_rate=1e-3, weight_decay=1e-4).name
+        'adamw'
     """
 
     name: str = "adam"
@@ -169,7 +173,7 @@ def _muon(settings, rate, momentum):
     # steps, and its adamw for the other parameters has Nesterov momentum.
     muon = optax.chain(
         optax.trace(0.95, nesterov=True),
-        optax.stateless(lambda updates, _: jax.tree.map(_orthogonalise, updates)),
+        optax.stateless(lambda updates, _: jax.tree.map(_orthogonalize, updates)),
         _coupled(settings),
         optax.scale_by_learning_rate(rate),
     )
@@ -184,7 +188,7 @@ def _muon(settings, rate, momentum):
     return optax.multi_transform(own, names)
 
 
-def _orthogonalise(update: jax.Array) -> jax.Array:
+def _orthogonalize(update: jax.Array) -> jax.Array:
     """Brings a matrix's singular values near 1 with five Newton-Schulz steps.
 
     Jordan et al.'s; the result is scaled by sqrt(max(1, outputs / inputs)).

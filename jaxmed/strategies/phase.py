@@ -91,6 +91,13 @@ class Phase:
     Raises:
         InputError: a value of another type, a number out of its range, no groups, or
             two of one name.
+
+    Example:
+        >>> sgd = Optimizer(name="sgd", learning_rate=0.01, momentum=0.9)
+        >>> last = Group(name="last", patterns=("head", "*.layer4"), optimizer=sgd)
+        >>> phase = Phase(name="last", epochs=5, groups=(last,), schedule="cosine")
+        >>> phase.assign(["backbone.conv1.bias", "backbone.layer4.bias", "head.bias"])
+        {'backbone.layer4.bias': 'last', 'head.bias': 'last'}
     """
 
     name: str

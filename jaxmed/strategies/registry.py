@@ -1,4 +1,4 @@
-"""Strategies by name.
+"""Registry of strategies by name.
 
 A strategy is a function of the model and of options with defaults that returns a
 `Strategy`; or a class whose options are its constructor's and whose instances are
@@ -23,29 +23,14 @@ from jaxmed.errors import InputError, unknown
 from jaxmed.models.classifier import Classifier
 from jaxmed.runtime.annotations import expect
 from jaxmed.strategies.options import read_options
-from jaxmed.strategies.presets.by_parameter import bias_only, norm_only
-from jaxmed.strategies.presets.by_stage import (
-    discriminative,
-    gradual_unfreezing,
-    layerwise_decay,
-    partial,
-)
-from jaxmed.strategies.presets.feature_classifiers import FEATURE_CLASSIFIERS
-from jaxmed.strategies.presets.whole_backbone import (
-    backbone_and_head,
-    frozen,
-    full,
-    l2_sp,
-    linear_probe_then_finetune,
-    two_phase,
-)
+from jaxmed.strategies.presets import BUILT_IN
 from jaxmed.strategies.strategy import Strategy
 
 ENTRY_POINTS = "jaxmed.strategies"
 
 
 def sequence(model: Classifier, *, phases: Sequence[Mapping[str, Any]]) -> Strategy:
-    """Carries out strategies one after the other, each with options of its own.
+    """Carry out strategies one after the other, each with options of its own.
 
     Args:
         model: what is trained.
@@ -83,30 +68,8 @@ def sequence(model: Classifier, *, phases: Sequence[Mapping[str, Any]]) -> Strat
     return Strategy(name="sequence", phases=tuple(joined))
 
 
-PRESETS: dict[str, Callable[..., Strategy]] = {
-    preset.__name__: preset
-    for preset in (
-        frozen,
-        full,
-        two_phase,
-        linear_probe_then_finetune,
-        partial,
-        backbone_and_head,
-        discriminative,
-        layerwise_decay,
-        gradual_unfreezing,
-        norm_only,
-        bias_only,
-        l2_sp,
-        sequence,
-    )
-}
-# What a recipe can name, whether it trains a network or not.
-BUILT_IN: dict[str, Callable[..., Strategy]] = {**PRESETS, **FEATURE_CLASSIFIERS}
-
-
 def find_strategy(name: str) -> Callable[..., Any]:
-    """Returns the function or class behind a strategy's name.
+    """Return the function or class behind a strategy's name.
 
     A preset goes before an entry point of the same name.
 
@@ -114,7 +77,8 @@ def find_strategy(name: str) -> Callable[..., Any]:
         InputError: there is no such preset, entry point, module or function.
     """
     if name in BUILT_IN:
-        return BUILT_IN[name]
+        module = importlib.import_module(f"jaxmed.strategies.{BUILT_IN[name]}")
+        return getattr(module, name)
     if ":" in name:
         return _load(name, name)
     installed = installed_strategies()
@@ -129,7 +93,7 @@ def find_strategy(name: str) -> Callable[..., Any]:
 
 
 def installed_strategies() -> dict[str, metadata.EntryPoint]:
-    """Returns the entry points that installed packages have, by name, sorted."""
+    """Return the entry points that installed packages have, by name, sorted."""
     points = metadata.entry_points(group=ENTRY_POINTS)
     return {name: points[name] for name in sorted(points.names)}
 
@@ -145,7 +109,7 @@ def list_strategies() -> list[str]:
 
 
 def options_of(name: str) -> inspect.Signature:
-    """Returns the options of a strategy: its signature without the model.
+    """Return the options of a strategy: its signature without the model.
 
     Where it takes `**settings: Unpack[Settings]`, every setting is one, with None as
     its default, which stands for not given.
@@ -157,7 +121,7 @@ def options_of(name: str) -> inspect.Signature:
 
 
 def check_options(name: str, options: Mapping[str, Any]) -> None:
-    """Checks what can be checked of options without a model.
+    """Check what can be checked of options without a model.
 
     Raises:
         InputError: there is no such strategy, an option is unknown, missing or of
@@ -185,7 +149,7 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
 
 
 def create_strategy(name: str, model: Classifier, /, **options: Any) -> Strategy:
-    """Builds a strategy by name.
+    """Build a strategy by name.
 
     Args:
         name: a preset, an entry point, or "package.module:function" of your own.
@@ -196,6 +160,13 @@ def create_strategy(name: str, model: Classifier, /, **options: Any) -> Strategy
         InputError: an unknown name or option, an option's value of another type or
             out of range, groups that do not fit the model, or something else than a
             strategy came of it.
+
+    Example:
+        >>> from jaxmed import create_model
+        >>> model = create_model("resnet10_narrow", num_classes=2)
+        >>> strategy = create_strategy("two_phase", model, head_epochs=2, epochs=4)
+        >>> [(phase.name, phase.epochs) for phase in strategy.phases]
+        [('head', 2), ('all', 4)]
     """
     check_options(name, options)
     made: Any = find_strategy(name)
@@ -218,13 +189,13 @@ def create_strategy(name: str, model: Classifier, /, **options: Any) -> Strategy
     return strategy
 
 
-def _load(name: str, place: str) -> Callable[..., Any]:
-    """Imports what `place`, "package.module:function", names."""
-    home, _, attribute = place.partition(":")
+def _load(name: str, target: str) -> Callable[..., Any]:
+    """Import the `target`, "package.module:function"."""
+    home, _, attribute = target.partition(":")
     words = attribute.split(".")
     if not all(word.isidentifier() for word in (*home.split("."), *words)):
         raise InputError(
-            f"Strategy {name!r}: {place!r} is not of the form package.module:function."
+            f"Strategy {name!r}: {target!r} is not of the form package.module:function."
         )
     try:
         module = importlib.import_module(home)
@@ -236,17 +207,17 @@ def _load(name: str, place: str) -> Callable[..., Any]:
             f"Strategy {name!r}: {error}. Install its package, run the command in the "
             "folder it is in, or put that folder into PYTHONPATH."
         ) from error
-    found: Any = module
+    function: Any = module
     for word in words:
-        found = getattr(found, word, None)
-    if not callable(found):
-        own = [
+        function = getattr(function, word, None)
+    if not callable(function):
+        defined = [
             key
             for key, value in vars(module).items()
             if callable(value) and getattr(value, "__module__", None) == home
         ]
         raise InputError(
             f"Strategy {name!r}: module {home} has no function {attribute!r}"
-            f"{', but ' + ', '.join(own) if own else ''}."
+            f"{', but ' + ', '.join(defined) if defined else ''}."
         )
-    return found
+    return function

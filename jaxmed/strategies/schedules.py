@@ -1,4 +1,4 @@
-"""How a learning rate changes during a phase, with PyTorch's meaning."""
+"""Learning-rate schedules of a phase, with PyTorch's meaning."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -50,6 +50,11 @@ class Schedule:
 
     Raises:
         InputError: an unknown name or a number out of its range.
+
+    Example:
+        >>> schedule = Schedule(name="step", every=2, gamma=0.5)
+        >>> [float(schedule.factor(s, epochs=4, steps_per_epoch=1)) for s in range(4)]
+        [1.0, 1.0, 0.5, 0.5]
     """
 
     name: str = "constant"

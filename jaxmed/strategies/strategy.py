@@ -20,6 +20,16 @@ class Strategy:
     Attributes:
         name: what tables and reports call it.
         phases: in the order of training, at least one, with different names.
+
+    Example:
+        >>> from jaxmed.strategies import Group, Optimizer, Phase
+        >>> adam = Optimizer(learning_rate=1e-3)
+        >>> head = Group(name="head", patterns=("head",), optimizer=adam)
+        >>> strategy = Strategy(
+        ...     name="mine", phases=(Phase(name="head", epochs=3, groups=(head,)),)
+        ... )
+        >>> strategy.phases[0].epochs
+        3
     """
 
     name: str

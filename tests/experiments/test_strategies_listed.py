@@ -9,7 +9,8 @@ from jaxmed.config.schema import TrainConfig
 from jaxmed.experiments.__main__ import main
 from jaxmed.experiments.printing.strategies import read_section
 from jaxmed.strategies import Optimizer, Phase, Schedule, Settings, options_of
-from jaxmed.strategies.registry import BUILT_IN
+from jaxmed.strategies.presets import BUILT_IN
+from jaxmed.strategies.registry import find_strategy
 
 
 def listed(capsys, *words):
@@ -29,7 +30,7 @@ def test_list_shows_every_preset_with_its_options(capsys):
     for name in BUILT_IN:
         (block,) = re.findall(rf"^  {name}\n((?:      .*\n)+)", text, re.MULTILINE)
         words = " ".join(block.split())
-        assert words.startswith((BUILT_IN[name].__doc__ or "").splitlines()[0])
+        assert words.startswith((find_strategy(name).__doc__ or "").splitlines()[0])
         for option, parameter in options_of(name).parameters.items():
             if option not in Settings.__annotations__:
                 assert f"{option} = " in words or parameter.default is parameter.empty

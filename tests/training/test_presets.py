@@ -22,7 +22,7 @@ from jaxmed.models.parameters import load, merge, split
 from jaxmed.models.registry import create_model
 from jaxmed.runtime.sharding import data_mesh, replicate
 from jaxmed.strategies import Phase, create_strategy
-from jaxmed.strategies.registry import PRESETS
+from jaxmed.strategies.presets import PRESETS
 from jaxmed.training.state import (
     Images,
     StepPlan,

@@ -9,7 +9,8 @@ from typing import Any, get_type_hints
 
 from jaxmed.runtime.annotations import spell
 from jaxmed.strategies import Optimizer, Phase, Schedule, Settings, options_of
-from jaxmed.strategies.registry import BUILT_IN, find_strategy, installed_strategies
+from jaxmed.strategies.presets import BUILT_IN
+from jaxmed.strategies.registry import find_strategy, installed_strategies
 
 WIDTH = 88
 CLASSES = {cls.__name__: cls for cls in (Optimizer, Phase, Schedule)}

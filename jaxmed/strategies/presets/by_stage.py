@@ -87,6 +87,12 @@ def partial(
     Raises:
         InputError: there is no such stage or layer, there are not so many, or more
             than one of the four ways to say which is used.
+
+    Example:
+        >>> from jaxmed import create_model
+        >>> model = create_model("resnet10_narrow", num_classes=2)
+        >>> [group.name for group in partial(model, stages=2).phases[0].groups]
+        ['layer3', 'layer4', 'head']
     """
     ways = {
         "stages": stages != 1,

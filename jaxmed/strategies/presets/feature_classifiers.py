@@ -77,6 +77,3 @@ def logistic_regression(
     if not penalties:
         raise InputError("logistic_regression: penalties must hold at least one C.")
     return FeatureClassifier(name="logistic_regression", penalties=tuple(penalties))
-
-
-FEATURE_CLASSIFIERS = {f.__name__: f for f in (k_nn, logistic_regression)}

@@ -1,4 +1,4 @@
-"""What every preset takes beside options of its own."""
+"""Settings that every preset takes beside options of its own."""
 
 from collections.abc import Mapping
 from dataclasses import fields, replace

@@ -32,6 +32,13 @@ def frozen(
         learning_rate: of the head.
         **settings: see `Settings`. With batch_norm="train" the features change with
             the backbone's statistics.
+
+    Example:
+        >>> from jaxmed import create_model
+        >>> model = create_model("resnet10_narrow", num_classes=2)
+        >>> strategy = frozen(model, epochs=3, optimizer="adamw", weight_decay=1e-4)
+        >>> strategy.phases[0].groups[0].optimizer.weight_decay
+        0.0001
     """
     rates = {"head": (("head",), learning_rate)}
     phase = make_phase(model, "head", epochs, rates, settings)

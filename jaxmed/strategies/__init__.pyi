@@ -1,0 +1,9 @@
+from .optimizers import Optimizer as Optimizer
+from .phase import Group as Group
+from .phase import Phase as Phase
+from .presets.settings import Settings as Settings
+from .registry import create_strategy as create_strategy
+from .registry import list_strategies as list_strategies
+from .registry import options_of as options_of
+from .schedules import Schedule as Schedule
+from .strategy import Strategy as Strategy
