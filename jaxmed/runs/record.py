@@ -3,7 +3,7 @@
 import csv
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -98,7 +98,7 @@ class RunRecord:
     environment: dict[str, Any]
     config: str
     cams: tuple[Cam, ...]
-    faithfulness: dict[str, Any]
+    faithfulness: dict[str, Any] = field(default_factory=dict)
 
     @property
     def task(self) -> str:
