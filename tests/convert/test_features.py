@@ -106,7 +106,8 @@ def test_a_model_gets_the_weights_and_their_scale(converted, narrow, channels):
     mean = {1: theirs.mean[:1], 3: theirs.mean, 4: [np.mean(theirs.mean)] * 4}[channels]
     assert model.mean == pytest.approx(tuple(mean), rel=1e-12)
     assert model.std == pytest.approx((theirs.std[0],) * channels, rel=1e-12)
-    assert f"Images are normalized by mean {model.mean} and std" in started.message
+    mean = ", ".join(f"{value:g}" for value in model.mean)
+    assert f"Images are normalized by mean {mean} and std" in started.message
 
     ours = to_torch(model)
     stem = narrow["0.weight"]

@@ -124,7 +124,9 @@ def test_views_are_said_where_numbers_are(folder):
         for name in ("environment.json", "metrics.json"):
             assert json.loads((run / name).read_text())["tta"] == tta
     page = (folder / "out" / "prepared" / "report.html").read_text()
-    assert "28 × 28 pixels, padded to a square with black; mean of views: flip" in page
+    assert (
+        "28 × 28 pixels, padded to a square with black; test-time views: flip" in page
+    )
 
 
 def test_maps_lie_on_what_the_network_saw(folder):

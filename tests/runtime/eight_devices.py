@@ -48,7 +48,7 @@ class Prepare(Preprocessing):
         return images / 64 - 2
 
 
-prepare = Prepare()
+prepare = Prepare(image_size=16)
 # Exact too.
 TURNED = Augmentation(ops=(HorizontalFlip(), QuarterTurns()))
 
