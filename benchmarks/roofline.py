@@ -84,7 +84,13 @@ def main() -> None:
     print(f"\n| trained | TFLOP | GB of products | GB between | {names} |")
     print("|---" * (4 + len(CARDS)) + "|")
     for strategy in STRATEGIES:
-        work = measure(trace(arguments, strategy))
+        traced = trace(
+            arguments.backbone,
+            strategy,
+            size=arguments.size,
+            rows=arguments.batch_size,
+        )
+        work = measure(traced.jaxpr)
         flops = sum(flops for flops, _ in work.products) / 1e12
         size = sum(size for _, size in work.products) / 1e9
         speeds = " | ".join(
@@ -96,14 +102,23 @@ def main() -> None:
         )
 
 
-def trace(arguments: argparse.Namespace, strategy: str) -> Any:
-    """Trace a step of a strategy's first phase to a jaxpr."""
-    size, rows = arguments.size, arguments.batch_size
+def trace(name: str, strategy: str, *, size: int, rows: int) -> Any:
+    """Trace a step of a strategy's first phase in bfloat16, on shapes alone.
+
+    Args:
+        name: of the backbone.
+        strategy: a preset's name.
+        size: pixels of a side of the images.
+        rows: images of the batch.
+
+    Returns:
+        What `jax.jit(...).trace` returns: it has the `jaxpr`, and can `lower`.
+    """
     plan = definition = None
 
     def begin():
         nonlocal plan, definition
-        model = jaxmed.create_model(arguments.backbone, num_classes=8)
+        model = jaxmed.create_model(name, num_classes=8)
         set_precision(model, "bfloat16")
         phase = create_strategy(
             strategy, model, epochs=1, learning_rate=1e-3, optimizer="adam"
@@ -114,22 +129,16 @@ def trace(arguments: argparse.Namespace, strategy: str) -> Any:
             task="multiclass",
         )
         definition, state, frozen = begin_phase(model, plan)
-        return state, frozen
+        return state, frozen, jax.random.key(0)
 
-    state, frozen = jax.eval_shape(begin)
+    state, frozen, key = jax.eval_shape(begin)
     batch = Batch(
         jax.ShapeDtypeStruct((1, rows, size, size, 3), jnp.uint8),
         jax.ShapeDtypeStruct((1, rows), jnp.int32),
         jax.ShapeDtypeStruct((1, rows), jnp.float32),
     )
-    step = make_train_step(definition, plan)
-
-    def call(state, frozen, batch, key):
-        return step(state, frozen=frozen, batch=batch, key=key)
-
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    # What no output needs is not computed.
-    return jax.jit(call).trace(state, frozen, batch, key).jaxpr
+    step = jax.jit(make_train_step(definition, plan))
+    return step.trace(state, frozen=frozen, batch=batch, key=key)
 
 
 @dataclass(frozen=True)

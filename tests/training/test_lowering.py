@@ -1,20 +1,18 @@
-"""Contract 12: the training step of every family lowers for CUDA and TPU."""
+"""Contract 12: the training step of every family lowers for CUDA and TPU.
+
+The step is traced as benchmarks/roofline.py traces it.
+"""
 
 import re
+import runpy
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import pytest
 
-from jaxmed.data.transforms.preprocess import Preprocessing
-from jaxmed.models.precision import set_precision
-from jaxmed.models.registry import create_model
-from jaxmed.strategies import create_strategy
-from jaxmed.training.state import Batch, StepPlan, begin_phase
-from jaxmed.training.step import make_train_step
+FILE = Path(__file__).parents[2] / "benchmarks" / "roofline.py"
+trace = runpy.run_path(str(FILE))["trace"]
 
 ROWS = 8
 PLATFORMS = ("cuda", "tpu")
@@ -48,38 +46,9 @@ FAMILIES = (
 )
 
 
-def trace(name: str, size: int) -> Any:
-    """Trace a training step of all weights in bfloat16, on shapes alone."""
-    plan = definition = None
-
-    def begin():
-        nonlocal plan, definition
-        model = create_model(name, num_classes=4)
-        set_precision(model, "bfloat16")
-        strategy = create_strategy(
-            "full", model, epochs=1, learning_rate=1e-3, optimizer="adam"
-        )
-        plan = StepPlan(
-            phase=strategy.phases[0],
-            preprocessing=Preprocessing(image_size=size),
-            task="multiclass",
-        )
-        definition, state, frozen = begin_phase(model, plan)
-        return state, frozen
-
-    state, frozen = jax.eval_shape(begin)
-    batch = Batch(
-        jax.ShapeDtypeStruct((1, ROWS, size, size, 3), jnp.uint8),
-        jax.ShapeDtypeStruct((1, ROWS), jnp.int32),
-        jax.ShapeDtypeStruct((1, ROWS), jnp.float32),
-    )
-    step = jax.jit(make_train_step(definition, plan))
-    return step.trace(state, frozen=frozen, batch=batch, key=jax.random.key(0))
-
-
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 def test_step_lowers(family):
-    traced = trace(family.name, family.size)
+    traced = trace(family.name, "full", size=family.size, rows=ROWS)
     for platform in PLATFORMS:
         text = traced.lower(lowering_platforms=(platform,)).as_text()
         counts = Counter(re.findall(r"stablehlo\.(\w+)", text))
