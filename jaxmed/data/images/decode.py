@@ -17,6 +17,7 @@ from jaxmed.data.images.picture import (
     FileHeader,
     UnusableImage,
     decode_picture,
+    read_content,
     read_picture_gray,
     read_picture_header,
 )
@@ -101,7 +102,7 @@ def read_gray(path: Path, window: Window) -> Gray | None:
     Raises:
         UnusableImage: as `decode`.
     """
-    content = _read_content(path)
+    content = read_content(path)
     if is_dicom(content[:HEAD], path.name):
         return read_dicom_gray(content, window)
     return read_picture_gray(content)
@@ -135,20 +136,10 @@ def fit_square(pixels: np.ndarray, image_size: int, resizing: Resizing) -> np.nd
 def _decode(file: Path | bytes, window: Window) -> Image.Image:
     """Return an upright image of mode L or RGB."""
     name = file.name if isinstance(file, Path) else ""
-    content = _read_content(file) if isinstance(file, Path) else file
+    content = read_content(file) if isinstance(file, Path) else file
     if is_dicom(content[:HEAD], name):
         return Image.fromarray(decode_dicom(content, window))
     return decode_picture(content, window)
-
-
-def _read_content(path: Path) -> bytes:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UnusableImage(str(error.strerror)) from error
-    if not content:
-        raise UnusableImage("the file is empty")
-    return content
 
 
 def _join_equal_channels(pixels: np.ndarray) -> np.ndarray:
