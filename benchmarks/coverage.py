@@ -23,7 +23,7 @@ from jaxmed.evaluation.metrics.calibration_error import CalibrationError
 from jaxmed.evaluation.metrics.classification import Decisions
 from jaxmed.evaluation.metrics.decision_curve import NetBenefit
 from jaxmed.evaluation.metrics.operating_points import ThresholdDecisions
-from jaxmed.evaluation.metrics.probability_scores import Losses, Recalibration
+from jaxmed.evaluation.metrics.probability_scores import Losses, Ratios, Recalibration
 from jaxmed.evaluation.metrics.ranking import Ranking
 from jaxmed.evaluation.predictions import Predictions
 
@@ -56,6 +56,8 @@ NAMES: dict[str, Key] = {
     "ECE, calibrated": ("exact", "ece"),
     "intercept": ("intercept",),
     "slope": ("slope",),
+    "O:E ratio": ("oe_ratio",),
+    "Brier skill": ("brier_skill",),
 }
 # Of a multiclass and of a multilabel task.
 MEANS: dict[str, Key] = {
@@ -69,6 +71,7 @@ MEANS: dict[str, Key] = {
     "weighted F1": ("averages", "weighted", "f1"),
     "micro AUROC": ("averages", "micro", "auroc"),
     "log loss": ("log_loss",),
+    "Brier skill": ("brier_skill",),
     "ECE": ("ece",),
     "ACE": ("ace",),
 }
@@ -145,6 +148,7 @@ class Situation(NamedTuple):
             Ranking(predictions),
             Decisions(predictions),
             Losses(predictions),
+            Ratios(predictions),
             CalibrationError(predictions),
         ]
         if self.task != "binary":

@@ -24,10 +24,10 @@ RESOLUTIONS = {"newest": "highest", "oldest": "lowest-direct"}
 WHEELS = [
     *("contourpy", "jaxlib", "matplotlib", "ml-dtypes", "numpy", "onnx"),
     *("onnxruntime", "pillow", "pyarrow", "safetensors", "scikit-learn", "scipy"),
-    *("tensorstore", "torch", "torchvision"),
+    *("statsmodels", "tensorstore", "torch", "torchvision"),
 ]
 EXTRAS = {True: ["dev"], False: ["dicom", "parquet", "tfds"]}
-TOOLS = ["playwright>=1.50", "pytest>=8.3", "pytest-xdist>=3.6"]
+TOOLS = ["playwright>=1.50", "pytest>=8.3", "pytest-xdist>=3.6", "statsmodels>=0.14.4"]
 SHOWN = ("jax", "flax", "numpy", "scipy", "scikit-learn", "torch")
 
 

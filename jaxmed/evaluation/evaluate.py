@@ -24,7 +24,7 @@ from jaxmed.evaluation.metrics.calibration_error import (
 )
 from jaxmed.evaluation.metrics.classification import confusion_matrix
 from jaxmed.evaluation.metrics.operating_points import ThresholdDecisions
-from jaxmed.evaluation.metrics.probability_scores import Losses, Recalibration
+from jaxmed.evaluation.metrics.probability_scores import Losses, Ratios, Recalibration
 from jaxmed.evaluation.metrics.registry import estimate_split, overall
 from jaxmed.evaluation.predictions import Predictions, fingerprint_of
 from jaxmed.evaluation.subgroups import evaluate_subgroups
@@ -223,6 +223,7 @@ def _calibration_measures(
             measures.append(Recalibration(predictions, probs, at, suffix))
         keys = (*at, f"log_loss{suffix}"), (*at, f"brier{suffix}")
         measures.append(Losses(predictions, probs, keys))
+        measures.append(Ratios(predictions, probs, at, suffix))
     return measures
 
 

@@ -136,7 +136,7 @@ def _by_bootstrap(arms: Mapping[str, Sequence[ScoredPredictions]]) -> bool:
     runs = [run.predictions for seeds in arms.values() for run in seeds]
     several = any(len(seeds) > 1 for seeds in arms.values())
     groups = any(run.groups is not None for run in runs)
-    return groups or (several and runs[0].task == "multilabel")
+    return runs[0].task == "multilabel" and (groups or several)
 
 
 def _adjust(comparisons: Sequence[Mapping[str, Any]]) -> None:

@@ -177,9 +177,10 @@ class Paired:
             {"value", "ci_low", "ci_high"} of metric(a) - metric(b), with "p" and the
             name of the two-sided "test", all about these models on other images:
             "delong" for an AUROC of one class against the rest, with {"ci_low",
-            "ci_high"} under "delong" too; "mcnemar_exact" or "mcnemar_chi2" for
-            accuracy, sensitivity or specificity of one run each, with its counts;
-            else, and always where groups of images are drawn, "bootstrap". Under
+            "ci_high"} under "delong" too ("delong_clustered" where groups of images are
+            drawn); "mcnemar_exact" or "mcnemar_chi2" for accuracy, sensitivity or
+            specificity of one run each, with its counts; else, and where groups of
+            images are drawn, "bootstrap". Under
             "another_training" what training both again would give on other images,
             see `significance.another_training`. None for all of them and a "reason"
             where undefined.
@@ -251,26 +252,28 @@ class Paired:
         return np.array(values), np.stack([self._samples[one] for one in keys])
 
     def _by_formula(self, a: str, b: str, key: Key) -> dict[str, Any] | None:
-        """Test by DeLong or McNemar where they apply: images are independent."""
-        if self.units.cluster is not None:
-            return None
+        """Test by DeLong, or by McNemar if images are independent, where they apply."""
         ours, theirs = ([self._runs[i] for i in self._places[n]] for n in (a, b))
         predictions = self.first
         binary = predictions.task == "binary"
         if key[-1] == "auroc" and (binary or key[0] == "per_class"):
             i = predictions.class_names.index(key[1]) if len(key) > 1 else 1
-            rows = predictions.known[:, i]
+            rows = np.flatnonzero(predictions.known[:, i])
+            units = self.units.of(rows)
             scores = [
                 np.stack([run.predictions.probs[rows, i] for run in arm])
                 for arm in (ours, theirs)
             ]
-            tested = delong_test(predictions.truth[rows, i], *scores)
+            tested = delong_test(
+                predictions.truth[rows, i], scores[0], scores[1], units
+            )
             if tested is None:
                 return None
             low, high = tested.interval
             ends = {"ci_low": low, "ci_high": high}
-            return {"p": tested.p, "test": "delong", "delong": ends}
-        if len(ours) == len(theirs) == 1:
+            name = "delong" if units.cluster is None else "delong_clustered"
+            return {"p": tested.p, "test": name, "delong": ends}
+        if self.units.cluster is None and len(ours) == len(theirs) == 1:
             return self._by_mcnemar(ours[0], theirs[0], key)
         return None
 

@@ -70,28 +70,36 @@ class DelongTest(NamedTuple):
 
     Attributes:
         interval: 95 %, of the difference, within [-1, 1].
+        error: standard error of the difference.
         p: two-sided.
     """
 
     interval: tuple[float, float]
+    error: float
     p: float
 
 
-def delong_test(truth: np.ndarray, a: np.ndarray, b: np.ndarray) -> DelongTest | None:
+def delong_test(
+    truth: np.ndarray, a: np.ndarray, b: np.ndarray, units: Units | None = None
+) -> DelongTest | None:
     """Test whether two arms' mean AUROCs on the same images are equal.
 
     DeLong et al. 1988, eq. 7 and 8, for the contrast that takes the mean over the
     models of `b` from that over those of `a`. Its variance is that of the contrast of
-    placement values, which is the same as that from the covariance matrix.
+    placement values, which is the same as that from the covariance matrix. Where
+    patients have several images, placement values are summed over each patient, and
+    the covariance of a patient's positive and negative images counts too: Obuchowski,
+    "Nonparametric analysis of clustered ROC curve data", Biometrics 1997.
 
     Args:
         truth: bool (n,).
         a: float (r, n), the scores of r models, such as seeds.
         b: float (s, n).
+        units: of these n images; None if each is its own.
 
     Returns:
-        None where there are fewer than two positives or negatives, or where the
-        variance of a difference that is not 0 is estimated as 0.
+        None where there are fewer than two units with positives, or with negatives, or
+        where the variance of a difference that is not 0 is estimated as 0.
 
     Example:
         >>> truth = np.arange(20) % 2 == 1
@@ -102,18 +110,28 @@ def delong_test(truth: np.ndarray, a: np.ndarray, b: np.ndarray) -> DelongTest |
         >>> round(test.p, 3)
         0.538
     """
-    if min(truth.sum(), (~truth).sum()) < 2:
+    units = units or Units(len(truth))
+    having = units.having(np.stack([truth, ~truth], axis=1))
+    if having.min() < 2:
         return None
-    contrasts = [x - y for x, y in zip(_mean(truth, a), _mean(truth, b), strict=True)]
-    difference = float(contrasts[0].mean())
-    variance = sum(float(part.var(ddof=1)) / len(part) for part in contrasts)
+    difference, sums, variance = 0.0, [], 0.0
+    placed = zip(_mean(truth, a), _mean(truth, b), strict=True)
+    for kind, m, (x, y) in zip((truth, ~truth), having, placed, strict=True):
+        contrast = x - y
+        difference = float(contrast.mean())
+        centered = np.zeros((len(truth), 1))
+        centered[kind, 0] = (contrast - difference) / len(contrast)
+        sums.append(units.sums(centered)[:, 0])
+        variance += float(np.square(sums[-1]).sum()) * m / (m - 1)
+    # Of a unit's positives and negatives; 0 where each image is its own.
+    variance += 2 * float((sums[0] * sums[1]).sum()) * units.size / (units.size - 1)
     if variance < ROUNDING:
         equal = abs(difference) < ROUNDING**0.5
-        return DelongTest((0.0, 0.0), 1.0) if equal else None
+        return DelongTest((0.0, 0.0), 0.0, 1.0) if equal else None
     error = variance**0.5
     half = Z * error
     ends = max(difference - half, -1.0), min(difference + half, 1.0)
-    return DelongTest(ends, 2 * float(ndtr(-abs(difference) / error)))
+    return DelongTest(ends, error, 2 * float(ndtr(-abs(difference) / error)))
 
 
 def _mean(truth: np.ndarray, scores: np.ndarray) -> list[np.ndarray]:

@@ -1,4 +1,4 @@
-"""Metrics of probabilities: log loss, Brier score, calibration intercept and slope."""
+"""Metrics of probabilities: log loss, Brier score and skill, calibration in numbers."""
 
 from collections.abc import Mapping
 
@@ -86,33 +86,121 @@ class Losses(Measure):
         Losses are skewed, of few images strongly; their logarithm less. There is none
         where nearly all images are of one class: the few others decide.
         """
-        predictions, reason = self._predictions, None
-        if predictions.task != "multilabel":
-            largest = int(np.bincount(predictions.labels).argmax())
-            (others,) = units.having(predictions.labels[:, None] != largest)
-            reason = scarcity(predictions.class_names[largest], FEW, others, units)
-        elif units.size < FEW:
-            reason = Undefined(f"fewer than {FEW} {units.noun}")
+        reason = _too_one_sided(self._predictions, units)
         if reason is not None:
             return dict.fromkeys(self._keys, reason)
         *sums, pairs = units.sums(self._per_image.toarray().T).T
         rows = zip(self._keys, sums, strict=True)
-        return {key: _interval(of, pairs) for key, of in rows}
+        return {key: _ratio_interval(of, pairs) for key, of in rows}
 
     def reason(self, key: Key) -> Undefined:
         """Return why a metric of the whole split is NaN."""
         return NO_LABEL
 
 
-def _interval(sums: np.ndarray, pairs: np.ndarray) -> Interval | Undefined:
-    """Compute the interval of a mean from sums over units, (m,) each."""
-    m, total = len(pairs), pairs.sum()
-    value = sums.sum() / total if total else 0.0
-    variance = m / (m - 1) * np.square(sums - value * pairs).sum()
+def _ratio_interval(above: np.ndarray, below: np.ndarray) -> Interval | Undefined:
+    """Compute the interval of a ratio of two sums over units, (m,) each.
+
+    It is symmetric on the logarithm, with the variance of the ratio estimator
+    (Cochran, "Sampling Techniques", 1977, section 6.3).
+    """
+    m, total = len(below), below.sum()
+    value = above.sum() / total if total else 0.0
+    variance = m / (m - 1) * np.square(above - value * below).sum()
     if not value or not variance:
         return SAME
     factor = np.exp(student(m - 1) * variance**0.5 / (total * value))
     return Interval(value / factor, value * factor, "log")
+
+
+def _too_one_sided(predictions: Predictions, units: Units) -> Undefined | None:
+    """Return a reason if too few units are not of the most frequent class."""
+    if predictions.task == "multilabel":
+        few = Undefined(f"fewer than {FEW} {units.noun}")
+        return few if units.size < FEW else None
+    largest = int(np.bincount(predictions.labels).argmax())
+    (others,) = units.having(predictions.labels[:, None] != largest)
+    return scarcity(predictions.class_names[largest], FEW, others, units)
+
+
+NO_CHANCE = Undefined("every predicted probability is 0")
+
+
+class Ratios(Measure):
+    """Brier skill score, and in binary tasks the O:E ratio.
+
+    The Brier skill score is 1 - Brier / reference, where the reference gives every
+    image the prevalences of the split (Murphy, "Hedging and skill scores for
+    probability forecasts", Journal of Applied Meteorology 1973; Kattan and Gerds, "The
+    index of prediction accuracy", Diagnostic and Prognostic Research 2018): 1 is
+    perfect, 0 no better than the prevalence. The O:E ratio is that of observed to
+    expected positives, sum(y) / sum(p) (Debray et al., "A guide to systematic review
+    and meta-analysis of prediction model performance", BMJ 2017): above 1,
+    probabilities are too low on average.
+
+    Both are ratios of sums over images, with intervals on the ratio's logarithm. That
+    the reference's prevalences are those of the same images adds nothing to the
+    variance, for they are where it is least.
+
+    Args:
+        predictions: labels, and probabilities unless given.
+        probs: (n, k), others in their place, such as calibrated ones.
+        prefix: of the keys.
+        suffix: added to "brier_skill" and "oe_ratio".
+    """
+
+    def __init__(
+        self, predictions: Predictions, probs=None, prefix: Key = (), suffix: str = ""
+    ):
+        probs = predictions.probs if probs is None else probs
+        self.images = len(predictions.ids)
+        self._predictions = predictions
+        self._skill: Key = (*prefix, f"brier_skill{suffix}")
+        self._oe: Key = (*prefix, f"oe_ratio{suffix}")
+        truth, known = predictions.truth, predictions.known
+        share = ratio(truth.sum(axis=0), known.sum(axis=0))
+        sums = [(np.square(p - truth) * known).sum(axis=1) for p in (probs, share)]
+        # Of a label that nobody gave there is no prevalence.
+        self._parts = {self._skill: np.nan_to_num(np.stack(sums, axis=1))}
+        if predictions.task == "binary":
+            positive = truth[:, 1].astype(np.float64)
+            self._parts[self._oe] = np.stack([positive, probs[:, 1]], axis=1)
+
+    def values(self) -> dict[Key, float | Undefined]:
+        """Compute both of the split itself."""
+        values: dict[Key, float | Undefined] = {}
+        for key, parts in self._parts.items():
+            above, below = parts.sum(axis=0)
+            value = above / below if below else self.reason(key)
+            if key == self._skill and below:
+                value = 1 - above / below
+            values[key] = value
+        return values
+
+    def resampled(self, counts: np.ndarray) -> dict[Key, np.ndarray]:
+        """Return nothing: intervals are by formula."""
+        return {}
+
+    def intervals(
+        self, units: Units, samples: Mapping[Key, np.ndarray]
+    ) -> dict[Key, Interval | Undefined]:
+        """Compute the intervals, see the class and `Measure`."""
+        reason = _too_one_sided(self._predictions, units)
+        if reason is not None:
+            return dict.fromkeys(self._parts, reason)
+        intervals = {}
+        for key, parts in self._parts.items():
+            interval = _ratio_interval(*units.sums(parts).T)
+            if key == self._skill and isinstance(interval, Interval):
+                interval = Interval(1 - interval.high, 1 - interval.low, "log")
+            intervals[key] = interval
+        return intervals
+
+    def reason(self, key: Key) -> Undefined:
+        """Return why a ratio of the whole split is undefined."""
+        if key == self._oe:
+            return NO_CHANCE
+        return ONE_CLASS if self._predictions.known.any() else NO_LABEL
 
 
 SEPARATED = Undefined("a threshold separates the classes")

@@ -16,10 +16,10 @@ HELP = "compare finished runs on the same test images: paired differences and te
 DESCRIPTION = """\
 Compares runs, arms or experiments on the images they were all tested on. A run's folder
 is compared as it is; an arm's as the mean over its seeds; of an experiment's folder,
-its arms. AUROC by DeLong's test, accuracy at each run's own threshold by McNemar's,
-everything else by a paired bootstrap, of patients where they are known. What training
-again would give has an interval of its own, which adds the seeds' variance. Several
-comparisons are adjusted by Holm."""
+its arms. AUROC by DeLong's test (of patients by Obuchowski's), accuracy at each run's
+own threshold by McNemar's, everything else by a paired bootstrap, of patients where
+they are known. What training again would give has an interval of its own, which adds
+the seeds' variance. Several comparisons are adjusted by Holm."""
 EXAMPLES = """\
   compare runs/quickstart
   compare runs/mine/frozen runs/mine/full --out frozen_full.html --out frozen_full.csv

@@ -22,6 +22,7 @@ ComparisonResult = Mapping[str, Any]
 
 TESTS = {
     "delong": "DeLong",
+    "delong_clustered": "DeLong, of patients",
     "mcnemar_exact": "McNemar, exact",
     "mcnemar_chi2": "McNemar, χ²",
     "bootstrap": "bootstrap",
@@ -59,7 +60,8 @@ def method_sentences(result: ComparisonResult) -> list[str]:
     images = f"{result['n']:,} test images"
     if groups:
         images += f" of {groups:,} groups, resampled as wholes"
-    formula = "" if groups else "DeLong's for the AUROC of one class, else "
+    formula = f"DeLong's{', summed over groups (Obuchowski),' if groups else ''} for "
+    formula += "the AUROC of one class, else "
     method, times = (result["intervals"][name] for name in ("method", "resamples"))
     sentences = [
         f"The same {images}. Intervals are 95 %: {formula}{method} ({times:,} "

@@ -177,7 +177,10 @@ def calibration_table(arms: Sequence[Arm]) -> Table:
     table = replace(table, rows=((word(name), *map(_scaling, scalings)), *table.rows))
     said = [f"ECE: expected calibration error with {bins} bins."] if bins else []
     if any("slope" in row for row in rows.values()):
-        said.append("Perfect calibration has intercept 0 and slope 1.")
+        said.append(
+            "Perfect calibration has intercept 0, slope 1 and an O:E ratio (observed "
+            "to expected positives) of 1."
+        )
     warned = (str(one["note"]) for one in scalings if one.get("note"))
     said += [f"{text[0].upper()}{text[1:]}." for text in dict.fromkeys(warned)]
     return annotated(table, *said)

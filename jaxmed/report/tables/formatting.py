@@ -19,9 +19,9 @@ TITLES = {name: metric.title for name, metric in METRICS.items()} | {
     "ppv_at_prevalence": "PPV at the given prevalence",
     "npv_at_prevalence": "NPV at the given prevalence",
     "intercept": "calibration intercept",
-    "intercept_calibrated": "calibration intercept, after scaling",
     "slope": "calibration slope",
-    "slope_calibrated": "calibration slope, after scaling",
+    "brier_skill": "Brier skill score",
+    "oe_ratio": "O:E ratio",
 }
 """What a metric is called where atomic_write "_" by a space is not enough."""
 SCALINGS = {"vector": "vector scaling", "platt": "Platt scaling"}

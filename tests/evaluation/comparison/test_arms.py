@@ -202,8 +202,9 @@ def test_patients_are_counted_and_drawn(draw):
     )
     assert found["groups"] == 50
     assert "groups of images" in found["intervals"]["method"]
-    tests = {one["test"] for one in found["comparisons"][0]["metrics"].values()}
-    assert tests == {"bootstrap"}
+    tests = {k: one["test"] for k, one in found["comparisons"][0]["metrics"].items()}
+    assert tests.pop("auroc") == "delong_clustered"
+    assert set(tests.values()) == {"bootstrap"}
 
 
 def test_one_arm_is_no_comparison(draw):

@@ -145,7 +145,7 @@ def test_which_test_is_used(arms, draw):
     assert paired_difference(several[:1], several[1:])["test"] == "bootstrap"
 
 
-def test_with_patients_only_the_bootstrap_is_used_and_it_draws_them(arms):
+def test_with_patients_tests_are_of_them(arms):
     a, b = arms[0][0], arms[1][0]
     copies = np.repeat(np.arange(150), 4)
 
@@ -155,14 +155,17 @@ def test_with_patients_only_the_bootstrap_is_used_and_it_draws_them(arms):
         labels, probs = run.labels[copies], run.probs[copies]
         return replace(run, ids=ids, labels=labels, probs=probs, groups=groups)
 
-    for metric in ("auroc", "accuracy"):
+    tests = {"auroc": "delong_clustered", "accuracy": "bootstrap"}
+    for metric, test in tests.items():
         once = paired_difference([a], [b], metric, resamples=400)
         many = paired_difference([four_each(a)], [four_each(b)], metric, resamples=400)
-        assert many["test"] == "bootstrap"
+        assert many["test"] == test
         assert many["value"] == pytest.approx(once["value"])
         width = once["ci_high"] - once["ci_low"]
         # As wide as with each image once, and not half as wide as 4 times as many.
         assert many["ci_high"] - many["ci_low"] == pytest.approx(width, rel=0.15)
+        if metric == "auroc":
+            assert many["p"] == pytest.approx(once["p"])
 
 
 def test_delong_is_that_of_the_mean_over_seeds(arms):
