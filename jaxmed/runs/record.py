@@ -10,6 +10,7 @@ from typing import Any
 
 from jaxmed.errors import InputError, unknown
 from jaxmed.evaluation import Predictions, read_predictions
+from jaxmed.evaluation.calibration import read_scaling
 from jaxmed.evaluation.comparison.alignment import ScoredPredictions, apply_thresholds
 from jaxmed.evaluation.predictions import check_fingerprint
 from jaxmed.runs.layout import (
@@ -114,7 +115,10 @@ class RunRecord:
         value = self.metrics["threshold"].get("value")
         if self.task == "binary":
             value = {self.class_names[1]: value}
-        return apply_thresholds(self.predictions["test"], value or {}, str(self.folder))
+        test = self.predictions["test"]
+        scaling = read_scaling(self.metrics["calibration"])
+        calibrated = None if scaling is None else scaling.apply(test)
+        return apply_thresholds(test, value or {}, str(self.folder), calibrated)
 
     @cached_property
     def best_row(self) -> int | None:

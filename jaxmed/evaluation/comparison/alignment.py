@@ -18,17 +18,20 @@ class ScoredPredictions:
         predictions: of n images.
         decisions: int64, of the shape of the labels: a class, or 0 and 1 per label.
         name: what errors call it.
+        calibrated: float64 (n, k), calibrated probabilities; None where there are none.
     """
 
     predictions: Predictions
     decisions: np.ndarray
     name: str = ""
+    calibrated: np.ndarray | None = None
 
 
 def apply_thresholds(
     predictions: Predictions,
     thresholds: Mapping[str, float | None] | None = None,
     name: str = "",
+    calibrated: np.ndarray | None = None,
 ) -> ScoredPredictions:
     """Decide at thresholds in binary and multilabel tasks, else by highest probability.
 
@@ -37,6 +40,7 @@ def apply_thresholds(
         thresholds: by class name, of the positive class in binary tasks; None, and a
             class without one, for what `default_decisions` does.
         name: what errors call it.
+        calibrated: see `ScoredPredictions`.
     """
     decisions = default_decisions(predictions)
     if predictions.task in ("binary", "multilabel"):
@@ -49,7 +53,9 @@ def apply_thresholds(
                 decisions[:, i] = positive
             else:
                 decisions = positive if i == 1 else 1 - positive
-    return ScoredPredictions(predictions=predictions, decisions=decisions, name=name)
+    return ScoredPredictions(
+        predictions=predictions, decisions=decisions, name=name, calibrated=calibrated
+    )
 
 
 def align(runs: Sequence[ScoredPredictions]) -> list[ScoredPredictions]:
@@ -106,7 +112,10 @@ def _aligned(first: ScoredPredictions, other: ScoredPredictions) -> ScoredPredic
         groups=None if groups is None else tuple(groups[i] for i in rows),
         columns={},
     )
-    return replace(other, predictions=moved, decisions=decisions)
+    calibrated = other.calibrated
+    if calibrated is not None:
+        calibrated = calibrated[rows][:, columns]
+    return replace(other, predictions=moved, decisions=decisions, calibrated=calibrated)
 
 
 def _check_classes(first: ScoredPredictions, other: ScoredPredictions) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 from jaxmed.errors import InputError
 from jaxmed.evaluation.comparison.alignment import ScoredPredictions
-from jaxmed.evaluation.comparison.paired import Paired
+from jaxmed.evaluation.comparison.margins import check_margin, margin_tests
+from jaxmed.evaluation.comparison.paired import NET_BENEFIT, Paired
 from jaxmed.evaluation.intervals.bootstrap import Bootstrap, method_of
 from jaxmed.evaluation.intervals.estimate import LEVEL, Key
 from jaxmed.evaluation.intervals.significance import holm
@@ -18,12 +19,17 @@ from jaxmed.evaluation.predictions import Predictions, image_fingerprint
 
 # Resamples beyond 0 that a p on the border should rest on, and the most that are drawn.
 RESOLVED, MOST = 10, 20_000
+# How sure one wants to be before acting, where net benefits are compared.
+THRESHOLDS = (0.05, 0.1, 0.2, 0.3, 0.5)
 
 
 def compare_arms(
     arms: Mapping[str, Sequence[ScoredPredictions]],
     *,
     all_pairs: bool = False,
+    margin: float | None = None,
+    margin_metric: str = "auroc",
+    thresholds: Sequence[float] = THRESHOLDS,
     resamples: int = 2000,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -33,25 +39,37 @@ def compare_arms(
         arms: at least two, by name: their runs, one per seed. The first is the one
             that the others are compared with.
         all_pairs: compare every two instead.
+        margin: of non-inferiority and equivalence in the metric named, see
+            `margin_tests`; None for no such tests.
+        margin_metric: one of the compared metrics.
+        thresholds: in (0, 1), to compare the net benefit at, of binary tasks.
         resamples: of the bootstrap, at least; more are drawn where the number of
             comparisons needs them, see `resamples_for`.
         seed: of the bootstrap.
 
     Returns:
         Plain dicts, lists and numbers. "arms": by name {"metrics"}, of each metric
-        `Paired.summary`. "comparisons": a list of {"a", "b", "metrics", "per_class"};
-        of each metric, `Paired.difference` of a - b, and in it and in its
-        "another_training" a "p_holm". p values of one metric are adjusted for the
+        `Paired.summary`. "comparisons": a list of {"a", "b", "metrics", "per_class",
+        "net_benefit"}; of each metric, `Paired.difference` of a - b, and in it and in
+        its "another_training" a "p_holm". p values of one metric are adjusted for the
         number of pairs, those of one metric of each class for pairs and classes; not
-        for the number of metrics.
+        for the number of metrics. "net_benefit": {"thresholds", "differences"}, at each
+        of them the interval of a - b, of calibrated probabilities where runs have them
+        (Vickers and Elkin 2006, see `decision_curve`; without a test, as Vickers et
+        al., "Extensions to decision curve analysis", BMC Medical Informatics and
+        Decision Making 2008, advise). With a margin, "margin": see `margin_tests`.
 
     Raises:
-        InputError: fewer than two arms, or as `Paired`.
+        InputError: fewer than two arms, a margin or a threshold out of range, or as
+            `Paired`.
     """
     if len(arms) < 2 or not all(arms.values()):
         raise InputError("A comparison needs at least two arms, each with a run.")
     first = next(iter(arms.values()))[0].predictions
     overall, of_classes = overall_keys(first), class_keys(first)
+    if margin is not None:
+        check_margin(margin, margin_metric, list(overall))
+    benefits = net_benefit_keys(first, thresholds)
     pairs = [(b, a) for a, b in combinations(arms, 2)]
     if not all_pairs:
         pairs = pairs[: len(arms) - 1]
@@ -62,6 +80,7 @@ def compare_arms(
     wanted = [
         *overall.values(),
         *(k for of in of_classes.values() for k in of.values()),
+        *benefits.values(),
     ]
     paired = Paired(arms, wanted, bootstrap)
     comparisons = [
@@ -73,10 +92,20 @@ def compare_arms(
                 name: {m: paired.difference(a, b, key) for m, key in keys.items()}
                 for name, keys in of_classes.items()
             },
+            "net_benefit": {
+                "thresholds": list(benefits),
+                "differences": [
+                    _interval_only(paired.difference(a, b, key))
+                    for key in benefits.values()
+                ],
+            },
         }
         for a, b in pairs
     ]
     _adjust(comparisons)
+    within = {}
+    if margin is not None:
+        within = {"margin": margin_tests(comparisons, margin_metric, margin)}
     summaries = {
         name: {"metrics": {m: paired.summary(name, key) for m, key in overall.items()}}
         for name in arms
@@ -84,7 +113,34 @@ def compare_arms(
     return _described(paired, bootstrap) | {
         "arms": summaries,
         "comparisons": comparisons,
+        **within,
     }
+
+
+def net_benefit_keys(
+    predictions: Predictions, thresholds: Sequence[float]
+) -> dict[float, Key]:
+    """Return the keys of net benefit by threshold; none unless the task is binary.
+
+    Raises:
+        InputError: a threshold is out of range.
+    """
+    for threshold in thresholds:
+        if not 0 < threshold < 1:
+            raise InputError(
+                f"Thresholds of net benefit must be in (0, 1), got {threshold:g}."
+            )
+    if predictions.task != "binary":
+        return {}
+    return {float(t): (NET_BENEFIT, repr(float(t))) for t in thresholds}
+
+
+def _interval_only(difference: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a difference without its test."""
+    parts = ("value", "ci_low", "ci_high", "reason")
+    again = difference["another_training"]
+    kept = {name: difference[name] for name in parts if name in difference}
+    return kept | {"another_training": {k: again[k] for k in parts if k in again}}
 
 
 def overall_keys(predictions: Predictions) -> dict[str, Key]:

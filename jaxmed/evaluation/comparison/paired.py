@@ -28,11 +28,13 @@ from jaxmed.evaluation.intervals.significance import (
     wald,
 )
 from jaxmed.evaluation.metrics.classification import Decisions
+from jaxmed.evaluation.metrics.decision_curve import NetBenefit
 from jaxmed.evaluation.metrics.registry import METRICS, limits_of
 from jaxmed.evaluation.predictions import Predictions
 
 # Why the mean of several seeds has a value and no interval over images.
 ALIKE = "alike in every resample of the images"
+NET_BENEFIT = "net_benefit"
 
 
 def paired_difference(
@@ -122,8 +124,9 @@ class Paired:
 
     Args:
         arms: by name, their runs, one per seed; in any order of images and classes.
-        keys: the metrics wanted: (metric,) with one of `METRICS`, or ("per_class",
-            name, metric) as `Ranking` and `Decisions` have them.
+        keys: the metrics wanted: (metric,) with one of `METRICS`; ("per_class", name,
+            metric) as `Ranking` and `Decisions` have them; or ("net_benefit",
+            threshold) of the positive class of a binary task, such as "0.1".
         bootstrap: how to resample.
 
     Attributes:
@@ -174,32 +177,32 @@ class Paired:
         resample both arms, and all their seeds, are measured on the same drawn images.
 
         Returns:
-            {"value", "ci_low", "ci_high"} of metric(a) - metric(b), with "p" and the
-            name of the two-sided "test", all about these models on other images:
-            "delong" for an AUROC of one class against the rest, with {"ci_low",
-            "ci_high"} under "delong" too ("delong_clustered" where groups of images are
-            drawn); "mcnemar_exact" or "mcnemar_chi2" for accuracy, sensitivity or
-            specificity of one run each, with its counts; else, and where groups of
-            images are drawn, "bootstrap". Under
-            "another_training" what training both again would give on other images,
-            see `significance.another_training`. None for all of them and a "reason"
+            {"value", "ci_low", "ci_high"} of metric(a) - metric(b), with its standard
+            error "se", "p" and the name of the two-sided "test", all about these models
+            on other images: "delong" for an AUROC of one class against the rest, with
+            {"ci_low", "ci_high"} under "delong" too ("delong_clustered" where groups of
+            images are drawn); "mcnemar_exact" or "mcnemar_chi2" for accuracy,
+            sensitivity or specificity of one run each, with its counts; else, and where
+            groups of images are drawn, "bootstrap". Under "another_training" what
+            training both again would give on other images, see
+            `significance.another_training`. None for all of them and a "reason"
             where undefined.
         """
         ours, theirs = self._of(a, key), self._of(b, key)
         for values, _ in (ours, theirs):
             if isinstance(values, Undefined):
-                again = _none(("ci_low", "ci_high", "df", "p"), values)
-                none = {"p": None, "test": None, "another_training": again}
+                again = _none(("ci_low", "ci_high", "se", "df", "p"), values)
+                none = {"se": None, "p": None, "test": None, "another_training": again}
                 return as_estimate(values, np.empty(0)) | none
         value = float(ours[0].mean() - theirs[0].mean())
         samples = ours[1].mean(axis=0) - theirs[1].mean(axis=0)
         result = as_estimate(value, samples)
-        by_images = {"p": bootstrap_p(samples), "test": "bootstrap"}
-        result |= self._by_formula(a, b, key) or by_images
+        variance = _variance(samples)
+        result |= {"se": variance**0.5, "p": bootstrap_p(samples), "test": "bootstrap"}
+        result |= self._by_formula(a, b, key) or {}
         low, high = limits_of(key[-1])
         limits = low - high, high - low
         seeds = ours[0], theirs[0]
-        variance = _variance(samples)
         again = another_training(value, variance, self.units.size, seeds, limits)
         return result | {"another_training": again}
 
@@ -221,7 +224,7 @@ class Paired:
         seeds = self.seeds(name)
         spread = {"std": None, "min": None, "max": None, "seeds": seeds}
         if isinstance(values, Undefined):
-            again = _none(("ci_low", "ci_high", "df"), values)
+            again = _none(("ci_low", "ci_high", "se", "df"), values)
             return (
                 as_estimate(values, np.empty(0)) | spread | {"another_training": again}
             )
@@ -272,7 +275,8 @@ class Paired:
             low, high = tested.interval
             ends = {"ci_low": low, "ci_high": high}
             name = "delong" if units.cluster is None else "delong_clustered"
-            return {"p": tested.p, "test": name, "delong": ends}
+            found = {"se": tested.error, "p": tested.p, "test": name}
+            return found | {"delong": ends}
         if self.units.cluster is None and len(ours) == len(theirs) == 1:
             return self._by_mcnemar(ours[0], theirs[0], key)
         return None
@@ -308,6 +312,12 @@ def _none(parts: Sequence[str], why: Undefined) -> dict[str, Any]:
 
 
 def _measures(run: ScoredPredictions, keys: Sequence[Key]) -> list[Measure]:
+    thresholds = [float(key[1]) for key in keys if key[0] == NET_BENEFIT]
+    curve: list[Measure] = []
+    if thresholds:
+        measure = NetBenefit(run.predictions, run.calibrated, 1, np.array(thresholds))
+        curve = [_AtThresholds(measure, thresholds)]
+    keys = [key for key in keys if key[0] != NET_BENEFIT]
     per_class = any(key[-1] not in METRICS for key in keys)
     # Sensitivity and the like, of one class, come from the decisions too.
     kinds = dict.fromkeys(
@@ -318,7 +328,22 @@ def _measures(run: ScoredPredictions, keys: Sequence[Key]) -> list[Measure]:
         if kind is Decisions
         else kind(run.predictions)
         for kind in kinds
-    ]
+    ] + curve
+
+
+class _AtThresholds(Measure):
+    """The net benefit of a model, by threshold."""
+
+    def __init__(self, measure: NetBenefit, thresholds: Sequence[float]):
+        self._measure, self.images = measure, measure.images
+        self._keys = {("model", str(i)): t for i, t in enumerate(thresholds)}
+
+    def resampled(self, counts: np.ndarray) -> dict[Key, np.ndarray]:
+        samples = self._measure.resampled(counts)
+        return {(NET_BENEFIT, repr(t)): samples[key] for key, t in self._keys.items()}
+
+    def reason(self, key: Key) -> Undefined:
+        return self._measure.reason(key)
 
 
 class _OfRun(Measure):

@@ -121,10 +121,10 @@ def another_training(
         limits: what the value can be; see `wald`.
 
     Returns:
-        {"ci_low", "ci_high", "df", "p"}, p two-sided for the value 0; None for all of
-        them and a "reason" where an arm has one seed.
+        {"ci_low", "ci_high", "se", "df", "p"}, with the standard error, and p two-sided
+        for the value 0; None for all of them and a "reason" where an arm has one seed.
     """
-    missing = {"ci_low": None, "ci_high": None, "df": None, "p": None}
+    missing = dict.fromkeys(("ci_low", "ci_high", "se", "df", "p"))
     if min(map(len, arms)) < 2:
         return missing | {"reason": ONE_SEED.reason}
     parts = [(float(of.var(ddof=1)) / len(of), len(of) - 1) for of in arms]
@@ -134,8 +134,10 @@ def another_training(
         return missing | {"reason": NO_SPREAD.reason}
     df = variance**2 / sum(part**2 / free for part, free in parts)
     low, high = wald(value, variance, limits, df)
-    p = 2 * student.sf(abs(value) / variance**0.5, df)
-    return {"ci_low": low, "ci_high": high, "df": float(df), "p": float(p)}
+    error = float(variance**0.5)
+    p = 2 * student.sf(abs(value) / error, df)
+    ends = {"ci_low": low, "ci_high": high}
+    return ends | {"se": error, "df": float(df), "p": float(p)}
 
 
 def wald(

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jaxmed.config.flags import split_list
 from jaxmed.errors import InputError
 from jaxmed.runs.layout import check_writable
 from jaxmed.runtime.csv_files import write_csv
@@ -19,7 +20,8 @@ is compared as it is; an arm's as the mean over its seeds; of an experiment's fo
 its arms. AUROC by DeLong's test (of patients by Obuchowski's), accuracy at each run's
 own threshold by McNemar's, everything else by a paired bootstrap, of patients where
 they are known. What training again would give has an interval of its own, which adds
-the seeds' variance. Several comparisons are adjusted by Holm."""
+the seeds' variance. Several comparisons are adjusted by Holm. With a margin that was
+fixed beforehand, non-inferiority and equivalence are tested too."""
 EXAMPLES = """\
   compare runs/quickstart
   compare runs/mine/frozen runs/mine/full --out frozen_full.html --out frozen_full.csv
@@ -39,6 +41,24 @@ def add_arguments(parser: Any) -> None:
     )
     parser.add_argument(
         "--all-pairs", action="store_true", help="compare every two, not with the first"
+    )
+    parser.add_argument(
+        "--margin",
+        metavar="D",
+        type=float,
+        help="test non-inferiority and equivalence too: the largest loss that would be "
+        "acceptable, fixed before the results were seen, such as 0.02",
+    )
+    parser.add_argument(
+        "--margin-metric",
+        metavar="NAME",
+        default="auroc",
+        help="metric that the margin is of (default: auroc)",
+    )
+    parser.add_argument(
+        "--thresholds",
+        metavar="P,P",
+        help="probabilities at which net benefits are compared, in binary tasks",
     )
     parser.add_argument(
         "--out",
@@ -69,12 +89,18 @@ def execute(arguments: Any) -> None:
     # Only now: they bring matplotlib and scipy.
     from jaxmed.experiments.pipeline.compared_runs import read_compared
 
+    chosen = {}
+    if arguments.thresholds:
+        chosen["thresholds"] = _numbers(arguments.thresholds)
     compared = read_compared(arguments.folders)
     found = compare_runs(
         compared,
         all_pairs=arguments.all_pairs,
+        margin=arguments.margin,
+        margin_metric=arguments.margin_metric,
         resamples=arguments.resamples,
         seed=arguments.seed,
+        **chosen,
     )
     show(found)
     for path in arguments.out:
@@ -111,13 +137,16 @@ def show(found: Mapping[str, Any]) -> None:
     """Print tables and sentences."""
     from jaxmed.experiments.printing.tables import print_table
     from jaxmed.report.tables import comparison as contrasts
+    from jaxmed.report.tables.noninferiority import margin_sentences, margin_table
 
     for one in found["comparisons"]:
         print_table(contrasts.difference_table(found, one))
         print_table(contrasts.class_difference_table(found, one))
         print_table(contrasts.training_table(found, one))
+        print_table(contrasts.net_benefit_table(one))
+    print_table(margin_table(found))
     print_table(contrasts.spread_table(found))
-    told = contrasts.comparison_sentences(found)
+    told = [*contrasts.comparison_sentences(found), *margin_sentences(found)]
     about = [*contrasts.method_sentences(found), *found["notes"]]
     print("\n".join([*told, "", *about]))
 
@@ -135,6 +164,15 @@ def write(path: Path, found: Mapping[str, Any]) -> None:
         from jaxmed.report.pages.comparison import build_comparison_page
 
         build_comparison_page(path, found)
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(number) for number in split_list(text)]
+    except ValueError:
+        raise InputError(
+            f"--thresholds must be numbers in (0, 1), as in 0.1,0.2; got {text!r}."
+        ) from None
 
 
 def _check_out(path: Path) -> None:

@@ -13,10 +13,12 @@ from jaxmed.report.tables.comparison import (
     difference_table,
     lower_is_better,
     method_sentences,
+    net_benefit_table,
     spread_table,
     training_table,
 )
 from jaxmed.report.tables.formatting import Table, metric_title, word
+from jaxmed.report.tables.noninferiority import margin_sentences, margin_table
 from jaxmed.report.tables.results import make_line
 from jaxmed.runtime.files import write_text
 
@@ -32,7 +34,11 @@ def build_comparison_page(path: Path, result: ComparisonResult) -> None:
         {
             "name": f"{one['a']} − {one['b']}",
             "forests": _forests(result, one),
-            "tables": [difference_table(result, one), training_table(result, one)],
+            "tables": [
+                difference_table(result, one),
+                training_table(result, one),
+                net_benefit_table(one),
+            ],
             "classes": class_difference_table(result, one),
         }
         for one in result["comparisons"]
@@ -40,12 +46,13 @@ def build_comparison_page(path: Path, result: ComparisonResult) -> None:
     html = render_page(
         "comparison.html.j2",
         title=" · ".join(result["arms"]),
-        headlines=comparison_sentences(result),
+        headlines=[*comparison_sentences(result), *margin_sentences(result)],
         facts=_facts(result),
         explained=method_sentences(result),
         remarks=result["notes"],
         across=_across(result) if len(pairs) > 1 else [],
         pairs=pairs,
+        margin=margin_table(result),
         spread=spread_table(result),
         runs=_runs_table(result),
     )

@@ -195,6 +195,26 @@ def training_table(result: ComparisonResult, one: ComparisonResult) -> Table | N
     )
 
 
+def net_benefit_table(one: ComparisonResult) -> Table | None:
+    """Tabulate a pair's differences in net benefit; None unless the task is binary."""
+    benefit = one["net_benefit"]
+    rows = [
+        (word(f"{threshold:g}"), estimate(difference, sign=True))
+        for threshold, difference in zip(
+            benefit["thresholds"], benefit["differences"], strict=True
+        )
+    ]
+    if not rows:
+        return None
+    return Table(
+        caption=f"{one['a']} − {one['b']}: net benefit",
+        head=("threshold", "difference"),
+        rows=tuple(rows),
+        note="Of calibrated probabilities, in true positives per image. 0.01 is one "
+        "more in 100 images at the same number of false positives.",
+    )
+
+
 def spread_table(result: ComparisonResult) -> Table | None:
     """Tabulate mean, SD and range over seeds; None if no arm has several."""
     rows = []

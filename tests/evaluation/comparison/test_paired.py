@@ -61,7 +61,7 @@ def test_gap_and_interval(arms, metric):
 def test_an_arm_does_not_differ_from_itself(arms):
     result = paired_difference(arms[0], arms[0], resamples=20)
     none = {"ci_low": 0.0, "ci_high": 0.0}
-    tested = {"p": 1.0, "test": "delong", "delong": none}
+    tested = {"se": 0.0, "p": 1.0, "test": "delong", "delong": none}
     again = result.pop("another_training")
     assert result == {"value": 0.0} | none | tested
     # Trained again, it may.

@@ -169,6 +169,25 @@ def test_arms_of_an_experiment_in_its_order_and_over_seeds(experiment, run):
     assert len(every["comparisons"]) == 3
 
 
+def test_a_margin_and_thresholds_of_net_benefit(experiment, tmp_path, run, refused):
+    page = tmp_path / "found.html"
+    words = ("--margin", 0.05, "--thresholds", "0.1,0.4", "--out", page)
+    found, printed = run(experiment, *words)
+    assert found["margin"]["metric"] == "auroc"
+    deep, alone = found["margin"]["comparisons"]
+    assert deep["noninferior"]
+    assert deep["another_training"]["p_noninferior"] < 0.05
+    assert alone["another_training"]["reason"] == "one seed only"
+    assert "deep is non-inferior to scratch within a margin of 0.05" in printed
+    assert "Non-inferiority and equivalence, margin of 0.05 in AUROC" in printed
+    assert found["comparisons"][0]["net_benefit"]["thresholds"] == [0.1, 0.4]
+    assert "deep − scratch: net benefit" in printed
+    assert "Non-inferiority and equivalence" in page.read_text()
+    folder = experiment
+    assert "must be numbers in (0, 1)" in refused(folder, "--thresholds", "a,b")
+    assert "The margin of auroc must be above 0" in refused(folder, "--margin", -1)
+
+
 def test_an_arm_and_a_run_are_named_by_as_much_of_their_paths_as_needed(
     experiment, tmp_path, run
 ):

@@ -1,0 +1,79 @@
+"""Table and sentences of non-inferiority and equivalence within a margin."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from jaxmed.report.tables.formatting import (
+    Cell,
+    Table,
+    estimate,
+    format_p,
+    interval,
+    metric_title,
+    word,
+)
+
+FIXED = (
+    "A margin is only valid if it was fixed before the results were seen, with a "
+    "clinical reason; one chosen to fit them proves nothing."
+)
+
+
+def margin_table(result: Mapping[str, Any]) -> Table | None:
+    """Tabulate the tests of `margin_tests`; None where there was no margin."""
+    within = result.get("margin")
+    if within is None:
+        return None
+    rows = []
+    for one in within["comparisons"]:
+        pair = f"{one['a']} vs {one['b']}"
+        rows.append((word(pair), word("these models"), *_cells(one)))
+        again = one["another_training"]
+        if again["value"] is not None:
+            rows.append((word(pair), word("retrained models"), *_cells(again)))
+    title, margin = metric_title(within["metric"]), within["margin"]
+    return Table(
+        caption=f"Non-inferiority and equivalence, margin of {margin:g} in {title}",
+        head=("pair", "of", "better by", "p, non-inferior", "p, equivalent", "result"),
+        rows=tuple(rows),
+        note=f"One-sided tests at {within['alpha']:g}, adjusted by Holm for "
+        f"{len(within['comparisons'])} comparisons. {FIXED}",
+    )
+
+
+def margin_sentences(result: Mapping[str, Any]) -> Iterator[str]:
+    """Describe what the margin shows about each pair of these models."""
+    within = result.get("margin")
+    if within is None:
+        return
+    for one in within["comparisons"]:
+        if one["value"] is None:
+            yield f"{one['a']} and {one['b']}: no test of the margin, {one['reason']}."
+            continue
+        yield (
+            f"{one['a']} is {_conclusion(one)} to {one['b']} within a margin of "
+            f"{within['margin']:g} in {metric_title(within['metric'])}: better by "
+            f"{estimate(one, sign=True).text} {interval(one, sign=True)}, "
+            f"p {_shown(one, 'noninferior')} for non-inferiority and "
+            f"{_shown(one, 'equivalent')} for equivalence."
+        )
+
+
+def _cells(one: Mapping[str, Any]) -> tuple[Cell, ...]:
+    if one["value"] is None:
+        return (estimate(one), *[Cell(text="–")] * 3)
+    names = ("noninferior", "equivalent")
+    p_cells = [one[f"p_{name}_holm"] for name in names]
+    numbers = [Cell(text=format_p(p), exact=p) for p in p_cells]
+    return (estimate(one, sign=True), *numbers, word(_conclusion(one)))
+
+
+def _conclusion(one: Mapping[str, Any]) -> str:
+    if one["equivalent"]:
+        return "equivalent"
+    return "non-inferior" if one["noninferior"] else "not shown to be non-inferior"
+
+
+def _shown(one: Mapping[str, Any], name: str) -> str:
+    text = format_p(one[f"p_{name}_holm"])
+    return text if text.startswith("<") else f"= {text}"
