@@ -300,6 +300,13 @@ class TrainConfig(TrainingOptions):
         4.0,
         low=0,
     )
+    cache_disk: float = setting(
+        "gigabytes of cached activations to keep in the cache folder for other runs of "
+        "the same frozen layers and images; 0 keeps none",
+        10.0,
+        low=0,
+        neutral=True,
+    )
     cache_views: int = setting(
         "views of each augmented image to draw once and keep; 0 draws anew in every "
         "epoch and keeps nothing",

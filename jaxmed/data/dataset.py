@@ -2,17 +2,19 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
-from jaxmed.data.images.lazy import ImageArray, LazyImages
+from jaxmed.data.images.lazy import KEY_BYTES, ImageArray, LazyImages
 from jaxmed.data.images.resizing import SQUASH, Resizing
 from jaxmed.data.images.window import STORED_BITS, Window
 from jaxmed.data.labels import MISSING as MISSING
 from jaxmed.data.labels import Task, check_classes, check_labels, lacking_classes
 from jaxmed.errors import InputError
+from jaxmed.runtime.memory import count_processors
 
 SPLITS = ("train", "val", "test")
 # How the fingerprint of a data set begins whose images stay in their files.
@@ -64,6 +66,20 @@ class Split:
         if lazy:
             found["images"] = ON_DISK + found["images"]
         return found
+
+    @cached_property
+    def image_keys(self) -> tuple[bytes, ...]:
+        """16 bytes for each image that tell it from every other one.
+
+        They are a hash of its pixels; of images that stay in their files, of the
+        file's path, size and time of change, and of how it is decoded.
+        """
+        images = self.images
+        if isinstance(images, LazyImages):
+            return images.keys
+        # Hashing is done outside Python's lock.
+        with ThreadPoolExecutor(count_processors()) as pool:
+            return tuple(pool.map(_hash_image, images, chunksize=64))
 
     def take(self, rows: np.ndarray) -> "Split":
         """Return some of the images, int (m,), in that order."""
@@ -267,6 +283,12 @@ def _check_unique(dataset: Dataset) -> None:
                     f"unique over all three splits (second time in {name})."
                 )
             seen.add(identity)
+
+
+def _hash_image(image: np.ndarray) -> bytes:
+    digest = hashlib.blake2b(repr(image.shape).encode(), digest_size=KEY_BYTES)
+    digest.update(np.ascontiguousarray(image).data)
+    return digest.digest()
 
 
 def _add_array(digest, array: np.ndarray, shape: tuple[int, ...]) -> None:

@@ -10,15 +10,16 @@ from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from jaxmed.data.batching import map_batches
+from jaxmed.data.dataset import Split
 from jaxmed.data.images.lazy import ImageArray
 from jaxmed.data.transforms.preprocess import Preprocessing
 from jaxmed.data.transforms.test_time import VIEWS, check_views
-from jaxmed.inference.forward import (
-    compiled_logits,
-    eval_parts,
-    largest_batch,
-    mean_probabilities,
+from jaxmed.inference.activations import (
+    ActivationStore,
+    FrozenStages,
+    get_activations,
 )
+from jaxmed.inference.forward import compiled_logits, eval_parts, mean_probabilities
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.outputs import probabilities
 from jaxmed.models.parameters import Arrays, merge
@@ -108,29 +109,51 @@ class Network:
 
 def compute_features(
     model: Classifier,
-    images: ImageArray,
+    split: Split,
     *,
     preprocessing: Preprocessing,
-    task: str,
-    batch_size: int | None = None,
+    start_stage: str = "head",
+    store: ActivationStore | None = None,
     description: str = "Features",
 ) -> np.ndarray:
     """Compute the pooled features that enter the head, float32 (n, d).
 
     Args:
-        model, preprocessing, task: see `Network`.
-        images: uint8 (n, h, w, c), n at least 1, an array or `LazyImages`.
-        batch_size: images a batch; by default `largest_batch`, or all if fewer.
+        model: its BatchNorm layers are put in eval mode.
+        split: whose images.
+        preprocessing: uint8 images to the model's input.
+        start_stage: the stage whose input is taken from the store.
+        store: keeps that stage's input; None computes it.
         description: of the progress shown.
     """
-    network = Network(model, preprocessing, task)
-    size = batch_size or min(largest_batch(), len(images))
-    chunks = []
-    with progress(description, len(images), unit="images") as advance:
-        for _, features in network.batches(images, size):
-            chunks.append(features)
-            advance(len(features))
-    return np.concatenate(chunks)
+    mesh = data_mesh(jax.local_devices())
+    stages = FrozenStages.of(model, start_stage, preprocessing, mesh)
+    with progress(description, len(split), unit="images") as advance:
+        inputs = get_activations(stages, split, store, advance)
+    if start_stage == "head":
+        return inputs
+    run = _compiled_features(eval_parts(model).definition, start_stage, mesh)
+    batches = map_batches(
+        lambda rows: run(stages.weights, shard_batch(inputs[rows], mesh)),
+        len(inputs),
+        stages.batch_size,
+        mesh.size,
+    )
+    return np.concatenate([features for _, features in batches])
+
+
+@lru_cache(maxsize=32)
+def _compiled_features(
+    definition: Any, start_stage: str, mesh: Mesh
+) -> Callable[[Arrays, ArrayLike], jax.Array]:
+    """Compile weights by path and a stage's input to pooled features."""
+    whole, cut = replicated_sharding(mesh), batch_sharding(mesh)
+
+    def features(weights, inputs):
+        model = merge(definition, weights, {})
+        return model.stage_input("head", inputs, start_stage=start_stage)
+
+    return jax.jit(features, in_shardings=(whole, cut), out_shardings=whole)
 
 
 @lru_cache(maxsize=32)

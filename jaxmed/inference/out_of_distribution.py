@@ -15,6 +15,7 @@ from jaxmed.runs.detector import OutOfDistributionDetector
 if TYPE_CHECKING:
     from jaxmed.data.dataset import Dataset
     from jaxmed.data.transforms.preprocess import Preprocessing
+    from jaxmed.inference.activations import ActivationStore
     from jaxmed.models.classifier import Classifier
 
 # Training images that are enough to estimate means and covariance of the features.
@@ -22,7 +23,12 @@ MAX_IMAGES = 10_000
 
 
 def fit_detector(
-    model: "Classifier", data: "Dataset", preprocessing: "Preprocessing"
+    model: "Classifier",
+    data: "Dataset",
+    preprocessing: "Preprocessing",
+    *,
+    start_stage: str | None = None,
+    store: "ActivationStore | None" = None,
 ) -> OutOfDistributionDetector:
     """Fit a detector to a model's features of training and validation images.
 
@@ -31,9 +37,11 @@ def fit_detector(
         data: at most `MAX_IMAGES` of its training images are used, a random sample
             that is the same every time.
         preprocessing: what the model was trained with.
+        start_stage: the stage whose input is taken from the store; None begins with
+            the images.
+        store: of activations.
     """
     from jaxmed.inference.features import compute_features
-    from jaxmed.inference.forward import evaluation_batch
 
     train = data.train
     if len(train) > MAX_IMAGES:
@@ -42,10 +50,10 @@ def fit_detector(
     features = {
         name: compute_features(
             model,
-            split.images,
+            split,
             preprocessing=preprocessing,
-            task=data.task,
-            batch_size=evaluation_batch(data),
+            start_stage=start_stage or "head",
+            store=store if start_stage else None,
             description=f"Features of {name}",
         )
         for name, split in (("train", train), ("val", data.val))

@@ -125,20 +125,24 @@ class Classifier(nnx.Module):
             self.backbone, images, mask=mask, rngs=rngs, start=start, stop=stop
         )
 
-    def stage_input(self, stage: str, images: jax.Array) -> jax.Array:
+    def stage_input(
+        self, stage: str, images: jax.Array, *, start_stage: str | None = None
+    ) -> jax.Array:
         """Compute the input of a stage, as `__call__` takes it with `start_stage`.
 
         Args:
             stage: one of `stages`.
-            images: see `__call__`.
+            images, start_stage: see `__call__`.
 
         Returns:
             float32: the map that enters the stage, (n, h, w, c), or the pooled
             features that enter the head, (n, num_features).
         """
+        if stage == start_stage:
+            return images
         if stage == "head":
-            return self.backbone.pool(self.features(images))
-        return self.features(images, stop=stage)
+            return self.backbone.pool(self.features(images, start=start_stage))
+        return self.features(images, start=start_stage, stop=stage)
 
     def classify(
         self, features: jax.Array, *, rngs: nnx.Rngs | None = None

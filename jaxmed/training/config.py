@@ -16,6 +16,7 @@ from jaxmed.data.transforms.augmentation import (
 from jaxmed.data.transforms.mixup import NO_MIXING, Mixing
 from jaxmed.data.transforms.preprocess import Preprocessing
 from jaxmed.errors import InputError, unknown
+from jaxmed.inference.activations import ActivationStore
 from jaxmed.runtime.annotations import expect
 from jaxmed.training.loss import CROSS_ENTROPY, Loss
 
@@ -37,6 +38,8 @@ class CacheSettings:
         memory: gigabytes up to which the cache is in memory; above, it is on disk.
         folder: for the files on disk, which are gone when the phase or the program
             ends; by default the cache folder.
+        store: what else has computed is taken from there, and what is computed is
+            left there for others; None shares nothing.
 
     Raises:
         InputError: an unknown mode, or a negative number.
@@ -46,6 +49,7 @@ class CacheSettings:
     views: int = 0
     memory: float = field(default=4.0, metadata=_NEUTRAL)
     folder: Path | None = field(default=None, metadata=_NEUTRAL)
+    store: ActivationStore | None = field(default=None, metadata=_NEUTRAL)
 
     def __post_init__(self) -> None:
         if self.mode not in CACHE_MODES:

@@ -7,6 +7,7 @@ from typing import Any
 
 from jaxmed.checkpoints.checkpoint import open_checkpoints
 from jaxmed.data.dataset import Dataset
+from jaxmed.evaluation.predictions import Predictions
 from jaxmed.models.classifier import Classifier
 from jaxmed.runtime.sharding import Devices, data_mesh
 from jaxmed.strategies import Strategy
@@ -25,11 +26,17 @@ class FitResult:
         best: the epoch whose weights the model holds now: "phase", "epoch" (counted
             from 1 over all phases), "metric" and its "value".
         strategy: as it was carried out.
+        val: predictions of the validation split by that epoch's weights, as its
+            validation made them; None if that was before a resume.
+        evaluation_stage: the stage whose cached input `predict_split` can begin with,
+            as validation did; None if that was images.
     """
 
     history: list[dict]
     best: dict
     strategy: Strategy
+    val: Predictions | None = None
+    evaluation_stage: str | None = None
 
 
 def fit(
@@ -93,4 +100,10 @@ def fit(
         loop = Loop(model, data, strategy, config, mesh=mesh, checkpoints=saved)
         loop.run()
     log = loop.log
-    return FitResult(history=log.history, best=log.best, strategy=strategy)
+    return FitResult(
+        history=log.history,
+        best=log.best,
+        strategy=strategy,
+        val=log.best_predictions(),
+        evaluation_stage=loop.evaluation_stage,
+    )

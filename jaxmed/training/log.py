@@ -6,6 +6,7 @@ from typing import Any
 from jaxmed.checkpoints.checkpoint import Checkpoints
 from jaxmed.checkpoints.recovery import Position, positions_in, read_progress
 from jaxmed.errors import InputError
+from jaxmed.evaluation.predictions import Predictions
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import Arrays, load
 from jaxmed.runtime.sharding import to_host
@@ -40,6 +41,7 @@ class TrainingLog:
         self._identity, self._checkpoints = identity, checkpoints
         # Weights of the best epochs, of all and of the phase, by epoch.
         self._kept: dict[int, Arrays] = {}
+        self._predictions: dict[int, Predictions | None] = {}
         # Of an epoch that a stopped run began: its number, steps done, their seconds.
         self._begun: tuple[int, int, float] | None = None
 
@@ -71,6 +73,10 @@ class TrainingLog:
         """Return the weights of the best epoch, of a phase or of all."""
         rows = self.rows(phase) if phase else self.history
         return self._kept[best_row(rows, self.select)["epoch"]]
+
+    def best_predictions(self) -> Predictions | None:
+        """Return the best epoch's predictions of val; None of one before a resume."""
+        return self._predictions.get(self.best["epoch"])
 
     def steps_done(self, epoch: int) -> tuple[int, float]:
         """Return the steps of an epoch that a stopped run has done, and their seconds.
@@ -119,19 +125,28 @@ class TrainingLog:
             return restore(state, saved)
         return state
 
-    def record(self, row: dict, weights: Arrays, state: TrainState) -> None:
+    def record(
+        self,
+        row: dict,
+        weights: Arrays,
+        state: TrainState,
+        predictions: Predictions | None = None,
+    ) -> None:
         """Add a finished epoch to the history, and save it.
 
         Args:
             row: with the columns of history.csv.
             weights, state: see `save`.
+            predictions: of val, if they are those that prediction gives.
         """
         self.history.append(row)
         best = self._best_epochs()
         for epoch in self._kept.keys() - best:
             del self._kept[epoch]
+            self._predictions.pop(epoch, None)
         if row["epoch"] in best:
             self._kept[row["epoch"]] = to_host(weights)
+            self._predictions[row["epoch"]] = predictions
         self.save(row["phase"], weights, state)
 
     def save(

@@ -21,6 +21,7 @@ from jax.sharding import Mesh
 from jaxmed.checkpoints.checkpoint import Checkpoints
 from jaxmed.data.dataset import Dataset
 from jaxmed.errors import InputError
+from jaxmed.evaluation.predictions import Predictions
 from jaxmed.inference.forward import (
     as_predictions,
     compute_logits,
@@ -96,6 +97,8 @@ class Loop:
 
     Attributes:
         log: history and best weights.
+        evaluation_stage: at the end, the stage whose cached input prediction with the
+            best weights begins with; None for images.
     """
 
     def __init__(
@@ -113,6 +116,7 @@ class Loop:
         self.pipeline = InputPipeline(data, config, mesh)
         identity = identify(model, data, strategy, config) if checkpoints else {}
         self.log = TrainingLog(strategy, config.select, identity, checkpoints)
+        self.evaluation_stage: str | None = None
 
     # Per training.
 
@@ -132,6 +136,9 @@ class Loop:
                     self._run_phase(number, phase)
             load(self.model, self.log.best_weights())
             eval_parts(self.model)
+            name = self.log.best["phase"]
+            (best,) = [p for p in self.strategy.phases if p.name == name]
+            self.evaluation_stage = self.pipeline.evaluation_stage(self.model, best)
 
     # Per phase.
 
@@ -173,9 +180,9 @@ class Loop:
         # Epochs: train, validate, log, save.
         weights = all_weights(state, frozen)
         while not self.log.is_over(phase):
-            state, row = self._run_epoch(run, state, preparing)
+            state, row, predictions = self._run_epoch(run, state, preparing)
             weights, preparing = all_weights(state, frozen), 0.0
-            self.log.record(row, weights, state)
+            self.log.record(row, weights, state, predictions)
             self._stop_if_requested()
 
         if phase.restore_best:
@@ -187,7 +194,7 @@ class Loop:
 
     def _run_epoch(
         self, run: PhaseRun, state: TrainState, preparing: float
-    ) -> tuple[TrainState, dict[str, Any]]:
+    ) -> tuple[TrainState, dict[str, Any], Predictions | None]:
         """Train and validate an epoch, or the part that a stopped run has left of it.
 
         Args:
@@ -196,7 +203,7 @@ class Loop:
             preparing: seconds that its inputs took, to be added to the epoch's.
 
         Returns:
-            The state after the epoch, and its row of the history.
+            The state after the epoch, its row of the history, and predictions of val.
         """
         epoch, rows = self.log.next_epoch, self.log.rows(run.phase)
         scale = plateau_factor(run.phase, rows)
@@ -210,7 +217,8 @@ class Loop:
                 advance(0, step="being compiled")
             state, trained = self._train_epoch(run, state, scale, started, advance)
             seconds = time.perf_counter() - started
-            validated = self._validate(run, all_weights(state, run.frozen))
+            weights = all_weights(state, run.frozen)
+            validated, predictions = self._validate(run, weights)
             advance(0, **trained, **validated)
 
         step = int(state.step)
@@ -225,7 +233,8 @@ class Loop:
             "images_per_second": count / seconds,
         }
         # Rounding may differ between machines, and decisions by it must not.
-        return state, distributed.run_on_process_zero(partial(dict, row))
+        row = distributed.run_on_process_zero(partial(dict, row))
+        return state, row, predictions
 
     def _train_epoch(
         self,
@@ -281,8 +290,14 @@ class Loop:
         advance(pending, **trained)
         return state, trained
 
-    def _validate(self, run: PhaseRun, weights: Arrays) -> dict[str, float | None]:
-        """Compute loss, accuracy and scores of the val split, by column."""
+    def _validate(
+        self, run: PhaseRun, weights: Arrays
+    ) -> tuple[dict[str, float | None], Predictions | None]:
+        """Compute loss, accuracy and scores of the val split, by column.
+
+        Returns:
+            And the predictions; None if `evaluation_stage` would give others.
+        """
         val, task = self.data.val, self.data.task
         logits = compute_logits(
             run.evaluated,
@@ -291,7 +306,7 @@ class Loop:
             preprocessing=self.config.preprocessing,
             mesh=self.mesh,
             batch_size=evaluation_batch(self.data),
-            start_stage=run.inputs.start_stage,
+            start_stage=run.inputs.val_stage,
         )
         # Where logits overflowed, NumPy warns of it, and the error says what it means.
         with np.errstate(all="ignore"):
@@ -304,11 +319,13 @@ class Loop:
         hits, counts = map(np.asarray, image_hits(logits, val.labels, task))
         accuracy = hits.sum(dtype=np.float64) / counts.sum(dtype=np.float64)
         predictions = as_predictions(self.data, "val", probabilities(logits, task))
-        return {
+        columns = {
             "val_loss": loss,
             "val_accuracy": float(accuracy),
             **validation_scores(predictions, self.config.select),
         }
+        stage = self.pipeline.evaluation_stage(self.model, run.phase)
+        return columns, predictions if run.inputs.val_stage == stage else None
 
     # After a step.
 

@@ -26,11 +26,12 @@ def test_probabilities_are_those_of_predict(views, task, logits):
         assert features.shape == (count, 128)
 
 
-def test_features_are_what_enters_the_head():
-    model = create_model("resnet10_narrow", num_classes=2)
+@pytest.mark.parametrize("start_stage", ["layer1", "head"])
+def test_features_are_what_enters_the_head(new_tiny, quarters, start_stage):
+    model, prepare = new_tiny(), Preprocessing(image_size=12)
     found = compute_features(
-        model, IMAGES, preprocessing=CROP, task="binary", batch_size=3
+        model, quarters.val, preprocessing=prepare, start_stage=start_stage
     )
     eval_parts(model)
-    expected = model.stage_input("head", CROP(IMAGES))
+    expected = model.stage_input("head", prepare(quarters.val.images))
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)

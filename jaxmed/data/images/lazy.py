@@ -1,5 +1,6 @@
 """Lazy images, decoded from their files when they are indexed."""
 
+import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,8 @@ from jaxmed.data.images.window import STORED_BITS, Window
 from jaxmed.errors import InputError
 from jaxmed.runtime.memory import count_processors
 
+# Of what tells one image from another.
+KEY_BYTES = 16
 SKIPPING = "Replace or remove them; --data.on-error skip leaves such files out."
 
 
@@ -87,6 +90,20 @@ class LazyImages:
             f"for, and all of them at once would be {self.nbytes / 1e9:.3g} GB. Take "
             "some, as in images[0:32], or give a larger memory budget."
         )
+
+    @property
+    def keys(self) -> tuple[bytes, ...]:
+        """`KEY_BYTES` for each image, see `jaxmed.data.dataset.Split.image_keys`."""
+        shared = (self.image_size, self.resizing, self.channels, self.window)
+
+        def key(file: str, scale: int) -> bytes:
+            path = self.root / file
+            status = path.stat()
+            of_file = (str(path.resolve()), status.st_size, status.st_mtime_ns, scale)
+            text = repr((*shared, *of_file)).encode()
+            return hashlib.blake2b(text, digest_size=KEY_BYTES).digest()
+
+        return tuple(map(key, self.files, self.scales.tolist()))
 
     def take(self, rows: np.ndarray) -> "LazyImages":
         """Returns some images, int (m,), in that order; nothing is decoded."""

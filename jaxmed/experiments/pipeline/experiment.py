@@ -28,6 +28,7 @@ from jaxmed.runtime import distributed
 
 if TYPE_CHECKING:
     from jaxmed.data.dataset import Dataset
+    from jaxmed.inference.activations import ActivationStore
 
 Datasets = dict[DataConfig, "Dataset"]
 
@@ -87,6 +88,7 @@ def train_recipe(recipe: Recipe, out: Path, datasets: Datasets) -> None:
     done again. One whose strategy has other options, which the check let pass only to
     be extended, is trained on.
     """
+    store = None
     for arm, seed in recipe.runs:
         cell = recipe.only(arm, seed)
         work, said = distributed.run_on_process_zero(partial(_plan, cell, out))
@@ -97,7 +99,19 @@ def train_recipe(recipe: Recipe, out: Path, datasets: Datasets) -> None:
         elif work == "images":
             config = recipe.arms[arm].data
             data, whole = datasets[config], datasets[without_subset(config)]
-            train_run(recipe, arm, seed, data, whole=whole, out=out)
+            store = store or _new_store(recipe)
+            train_run(recipe, arm, seed, data, whole=whole, out=out, store=store)
+
+
+def _new_store(recipe: Recipe) -> "ActivationStore":
+    """Make the store that all runs of a recipe share, as large as an arm wants it."""
+    from jaxmed.inference.activations import ActivationStore
+
+    training = [config.train for config in recipe.arms.values()]
+    return ActivationStore(
+        memory=max(train.cache_memory for train in training),
+        disk=max(train.cache_disk for train in training),
+    )
 
 
 def _plan(recipe: Recipe, out: Path) -> tuple[Work, str]:

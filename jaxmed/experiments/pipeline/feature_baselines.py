@@ -8,8 +8,9 @@ import numpy as np
 from jaxmed.data.dataset import MISSING, Dataset
 from jaxmed.data.transforms.preprocess import Preprocessing
 from jaxmed.evaluation.predictions import Predictions
+from jaxmed.inference.activations import ActivationStore
 from jaxmed.inference.features import compute_features
-from jaxmed.inference.forward import as_predictions, evaluation_batch
+from jaxmed.inference.forward import as_predictions
 from jaxmed.models.classifier import Classifier
 from jaxmed.strategies.presets.feature_classifiers import FeatureClassifier
 from jaxmed.training.model_selection import SELECTORS, validation_scores
@@ -24,6 +25,7 @@ def fit_feature_classifier(
     *,
     preprocessing: Preprocessing,
     select: str = "val_auroc",
+    store: ActivationStore | None = None,
 ) -> tuple[dict[str, Predictions], dict[str, Any]]:
     """Fits a classifier to the training images' features and predicts val and test.
 
@@ -33,6 +35,7 @@ def fit_feature_classifier(
         strategy: which classifier.
         preprocessing: uint8 images to the model's input.
         select: what chooses among its settings on val, see `fit`.
+        store: of activations, which may have the features already.
 
     Returns:
         Predictions by split; and what was chosen, in the form of `FitResult.best`.
@@ -40,10 +43,9 @@ def fit_feature_classifier(
     features = {
         split: compute_features(
             model,
-            getattr(data, split).images,
+            getattr(data, split),
             preprocessing=preprocessing,
-            task=data.task,
-            batch_size=evaluation_batch(data),
+            store=store,
             description=f"Features of {split}",
         )
         for split in SPLITS

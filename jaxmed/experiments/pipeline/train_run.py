@@ -42,6 +42,7 @@ from jaxmed.strategies.presets.feature_classifiers import FeatureClassifier
 if TYPE_CHECKING:
     from jaxmed.data.dataset import Dataset
     from jaxmed.evaluation.predictions import Predictions
+    from jaxmed.inference.activations import ActivationStore
 
 
 def train_run(
@@ -52,6 +53,7 @@ def train_run(
     *,
     whole: "Dataset",
     out: Path,
+    store: "ActivationStore",
 ) -> None:
     """Train, evaluates and explains; what an interrupted run has done is kept.
 
@@ -64,6 +66,7 @@ def train_run(
         data: what the arm's configuration names.
         whole: the same with all training images, for split.csv and skipped.csv.
         out: the folder of all experiments.
+        store: activations of frozen layers, which runs share.
 
     Raises:
         InputError: the images or the starting weights changed since the run began,
@@ -71,7 +74,7 @@ def train_run(
             on the run.
     """
     with _alone(run_folder(out, recipe, arm, seed)):
-        _train_run(recipe, arm, seed, data, whole=whole, out=out)
+        _train_run(recipe, arm, seed, data, whole=whole, out=out, store=store)
 
 
 @contextmanager
@@ -90,6 +93,7 @@ def _train_run(
     *,
     whole: "Dataset",
     out: Path,
+    store: "ActivationStore",
 ) -> None:
     folder = run_folder(out, recipe, arm, seed)
     config = recipe.arms[arm]
@@ -112,12 +116,12 @@ def _train_run(
             _write_inputs(folder, environment, prepared, data, whole)
 
         distributed.run_on_process_zero(begin)
-        trained = _train(config, prepared, data, folder=folder)
+        trained = _train(config, prepared, data, folder=folder, store=store)
     environment |= {"best": trained.best, "seconds": trained.seconds}
 
     def end() -> None:
         write_history(folder, trained.history)
-        _write_results(folder, config, prepared, data, trained, environment)
+        _write_results(folder, config, prepared, data, trained, environment, store)
 
     distributed.run_on_process_zero(end)
 
@@ -129,6 +133,7 @@ class _Trained(NamedTuple):
     history: list[dict]
     best: dict
     seconds: float
+    evaluation_stage: str | None = None
 
 
 def _train(
@@ -137,6 +142,7 @@ def _train(
     data: "Dataset",
     *,
     folder: Path,
+    store: "ActivationStore",
 ) -> _Trained:
     if isinstance(prepared.strategy, FeatureClassifier):
         from jaxmed.experiments.pipeline.feature_baselines import fit_feature_classifier
@@ -148,9 +154,11 @@ def _train(
             prepared.strategy,
             preprocessing=prepared.training.preprocessing,
             select=config.train.select,
+            store=store if config.train.cache != "off" else None,
         )
         print(f"{best['phase']}: {best['metric']} {best['value']:.3f}", flush=True)
         return _Trained(predictions, [], best, time.perf_counter() - started)
+    from jaxmed.inference.activations import predict_from
     from jaxmed.inference.forward import predict_split
     from jaxmed.training.fit import fit
 
@@ -159,21 +167,34 @@ def _train(
         data,
         prepared.strategy,
         prepared.training,
-        cache=replace(prepared.training.cache, folder=folder),
+        cache=replace(prepared.training.cache, folder=folder, store=store),
         checkpoints=folder / CHECKPOINTS,
     )
-    predictions = {
-        split: predict_split(
+    preprocessing, stage = prepared.training.preprocessing, result.evaluation_stage
+
+    def predict(split: str) -> "Predictions":
+        if config.evaluate.tta != "none":
+            return predict_split(
+                prepared.model,
+                data,
+                split,
+                preprocessing=preprocessing,
+                views=config.evaluate.tta,
+            )
+        if split == "val" and result.val is not None:
+            return result.val
+        return predict_from(
+            stage,
             prepared.model,
             data,
             split,
-            preprocessing=prepared.training.preprocessing,
-            views=config.evaluate.tta,
+            preprocessing=preprocessing,
+            store=store,
         )
-        for split in ("val", "test")
-    }
+
+    predictions = {split: predict(split) for split in ("val", "test")}
     seconds = sum(row["seconds"] for row in result.history)
-    return _Trained(predictions, result.history, result.best, seconds)
+    return _Trained(predictions, result.history, result.best, seconds, stage)
 
 
 def _describe(data: "Dataset", prepared: PreparedArm) -> dict[str, Any]:
@@ -224,6 +245,7 @@ def _write_results(
     data: "Dataset",
     trained: _Trained,
     environment: dict[str, Any],
+    store: "ActivationStore",
 ) -> None:
     """Explain and evaluate predictions."""
     from jaxmed.evaluation.predictions_csv import write_predictions
@@ -242,7 +264,13 @@ def _write_results(
         explain=explain,
     )
     if prepared.strategy.phases:
-        detector = fit_detector(prepared.model, data, prepared.training.preprocessing)
+        detector = fit_detector(
+            prepared.model,
+            data,
+            prepared.training.preprocessing,
+            start_stage=trained.evaluation_stage,
+            store=store,
+        )
         write_detector(folder / OUT_OF_DISTRIBUTION, detector)
     write_results(folder, config, predictions, environment)
 

@@ -21,13 +21,10 @@ from jax.sharding import Mesh
 
 from jaxmed.data.batching import map_batches
 from jaxmed.data.dataset import Dataset, Split
-from jaxmed.data.transforms.augmentation import (
-    NO_AUGMENTATION,
-    Augmentation,
-    augment_stored,
-)
+from jaxmed.data.transforms.augmentation import Augmentation, augment_stored
 from jaxmed.data.transforms.preprocess import Preprocessing
-from jaxmed.inference.forward import eval_parts, largest_batch
+from jaxmed.inference.activations import Advance, FrozenStages, fill
+from jaxmed.inference.forward import eval_parts
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import merge
 from jaxmed.runtime import distributed
@@ -74,56 +71,95 @@ def fill_cache(
         plan: what `plan_cache` gave.
         model: as the phase begins; its BatchNorm layers are put in eval mode.
         data: whose images.
-        config: whose preprocessing and augmentation; and whose seed, which decides an
-            image's views with its index in the split.
+        config: whose preprocessing and augmentation; whose seed, which decides an
+            image's views with its index in the split; and whose store, which may have
+            some of it already.
         mesh: the devices.
 
     Raises:
         OSError: there is no room on disk, on this process's or another's.
     """
-    definition, params, stats = eval_parts(model)
-    weights = replicate(params | stats, mesh)
-    key = jax.random.fold_in(jax.random.key(config.seed), VIEWS_KEY)
-    key = replicate(key, mesh)
-    batch_size = min(largest_batch(), max(plan.train, plan.val))
+    stages = FrozenStages.of(
+        model, plan.start_stage, config.preprocessing, mesh, plan.dtype
+    )
+    store = config.cache.store
+    # Views are of one seed, and nobody else's.
+    shared = store if store and not config.augmentation else None
+    train = shared.recall(stages, data.train) if shared else None
+    val = store.recall(stages, data.val) if store else None
+    if train is None or val is None:
+        cached = _make_room(plan, train, val)
+    else:
+        cached = CachedActivations(train, val)
 
-    def fill(rows: np.ndarray, split: Split, view: int, augmentation: Augmentation):
-        run = _compiled(definition, plan, config.preprocessing, augmentation, mesh)
-
-        def compute(indices):
-            local = indices[local_rows(len(indices), mesh)]
-            batch, local = shard_batch((split.images[local], local), mesh)
-            return run(weights, batch, local, np.int32(view), key)
-
-        for indices, activations in map_batches(
-            compute, len(split), batch_size, mesh.size
-        ):
-            rows[indices] = activations
-            advance(len(indices))
-
-    cached = _make_room(plan)
     total = len(cached.train) + len(cached.val)
     with progress("Caching frozen layers", total, unit="images") as advance:
-        # One view of all train images after the other, each drawn once.
-        for view in range(plan.views):
-            rows = cached.train[view * plan.train :][: plan.train]
-            fill(rows, data.train, view, config.augmentation)
-        fill(cached.val, data.val, 0, NO_AUGMENTATION)
+        if train is not None:
+            advance(len(train))
+        elif config.augmentation:
+            _fill_views(cached.train, plan, stages, model, data.train, config, advance)
+        else:
+            fill(stages, data.train, cached.train, store, advance)
+        if val is not None:
+            advance(len(val))
+        else:
+            fill(stages, data.val, cached.val, store, advance)
     return cached
 
 
-def _make_room(plan: CachePlan) -> CachedActivations:
-    """Allocate the rows of train and val, on every process or on none."""
+def _fill_views(
+    rows: np.ndarray,
+    plan: CachePlan,
+    stages: FrozenStages,
+    model: Classifier,
+    train: Split,
+    config: TrainingConfig,
+    advance: Advance,
+) -> None:
+    """Fill in one view of all train images after the other, each drawn once."""
+    mesh = stages.mesh
+    key = jax.random.fold_in(jax.random.key(config.seed), VIEWS_KEY)
+    key = replicate(key, mesh)
+    run = _compiled_views(
+        eval_parts(model).definition,
+        plan,
+        config.preprocessing,
+        config.augmentation,
+        mesh,
+    )
+    for view in range(plan.views):
+        of_view = rows[view * plan.train :][: plan.train]
+
+        def compute(indices, view=view):
+            local = indices[local_rows(len(indices), mesh)]
+            batch, local = shard_batch((train.images[local], local), mesh)
+            return run(stages.weights, batch, local, np.int32(view), key)
+
+        for indices, activations in map_batches(
+            compute, len(train), stages.batch_size, mesh.size
+        ):
+            of_view[indices] = activations
+            advance(len(indices))
+
+
+def _make_room(
+    plan: CachePlan, train: np.ndarray | None, val: np.ndarray | None
+) -> CachedActivations:
+    """Allocate the rows of train and val that are not there yet, or raise OSError.
+
+    On every process or on none.
+    """
     try:
-        cached = CachedActivations(
-            _allocate(plan, plan.views * plan.train), _allocate(plan, plan.val)
-        )
+        if train is None:
+            train = _allocate(plan, plan.views * plan.train)
+        if val is None:
+            val = _allocate(plan, plan.val)
     except OSError:
         distributed.all_agree(False)
         raise
     if not distributed.all_agree(True):
         raise OSError(ENOSPC, f"{strerror(ENOSPC)} on another process's")
-    return cached
+    return CachedActivations(train, val)
 
 
 def _allocate(plan: CachePlan, rows: int) -> np.ndarray:
@@ -140,33 +176,26 @@ def _allocate(plan: CachePlan, rows: int) -> np.ndarray:
 
 
 @lru_cache(maxsize=32)
-def _compiled(
+def _compiled_views(
     definition: Any,
     plan: CachePlan,
     preprocessing: Preprocessing,
     augmentation: Augmentation,
     mesh: Mesh,
 ) -> Callable[..., jax.Array]:
-    """Compile the stages before the plan's start stage."""
+    """Compile the stages before the plan's start stage, of augmented images."""
     whole, cut = replicated_sharding(mesh), batch_sharding(mesh)
 
     def frozen_stages(weights, images, indices, view, key):
-        if augmentation:
-            # A key of its own for each image and view, whatever batch they are in.
-            keys = jax.vmap(lambda index: jax.random.fold_in(key, index))(indices)
-            keys = jax.vmap(lambda key: jax.random.fold_in(key, view))(keys)
-            images = preprocessing.normalize(
-                augment_stored(
-                    images,
-                    keys,
-                    augmentation=augmentation,
-                    preprocessing=preprocessing,
-                )
-            )
-        else:
-            images = preprocessing(images)
+        # A key of its own for each image and view, whatever batch they are in.
+        keys = jax.vmap(lambda index: jax.random.fold_in(key, index))(indices)
+        keys = jax.vmap(lambda key: jax.random.fold_in(key, view))(keys)
+        images = augment_stored(
+            images, keys, augmentation=augmentation, preprocessing=preprocessing
+        )
         model = merge(definition, weights, {})
-        return model.stage_input(plan.start_stage, images).astype(plan.dtype)
+        inputs = model.stage_input(plan.start_stage, preprocessing.normalize(images))
+        return inputs.astype(plan.dtype)
 
     return jax.jit(
         frozen_stages,

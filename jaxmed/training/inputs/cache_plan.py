@@ -2,7 +2,7 @@
 
 import math
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxmed.data.dataset import Dataset
+from jaxmed.inference.activations import GIGABYTE, shape_of
 from jaxmed.inference.forward import eval_parts
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import merge, split
@@ -19,7 +20,6 @@ from jaxmed.runtime.cache import cache_folder
 from jaxmed.strategies.phase import Phase, matches
 from jaxmed.training.config import CacheSettings, TrainingConfig
 
-GIGABYTE = 1e9
 # What a disk reads in the time of so many operations is not worth reading: half a
 # gigabyte a second, against 500 GFLOP/s.
 OPERATIONS_PER_BYTE = 1000
@@ -71,10 +71,14 @@ class CacheDecision(NamedTuple):
         plan: None if nothing is cached.
         reason: why not, as the end of a sentence; empty with a plan, and where all
             stages are trained, so that there is nothing to cache.
+        evaluation_stage: the stage whose cached input validation and prediction begin
+            with, in float32: where that of training images as they are is cached in
+            memory, and always the head's, which takes no room. None for images.
     """
 
     plan: CachePlan | None = None
     reason: str = ""
+    evaluation_stage: str | None = None
 
 
 def plan_cache(
@@ -103,72 +107,75 @@ def plan_cache(
         return CacheDecision(
             reason="" if trained else f"{start_stage}, its first stage, {why}"
         )
+    plan, reason = _plan_training(model, phase, data, config, start_stage)
+    in_memory = plan is not None and plan.folder is None and not config.augmentation
+    exact = settings.mode != "bfloat16" and (in_memory or start_stage == "head")
+    return CacheDecision(plan, reason, start_stage if exact else None)
+
+
+def _plan_training(
+    model: Classifier,
+    phase: Phase,
+    data: Dataset,
+    config: TrainingConfig,
+    start_stage: str,
+) -> tuple[CachePlan | None, str]:
+    """Decide whether training begins with the cached input of a stage; or why not."""
+    settings, size = config.cache, config.preprocessing.image_size
     if config.mixing:
-        return CacheDecision(
-            reason="mixing images, by mixup or cutmix, is not mixing activations"
-        )
+        return None, "mixing images, by mixup or cutmix, is not mixing activations"
     if config.augmentation and not settings.views:
-        return CacheDecision(
-            reason="every epoch augments the images anew (cache_views can bound the "
-            "views)"
+        return None, (
+            "every epoch augments the images anew (cache_views can bound the views)"
         )
 
-    # Filling the cache must cost less than the epochs that it saves.
+    # Filling the cache must cost less than the epochs that it saves; one epoch is as
+    # much, and then others can use what it filled in.
     views = settings.views if config.augmentation else 1
-    if settings.mode == "auto" and phase.epochs <= views:
-        return CacheDecision(
-            reason=f"filling a cache takes {views} of {phase.epochs} epochs' work"
-        )
+    shared = settings.store is not None and views == 1
+    if settings.mode == "auto" and phase.epochs <= views and not shared:
+        return None, f"filling a cache takes {views} of {phase.epochs} epochs' work"
 
     # Its size decides between memory and disk.
     image = jax.ShapeDtypeStruct((1, size, size, model.in_channels), jnp.float32)
     plan = CachePlan(
         start_stage=start_stage,
-        shape=jax.eval_shape(*_frozen_stages(model, start_stage), image).shape[1:],
+        shape=shape_of(model, start_stage, image),
         dtype=jnp.bfloat16 if settings.mode == "bfloat16" else jnp.float32,
         train=len(data.train),
         val=len(data.val),
         views=views,
     )
     if plan.bytes <= settings.memory * GIGABYTE:
-        return CacheDecision(plan)
+        return plan, ""
     return _plan_on_disk(plan, settings, model, image)
-
-
-def _frozen_stages(model: Classifier, start_stage: str) -> tuple[Callable, Any]:
-    """Return the function whose results are cached, and its weights."""
-    definition, params, stats = eval_parts(model)
-
-    def frozen_stages(weights, images):
-        return merge(definition, weights, {}).stage_input(start_stage, images)
-
-    return frozen_stages, params | stats
 
 
 def _plan_on_disk(
     plan: CachePlan, settings: CacheSettings, model: Classifier, image: Any
-) -> CacheDecision:
-    """Keep a plan if the disk has room for it, and reading pays."""
-    stages, weights = _frozen_stages(model, plan.start_stage)
-    cost: Any = jax.jit(stages).lower(weights, image).cost_analysis()
+) -> tuple[CachePlan | None, str]:
+    """Keep a plan if the disk has room for it, and reading pays; or why not."""
+    definition, params, stats = eval_parts(model)
+
+    def stages(weights, images):
+        model = merge(definition, weights, {})
+        return model.stage_input(plan.start_stage, images)
+
+    cost: Any = jax.jit(stages).lower(params | stats, image).cost_analysis()
     bytes_per_image = math.prod(plan.shape) * jnp.dtype(plan.dtype).itemsize
     needed = f"{plan.bytes / GIGABYTE:.1f} GB of activations before {plan.start_stage}"
     pays = not cost or cost.get("flops", 0) >= OPERATIONS_PER_BYTE * bytes_per_image
     if settings.mode == "auto" and not pays:
-        return CacheDecision(
-            reason=f"reading {needed} from disk takes longer than computing them"
-        )
+        return None, f"reading {needed} from disk takes longer than computing them"
     folder = cache_folder(settings.folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(folder).free
     except OSError as error:
-        return CacheDecision(reason=f"{folder} cannot be used ({error.strerror})")
+        return None, f"{folder} cannot be used ({error.strerror})"
     if free < plan.bytes:
-        return CacheDecision(
-            reason=f"{folder} has {free / GIGABYTE:.1f} GB left, not {needed}"
-        )
-    return CacheDecision(replace(plan, folder=folder))
+        return None, f"{folder} has {free / GIGABYTE:.1f} GB left, not {needed}"
+    return replace(plan, folder=folder), ""
 
 
 TRAINED = "is trained"

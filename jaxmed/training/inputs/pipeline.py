@@ -7,7 +7,7 @@ devices is decided here and in the modules beside.
 
 import sys
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -17,12 +17,14 @@ from jax.sharding import Mesh
 from jaxmed.data.batching import draw_epoch
 from jaxmed.data.dataset import Dataset
 from jaxmed.data.images.lazy import ImageArray
+from jaxmed.inference.activations import FrozenStages, get_activations
 from jaxmed.models.classifier import Classifier
 from jaxmed.runtime import distributed
+from jaxmed.runtime.progress import progress
 from jaxmed.strategies import Phase
 from jaxmed.training.config import TrainingConfig
 from jaxmed.training.inputs.activation_cache import CachedActivations, fill_cache
-from jaxmed.training.inputs.cache_plan import CachePlan, plan_cache
+from jaxmed.training.inputs.cache_plan import CacheDecision, CachePlan, plan_cache
 from jaxmed.training.inputs.feeds import Dispatch, Feed, create_feed
 from jaxmed.training.state import StepPlan
 from jaxmed.training.step import TrainStep
@@ -37,7 +39,8 @@ class PhaseInputs:
         val: the val images, or their cached activations.
         labels: of the train images, int32 (n,) or (n, k).
         config: whose sampling, seed and batches.
-        start_stage: the stage that the inputs enter; None if they are images.
+        start_stage: the stage that training steps begin with; None for images.
+        val_stage: the stage that `val` is the input of; None if it is images.
         views: cached views of every train image.
     """
 
@@ -46,6 +49,7 @@ class PhaseInputs:
     labels: np.ndarray
     config: TrainingConfig
     start_stage: str | None = None
+    val_stage: str | None = None
     views: int = 1
 
     def compile_step(self, definition: Any, plan: StepPlan) -> TrainStep:
@@ -91,6 +95,7 @@ class InputPipeline:
 
     def __init__(self, data: Dataset, config: TrainingConfig, mesh: Mesh):
         self.data, self.config, self.mesh = data, config, mesh
+        self._decisions: dict[str, CacheDecision] = {}
 
     def for_phase(self, model: Classifier, phase: Phase) -> PhaseInputs:
         """Prepare a phase's inputs: images, or activations that are cached now.
@@ -101,10 +106,7 @@ class InputPipeline:
             model: as the phase begins; its BatchNorm layers are put in eval mode.
             phase: what is trained, and how long.
         """
-        plan, reason = plan_cache(model, phase, self.data, self.config)
-        # Each process has its own memory and disk, and all train on the same.
-        if not distributed.all_agree(plan is not None) and plan:
-            plan, reason = None, "another process cannot keep it"
+        plan, reason, evaluation_stage = self._decide(model, phase)
         if plan:
             _log(phase, plan.describe())
             try:
@@ -115,7 +117,29 @@ class InputPipeline:
                 return self._of_activations(plan, cached)
         if self.config.cache.mode != "off" and reason:
             _log(phase, f"Frozen-layer cache disabled: {reason}.")
+        if evaluation_stage == "head":
+            features = self._val_features(model)
+            return replace(self._of_images, val=features, val_stage="head")
         return self._of_images
+
+    def evaluation_stage(self, model: Classifier, phase: Phase) -> str | None:
+        """Return the stage whose cached input prediction begins with; None for images.
+
+        Args:
+            model, phase: see `for_phase`.
+        """
+        return self._decide(model, phase).evaluation_stage
+
+    def _decide(self, model: Classifier, phase: Phase) -> CacheDecision:
+        """Decide once what a phase caches."""
+        if phase.name not in self._decisions:
+            decision = plan_cache(model, phase, self.data, self.config)
+            # Each process has its own memory and disk, and all train on the same.
+            if not distributed.all_agree(decision.plan is not None) and decision.plan:
+                stage = "head" if decision.evaluation_stage == "head" else None
+                decision = CacheDecision(None, "another process cannot keep it", stage)
+            self._decisions[phase.name] = decision
+        return self._decisions[phase.name]
 
     @cached_property
     def _of_images(self) -> PhaseInputs:
@@ -125,6 +149,13 @@ class InputPipeline:
         return PhaseInputs(
             feed=feed, val=val.images, labels=train.labels, config=self.config
         )
+
+    def _val_features(self, model: Classifier) -> np.ndarray:
+        """Compute the input of the head of the val images."""
+        stages = FrozenStages.of(model, "head", self.config.preprocessing, self.mesh)
+        val, store = self.data.val, self.config.cache.store
+        with progress("Caching features of val", len(val), unit="images") as advance:
+            return get_activations(stages, val, store, advance)
 
     def _of_activations(
         self, plan: CachePlan, cached: CachedActivations
@@ -138,6 +169,7 @@ class InputPipeline:
             labels=labels,
             config=self.config,
             start_stage=plan.start_stage,
+            val_stage=plan.start_stage,
             views=plan.views,
         )
 

@@ -35,9 +35,8 @@ def features(model, quarters):
     return {
         name: compute_features(
             model,
-            getattr(quarters, name).images,
+            getattr(quarters, name),
             preprocessing=preprocessing,
-            task=quarters.task,
         ).astype(np.float64)
         for name in ("train", "val", "test")
     }

@@ -9,6 +9,7 @@ from jaxmed.data.transforms.geometry import HorizontalFlip
 from jaxmed.data.transforms.mixup import Mixing
 from jaxmed.data.transforms.preprocess import Preprocessing
 from jaxmed.errors import InputError
+from jaxmed.inference.activations import ActivationStore
 from jaxmed.strategies import create_strategy
 from jaxmed.training.config import CacheSettings, TrainingConfig
 from jaxmed.training.inputs.cache_plan import plan_cache
@@ -73,17 +74,38 @@ def test_views_are_cached_where_the_user_wants_them(plan):
     ],
 )
 def test_why_nothing_is_cached(plan, changes, why):
-    found, reason = plan(**changes)
+    found, reason, _ = plan(**changes)
     assert found is None
     assert reason.startswith(why)
     assert bool(reason) == bool(why)
+
+
+@pytest.mark.parametrize(
+    ("changes", "stage"),
+    [
+        ({}, "head"),
+        ({"augmentation": FLIPPED}, "head"),
+        ({"epochs": 1}, "head"),
+        ({"strategy": "partial"}, "layer1"),
+        ({"strategy": "partial", "augmentation": FLIPPED}, None),
+        ({"cache": CacheSettings(mode="bfloat16")}, None),
+        ({"cache": CacheSettings(mode="off")}, None),
+        ({"strategy": "full"}, None),
+    ],
+)
+def test_what_validation_and_prediction_begin_with(plan, changes, stage):
+    assert plan(**changes).evaluation_stage == stage
+
+
+def test_one_epoch_is_worth_a_cache_that_others_use(plan):
+    assert plan(epochs=1, cache=CacheSettings(store=ActivationStore())).plan
 
 
 def test_updating_statistics_are_never_cached(plan, new_tiny):
     phase = create_strategy("frozen", new_tiny(), epochs=3).phases[0]
     updating = replace(phase, updating_bn_stats=("backbone",))
     for mode in ("auto", "float32"):
-        _, why = plan(phase=updating, cache=CacheSettings(mode=mode))
+        _, why, _ = plan(phase=updating, cache=CacheSettings(mode=mode))
         assert why == "stem, its first stage, updates its BatchNorm statistics"
 
 
@@ -105,10 +127,11 @@ def test_a_disk_without_room_is_not_used(plan, tmp_path, monkeypatch):
     assert plan("frozen", cache=settings) == (
         None,
         f"{tmp_path} has 0.0 GB left, not 0.0 GB of activations before head",
+        "head",
     )
     (tmp_path / "file").touch()
     blocked = replace(settings, folder=tmp_path / "file")
-    _, why = plan("frozen", cache=blocked)
+    _, why, _ = plan("frozen", cache=blocked)
     assert why.endswith("cannot be used (File exists)")
 
 
