@@ -14,12 +14,12 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import jaxlib
 import numpy as np
 from jax.sharding import Mesh
 
@@ -148,7 +148,7 @@ class FrozenStages:
         program = self.compute.lower(self.weights, images).as_text()
         device = self.mesh.devices.flat[0]
         parts = [program, hash_arrays(self.needed), jax.__version__]
-        parts += [jaxlib.__version__, device.platform, device.device_kind]
+        parts += [version("jaxlib"), device.platform, device.device_kind]
         parts += [platform.machine(), platform.processor()]
         digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()
         self.fingerprints[image_shape] = digest
