@@ -36,6 +36,7 @@ from jaxmed.inference.forward import (
     largest_batch,
     predict_split,
 )
+from jaxmed.inference.row_store import RowStore
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.outputs import probabilities
 from jaxmed.models.parameters import Arrays, merge
@@ -43,7 +44,6 @@ from jaxmed.runtime import distributed
 from jaxmed.runtime.cache import cache_folder
 from jaxmed.runtime.files import hash_arrays
 from jaxmed.runtime.progress import progress
-from jaxmed.runtime.row_store import RowStore
 from jaxmed.runtime.sharding import (
     batch_sharding,
     data_mesh,

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmed.runtime.row_store import RowStore
+from jaxmed.inference.row_store import RowStore
 
 KEYS = [bytes([number]) * 16 for number in range(6)]
 ROWS = np.arange(6 * 50, dtype=np.float32).reshape(6, 5, 10)
@@ -35,7 +35,7 @@ def test_rows_of_several_files_come_in_the_order_asked_for(store):
 
 
 def test_rows_of_any_type_and_many_blocks(store, monkeypatch):
-    monkeypatch.setattr("jaxmed.runtime.row_store.BLOCK", 250)
+    monkeypatch.setattr("jaxmed.inference.row_store.BLOCK", 250)
     half = ROWS.astype(jnp.bfloat16)
     store.write("group", KEYS, half)
     filled, rows = read(store, KEYS, half)
@@ -87,7 +87,7 @@ def test_what_does_not_fit_or_cannot_be_written_is_left_out(tmp_path):
 WRITER = """
 import sys
 import numpy as np
-from jaxmed.runtime.row_store import RowStore
+from jaxmed.inference.row_store import RowStore
 store = RowStore(sys.argv[1], limit=20_000)
 for number in range(60):
     key = bytes([number % 7]) * 16
