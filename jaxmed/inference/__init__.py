@@ -1,1 +1,5 @@
-"""Inference: forward pass, features, predictor, out-of-distribution score."""
+"""Inference: predictions, features, a trained model with all it needs, its files."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

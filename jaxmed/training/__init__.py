@@ -1,0 +1,5 @@
+"""Training: configuration, step, class weights; searches of rate and batch size."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
