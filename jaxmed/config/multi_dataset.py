@@ -19,8 +19,8 @@ to compare with:
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from jaxmed.config.published import PublishedResults, read_published_results
 from jaxmed.config.recipes import (
     Recipe,
     Table,
@@ -28,11 +28,8 @@ from jaxmed.config.recipes import (
     merge_tables,
     resolve_recipe,
 )
-from jaxmed.config.validate import unknown_key
 from jaxmed.errors import InputError, unknown
 from jaxmed.runtime.toml import read_toml
-
-METRICS = ("auroc", "accuracy")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,13 +40,13 @@ class Board:
         name: of the folder that has one for each set.
         recipes: of the chosen sets, by the set's name.
         sets: all sets of the file, in its order.
-        published: its table [published]; empty without.
+        published: its table [published].
     """
 
     name: str
     recipes: dict[str, Recipe]
     sets: tuple[str, ...]
-    published: Table
+    published: PublishedResults
 
     @property
     def base(self) -> Recipe:
@@ -114,44 +111,5 @@ def load_board(
         name=name,
         recipes={one: recipes[one] for one in by_set if one in chosen},
         sets=tuple(by_set),
-        published=_check_published(published, list(by_set), where),
+        published=read_published_results(published, list(by_set), where),
     )
-
-
-def _check_published(table: Any, sets: list[str], where: str) -> Table:
-    """Return [published] as it stands, or raises."""
-    where = f"{where}, [published]"
-    if not table:
-        return {}
-    if not isinstance(table, Mapping):
-        raise InputError(f"{where}: it must be a table.")
-    texts = ("source", "note")
-    for key in table:
-        if key not in (*texts, "methods", *METRICS):
-            raise unknown_key(key, [*texts, "methods", *METRICS], "published", where)
-    for key in texts:
-        if not isinstance(table.get(key, ""), str):
-            raise InputError(f"{where}: {key} must be a text.")
-    if "source" not in table:
-        raise InputError(f"{where}: source is missing: where the numbers are from.")
-    methods = table.get("methods", [])
-    if not isinstance(methods, list) or not all(isinstance(m, str) for m in methods):
-        raise InputError(f"{where}: methods must be a list of texts.")
-    for metric in METRICS:
-        by_set = table.get(metric, {})
-        if not isinstance(by_set, Mapping):
-            raise InputError(f"{where}: {metric} must be a table, a row for each set.")
-        for name, row in by_set.items():
-            if name not in sets:
-                raise unknown(f"set in {where}, {metric}:", name, sets)
-            _check_row(row, len(methods), f"{where}: {metric}.{name}")
-    return dict(table)
-
-
-def _check_row(row: Any, size: int, where: str) -> None:
-    numbers = row if isinstance(row, list) else [row]
-    if len(numbers) != size or not all(type(n) in (int, float) for n in numbers):
-        raise InputError(
-            f"{where} must be a list of {size} numbers, one for each of methods (nan "
-            f"for what is not published), got {row!r}."
-        )

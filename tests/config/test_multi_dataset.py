@@ -154,7 +154,7 @@ def test_all_twelve_sets_of_medmnist_are_there_with_their_published_numbers():
     means = {"auroc": (0.922, 0.925, 0.920, 0.923)}
     means |= {"accuracy": (0.819, 0.821, 0.816, 0.821)}
     for metric, expected in means.items():
-        rows = board.published[metric]
+        rows = board.published.numbers[metric]
         assert list(rows) == list(board.sets)
         for column, mean in zip(
             zip(*rows.values(), strict=True), expected, strict=True

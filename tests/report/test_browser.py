@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from jaxmed.config.published import Expectation
 from jaxmed.report import build_report
 
 PAGES = ["binary_folder", "multiclass_folder", "sheet", "leaderboard"]
@@ -15,8 +16,12 @@ def report(request) -> Path:
         return request.getfixturevalue(request.param)
     folder = request.getfixturevalue(request.param)
     expected = [
-        {"arm": "two_phase", "metric": "train_accuracy", "value": [0.9] * 8}
-        | {"source": "a_very_long_source_name_" * 8}
+        Expectation(
+            arm="two_phase",
+            metric="train_accuracy",
+            value=(0.9,) * 8,
+            source="a_very_long_source_name_" * 8,
+        )
     ]
     return build_report(folder, title="a_long_experiment_name_" * 4, expected=expected)
 

@@ -47,7 +47,7 @@ def _list_recipes() -> None:
         if is_board(path):
             board = load_board(path)
             recipes = list(board.recipes.values())
-            published = board.published.get("methods", [])
+            published = board.published.methods
         else:
             recipes = [load_recipe(path)]
             published = [_spell(e) for e in recipes[0].expect]

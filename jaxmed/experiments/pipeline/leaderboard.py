@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from jaxmed.config.multi_dataset import Board
+from jaxmed.config.published import read_published_results
 from jaxmed.config.recipes import Recipe
 from jaxmed.config.schema import DataConfig
 from jaxmed.errors import InputError
@@ -72,8 +73,8 @@ def _write_board(folder: Path, board: Board) -> None:
         "sets": list(board.sets),
         "arms": list(base.order),
     }
-    if board.published:
-        table["published"] = board.published
+    if published := read_toml(board.base.path).get("published"):
+        table["published"] = published
     write_text(folder / BOARD, format_toml(table))
 
 
@@ -156,5 +157,7 @@ def rebuild_leaderboard(folder: Path) -> Path:
         description=(table["description"] + source).strip(),
         sets=table["sets"],
         arms=table["arms"],
-        published=table.get("published", {}),
+        published=read_published_results(
+            table.get("published"), table["sets"], str(folder / BOARD)
+        ),
     )

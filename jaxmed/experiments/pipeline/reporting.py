@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxmed.config.published import Expectation
 from jaxmed.errors import InputError
 from jaxmed.runs.layout import CONFIG, ENVIRONMENT, runs_of_arm, runs_of_experiment
 from jaxmed.runtime.files import read_json
@@ -71,12 +72,12 @@ def _configurations(folder: Path) -> list[dict[str, Any]]:
     return tables
 
 
-def _expected(tables: Sequence[dict[str, Any]]) -> list[Any]:
-    found = []
-    for table in tables:
-        # Every seed of an arm has the same.
-        found += [one for one in table.get("expect", []) if one not in found]
-    return found
+def _expected(tables: Sequence[dict[str, Any]]) -> list[Expectation]:
+    """Return the published numbers; every seed of an arm has the same."""
+    entries = [
+        Expectation(**entry) for table in tables for entry in table.get("expect", [])
+    ]
+    return [entry for i, entry in enumerate(entries) if entry not in entries[:i]]
 
 
 def _arms_in_order(folder: Path) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
+from jaxmed.config.published import Expectation
 from jaxmed.report.arm_estimates import COMPARED, Comparison
 from jaxmed.report.figures.discrimination import (
     NAMED_CLASSES,
@@ -30,7 +31,6 @@ from jaxmed.report.figures.training_curves import Ranges, draw_curves
 from jaxmed.report.page import EmbeddedImage, embed_figure
 from jaxmed.report.tables.formatting import metric_title
 from jaxmed.report.tables.results import (
-    Expected,
     class_lines,
     difference_lines,
     published_curves,
@@ -65,7 +65,7 @@ def run_figures(
     run: RunRecord,
     limits: Ranges,
     scale: LogNorm | None,
-    expected: Sequence[Expected] = (),
+    expected: Sequence[Expectation] = (),
 ) -> Figures:
     """Draw the figures of one run.
 

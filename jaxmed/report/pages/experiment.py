@@ -7,6 +7,7 @@ from typing import Any
 
 from matplotlib.colors import LogNorm
 
+from jaxmed.config.published import Expectation
 from jaxmed.report.arm_estimates import Comparison
 from jaxmed.report.figures.catalog import (
     Figures,
@@ -46,7 +47,6 @@ from jaxmed.report.tables.provenance import (
     skipped_table,
 )
 from jaxmed.report.tables.results import (
-    Expected,
     differences_table,
     published_table,
     summary_table,
@@ -77,7 +77,7 @@ def arm_section(
     arm: Arm,
     limits: Ranges,
     scale: LogNorm | None,
-    expected: Sequence[Expected],
+    expected: Sequence[Expectation],
     room: int,
     advance: Advance,
 ) -> dict[str, Any]:
@@ -132,7 +132,7 @@ def build_report(
     *,
     title: str,
     description: str = "",
-    expected: Sequence[Expected] | None = None,
+    expected: Sequence[Expectation] | None = None,
     arms: Sequence[str] | None = None,
 ) -> Path:
     """Write `report.html` and the figures of every run.
@@ -144,8 +144,7 @@ def build_report(
         folder: `OUT/<experiment>`, with at least one finished run in it.
         title: the headline of the page.
         description: a sentence or two about the experiment.
-        expected: published numbers, {"arm", "metric", "value", "source"}; a value is
-            a number or a list with one per epoch.
+        expected: published numbers.
         arms: names of arms in the order wanted; the first is what the others are
             compared with. None: alphabetical.
 
@@ -171,7 +170,7 @@ def build_report(
 
 
 def _context(
-    folder: Path, arms: Sequence[Arm], expected: Sequence[Expected]
+    folder: Path, arms: Sequence[Arm], expected: Sequence[Expectation]
 ) -> dict[str, Any]:
     runs = [run for arm in arms for run in arm.runs]
     comparison = Comparison(arms)
@@ -196,7 +195,7 @@ def _context(
 
 
 def _arms(
-    arms: Sequence[Arm], expected: Sequence[Expected], advance: Advance
+    arms: Sequence[Arm], expected: Sequence[Expectation], advance: Advance
 ) -> list[dict[str, Any]]:
     runs = [run for arm in arms for run in arm.runs]
     limits, scale, room = common_limits(runs), rate_scale(runs), EMBEDDED // len(arms)
@@ -216,7 +215,7 @@ def _pictures(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _tables(comparison: Comparison, expected: Sequence[Expected]) -> dict[str, Any]:
+def _tables(comparison: Comparison, expected: Sequence[Expectation]) -> dict[str, Any]:
     arms, summary = comparison.arms, headline(comparison)
     run = arms[0].first
     return {

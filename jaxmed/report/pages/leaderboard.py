@@ -1,9 +1,9 @@
 """Leaderboard page: the arms on several data sets, beside published numbers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from jaxmed.config.published import PublishedResults
 from jaxmed.report.arm_estimates import COMPARED
 from jaxmed.report.figures.forest import Line, draw_groups
 from jaxmed.report.figures.style import format_number, png
@@ -48,7 +48,7 @@ def build_leaderboard(
     description: str,
     sets: Sequence[str],
     arms: Sequence[str],
-    published: Mapping[str, Any],
+    published: PublishedResults,
 ) -> Path:
     """Write leaderboard.html and leaderboard.csv from the sets' finished runs.
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from jaxmed.config.published import Expectation
 from jaxmed.report.arm_estimates import Comparison
 from jaxmed.report.figures import catalog as drawings
 from jaxmed.report.figures.catalog import Figures
@@ -21,7 +22,7 @@ from jaxmed.report.tables.decisions import (
 )
 from jaxmed.report.tables.formatting import Cell, Table
 from jaxmed.report.tables.provenance import cost_table
-from jaxmed.report.tables.results import Expected, differences_table, summary_table
+from jaxmed.report.tables.results import differences_table, summary_table
 from jaxmed.report.tables.subgroups import gaps_table, subgroup_columns, subgroup_table
 from jaxmed.runs.record import Arm, read_experiment
 from jaxmed.runtime.csv_files import format_csv
@@ -123,7 +124,7 @@ def write_paper(
     folder: Path,
     formats: Sequence[str],
     *,
-    expected: Sequence[Expected] | None = None,
+    expected: Sequence[Expectation] | None = None,
     arms: Sequence[str] | None = None,
 ) -> list[Path]:
     """Write the report's figures to `figures/` and its tables to `tables/`.
@@ -214,7 +215,9 @@ def _plain(cell: Cell) -> str:
     return text if cell.words else text.replace("−", "-")
 
 
-def _figures(comparison: Comparison, expected: Sequence[Expected]) -> Iterator[Figures]:
+def _figures(
+    comparison: Comparison, expected: Sequence[Expectation]
+) -> Iterator[Figures]:
     """Yield the figures shared by all arms, then those of each arm."""
     arms = comparison.arms
     runs = [run for arm in arms for run in arm.runs]

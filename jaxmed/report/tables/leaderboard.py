@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from jaxmed.config.published import PublishedResults
 from jaxmed.errors import InputError
 from jaxmed.report.arm_estimates import COMPARED, Comparison
 from jaxmed.report.tables.formatting import (
@@ -23,29 +24,6 @@ from jaxmed.report.tables.formatting import (
 from jaxmed.runs.layout import has_metrics, runs_of_experiment
 from jaxmed.runs.record import Arm, RunRecord, read_experiment
 from jaxmed.runtime.csv_files import format_csv
-
-
-@dataclass(frozen=True, kw_only=True)
-class PublishedResults:
-    """Published numbers.
-
-    Attributes:
-        methods: what they are of, such as "ResNet-18 (28)".
-        numbers: metric -> set -> a number for each method, None for what is not
-            published.
-        source: where they are published.
-        note: what has to be known of them.
-    """
-
-    methods: tuple[str, ...]
-    numbers: dict[str, dict[str, list[float | None]]]
-    source: str
-    note: str
-
-    def of(self, metric: str, name: str) -> list[float | None]:
-        """Return the numbers of a set, one for each method."""
-        nothing: list[float | None] = [None] * len(self.methods)
-        return self.numbers.get(metric, {}).get(name, nothing)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +98,7 @@ def read_leaderboard(
     folder: Path,
     sets: Sequence[str],
     arms: Sequence[str],
-    published: Mapping[str, Any],
+    published: PublishedResults,
 ) -> Leaderboard:
     """Read every set's finished runs.
 
@@ -128,8 +106,7 @@ def read_leaderboard(
         folder: with a folder for each set, which is an experiment's.
         sets: all sets' names, in order.
         arms: all arms' names, in order.
-        published: {"source", "note", "methods": names, metric: {set: numbers}}, where
-            nan is what is not published; may be empty.
+        published: numbers to compare with.
 
     Raises:
         InputError: there is no finished run, or a damaged one.
@@ -152,23 +129,7 @@ def read_leaderboard(
         entries=tuple(entries),
         missing=tuple(missing),
         arms=(*(a for a in arms if a in known), *sorted(known.difference(arms))),
-        published=_read_published(published),
-    )
-
-
-def _read_published(published: Mapping[str, Any]) -> PublishedResults:
-    numbers = {
-        metric: {
-            name: [None if value != value else float(value) for value in row]
-            for name, row in published.get(metric, {}).items()
-        }
-        for metric in COMPARED
-    }
-    return PublishedResults(
-        methods=tuple(published.get("methods", ())),
-        numbers=numbers,
-        source=published.get("source", ""),
-        note=published.get("note", ""),
+        published=published,
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from jaxmed.config.published import Expectation
 from jaxmed.evaluation.metrics.registry import is_of_decisions
 from jaxmed.report.arm_estimates import COMPARED, Comparison
 from jaxmed.report.figures.forest import Line
@@ -158,27 +159,23 @@ def _seeds(arm: Arm, metric: str) -> tuple[float, ...]:
     return tuple(value for value in values if value is not None)
 
 
-Expected = Mapping[str, Any]
-"""{"arm": ..., "metric": ..., "value": a number or one per epoch, "source": ...}."""
-
-
-def published_table(comparison: Comparison, expected: Sequence[Expected]) -> Table:
+def published_table(comparison: Comparison, expected: Sequence[Expectation]) -> Table:
     """Tabulate published numbers: published, measured, difference, source."""
     by_name = {arm.name: arm for arm in comparison.arms}
     rows = []
     for entry in expected:
-        arm, value = by_name.get(entry["arm"]), entry["value"]
+        arm, value = by_name.get(entry.arm), entry.value
         if arm is None:
             triple = (_series(value), Cell(text="–", note="not run"), Cell(text="–"))
         elif isinstance(value, Sequence):
-            triple = _by_epoch(arm, entry["metric"], value)
+            triple = _by_epoch(arm, entry.metric, value)
         else:
-            triple = _at_chosen(comparison, arm, entry["metric"], value)
-        name = word(entry["arm"])
+            triple = _at_chosen(comparison, arm, entry.metric, value)
+        name = word(entry.arm)
         metric = word(_metric_words(comparison, entry))
         # Left-aligned all: most are lists of numbers.
         triple = (replace(cell, words=True) for cell in triple)
-        rows.append((name, metric, *triple, word(entry.get("source", ""))))
+        rows.append((name, metric, *triple, word(entry.source)))
     return Table(
         caption="By arm and metric",
         head=("arm", "metric", "published", "measured", "difference", "source"),
@@ -188,12 +185,14 @@ def published_table(comparison: Comparison, expected: Sequence[Expected]) -> Tab
     )
 
 
-def published_curves(arm: str, expected: Sequence[Expected]) -> dict[str, list[float]]:
+def published_curves(
+    arm: str, expected: Sequence[Expectation]
+) -> dict[str, list[float]]:
     """Return the published values by epoch of one arm, by column of history.csv."""
     return {
-        entry["metric"]: list(entry["value"])
+        entry.metric: list(entry.value)
         for entry in expected
-        if entry["arm"] == arm and isinstance(entry["value"], Sequence)
+        if entry.arm == arm and isinstance(entry.value, Sequence)
     }
 
 
@@ -233,9 +232,9 @@ def _stored(comparison: Comparison, metric: str) -> tuple[str, str]:
     return split, f"{name}{AT_HALF}" if by_threshold else name
 
 
-def _metric_words(comparison: Comparison, entry: Expected) -> str:
-    if isinstance(entry["value"], Sequence) or "_" not in entry["metric"]:
-        split, _, name = entry["metric"].partition("_")
+def _metric_words(comparison: Comparison, entry: Expectation) -> str:
+    if isinstance(entry.value, Sequence) or "_" not in entry.metric:
+        split, _, name = entry.metric.partition("_")
     else:
-        split, name = _stored(comparison, entry["metric"])
+        split, name = _stored(comparison, entry.metric)
     return f"{split} {metric_title(name)}" if name else split

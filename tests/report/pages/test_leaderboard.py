@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from jaxmed.config.published import PublishedResults, read_published_results
 from jaxmed.errors import InputError
 from jaxmed.evaluation import arm_summary
 from jaxmed.report.pages.leaderboard import build_leaderboard
@@ -19,6 +20,7 @@ PUBLISHED = {
     "auroc": {"two": [0.901, math.nan], "many": [0.75, 0.625]},
     "accuracy": {"two": [0.863, 0.812]},
 }
+SETS = ["many", "lost", "two", "three"]
 METHODS = ("scratch", "frozen", *PUBLISHED["methods"])
 
 
@@ -41,9 +43,9 @@ def build(folder: Path, **changes) -> Path:
     options = {
         "title": "Board",
         "description": "of <b>sets",
-        "sets": ["many", "lost", "two", "three"],
+        "sets": SETS,
         "arms": ["scratch", "frozen"],
-        "published": PUBLISHED,
+        "published": read_published_results(PUBLISHED, SETS, "recipe"),
     }
     return build_leaderboard(folder, **options | changes)
 
@@ -148,7 +150,7 @@ def test_the_page_is_the_same_when_built_again(board):
 
 def test_nothing_published_leaves_no_trace(board, tmp_path):
     (tmp_path / "two").symlink_to(board / "two")
-    page = build(tmp_path, published={}, sets=["two"]).read_text()
+    page = build(tmp_path, published=PublishedResults(), sets=["two"]).read_text()
     assert "published" not in page.lower()
     rows = read_rows(tmp_path)
     assert {row["source"] for row in rows} == {"measured"}
