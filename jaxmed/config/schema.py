@@ -401,6 +401,13 @@ class EvaluateConfig:
         "temperature",
         choices=("temperature", "vector", "platt"),
     )
+    by_patient: str = setting(
+        "where patients have several images, how their probabilities become one, which "
+        "is then evaluated too: mean, max or noisy_or (1 - the product of 1 - p; both "
+        "for binary and multi-label tasks), or off",
+        "mean",
+        choices=("mean", "max", "noisy_or", "off"),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

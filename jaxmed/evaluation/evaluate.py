@@ -26,6 +26,7 @@ from jaxmed.evaluation.metrics.classification import confusion_matrix
 from jaxmed.evaluation.metrics.operating_points import ThresholdDecisions
 from jaxmed.evaluation.metrics.probability_scores import Losses, Ratios, Recalibration
 from jaxmed.evaluation.metrics.registry import estimate_split, overall
+from jaxmed.evaluation.patients import aggregate_patients, check_aggregation
 from jaxmed.evaluation.predictions import Predictions, fingerprint_of
 from jaxmed.evaluation.subgroups import evaluate_subgroups
 from jaxmed.evaluation.thresholds import NO_ONE, ThresholdChoice, ThresholdRule
@@ -34,6 +35,9 @@ NOTHING = (
     "a threshold above 1 decides that nothing is positive, which on val costs no more "
     "than any other"
 )
+
+# What an evaluation by patient has in common with that by image.
+SHARED = ("task", "class_names", "positive_class", "fingerprint")
 
 
 def evaluate(
@@ -47,6 +51,7 @@ def evaluate(
     cost: float = 1.0,
     prevalence: float | None = None,
     calibration: str = "temperature",
+    by_patient: str = "mean",
 ) -> dict[str, Any]:
     """Evaluate a model: every number with a 95 % interval.
 
@@ -65,12 +70,16 @@ def evaluate(
         prevalence: share of positives where the model is to be used, in (0, 1); binary
             tasks only. Predictive values are told at it too, and costs expected at it.
         calibration: how logits are scaled, see `fit_scaling`.
+        by_patient: how the probabilities of a patient's images become one, see
+            `aggregate_patients`, or "off".
 
     Returns:
         The content of metrics.json, of plain dicts, lists, strings and numbers. A
         number is {"value", "ci_low", "ci_high"}, with the "method" of an interval that
         is not the bootstrap's, and a "note" where a reader must know more; what is not
-        defined, or cannot be told from so few images, is None and has a "reason".
+        defined, or cannot be told from so few images, is None and has a "reason". Where
+        patients have several test images, "by_patient" has it all again with a patient
+        in place of an image: threshold and calibration are chosen on val's patients.
 
     Raises:
         InputError: the splits are exchanged, or differ in task or classes; or an option
@@ -106,6 +115,7 @@ def evaluate(
         cost=cost,
         prevalence=prevalence,
         calibration=calibration,
+        by_patient=by_patient,
     )
     bootstrap = Bootstrap(resamples=resamples, seed=seed)
     choice = ThresholdChoice(val, rule)
@@ -153,17 +163,35 @@ def evaluate(
     }
     names = list(test.columns)
     if names:
+        calibrated = None
+        if not isinstance(scaling, Undefined):
+            calibrated = scaling.apply(test)
         result["subgroups"] = {
             name: evaluate_subgroups(
                 test,
                 name,
                 thresholds=thresholds,
+                calibrated=calibrated,
                 resamples=resamples,
                 seed=seed,
                 prevalence=prevalence,
             )
             for name in names
         }
+    if by_patient != "off" and units_of(test).cluster is not None:
+        patients = _by_patient(
+            val,
+            test,
+            by_patient,
+            resamples=resamples,
+            seed=seed,
+            threshold=threshold,
+            target=target,
+            cost=cost,
+            prevalence=prevalence,
+            calibration=calibration,
+        )
+        result["by_patient"] = {"aggregation": by_patient} | patients
     return result | {"fingerprint": fingerprint_of(splits.values())}
 
 
@@ -175,6 +203,7 @@ def check_options(
     cost: float = 1.0,
     prevalence: float | None = None,
     calibration: str = "temperature",
+    by_patient: str = "mean",
 ) -> ThresholdRule:
     """Check the options of `evaluate`, before there are predictions to evaluate.
 
@@ -185,6 +214,7 @@ def check_options(
         InputError: one is wrong, or not for the task.
     """
     check_calibration(calibration, task)
+    check_aggregation(by_patient, task)
     if prevalence is not None and task != "binary":
         raise InputError(
             f"A prevalence is for binary tasks, and this one is {task}; leave it out."
@@ -192,6 +222,21 @@ def check_options(
     return ThresholdRule(
         method=threshold, target=target, cost=cost, prevalence=prevalence
     )
+
+
+def _by_patient(
+    val: Predictions, test: Predictions, method: str, **options: Any
+) -> dict[str, Any]:
+    """Evaluate patients; a "reason" where that is not defined."""
+    if val.groups is None:
+        return {"reason": "the patients of val are not known"}
+    on_val, on_test = (aggregate_patients(split, method) for split in (val, test))
+    if isinstance(on_val, Undefined):
+        return {"reason": on_val.reason}
+    if isinstance(on_test, Undefined):
+        return {"reason": on_test.reason}
+    of_patients = evaluate(on_val, on_test, **options)
+    return {k: v for k, v in of_patients.items() if k not in SHARED}
 
 
 def _check(val: Predictions, test: Predictions) -> None:

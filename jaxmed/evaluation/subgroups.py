@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from jaxmed.errors import InputError, unknown
-from jaxmed.evaluation.comparison.alignment import ScoredPredictions
+from jaxmed.evaluation.comparison.alignment import ScoredPredictions, apply_thresholds
 from jaxmed.evaluation.intervals.bootstrap import Bootstrap, units_of
 from jaxmed.evaluation.intervals.estimate import (
     LEVEL,
@@ -18,8 +18,11 @@ from jaxmed.evaluation.intervals.estimate import (
     nested,
     resample,
 )
+from jaxmed.evaluation.intervals.significance import holm
 from jaxmed.evaluation.metrics.classification import Decisions
+from jaxmed.evaluation.metrics.counts import ratio
 from jaxmed.evaluation.metrics.operating_points import ThresholdDecisions
+from jaxmed.evaluation.metrics.probability_scores import NO_LABEL
 from jaxmed.evaluation.metrics.ranking import Ranking
 from jaxmed.evaluation.metrics.registry import estimate_split, overall
 from jaxmed.evaluation.predictions import Predictions
@@ -37,6 +40,7 @@ def evaluate_subgroups(
     column: str,
     *,
     thresholds: Mapping[str, float | Undefined],
+    calibrated: np.ndarray | None = None,
     resamples: int = 2000,
     seed: int = 0,
     prevalence: float | None = None,
@@ -47,14 +51,19 @@ def evaluate_subgroups(
         predictions: of the test split.
         column: one of its columns, or "group" for its groups.
         thresholds: those chosen on val, see `choose_thresholds`.
+        calibrated: (n, k), probabilities to measure the gap in calibration of; by
+            default those of the predictions.
         resamples: of the bootstrap.
         seed: of the bootstrap.
         prevalence: see `ThresholdDecisions`.
 
     Returns:
-        {"values": {...}}: by value, in alphabetical order, the metrics of a split with
-        "n", "at_threshold", and "small", which says why the numbers mean little, None
-        if they do not. No values and a "reason" where there are more than 30.
+        {"values": {...}, "gaps": {...}}: by value, in alphabetical order, the metrics
+        of a split with "n", "groups" (patients, where they have several images),
+        "at_threshold", and "small", which says why the numbers mean little, None if
+        they do not; and of those that are not small `subgroup_gaps`, with "p_holm",
+        adjusted for the number of metrics. No values and a "reason" where there are
+        more than 30.
 
     Raises:
         InputError: there is no such column.
@@ -63,7 +72,7 @@ def evaluate_subgroups(
     names = sorted(set(texts))
     if len(names) > VALUES:
         reason = f"{len(names)} different values; put them into at most {VALUES} bands"
-        return {"values": {}, "reason": reason}
+        return {"values": {}, "gaps": {}, "reason": reason}
     bootstrap = Bootstrap(resamples=resamples, seed=seed)
     tables = {}
     for name in names:
@@ -77,7 +86,17 @@ def evaluate_subgroups(
             "at_threshold": nested(estimates)["at_threshold"],
             "small": _why_small(part),
         }
-    return {"values": tables}
+    rows = rows_by_subgroup(predictions, column)
+    large = {name: rows[name] for name in names if not tables[name]["small"]}
+    gaps = {}
+    if len(large) > 1:
+        decided = {k: t for k, t in thresholds.items() if isinstance(t, float)}
+        scored = apply_thresholds(predictions, decided, calibrated=calibrated)
+        gaps = subgroup_gaps(scored, large, resamples=resamples, seed=seed)
+        adjusted = holm([gap["p"] for gap in gaps.values()])
+        for gap, p in zip(gaps.values(), adjusted, strict=True):
+            gap["p_holm"] = p
+    return {"values": tables, "gaps": gaps}
 
 
 def column_texts(predictions: Predictions, column: str) -> tuple[str, ...]:
@@ -106,7 +125,10 @@ def _why_small(part: Predictions) -> str | None:
     return None
 
 
-KEYS: dict[str, Key] = {name: (name,) for name in ("auroc", "auprc", "accuracy", "f1")}
+CALIBRATION = "calibration_gap"
+KEYS: dict[str, Key] = {
+    name: (name,) for name in ("auroc", "auprc", "accuracy", "f1", CALIBRATION)
+}
 """The metrics compared, but that binary tasks have sensitivity and specificity."""
 
 
@@ -135,6 +157,8 @@ def subgroup_gaps(
         largest gap with its 95 % interval, which holds for all gaps at once; the names
         of its two groups; p of whether any two of the groups differ; and how many
         groups have a value. A metric that fewer than two groups have is left out.
+        "calibration_gap" compares by how much probabilities are too high on average,
+        see `_CalibrationGap`.
     """
     predictions = scored.predictions
     keys = dict(KEYS)
@@ -143,10 +167,11 @@ def subgroup_gaps(
         keys = {name: keys[name] for name in ("auroc", "auprc")}
         keys["sensitivity"] = ("per_class", positive, "recall")
         keys["specificity"] = ("per_class", positive, "specificity")
+        keys[CALIBRATION] = KEYS[CALIBRATION]
     measures = [
         _OfGroup(name, scored, rows, kind, set(keys.values()))
         for name, rows in groups.items()
-        for kind in ("ranking", "decisions")
+        for kind in ("ranking", "decisions", "calibration")
     ]
     values = {k: v for one in measures for k, v in one.values().items()}
     bootstrap = Bootstrap(resamples=resamples, seed=seed)
@@ -209,6 +234,10 @@ class _OfGroup(Measure):
         self._name, self._rows, self._wanted = name, rows, wanted
         if kind == "ranking":
             self._measure: Measure = Ranking(part)
+        elif kind == "calibration":
+            calibrated = scored.calibrated
+            probs = part.probs if calibrated is None else calibrated[rows]
+            self._measure = _CalibrationGap(part, probs)
         else:
             self._measure = Decisions(part, scored.decisions[rows])
 
@@ -218,6 +247,33 @@ class _OfGroup(Measure):
 
     def reason(self, key: Key) -> Undefined:
         return self._measure.reason(key[1:])
+
+
+class _CalibrationGap(Measure):
+    """By how much probabilities are too high on average: mean(p) - mean(y).
+
+    In binary tasks those of the positive class; in multilabel tasks those of all known
+    labels; else those of the most probable class, which is right or not.
+    """
+
+    def __init__(self, predictions: Predictions, probs: np.ndarray):
+        self.images = len(predictions.ids)
+        truth, known = predictions.truth, predictions.known
+        if predictions.task == "binary":
+            probs, truth, known = probs[:, 1:], truth[:, 1:], known[:, 1:]
+        elif predictions.task != "multilabel":
+            at = np.arange(self.images), probs.argmax(axis=1)
+            probs, truth, known = (part[at][:, None] for part in (probs, truth, known))
+        self._excess = ((probs - truth) * known).sum(axis=1)
+        self._pairs = known.sum(axis=1).astype(np.float64)
+
+    def resampled(self, counts: np.ndarray) -> dict[Key, np.ndarray]:
+        # Not a matrix product, whose threads would fight with those of a training.
+        sums = np.einsum("n,nr->r", self._excess, counts)
+        return {(CALIBRATION,): ratio(sums, np.einsum("n,nr->r", self._pairs, counts))}
+
+    def reason(self, key: Key) -> Undefined:
+        return NO_LABEL
 
 
 def rows_by_subgroup(predictions: Predictions, column: str) -> dict[str, np.ndarray]:

@@ -1,13 +1,16 @@
 """The largest gap of subgroups, and how often one is found where there is none."""
 
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
 import pytest
+from scipy.special import expit
 from scipy.stats import norm
 from sklearn.metrics import recall_score, roc_auc_score
+from statsmodels.stats.multitest import multipletests
 
-from jaxmed.evaluation import Predictions
+from jaxmed.evaluation import Predictions, evaluate
 from jaxmed.evaluation.comparison.alignment import apply_thresholds
 from jaxmed.evaluation.intervals.bootstrap import Bootstrap, units_of
 from jaxmed.evaluation.subgroups import rows_by_subgroup, subgroup_gaps
@@ -43,11 +46,15 @@ def test_the_largest_gap_is_scikit_learns_with_an_interval_for_all():
     test = scored.predictions
     groups = rows_by_subgroup(test, "site")
     found = gaps(scored, resamples=200, seed=3)
-    assert list(found) == ["auroc", "auprc", "sensitivity", "specificity"]
+    metrics = ["auroc", "auprc", "sensitivity", "specificity", "calibration_gap"]
+    assert list(found) == metrics
     scored = {
         "auroc": lambda rows: roc_auc_score(test.labels[rows], test.probs[rows, 1]),
         "sensitivity": lambda rows: recall_score(
             test.labels[rows], test.probs[rows].argmax(axis=1)
+        ),
+        "calibration_gap": lambda rows: (
+            test.probs[rows, 1].mean() - test.labels[rows].mean()
         ),
     }
     bootstrap = Bootstrap(resamples=200, seed=3)
@@ -89,3 +96,29 @@ def test_groups_that_are_alike_are_seldom_called_different():
         assert np.mean([one[metric]["p"] <= 0.05 for one in found]) <= 0.1
     found = [gaps(draw(seed, worse=3), resamples=150) for seed in range(15)]
     assert np.mean([one["auroc"]["p"] <= 0.05 for one in found]) >= 0.8
+
+
+def test_evaluate_has_the_gaps_of_groups_that_are_not_small():
+    test = draw(2, worse=3).predictions
+    sites = tuple("rare" if i < 20 else s for i, s in enumerate(test.columns["site"]))
+    groups = tuple(str(i // 2) for i in range(400))
+    test = replace(test, columns={"site": sites}, groups=groups)
+    val = replace(test, split="val")
+    result = evaluate(val, test, resamples=100)["subgroups"]["site"]
+    assert result["values"]["rare"]["small"] == "fewer than 30 patients"
+    assert result["values"]["site 1"]["groups"] == len(
+        {g for g, site in zip(groups, sites, strict=True) if site == "site 1"}
+    )
+    gaps = result["gaps"]
+    assert "rare" not in {gap[end] for gap in gaps.values() for end in ("high", "low")}
+    assert gaps["auroc"]["groups"] == 4
+    adjusted = multipletests([gap["p"] for gap in gaps.values()], method="holm")[1]
+    assert [gap["p_holm"] for gap in gaps.values()] == pytest.approx(list(adjusted))
+    # Probabilities after scaling, fitted on val.
+    temperature = evaluate(val, test, resamples=1)["calibration"]["temperature"]
+    p = expit(np.diff(np.log(test.probs))[:, 0] / temperature)
+    excess = [
+        (p - test.labels)[np.array(sites) == name].mean()
+        for name in sorted(set(sites) - {"rare"})
+    ]
+    assert gaps["calibration_gap"]["value"] == pytest.approx(np.ptp(excess))

@@ -196,6 +196,7 @@ def evaluation_options(config: EvaluateConfig) -> dict[str, Any]:
         "cost": config.cost,
         "prevalence": config.prevalence or None,
         "calibration": config.calibration,
+        "by_patient": config.by_patient,
     }
 
 

@@ -29,6 +29,7 @@ from jaxmed.report.interactive.gallery import (
 )
 from jaxmed.report.interactive.threshold_explorer import explorer_context
 from jaxmed.report.page import EmbeddedImage, embed_samples, render_page
+from jaxmed.report.tables.by_patient import patient_table
 from jaxmed.report.tables.decisions import (
     calibration_table,
     class_table,
@@ -53,6 +54,7 @@ from jaxmed.report.tables.results import (
 )
 from jaxmed.report.tables.subgroups import gaps_table, subgroup_columns, subgroup_table
 from jaxmed.report.text.captions import augmented_images, facts, section_notes
+from jaxmed.report.text.checklist import INTRODUCTION, checklist
 from jaxmed.report.text.headline import headline
 from jaxmed.report.text.model_card import CAUTION, model_card
 from jaxmed.runs.layout import METRICS, REPORT, SAMPLES
@@ -185,7 +187,8 @@ def _context(
         "filters": gallery_filters(sections, context["headline"].best.name),
         "facts": facts(arms, _when(arms)),
         "notes": section_notes(comparison)
-        | {"maps": describe_gallery(arms), "faithfulness": NOTE},
+        | {"maps": describe_gallery(arms), "faithfulness": NOTE}
+        | {"checklist": INTRODUCTION},
         "caution": CAUTION,
         "samples": embed_samples(samples) if samples.exists() else None,
         "augmented": augmented_images(arms),
@@ -221,7 +224,9 @@ def _tables(comparison: Comparison, expected: Sequence[Expectation]) -> dict[str
     return {
         "headline": summary,
         "card": model_card(comparison, summary.best),
+        "checklist": [item.line for item in checklist(summary.best.first)],
         "summary": summary_table(comparison),
+        "patients": patient_table(arms),
         "cost": cost_table(comparison) if _has_costs(arms) else None,
         "differences": differences_table(comparison) if len(arms) > 1 else None,
         "data": data_table(run),

@@ -12,6 +12,7 @@ from jaxmed.report.figures.strategy_diagram import rate_scale
 from jaxmed.report.figures.style import pdf
 from jaxmed.report.figures.training_curves import common_limits
 from jaxmed.report.pages.experiment import JOINT
+from jaxmed.report.tables.by_patient import patient_table
 from jaxmed.report.tables.decisions import (
     calibration_table,
     class_table,
@@ -185,6 +186,8 @@ def paper_tables(comparison: Comparison) -> dict[str, Table]:
     tables["calibration"] = calibration_table(arms)
     if binary:
         tables["thresholds"] = threshold_table(arms)
+    if table := patient_table(arms):
+        tables["patients"] = table
     for arm in arms:
         own: dict[str, Table] = {}
         own["per_class"] = class_table(arm)

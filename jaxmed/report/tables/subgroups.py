@@ -6,8 +6,6 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from jaxmed.evaluation.intervals.significance import holm
-from jaxmed.evaluation.subgroups import rows_by_subgroup, subgroup_gaps
 from jaxmed.report.figures.forest import Line, draw_groups
 from jaxmed.report.tables.formatting import (
     Cell,
@@ -91,27 +89,19 @@ def gaps_table(arms: Sequence[Arm], column: str) -> Table | None:
     """
     rows, left_out = [], set()
     for arm in arms:
-        run, group = arm.first, _values(arm, column)
-        large = [name for name, one in group.items() if not one["small"]]
-        left_out |= set(group).difference(large)
-        if len(large) < 2:
-            continue
-        rows_of_group = rows_by_subgroup(run.predictions["test"], column)
-        groups = {name: rows_of_group[name] for name in large}
-        intervals = run.metrics.get("intervals", {})
-        gaps = subgroup_gaps(run.scored, groups, seed=intervals.get("seed", 0))
-        adjusted = holm([gap["p"] for gap in gaps.values()])
-        for (metric, gap), p in zip(gaps.items(), adjusted, strict=True):
+        described = arm.first.metrics["subgroups"][column]
+        left_out |= {name for name, of in _values(arm, column).items() if of["small"]}
+        for metric, gap in described.get("gaps", {}).items():
             between = f"{gap['high']} above {gap['low']}"
-            cells = estimate(gap), word(between), p_cell({"p": gap["p"], "p_holm": p})
-            title = metric_title(metric)
-            rows.append((word(arm.shown_name), word(title), *cells))
+            cells = estimate(gap), word(between), p_cell(gap)
+            rows.append((word(arm.shown_name), word(metric_title(metric)), *cells))
     if not rows:
         return None
     note = (
         "Largest gap: its interval holds for all gaps between groups at once. p: "
         "whether any two groups differ, adjusted for the number of their pairs and of "
-        "metrics (Holm)."
+        "metrics (Holm). Calibration gap: by how much probabilities after scaling are "
+        "too high on average."
     )
     if left_out:
         note += f" Small groups are left out: {', '.join(sorted(left_out))}."
@@ -129,7 +119,9 @@ def _values(arm: Arm, column: str) -> dict[str, Any]:
 
 def _images(group: dict[str, Any]) -> Cell:
     cell = count(group["n"])
-    return replace(cell, range=f"({group['small']})") if group["small"] else cell
+    said = f"of {group['groups']:,} patients" if "groups" in group else ""
+    said += f" ({group['small']})" if group["small"] else ""
+    return replace(cell, range=said.strip())
 
 
 def _metric(group: dict[str, Any], name: str) -> Any:

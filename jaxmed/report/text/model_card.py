@@ -15,6 +15,7 @@ from jaxmed.report.tables.comparison import INDEPENDENT
 from jaxmed.report.tables.formatting import SCALINGS, estimate, metric_title
 from jaxmed.report.tables.provenance import patients_sentence
 from jaxmed.report.text.captions import describe_input
+from jaxmed.report.text.checklist import checklist_text
 from jaxmed.runs.record import Arm, RunRecord
 
 CAUTION = (
@@ -54,6 +55,7 @@ def card_text(run: RunRecord, name: str, description: str) -> str:
     for heading, sentences in model_card(Comparison([arm]), arm):
         items = "\n".join(f"- {sentence}" for sentence in sentences)
         parts.append(f"## {heading}\n\n{items}")
+    parts.append(checklist_text(run))
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
@@ -125,6 +127,16 @@ def _performance(comparison: Comparison, arm: Arm) -> list[str]:
             said.append(f"At the threshold chosen on val: {decided}.")
     elif run.task == "multilabel":
         said.append("Decisions are at the thresholds chosen on val.")
+    patients = run.metrics.get("by_patient") or {}
+    if "test" in patients:
+        of, at = patients["test"], patients["test_at_threshold"]
+        shown = {name: of.get(name, {}) for name in names}
+        if run.task == "binary":
+            shown |= {name: at[name] for name in DECIDED[1:3]}
+        said.append(
+            f"On {of['n']:,} patients{_which(arm)}, by {patients['aggregation']} over "
+            f"their images: {_numbers(shown)}."
+        )
     if len(arm.runs) > 1:
         said.append(
             "Means over seeds; [ ] is the interval for these models on other images, "
