@@ -35,9 +35,14 @@ IMAGENET = Scale((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 # (x - 127) / 128 of images from 0 to 255.
 HALF = Scale((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 LITE = Scale((127 / 255,) * 3, (128 / 255,) * 3)
+# RAD-DINO's, and those of OpenAI's CLIP, which BiomedCLIP has too.
+RAD_DINO = Scale((0.5307,) * 3, (0.2583,) * 3)
+CLIP = Scale((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 OTHERS = {
     "efficientnet_v2_l": HALF,
     **{f"efficientnet_lite{i}": LITE for i in range(5)},
+    **{f"vit_{size}_patch16_224": HALF for size in ("tiny", "small", "base", "large")},
+    "rad_dino": RAD_DINO,
 }
 
 

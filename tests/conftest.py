@@ -31,7 +31,11 @@ IMPORTS_TORCH = re.compile(
     re.M,
 )
 
-pytest_plugins = ("fixtures.drawn_experiments", "fixtures.tiny_network")
+pytest_plugins = (
+    "fixtures.drawn_experiments",
+    "fixtures.tiny_network",
+    "fixtures.tiny_vit",
+)
 
 
 def pytest_sessionstart() -> None:

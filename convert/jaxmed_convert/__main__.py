@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jaxmed.errors import InputError
+from jaxmed.models.backbones import vit
 from jaxmed.runtime.command_line import run_command
 from jaxmed.runtime.progress import progress
 from jaxmed_convert.checkpoints.read import read_checkpoint, require_torch
@@ -131,6 +132,11 @@ def _verify(options: argparse.Namespace) -> int:
         published(name)
     for size in options.image_size or ():
         for name in names:
+            if name in vit.CONFIGURATIONS and size != published(name).image_size:
+                raise InputError(
+                    f"--image-size must be {published(name).image_size} for {name}: "
+                    "torchvision's network takes images of this size alone."
+                )
             least = SMALLEST.get(name, 32)
             if size < least:
                 raise InputError(
@@ -179,6 +185,8 @@ def _verify_several(
     with progress("Comparing", len(names)) as advance:
         for name in names:
             sizes = options.image_size or [published(name).image_size, OTHER_SIZE]
+            if name in vit.CONFIGURATIONS:
+                sizes = sizes[:1]
             reference, pool = _reference(name, options)
             rows = compare_logits(
                 name, reference, image_sizes=sizes, seed=options.seed, pool=pool

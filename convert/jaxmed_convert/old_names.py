@@ -6,7 +6,12 @@ from typing import Any
 
 # Old pattern and current name. DenseNet's published files still have "norm.1", from
 # when torch allowed dots in the names of modules; torchvision's loader renames too.
-OLD = ((r"(.*denselayer\d+\.(?:norm|conv))\.([12]\.\w+)", r"\1\2"),)
+# Those of its vision transformers are from before its MLP was a class.
+OLD = (
+    (r"(.*denselayer\d+\.(?:norm|conv))\.([12]\.\w+)", r"\1\2"),
+    (r"(.*encoder_layer_\d+\.mlp)\.linear_1\.(\w+)", r"\1.0.\2"),
+    (r"(.*encoder_layer_\d+\.mlp)\.linear_2\.(\w+)", r"\1.3.\2"),
+)
 
 
 def renamed(tensors: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """The table that says which torchvision tensor is which array of jaxmed.
 
 Below "backbone." jaxmed's modules carry torchvision's names, so a rule is about the
-last part of a name alone. A family adds where its head sits. EfficientNet-Lite, which
-torchvision lacks, has the names of another package's models in torch. The table is
+last part of a name alone. A family adds where its head sits. EfficientNet-Lite and most
+vision transformers, which torchvision lacks, have the names of other packages' models
+in torch. The table is
 applied from the model's side: the model knows how many axes each of its arrays has, and
 that tells a convolution's "weight" from a linear layer's and from BatchNorm's.
 """
@@ -13,10 +14,11 @@ from typing import NamedTuple
 
 from flax import nnx
 
-from jaxmed.models.backbones import efficientnet_lite
+from jaxmed.models.backbones import efficientnet_lite, vit
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import dotted
 from jaxmed_convert.package_names import lukemelas_names
+from jaxmed_convert.vit_names import torch_name
 
 
 class Rule(NamedTuple):
@@ -41,6 +43,10 @@ RULES = (
     Rule("running_var", "var", (0,)),
     Rule("bias", "bias", (0,)),
     Rule("layer_scale", "layer_scale", (1, 2, 0)),  # (c, 1, 1) to (1, 1, c)
+    Rule("gamma", "gamma", (0,)),  # layer scale of vision transformers
+    Rule("cls_token", "cls_token", (0, 1, 2)),
+    Rule("reg_token", "reg_token", (0, 1, 2)),
+    Rule("pos_embed", "pos_embed", (0, 1, 2)),
 )
 
 # torch counts the batches a BatchNorm has seen, which only matters with
@@ -61,6 +67,8 @@ HEAD_MODULES = (
     (r"efficientnet_.*", "classifier.1"),
     (r"convnext_.*", "classifier.2"),
     (r"inception_v3", "fc"),
+    (r"vit_[bl]_(16|32)(_\d+)?", "heads.head"),
+    (r"(vit|dinov2|rad)_.*", "head"),
 )
 
 # Where the layers of each kind of head are, seen from that module, when the head is
@@ -113,6 +121,8 @@ def module_name(model: Classifier, path: str) -> str:
         path = path.removeprefix("backbone.")
         if model.architecture in efficientnet_lite.CONFIGURATIONS:
             return lukemelas_names(model.architecture)[path]
+        if model.architecture in vit.CONFIGURATIONS:
+            return torch_name(model.architecture, model.pool, path)
         return path
     layer = HEAD_LAYERS[model.head.kind][path]
     return head_module(model.architecture, model.pool) + layer
@@ -138,11 +148,18 @@ def targets(model: Classifier) -> dict[str, Target]:
         torch_shape = [0] * len(shape)
         for axis, size in zip(rule.axes, shape, strict=True):
             torch_shape[axis] = size
-        module = module_name(model, module)
-        name = f"{module}.{rule.torch}"
+        name = _tensor_name(model, module, rule)
         assert name not in found, f"two arrays of the model would be {name}"
         found[name] = Target(path, rule.axes, tuple(torch_shape))
     return found
+
+
+def _tensor_name(model: Classifier, module: str, rule: Rule) -> str:
+    if model.architecture in vit.CONFIGURATIONS and module.startswith("backbone"):
+        # Tokens belong to no module, and a projection's name is not its module's.
+        inside = f"{module}.{rule.torch}".removeprefix("backbone.")
+        return torch_name(model.architecture, model.pool, inside)
+    return f"{module_name(model, module)}.{rule.torch}"
 
 
 def counters(found: dict[str, Target]) -> list[str]:

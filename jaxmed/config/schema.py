@@ -170,9 +170,11 @@ class ModelConfig:
         False,
     )
     pool: str = setting(
-        "own (as torchvision's) or average (VGG without its two hidden layers)",
+        "own (as torchvision's; of a vision transformer the class token) or average "
+        "(VGG without its two hidden layers); of vision transformers alone "
+        "class_and_average, or last_4_and_average (the class tokens of four blocks)",
         "own",
-        choices=("own", "average"),
+        choices=("own", "average", "class_and_average", "last_4_and_average"),
     )
     weights: str = setting(
         "starting weights: none (random), imagenet (torchvision's default), "

@@ -39,20 +39,22 @@ def _write_torch(trained: "TrainedModel", path: Path, record: dict[str, Any]) ->
     from jaxmed_convert.export.torch_models import write_torch
 
     del record  # A state dict has no place for it.
-    write_torch(trained.model, path)
+    write_torch(trained.model, path, trained.preprocessing.image_size)
 
 
 def _open_torch(trained: "TrainedModel", path: Path) -> "Run":
     from jaxmed_convert.export.torch_models import read_torch
 
-    return _torch_program(trained, read_torch(trained.model, path)).predict
+    size = trained.preprocessing.image_size
+    return _torch_program(trained, read_torch(trained.model, path, size)).predict
 
 
 def _write_onnx(trained: "TrainedModel", path: Path, record: dict[str, Any]) -> None:
     from jaxmed_convert.export.onnx import write_onnx
     from jaxmed_convert.export.torch_models import build_torch
 
-    program = _torch_program(trained, build_torch(trained.model))
+    size = trained.preprocessing.image_size
+    program = _torch_program(trained, build_torch(trained.model, size))
     channels = trained.preprocessing.channels
     write_onnx(program, path, channels=channels, metadata=metadata_of(record))
 
@@ -123,7 +125,7 @@ def _open_safetensors(trained: "TrainedModel", path: Path) -> "Run":
 def _torch_code(trained: "TrainedModel", file: str) -> list[str]:
     from jaxmed_convert.export.torch_models import loading_code
 
-    return loading_code(trained.model, file)
+    return loading_code(trained.model, file, trained.preprocessing.image_size)
 
 
 def _onnx_code(_trained: "TrainedModel", file: str) -> list[str]:

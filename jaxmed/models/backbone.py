@@ -42,7 +42,8 @@ class Backbone(Protocol):
             rngs: turns dropout and stochastic depth on, if the family has them.
 
         Returns:
-            float32 (n, h', w', c'); of the last stage what `pool` takes.
+            float32 (n, h', w', c'), or tokens (n, t, c) of a vision transformer; of
+            the last stage what `pool` takes.
 
         Raises:
             InputError: images too small for the network, from the first stage.
@@ -50,7 +51,7 @@ class Backbone(Protocol):
         ...
 
     def pool(self, features: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
-        """Maps a feature map (n, h', w', c) to vectors (n, num_features)."""
+        """Maps the last stage's result to vectors (n, num_features)."""
         ...
 
 
@@ -72,7 +73,7 @@ def run_stages(
         stop: the stage to end before; None runs the last one too.
 
     Returns:
-        float32 (n, h', w', c'): what enters `stop`, or the last feature map.
+        What enters `stop`, or the last stage's result; see `Backbone.run_stage`.
     """
     names = [name for name, _ in backbone.stages]
     first = 0 if start is None else names.index(start)

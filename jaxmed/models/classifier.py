@@ -69,7 +69,7 @@ class Classifier(nnx.Module):
         architecture: the backbone's name in the zoo.
         backbone: images to a feature map.
         head: pooled features to logits.
-        pool: how the backbone pools: "own" or "average"; see `create_model`.
+        pool: how the backbone pools, such as "own" or "average"; see `create_model`.
         in_channels: channels of the images.
         mean, std: what the images are normalized by, a number per channel; see
             `jaxmed.image_stats.Scale`. At first what torchvision's default weights of
@@ -113,13 +113,14 @@ class Classifier(nnx.Module):
         """Runs the backbone, or a part of it.
 
         Args:
-            images: see `__call__`; or what enters the stage `start`, (n, h, w, c).
+            images: see `__call__`; or what enters the stage `start`.
             mask, rngs: see `__call__`.
             start: the stage to begin with; None is the first.
             stop: the stage to end before; None runs the last one too.
 
         Returns:
-            float32 (n, h', w', c'): the last feature map, or what enters `stop`.
+            float32 (n, h', w', c'): the last feature map, or what enters `stop`; of a
+            vision transformer tokens, (n, t, c).
         """
         return run_stages(
             self.backbone, images, mask=mask, rngs=rngs, start=start, stop=stop
@@ -135,8 +136,8 @@ class Classifier(nnx.Module):
             images, start_stage: see `__call__`.
 
         Returns:
-            float32: the map that enters the stage, (n, h, w, c), or the pooled
-            features that enter the head, (n, num_features).
+            float32: the map that enters the stage, (n, h, w, c), or tokens, (n, t, c),
+            or the pooled features that enter the head, (n, num_features).
         """
         if stage == start_stage:
             return images

@@ -12,6 +12,7 @@ from jaxmed.models.backbones import (
     mobilenet,
     resnet,
     vgg,
+    vit,
 )
 from jaxmed.models.classifier import HEADS, Classifier, Head
 from jaxmed.models.precision import set_precision
@@ -27,13 +28,14 @@ _FAMILIES = (
     efficientnet_lite,
     convnext,
     inception,
+    vit,
 )
 _FAMILY_OF = {name: family for family in _FAMILIES for name in family.CONFIGURATIONS}
 
 ARCHITECTURES = tuple(_FAMILY_OF)
 # Their names by family, the usual smallest member of each first.
 FAMILIES = tuple(tuple(family.CONFIGURATIONS) for family in _FAMILIES)
-POOLS = ("own", "average")
+POOLS = vit.POOLS
 
 
 def list_models() -> list[str]:
@@ -71,13 +73,17 @@ def create_model(
         hidden_features: units of the hidden layer of `head="hidden"`.
         dropout: the probability of dropping a unit in the head, in [0, 1).
         pool: "own", as torchvision's, or "average": the mean over space. They differ
-            for VGG alone, where "average" leaves out the two hidden layers of 4096
-            units, which hold most of its parameters.
+            for VGG, where "average" leaves out the two hidden layers of 4096 units,
+            which hold most of its parameters, and for vision transformers, whose own
+            is the class token. These alone have two more, the inputs of DINOv2's
+            linear classifiers: "class_and_average", and "last_4_and_average", the
+            class tokens of the last four blocks and the mean of the patches.
         seed: of the initial weights.
         rngs: draws the initial weights, in place of `seed`.
 
     Raises:
-        InputError: an unknown name, head or pool, or a number out of its range.
+        InputError: an unknown name, head or pool, a pool that the architecture does not
+            have, or a number out of its range.
 
     Example:
         >>> import jax.numpy as jnp
@@ -104,6 +110,11 @@ def create_model(
     family, options = _FAMILY_OF[name], {}
     if pool in getattr(family, "POOLS", ()):
         options["pool"] = pool
+    elif pool not in ("own", "average"):
+        raise InputError(
+            f"{name} has no class token, which pool={pool!r} takes: only vision "
+            'transformers have. Use "own" or "average".'
+        )
     backbone = family.build(name, in_channels=in_channels, rngs=rngs, **options)
     model = Classifier(
         name,

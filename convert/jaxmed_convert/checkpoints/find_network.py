@@ -17,6 +17,7 @@ from jaxmed_convert.checkpoints.positions import named
 from jaxmed_convert.checkpoints.prefixes import best, count_prefixes
 from jaxmed_convert.checkpoints.unwrapping import AVERAGED
 from jaxmed_convert.rules import LEFT_OUT, head_module
+from jaxmed_convert.vit_names import with_timm_names
 
 # What wrappers put into names, at the start or where a part of a network is wrapped.
 # No module of torchvision is called so.
@@ -53,7 +54,7 @@ def select(
         checked here. Tensors of other modules at the top, such as another head, are
         left out and noted.
     """
-    tensors = _unwrapped(tensors)
+    tensors, sources = with_timm_names(_unwrapped(tensors), architecture, pool)
     wanted = set(backbone_targets(outline(architecture, pool)))
     renamed, hits, note = named(tensors, architecture, wanted)
     if hits < ENOUGH * len(wanted):
@@ -71,7 +72,7 @@ def select(
             found[inside] = tensor
         else:
             others.append(f"{name} {tuple(tensor.shape)}")
-    notes = [note] if note else []
+    notes = [*sources, note] if note else [*sources]
     notes += [_copy(p, prefix, len(_under(p, tensors))) for p in copies]
     if others:
         notes.append(f"Left out, being no part of {architecture}: {_some(others)}.")

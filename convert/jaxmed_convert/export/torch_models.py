@@ -9,25 +9,27 @@ from torch import nn
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from jaxmed.image_stats import Scale
-from jaxmed.models.backbones import efficientnet_lite, resnet
+from jaxmed.models.backbones import efficientnet_lite, resnet, vgg, vit
 from jaxmed.models.backbones.inception import FACTORS, OFFSETS
 from jaxmed.models.classifier import Classifier, Head
 from jaxmed_convert.conversion import to_torch
 from jaxmed_convert.rules import LEFT_OUT, head_module
+from jaxmed_convert.torch_vit import at_image_size, torchvision_name
 from jaxmed_convert.verify.references import torch_model
+from jaxmed_convert.vit_names import has_torchvision_names
 
 # What torchvision has no name for.
 NARROW = "resnet10_narrow"
 
 
-def write_torch(model: Classifier, path: Path) -> None:
+def write_torch(model: Classifier, path: Path, image_size: int) -> None:
     """Write a state dict that `build_torch`'s model loads with `strict=True`."""
     # Given a path, torch would write the file's name, a temporary one, into it.
     with path.open("wb") as file:
-        torch.save(to_torch(model), file)
+        torch.save(_state_dict(model, image_size), file)
 
 
-def read_torch(model: Classifier, path: Path) -> nn.Module:
+def read_torch(model: Classifier, path: Path, image_size: int) -> nn.Module:
     """Build torchvision's model with the weights in a file.
 
     What torchvision's own builder does not give is put in its place: another head than
@@ -37,39 +39,56 @@ def read_torch(model: Classifier, path: Path) -> nn.Module:
     Args:
         model: which model; its weights are not used.
         path: what `write_torch` wrote.
+        image_size: pixels of a side, for vision transformers, whose position
+            embeddings in torch are of one size.
 
     Returns:
         The model in eval mode.
     """
     state_dict = torch.load(path, map_location="cpu", weights_only=True)
-    return _build(model, state_dict)
+    return _build(model, state_dict, image_size)
 
 
-def build_torch(model: Classifier) -> nn.Module:
+def build_torch(model: Classifier, image_size: int) -> nn.Module:
     """Build torchvision's model with the weights of ours; see `read_torch`."""
-    return _build(model, to_torch(model))
+    return _build(model, _state_dict(model, image_size), image_size)
 
 
-def _build(model: Classifier, state_dict: dict[str, torch.Tensor]) -> nn.Module:
+def _state_dict(model: Classifier, image_size: int) -> dict[str, torch.Tensor]:
+    state_dict, backbone = to_torch(model), model.backbone
+    if isinstance(backbone, vit.VisionTransformer):
+        return at_image_size(state_dict, backbone, image_size)
+    return state_dict
+
+
+def _build(
+    model: Classifier, state_dict: dict[str, torch.Tensor], image_size: int
+) -> nn.Module:
     with torch.device("meta"):  # all numbers come from the state dict
         narrow = model.architecture == NARROW
-        built = narrow_resnet() if narrow else torch_model(model.architecture)
+        options = {}
+        if model.architecture in vit.CONFIGURATIONS:
+            options = {"pool": model.pool, "image_size": image_size}
+        built = (
+            narrow_resnet() if narrow else torch_model(model.architecture, **options)
+        )
         for name, module in _replacements(model).items():
             built.set_submodule(name, module)
     built.load_state_dict(state_dict, strict=True, assign=True)
     return built.eval()
 
 
-def loading_code(model: Classifier, file: str) -> list[str]:
+def loading_code(model: Classifier, file: str, image_size: int) -> list[str]:
     """Return lines of Python that load what `write_torch` wrote.
 
-    The narrow ResNet, which torchvision does not have, needs this package, and an
-    EfficientNet-Lite its own; all others torchvision alone. They leave a `model`, and
-    the `mean` and `std` of its images.
+    The narrow ResNet and vision transformers that torchvision does not have need this
+    package, and an EfficientNet-Lite its own; all others torchvision alone. They leave
+    a `model`, and the `mean` and `std` of its images.
 
     Args:
         model: which model.
         file: the state dict's name.
+        image_size: see `read_torch`.
     """
     lines = ["import torch, torchvision", "from torch import nn"]
     if model.architecture == NARROW:
@@ -81,11 +100,20 @@ def loading_code(model: Classifier, file: str) -> list[str]:
         lines.append("from efficientnet_lite_pytorch import EfficientNet, utils")
         name = model.architecture.replace("_", "-")
         lines.append(f'model = EfficientNet.from_name("{name}", image_size=None)')
+    elif model.architecture in vit.CONFIGURATIONS and not has_torchvision_names(
+        model.architecture, model.pool
+    ):
+        lines[0] = "import torch"
+        lines.append("from jaxmed_convert.torch_vit import torch_vit")
+        pool = f'pool="{model.pool}", image_size={image_size}'
+        lines.append(f'model = torch_vit("{model.architecture}", {pool})')
     else:
         more = ""
         if model.architecture in LEFT_OUT:
             more = ", aux_logits=False, init_weights=False"
-        name = model.architecture
+        if model.architecture in vit.CONFIGURATIONS:
+            more = f", image_size={image_size}"
+        name = torchvision_name(model.architecture)
         lines.append(f'model = torchvision.models.get_model("{name}"{more})')
     with torch.device("meta"):
         for name, module in _replacements(model).items():
@@ -132,7 +160,7 @@ def _replacements(model: Classifier) -> dict[str, nn.Module]:
     modules = {}
     if model.in_channels != 3:
         modules |= _stem(model)
-    if model.pool == "average":
+    if model.pool == "average" and model.architecture in vgg.CONFIGURATIONS:
         modules["avgpool"] = nn.AdaptiveAvgPool2d(1)
     modules[head_module(model.architecture, model.pool)] = _head(model.head)
     return modules

@@ -133,7 +133,8 @@ def torch_outputs(
 
     def keep(name: str) -> Callable[..., None]:
         def hook(module: Any, _inputs: Any, output: torch.Tensor) -> None:
-            array = output.numpy()
+            # torch's attention gives its weights, too.
+            array = (output[0] if isinstance(output, tuple) else output).numpy()
             last = array.ndim < 4 or type(module) in CHANNELS_LAST
             axes = range(array.ndim) if last else (0, 2, 3, 1)
             # A copy, because the ReLU that follows works in place.

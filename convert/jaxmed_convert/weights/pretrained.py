@@ -1,5 +1,6 @@
 """Pretrained weights for a backbone: converted once, then read without torch."""
 
+import math
 import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import numpy as np
 from jaxmed.errors import unknown
 from jaxmed.image_stats import Scale
 from jaxmed.models import parameters
+from jaxmed.models.backbones.vit import resize_positions
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.registry import ARCHITECTURES
 from jaxmed.runtime.cache import cache_folder
@@ -36,6 +38,8 @@ from jaxmed_convert.weights.imagenet import (
 
 # What the weights of a single channel are, from those of red, green and blue.
 STEMS = ("sum", "mean")
+# Of a vision transformer, whose grid is that of the images it was trained on.
+POSITIONS = "backbone.pos_embed"
 
 
 def adapt_stem(kernel: np.ndarray, channels: int, *, stem: str = "sum") -> np.ndarray:
@@ -139,8 +143,12 @@ def initialize(
         f"(SHA-256 {prepared.stored.sha256[:8]}…); the head is fresh."
     ]
     for path in [p for p, array in arrays.items() if array.shape != own[p].shape]:
-        # The number of input channels is all in which two backbones of one
-        # architecture can differ.
+        # Input channels and the grid of positions are all in which two backbones of
+        # one architecture can differ.
+        if path == POSITIONS:
+            arrays[path], sentence = _adapt_positions(model, arrays[path])
+            sentences.append(sentence)
+            continue
         channels, given = own[path].shape[2], arrays[path].shape[2]
         arrays[path] = adapt_stem(arrays[path], channels, stem=stem)
         how = f"the {stem} over RGB" if channels == 1 else "their mean over RGB, × 3/n"
@@ -160,6 +168,18 @@ def initialize(
         fingerprint=prepared.stored.sha256,
         message=" ".join([*sentences, *prepared.notes]),
         normalization=normalization,
+    )
+
+
+def _adapt_positions(
+    model: Classifier, positions: np.ndarray
+) -> tuple[np.ndarray, str]:
+    """Interpolate position embeddings to the grid of a vision transformer."""
+    backbone: Any = model.backbone
+    old, new = math.isqrt(positions.shape[1]), backbone.grid
+    resized = resize_positions(positions, old, (new, new), backbone.interpolation)
+    return resized, (
+        f"{POSITIONS} of {old}×{old} patches is interpolated to {new}×{new}."
     )
 
 
@@ -303,7 +323,7 @@ def _converted(
     checkpoint = read_checkpoint(source)
     found = select(checkpoint.tensors, model.architecture, model.pool)
     backbone, head = _without_head(model, found.tensors)
-    wanted, gray = _for_gray(backbone_targets(model), backbone)
+    wanted, gray = _as_given(backbone_targets(model), backbone)
     arrays, report = convert(model, backbone, wanted)
     for path in SWITCHES.get(model.architecture, ()):
         arrays[path] = np.full((), published, np.float32)
@@ -318,17 +338,27 @@ def _converted(
     return stored, tuple(notes)
 
 
-def _for_gray(
+def _as_given(
     wanted: Mapping[str, Target], tensors: Mapping[str, Any]
 ) -> tuple[dict[str, Target], bool]:
-    """Returns what is wanted of a network of gray images, and whether it is one."""
-    found = {}
+    """Adapt what is wanted to a network of gray images, or of images of another size.
+
+    Returns:
+        The targets, with the shapes that `initialize` turns into the model's; and
+        whether it is a network of gray images.
+    """
+    found, gray = dict(wanted), False
     for name, target in wanted.items():
         shape = (*target.shape[:1], 1, *target.shape[2:])
         given = tuple(tensors[name].shape) if name in tensors else ()
         if len(shape) == 4 and target.shape[1] == 3 and given == shape:
-            found[name] = target._replace(shape=shape)
-    return dict(wanted) | found, bool(found)
+            found[name], gray = target._replace(shape=shape), True
+        if target.path == POSITIONS and len(given) == 3:
+            # A square grid, behind as many tokens as here.
+            side, wanted_side = math.isqrt(given[1]), math.isqrt(target.shape[1])
+            if given[1] - side**2 == target.shape[1] - wanted_side**2:
+                found[name] = target._replace(shape=(1, given[1], target.shape[2]))
+    return found, gray
 
 
 def _without_head(

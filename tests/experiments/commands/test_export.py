@@ -204,7 +204,7 @@ def test_the_page_says_how_to_use_runs_and_files(runs, tmp_path, monkeypatch, ca
 
     monkeypatch.chdir(tmp_path)
     model = create_model("resnet18", num_classes=2, seed=3)
-    write_torch(model, Path("model.pth"))
+    write_torch(model, Path("model.pth"), 64)
     found: dict = {}
     exec(loading[2], found)
     bias = found["model"].fc.bias.detach().numpy()
