@@ -1,4 +1,4 @@
-"""Vision transformers in torch: torchvision's and timm's, and timm's with other pools."""
+"""Vision transformers in torch: torchvision's, timm's, and timm's with other pools."""
 
 import re
 from collections.abc import Mapping

@@ -9,7 +9,11 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxmed.explain.activation_maps import principal_maps
-from jaxmed.explain.layer_taps import activations_and_gradients, check_layer
+from jaxmed.explain.layer_taps import (
+    activations_and_gradients,
+    check_attention,
+    check_layer,
+)
 from jaxmed.explain.methods import METHODS, Method, find_method
 from jaxmed.explain.network import (
     checked_classes,
@@ -94,7 +98,8 @@ def explain(
         method: one of `jaxmed.explain.METHODS`.
         layer: whose map is taken, by torchvision's name, such as "layer3" or
             "layer4.1.conv2" (see `jaxmed.explain.layer_taps`); None is the last feature
-            map. Methods of pixels take none.
+            map, or of a vision transformer the norm before the last attention. Methods
+            of pixels and of attention take none.
         batch_size: images at a time. Each shape and kind of model compiles once.
         description: shown with the progress; None is the method's name, "" shows none.
         options: of the method; see `jaxmed.explain.pixel_maps`.
@@ -104,8 +109,8 @@ def explain(
         see `Explanation.degenerate`.
 
     Raises:
-        InputError: no images, classes that the model does not have, or an unknown
-            method, layer or option.
+        InputError: no images, classes that the model does not have, an unknown method,
+            layer or option, or a method of attention for a model without any.
 
     Example:
         Of an image with several labels, each has its map:
@@ -121,6 +126,7 @@ def explain(
     """
     # The arguments, checked.
     definition = find_method(method, layer, options)
+    check_attention(model, method)
     images = checked_images(images)
     chosen = checked_classes(classes, model, len(images))
     if classes is None and not definition.of_layer:

@@ -6,6 +6,9 @@ that is not always what a hook sees: torchvision's ReLU and its sums of a ResNet
 place, and write over what a convolution or a BatchNorm has just given. Layers without
 parameters (ReLU, pooling) have no module here and so no name. "features" is the map
 that is pooled: a DenseNet's includes the ReLU that torchvision applies behind it.
+
+Of vision transformers the names are timm's, such as "blocks.11.norm1", and the tokens
+of the patches are laid out as the map that they are.
 """
 
 from collections.abc import Callable
@@ -16,7 +19,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxmed.errors import InputError, unknown
+from jaxmed.explain.methods import METHODS
 from jaxmed.explain.network import class_logits, eval_model
+from jaxmed.models.backbones.vit import VisionTransformer
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import Parts, dotted, split
 
@@ -27,6 +32,35 @@ _BACKBONE = "backbone."
 _ALL = "features"
 # A module that is called more than once, and never on a map.
 _UNNAMED = nnx.Dropout
+
+
+def default_layer(model: Classifier) -> str | None:
+    """Return the layer that is explained unless another is asked for.
+
+    None is the last feature map. What the last block of a vision transformer gives for
+    the patches does not reach a class token any more, so theirs is the norm before its
+    attention, which pytorch-grad-cam's users take.
+    """
+    if isinstance(model.backbone, VisionTransformer):
+        return f"blocks.{len(model.backbone.blocks) - 1}.norm1"
+    return None
+
+
+def as_map(backbone: Any, outputs: jax.Array, images: jax.Array) -> jax.Array:
+    """Lay the tokens of patches, (n, t, c), out as a map (n, h', w', c).
+
+    Args:
+        backbone: outputs of another than a vision transformer stay as they are.
+        outputs: of one of its layers.
+        images: (n, h, w, c), what it saw.
+    """
+    if not isinstance(backbone, VisionTransformer) or outputs.ndim != 3:
+        return outputs
+    height, width = (side // backbone.patch for side in images.shape[1:3])
+    # Behind the embedding of patches there are no others yet.
+    first = backbone.prefix if outputs.shape[1] > height * width else 0
+    patches = outputs[:, first : first + height * width]
+    return patches.reshape(len(outputs), height, width, outputs.shape[2])
 
 
 class _Tap(nnx.Module):
@@ -53,7 +87,7 @@ def check_layer(model: Classifier, layer: str | None, image_size: int = 224) -> 
     """Checks that a layer exists and gives a map.
 
     Args:
-        layer: see `layer_names`; None is the last feature map.
+        layer: see `layer_names`; None is `default_layer`.
         image_size: height and width of the images, in pixels.
 
     Raises:
@@ -71,13 +105,30 @@ def check_layer(model: Classifier, layer: str | None, image_size: int = 224) -> 
         )
     images = jnp.zeros((1, image_size, image_size, model.in_channels))
     parts = split(model)
-    shape = jax.eval_shape(
-        lambda x: _run(parts, x, layer, lambda y: y)[1], images
-    ).shape
+
+    def run(images: jax.Array) -> jax.Array:
+        outputs = _run(parts, images, layer, lambda y: y)[1]
+        return as_map(model.backbone, outputs, images)
+
+    shape = jax.eval_shape(run, images).shape
     if len(shape) != 4:
         raise InputError(
             f"The layer {layer!r} gives {shape[1:]} numbers an image, and no map. Name "
             "one before the pooling."
+        )
+
+
+def check_attention(model: Classifier, method: str) -> None:
+    """Check that a model has what a method of attention is computed from.
+
+    Raises:
+        InputError: it is no vision transformer, and the method is of attention.
+    """
+    transformer = isinstance(model.backbone, VisionTransformer)
+    if METHODS[method].of_attention and not transformer:
+        raise InputError(
+            f"{method} is for vision transformers, and {model.architecture} has no "
+            "attention. Take another method, such as grad_cam."
         )
 
 
@@ -92,15 +143,16 @@ def activations_and_gradients(
         parts: of the model; used in eval mode.
         images: float32 (n, h, w, c).
         classes: int (n,); see `class_logits`.
-        layer: checked; None is the last feature map, the one that is pooled.
+        layer: checked; None is `default_layer`, the map that is pooled.
 
     Returns:
         Both float32 (n, h', w', c').
     """
     # Images do not depend on each other in eval mode: the gradient of the sum is each
     # image's own.
+    model = eval_model(parts)
+    layer = layer or default_layer(model)
     if layer is None or layer.removeprefix(_BACKBONE) == _ALL:
-        model = eval_model(parts)
         # Weights and maps are sums over it, whatever the network computes in.
         activations = model.features(images).astype(jnp.float32)
         gradients = jax.grad(
@@ -114,7 +166,10 @@ def activations_and_gradients(
 
     shape = jax.eval_shape(score, 0.0)[1].shape
     gradients, activations = jax.grad(score, has_aux=True)(jnp.zeros(shape))
-    return activations, gradients
+    return (
+        as_map(model.backbone, activations, images),
+        as_map(model.backbone, gradients, images),
+    )
 
 
 def _run(parts: Parts, images: jax.Array, layer: str, change: Through):

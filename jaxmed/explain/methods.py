@@ -14,7 +14,9 @@ class Method:
 
     Attributes:
         title: as papers call it.
-        of_layer: whether it explains by a layer's map, and not by the image's pixels.
+        of_layer: whether it explains by a layer's map, and not by the image's pixels or
+            the attention of all layers.
+        of_attention: whether it is for vision transformers alone.
         principal: whether channels are projected on their first principal component,
             and not summed.
     """
@@ -24,18 +26,20 @@ class Method:
 
         Args:
             title: as papers call it.
-            function: "activation_maps.NAME" or "pixel_maps.NAME"; loaded on first use,
-                so that a list of the methods needs no JAX.
+            function: "activation_maps.NAME", "pixel_maps.NAME" or
+                "attention_maps.NAME"; loaded on first use, so that a list of the
+                methods needs no JAX.
             principal: see the attribute.
         """
         self.title = title
         self.principal = principal
         self._module, _, self._name = function.partition(".")
         self.of_layer = self._module == "activation_maps"
+        self.of_attention = self._module == "attention_maps"
 
     @cached_property
     def compute(self) -> Callable[..., Any]:
-        """The function of `jaxmed.explain.activation_maps` or `pixel_maps`."""
+        """The function, of `jaxmed.explain.activation_maps` or one of its like."""
         return getattr(import_module(f"jaxmed.explain.{self._module}"), self._name)
 
     @property
@@ -60,7 +64,13 @@ METHODS: dict[str, Method] = {
     ),
     "smooth_grad": Method("SmoothGrad", "pixel_maps.smooth_grad"),
     "occlusion": Method("Occlusion", "pixel_maps.occlusion"),
+    "attention_rollout": Method(
+        "Attention rollout", "attention_maps.attention_rollout"
+    ),
 }
+
+
+_OTHERS = ("image's own pixels", "attention of all blocks")
 
 
 def find_method(
@@ -81,8 +91,9 @@ def find_method(
     method = METHODS[name]
     if layer is not None and not method.of_layer:
         raise InputError(
-            f"{name} explains by the image's own pixels and takes no layer, got "
-            f"{layer!r}. Leave the layer out, or take another method, such as grad_cam."
+            f"{name} explains by the {_OTHERS[method.of_attention]} and takes no "
+            f"layer, got {layer!r}. Leave the layer out, or take another method, such "
+            "as grad_cam."
         )
     for option in options or {}:
         if not method.options:

@@ -8,6 +8,7 @@ from flax import nnx
 from jax import lax
 
 from jaxmed.errors import unknown
+from jaxmed.models.backbones.vit import Attention
 from jaxmed.models.classifier import Classifier
 
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -63,7 +64,7 @@ def set_precision(model: Classifier, precision: str) -> None:
         if isinstance(module, CASTING):
             # None leaves the arrays' own, which is double precision where they have it.
             module.dtype = jnp.dtype(jnp.bfloat16) if casts else None
-        if isinstance(module, nnx.Conv | nnx.Linear):
+        if isinstance(module, nnx.Conv | nnx.Linear | Attention):
             module.precision = None if casts else lax.Precision.HIGHEST
 
 

@@ -37,8 +37,9 @@ class Optimizer:
             learning rate (Loshchilov and Hutter, ICLR 2019).
         momentum: of "sgd", in [0, 1); torch's form, without dampening.
         nesterov: of "sgd" with momentum.
-        decay_bias_and_norm: False leaves biases, the parameters of normalization and
-            all others that are one number a channel (layer scale) out of the decay.
+        decay_bias_and_norm: False leaves biases, the parameters of normalization, all
+            others that are one number a channel (layer scale), and the tokens and
+            position embeddings of vision transformers out of the decay.
         l2_sp: at least 0; the alpha of the L2-SP penalty of Li et al., ICML 2018, eq.
             3: alpha / 2 times the squared distance from the weights that the phase
             began with. Like the decay it is no part of a gradient whose norm is
@@ -115,8 +116,12 @@ class Optimizer:
 
 
 def _is_kernel(array: ArrayLike) -> bool:
-    """Whether outputs, on the last axis, have more than one number each."""
-    return math.prod(jnp.shape(array)[:-1]) > 1
+    """Whether outputs, on the last axis, have more than one number each.
+
+    Arrays of three axes are no kernels, but tokens, position embeddings, layer scales.
+    """
+    shape = jnp.shape(array)
+    return len(shape) != 3 and math.prod(shape[:-1]) > 1
 
 
 def _add_l2_sp(strength: float) -> optax.GradientTransformation:

@@ -11,6 +11,7 @@ from scipy.stats import ks_2samp
 from torchvision.models import resnet18
 
 from jaxmed.errors import InputError
+from jaxmed.models.backbones import vit
 from jaxmed.models.parameters import dotted, split
 from jaxmed.models.registry import ARCHITECTURES, create_model
 
@@ -21,7 +22,7 @@ from jaxmed.models.registry import ARCHITECTURES, create_model
         ({"name": "resnet81"}, "Unknown backbone 'resnet81'. Did you mean 'resnet18'?"),
         ({"name": "zzz"}, f"Unknown backbone 'zzz'. Known: {min(ARCHITECTURES)}, "),
         ({"head": "liner"}, "Unknown head 'liner'. Did you mean 'linear'?"),
-        ({"pool": "mean"}, "Unknown pool 'mean'. Known: average, own."),
+        ({"pool": "mean"}, "Unknown pool 'mean'. Known: average, class_and_average, "),
         ({"num_classes": 0}, "num_classes must be at least 1, got 0."),
         ({"in_channels": 0}, "in_channels must be at least 1, got 0."),
         ({"hidden_features": -1}, "hidden_features must be at least 1, got -1."),
@@ -51,10 +52,16 @@ def test_every_architecture_has_torchvisions_output_shapes(architecture):
         features = model.features(images)
         return model, features, model.classify(features)
 
-    images = np.zeros((2, 100, 75, 3), np.float32)
+    is_transformer = architecture in vit.CONFIGURATIONS
+    size = (448, 224) if is_transformer else (100, 75)
+    images = np.zeros((2, *size, 3), np.float32)
     model, features, logits = nnx.eval_shape(shapes, images)
-    sizes = [size for start, size in MAPS.items() if architecture.startswith(start)]
-    assert features.shape[1:3] == (sizes[0] if sizes else (4, 3))
+    if is_transformer:
+        patch, prefix = model.backbone.patch, model.backbone.prefix
+        assert features.shape[1] == prefix + (448 // patch) * (224 // patch)
+    else:
+        sizes = [s for start, s in MAPS.items() if architecture.startswith(start)]
+        assert features.shape[1:3] == (sizes[0] if sizes else (4, 3))
     assert logits.shape == (2, 7)
     _check_stages(model)
 
@@ -68,7 +75,7 @@ def _check_stages(model):
         homes = [
             name
             for name, prefixes in stages.items()
-            if any(dotted(path).startswith(f"{prefix}.") for prefix in prefixes)
+            if any(f"{dotted(path)}.".startswith(f"{prefix}.") for prefix in prefixes)
         ]
         assert len(homes) == 1, path
         used.update(homes)

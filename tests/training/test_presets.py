@@ -12,9 +12,9 @@ from flax import nnx
 from jax.extend import core
 
 from jaxmed.data.transforms.preprocess import Preprocessing
-from jaxmed.errors import InputError
 from jaxmed.models.backbones.convnext import ConvNeXt
 from jaxmed.models.backbones.densenet import DenseNet
+from jaxmed.models.backbones.vit import VisionTransformer
 from jaxmed.models.classifier import Classifier, Head
 from jaxmed.models.layers.convolution import convolution
 from jaxmed.models.layers.normalization import BatchNorm, set_training_norms
@@ -47,7 +47,7 @@ OPTIONS: dict[str, dict[str, Any]] = {name: {} for name in PRESETS} | {
     "l2_sp": {"learning_rate": 0.1},
     "sequence": {"phases": [{"strategy": "frozen"}, {"strategy": "partial"}]},
 }
-FAMILIES = ("plain", "resnet", "densenet", "convnext")
+FAMILIES = ("plain", "resnet", "densenet", "convnext", "vit")
 # Of the families after the first, in the default suite.
 FEW = ("partial",)
 CASES = [
@@ -57,7 +57,6 @@ CASES = [
     )
     for family in FAMILIES
     for preset in PRESETS
-    if (preset, family) != ("norm_only", "convnext")
 ]
 # Arrays of a parameter's shape that an optimizer keeps.
 MOMENTS = {"sgd": 0, "momentum": 1, "adam": 2, "adamw": 2, "lion": 1, "lamb": 2}
@@ -98,6 +97,8 @@ def build(family):
         backbone = Plain(rngs)
     elif family == "densenet":
         backbone = DenseNet((1, 1, 1, 1), width=16, growth=16, rngs=rngs)
+    elif family == "vit":
+        backbone = VisionTransformer(16, 64, 4, 2, grid=4, rngs=rngs)
     else:
         backbone = ConvNeXt((1, 1, 1, 1), (16, 32, 64, 128), 0.0, rngs=rngs)
     features = backbone.num_features
@@ -209,11 +210,6 @@ def test_statistics_follow_the_policy(policy, family):
     # Statistics that drift below the first trained layer ask for no gradient there.
     (same,) = phases("partial", family)
     assert trained.flops < 1.1 * train(family, same).flops
-
-
-def test_norm_only_needs_batch_norm():
-    with pytest.raises(InputError, match="no batch normalization to train"):
-        phases("norm_only", "convnext")
 
 
 def kept(state, trained):

@@ -11,12 +11,14 @@ from fixtures.marks import slow
 from fixtures.tiny_network import tiny
 from fixtures.torch_twin import Twin
 from flax import nnx
+from timm.models.vision_transformer import VisionTransformer
 from torchvision.models import convnext, efficientnet
 
 from jaxmed.data.sources.registry import load_dataset
 from jaxmed.data.transforms.augmentation import Augmentation
 from jaxmed.data.transforms.geometry import HorizontalFlip, QuarterTurns
 from jaxmed.data.transforms.preprocess import Preprocessing
+from jaxmed.models.backbones import vit
 from jaxmed.models.backbones.convnext import ConvNeXt
 from jaxmed.models.backbones.efficientnet import Blocks, EfficientNet
 from jaxmed.models.backbones.resnet import BasicBlock, ResNet
@@ -178,6 +180,17 @@ def short_efficientnet():
     return reference, classifier("efficientnet_b5", backbone)
 
 
+def short_vit():
+    """A vision transformer of two blocks, with layer scale of ones: LayerNorm, GELU."""
+    settings = {"width": 24, "depth": 2, "heads": 2, "layer_scale": 1.0}
+    reference = VisionTransformer(
+        img_size=SIZE, patch_size=16, embed_dim=24, depth=2, num_heads=2,
+        init_values=1.0, num_classes=4,
+    )  # fmt: skip
+    backbone = vit.VisionTransformer(16, **settings, grid=6, rngs=nnx.Rngs(0))
+    return reference, classifier("vit_small_patch16_224", backbone)
+
+
 def tiny_pair():
     model = tiny(4)
     twin = Twin(4)
@@ -221,6 +234,8 @@ ADAMW = (
         pytest.param(tiny_pair, SGD, id="tiny-sgd"),
         pytest.param(tiny_pair, ADAMW, id="tiny-adamw"),
         pytest.param(short_resnet, ADAM, id="resnet-adam"),
+        pytest.param(short_vit, SGD, id="vit-sgd"),
+        pytest.param(short_vit, ADAMW, id="vit-adamw"),
         slow(short_resnet, SGD, id="resnet-sgd"),
         slow(short_resnet, ADAMW, id="resnet-adamw"),
         slow(short_convnext, SGD, id="convnext-sgd"),

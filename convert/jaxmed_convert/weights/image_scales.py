@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from jaxmed.image_stats import HALF, Scale
+from jaxmed.image_stats import CLIP, HALF, IMAGENET, Scale
 
 # torchxrayvision's images go from -1024 to 1024: its `normalize(image, 255)`.
 XRAY = Scale((0.5,) * 3, (0.5 / 1024,) * 3)
@@ -35,6 +35,10 @@ def scale_of_file(
         return HALF, (
             "its names are those of RadImageNet's files, whose images go from -1 to 1"
         )
+    if any(".trunk.blocks." in f".{name}" for name in tensors):
+        return CLIP, "it is a network of open_clip's, whose images CLIP normalizes"
+    if any("decoder_blocks." in name for name in tensors):
+        return IMAGENET, "it is a masked autoencoder's, which has ImageNet's"
     heads = [
         t for n, t in tensors.items() if n.endswith(("classifier.weight", "fc.weight"))
     ]

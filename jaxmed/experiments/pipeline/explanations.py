@@ -34,10 +34,11 @@ def check_explanation(
         )
     if not explain.layer:
         return
-    from jaxmed.explain.layer_taps import check_layer
+    from jaxmed.explain.layer_taps import check_attention, check_layer
     from jaxmed.explain.methods import find_method
 
     find_method(explain.method, explain.layer)
+    check_attention(model, explain.method)
     check_layer(model, explain.layer, image_size)
 
 

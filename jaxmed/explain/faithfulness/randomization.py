@@ -68,7 +68,7 @@ def randomize(
     stages = tuple(reversed(model.stages))
     for stage in stages:
         inside = tuple(f"{path}." for path in model.stages[stage])
-        arrays |= {p: a for p, a in fresh.items() if p.startswith(inside)}
+        arrays |= {p: a for p, a in fresh.items() if f"{p}.".startswith(inside)}
         load(copy, arrays)
         pairs = list(zip(trained, maps(), strict=True))
         correlations.append([rank_correlation(a, b) for a, b in pairs])

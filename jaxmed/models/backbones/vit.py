@@ -118,19 +118,24 @@ def _norm(width: int, rngs: nnx.Rngs) -> nnx.LayerNorm:
 
 
 class Attention(nnx.Module):
-    """Multi-head self-attention; queries, keys and values are one projection."""
+    """Multi-head self-attention; queries, keys and values are one projection.
+
+    Attributes:
+        precision: of the products beside the two layers; see `set_precision`.
+    """
 
     def __init__(self, width: int, heads: int, *, rngs: nnx.Rngs):
         self.qkv = _linear(width, 3 * width, rngs)
         self.proj = _linear(width, width, rngs)
         self.heads = heads
+        self.precision: Any = None
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Map tokens (n, t, c) to tokens of that shape; the softmax is in float32."""
         queries, keys, values = self._project(x)
         # Products of float32 numbers are to be that on GPUs and TPUs too.
-        exact = getattr(self.qkv, "precision", None) is not None
-        with jax.default_matmul_precision("highest") if exact else nullcontext():
+        exact = jax.default_matmul_precision("highest")
+        with nullcontext() if self.precision is None else exact:
             if x.dtype == jnp.float64:
                 # The softmax of JAX's own is in float32, whatever it is given.
                 shares = _softmax(queries, keys)

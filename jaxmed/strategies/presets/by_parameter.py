@@ -2,10 +2,12 @@
 
 from typing import Unpack
 
+from flax import nnx
+
 from jaxmed.errors import InputError
 from jaxmed.models.classifier import Classifier
-from jaxmed.models.layers.normalization import norm_paths
-from jaxmed.models.parameters import split
+from jaxmed.models.layers.normalization import BatchNorm
+from jaxmed.models.parameters import dotted, split
 from jaxmed.strategies.presets.settings import Settings, make_phase
 from jaxmed.strategies.strategy import Strategy
 
@@ -19,7 +21,8 @@ def norm_only(
 ) -> Strategy:
     """Trains the head and the scales and biases of the normalization layers.
 
-    Frankle et al., "Training BatchNorm and Only BatchNorm", ICLR 2021.
+    Frankle et al., "Training BatchNorm and Only BatchNorm", ICLR 2021; of networks
+    without BatchNorm, LayerNorm.
 
     Args:
         model: whose normalization layers.
@@ -28,13 +31,17 @@ def norm_only(
         **settings: see `Settings`.
 
     Raises:
-        InputError: the model has no batch normalization.
+        InputError: the model has no normalization.
     """
-    norms = norm_paths(model)
+    norms = [
+        dotted(path)
+        for path, module in nnx.iter_modules(model)
+        if isinstance(module, BatchNorm | nnx.LayerNorm)
+    ]
     if not norms:
-        raise InputError(f"{model.architecture} has no batch normalization to train.")
+        raise InputError(f"{model.architecture} has no normalization to train.")
     rates = {
-        "norms": (tuple(norms), learning_rate),
+        "norms": (tuple(sorted(norms)), learning_rate),
         "head": (("head",), learning_rate),
     }
     phase = make_phase(model, "norms", epochs, rates, settings)

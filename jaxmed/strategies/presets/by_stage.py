@@ -11,19 +11,22 @@ import jax.numpy as jnp
 from jax.extend.core import Literal
 
 from jaxmed.errors import InputError, unknown
+from jaxmed.models.backbones.vit import VisionTransformer
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import merge, split
 from jaxmed.strategies.presets.settings import (
     Rates,
     Settings,
     backbone_stages,
+    grouped_stages,
     make_phase,
     stage_rates,
 )
 from jaxmed.strategies.strategy import Strategy
 
-# Pixels of a side; large enough for every architecture, and nothing is computed.
-SIZE = 128
+# Pixels of a side; large enough for every architecture, a multiple of every patch of
+# vision transformers, and nothing is computed.
+SIZE = 224
 
 
 def layers_in_order(model: Classifier) -> list[str]:
@@ -121,6 +124,7 @@ def discriminative(
     model: Classifier,
     *,
     rates: tuple[float, ...] = (1e-5, 1e-5, 1e-4, 1e-4, 1e-3),
+    stages_per_group: int = 1,
     epochs: int = 5,
     **settings: Unpack[Settings],
 ) -> Strategy:
@@ -134,22 +138,22 @@ def discriminative(
         model: whose stages.
         rates: for the last stages in order, the head's last. Earlier stages that no
             rate is left for are frozen.
+        stages_per_group: stages that share a rate; see `grouped_stages`.
         epochs: passes over the training images.
         **settings: see `Settings`; by default adamw with a weight decay of 1e-4.
 
     Raises:
         InputError: more rates than stages, or none.
     """
-    names = [*backbone_stages(model), "head"]
+    names = list(grouped_stages(model, stages_per_group))
     if not 1 <= len(rates) <= len(names):
         raise InputError(
             f"rates must be 1 to {len(names)} numbers, for the last of the stages "
             f"{', '.join(names)}; got {len(rates)}."
         )
     chosen = dict(zip(names[-len(rates) :], rates, strict=True))
-    phase = make_phase(
-        model, "all", epochs, stage_rates(model, chosen), {**ADAMW, **settings}
-    )
+    groups = stage_rates(model, chosen, stages_per_group)
+    phase = make_phase(model, "all", epochs, groups, {**ADAMW, **settings})
     return Strategy(name="discriminative", phases=(phase,))
 
 
@@ -158,17 +162,23 @@ def layerwise_decay(
     *,
     learning_rate: float = 1e-3,
     decay: float = 0.5,
+    stages_per_group: int = 1,
     epochs: int = 5,
     **settings: Unpack[Settings],
 ) -> Strategy:
     """Trains everything, each stage at `decay` times the rate of the one above it.
 
-    Clark et al., "ELECTRA", ICLR 2020, section 3.1, by stage instead of by layer.
+    Clark et al., "ELECTRA", ICLR 2020, section 3.1, by stage instead of by layer. Of a
+    vision transformer every block is a stage, as in Bao et al., "BEiT", ICLR 2022, and
+    He et al., "Masked Autoencoders Are Scalable Vision Learners", CVPR 2022, whose
+    decays are 0.65 and 0.75: patches, tokens and position embeddings have the lowest
+    rate, and the norm behind the last block the head's.
 
     Args:
         model: whose stages.
         learning_rate: of the head.
         decay: in (0, 1].
+        stages_per_group: stages that share a rate; see `grouped_stages`.
         epochs: passes over the training images.
         **settings: see `Settings`; by default adamw with a weight decay of 1e-4.
 
@@ -177,22 +187,29 @@ def layerwise_decay(
     """
     if not 0 < decay <= 1:
         raise InputError(f"decay must be in (0, 1], got {decay}.")
-    names = [*backbone_stages(model), "head"]
-    depths = range(len(names) - 1, -1, -1)
+    names = list(grouped_stages(model, stages_per_group))
     rates = {
-        name: learning_rate * decay**depth
-        for name, depth in zip(names, depths, strict=True)
+        name: learning_rate * decay**depth for depth, name in enumerate(reversed(names))
     }
-    phase = make_phase(
-        model, "all", epochs, stage_rates(model, rates), {**ADAMW, **settings}
-    )
+    groups = dict(stage_rates(model, rates, stages_per_group))
+    if isinstance(model.backbone, VisionTransformer):
+        groups = _move(groups, "backbone.norm", names[-2], "head")
+    phase = make_phase(model, "all", epochs, groups, {**ADAMW, **settings})
     return Strategy(name="layerwise_decay", phases=(phase,))
+
+
+def _move(groups: Rates, pattern: str, start: str, end: str) -> Rates:
+    """Move a pattern from one group to another."""
+    (left, rate), (right, other) = groups[start], groups[end]
+    left = tuple(path for path in left if path != pattern)
+    return {**groups, start: (left, rate), end: ((*right, pattern), other)}
 
 
 def gradual_unfreezing(
     model: Classifier,
     *,
     epochs_per_stage: int = 1,
+    stages_per_group: int = 1,
     learning_rate: float = 1e-4,
     head_learning_rate: float = 1e-3,
     **settings: Unpack[Settings],
@@ -204,13 +221,14 @@ def gradual_unfreezing(
     Args:
         model: whose stages.
         epochs_per_stage: passes over the training images in each phase.
+        stages_per_group: stages that a phase adds; see `grouped_stages`.
         learning_rate, head_learning_rate: of the stages, and of the head.
         **settings: see `Settings`. Each phase starts with a fresh optimizer state.
     """
     rates, phases = {"head": head_learning_rate}, []
-    for name in ("head", *reversed(backbone_stages(model))):
+    for name in reversed(grouped_stages(model, stages_per_group)):
         rates.setdefault(name, learning_rate)
-        chosen = stage_rates(model, rates)
+        chosen = stage_rates(model, rates, stages_per_group)
         phases.append(make_phase(model, name, epochs_per_stage, chosen, settings))
     return Strategy(name="gradual_unfreezing", phases=tuple(phases))
 

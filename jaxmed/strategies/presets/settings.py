@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any, TypedDict
 
-from jaxmed.errors import unknown
+from jaxmed.errors import InputError, unknown
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.layers.normalization import norm_paths
 from jaxmed.strategies.optimizers import Optimizer
@@ -90,13 +90,50 @@ def make_phase(
     return _with_policy(phase, model, policy)
 
 
-def stage_rates(model: Classifier, rates: Mapping[str, float]) -> Rates:
-    """Makes a group of every stage that has a rate, from the image up."""
+def stage_rates(
+    model: Classifier, rates: Mapping[str, float], stages_per_group: int = 1
+) -> Rates:
+    """Makes a group of every stage, or group of stages, that has a rate."""
     return {
-        stage: (patterns, rates[stage])
-        for stage, patterns in model.stages.items()
-        if stage in rates
+        name: (patterns, rates[name])
+        for name, patterns in grouped_stages(model, stages_per_group).items()
+        if name in rates
     }
+
+
+def grouped_stages(
+    model: Classifier, stages_per_group: int = 1
+) -> dict[str, tuple[str, ...]]:
+    """Join stages to groups, such as the blocks of a vision transformer.
+
+    The first stage and the head stay alone. The others are counted from the last down,
+    so that the lowest group may be smaller.
+
+    Returns:
+        The patterns of each group from the image up, by its name, such as "block6" or
+        "block6-block8".
+
+    Raises:
+        InputError: fewer than one stage to a group.
+
+    Example:
+        >>> from jaxmed import create_model
+        >>> model = create_model("resnet10_narrow", num_classes=2)
+        >>> list(grouped_stages(model, 3))
+        ['stem', 'layer1', 'layer2-layer4', 'head']
+    """
+    if stages_per_group < 1:
+        raise InputError(
+            f"stages_per_group must be at least 1, got {stages_per_group}."
+        )
+    first, *middle, head = model.stages.items()
+    groups = [first]
+    start = len(middle) % stages_per_group or stages_per_group
+    for end in range(start, len(middle) + 1, stages_per_group):
+        part = middle[max(0, end - stages_per_group) : end]
+        names = dict.fromkeys((part[0][0], part[-1][0]))
+        groups.append(("-".join(names), sum((paths for _, paths in part), ())))
+    return dict([*groups, head])
 
 
 def backbone_stages(model: Classifier) -> list[str]:

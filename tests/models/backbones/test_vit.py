@@ -42,7 +42,8 @@ def test_every_output_is_torchs_and_the_round_trip_is_bit_identical(architecture
     for number in (0, 1):
         assert any(name.endswith((f"blocks.{number}", f"_{number}")) for name in shared)
     assert head in shared
-    for name in shared:
+    # timm normalizes the tokens of each of the last blocks by themselves.
+    for name in shared - {"norm"} if pool.startswith("last") else shared:
         assert agree(found[name], expected[name]), name
     given, back = reference.state_dict(), to_torch(model)
     assert back.keys() == given.keys()
@@ -67,7 +68,7 @@ def test_configurations_are_timms_and_torchvisions():
         with torch.device("meta"):
             if timm.is_model(name):
                 theirs = timm.create_model(name, num_classes=7)
-            elif settings["interpolation"] == vit.TORCHVISION:
+            elif settings.get("interpolation") == vit.TORCHVISION:
                 base = "_".join(name.split("_")[:3])
                 theirs = torchvision.models.get_model(
                     base, weights=None, image_size=size, num_classes=7
@@ -155,7 +156,7 @@ def test_attention_in_double_precision_is_that_of_jax():
             return (model(jnp.asarray(tokens, dtype)) ** 2).sum()
 
         params = {p: jnp.asarray(a, dtype) for p, a in kernels.items()}
-        return jax.value_and_grad(total)(params)
+        return jax.jit(jax.value_and_grad(total))(params)
 
     value, gradients = run(jnp.float32)
     with jax.enable_x64(True):

@@ -1,12 +1,16 @@
 """Strategies by stage: what each trains, and at which rate."""
 
+import jax.numpy as jnp
 import pytest
+from flax import nnx
 
 from jaxmed.errors import InputError
+from jaxmed.models.backbones.vit import VisionTransformer
+from jaxmed.models.classifier import Classifier, Head
 from jaxmed.models.layers.normalization import norm_paths
 from jaxmed.models.parameters import split
 from jaxmed.models.registry import create_model
-from jaxmed.strategies import create_strategy
+from jaxmed.strategies import Optimizer, create_strategy
 from jaxmed.strategies.presets.by_stage import layers_in_order
 
 STAGES = ["stem", "layer1", "layer2", "layer3", "layer4", "head"]
@@ -178,3 +182,79 @@ def test_a_layer_scale_is_trained_without_the_layers_of_its_block():
 def test_bad_input_is_a_sentence(model, name, options, message):
     with pytest.raises(InputError, match=message):
         create_strategy(name, model, **options)
+
+
+@pytest.fixture(scope="module")
+def transformer():
+    """A vision transformer of 7 blocks, which nothing is computed with."""
+
+    def build():
+        rngs = nnx.Rngs(0)
+        backbone = VisionTransformer(16, 16, 7, 2, grid=14, registers=2, rngs=rngs)
+        head = Head("linear", 16, 2, hidden_features=1, dropout=0, rngs=rngs)
+        return Classifier("vit_small_patch14_reg4_dinov2", backbone, head)
+
+    return build()
+
+
+def beit_layer(path, blocks):
+    """BEiT's `get_num_layer_for_vit`, which MAE's `get_layer_id_for_vit` is too."""
+    if path in ("cls_token", "mask_token", "pos_embed", "reg_token"):
+        return 0
+    if path.startswith("patch_embed"):
+        return 0
+    if path.startswith("blocks"):
+        return int(path.split(".")[1]) + 1
+    return blocks + 1
+
+
+def test_layerwise_decay_of_blocks_is_beits_and_maes(transformer):
+    options = {"learning_rate": 1.0, "decay": 0.75}
+    strategy = create_strategy("layerwise_decay", transformer, **options)
+    groups = strategy.phases[0].assign(split(transformer).params)
+    assert len(groups) == len(split(transformer).params)
+    for path, group in groups.items():
+        layer = beit_layer(path.removeprefix("backbone."), 7)
+        assert rates(strategy)[group] == pytest.approx(0.75 ** (8 - layer)), path
+
+
+def test_blocks_are_grouped_from_the_last_down(transformer):
+    groups = ["stem", "block0", "block1-block3", "block4-block6", "head"]
+    decay = create_strategy("layerwise_decay", transformer, stages_per_group=3)
+    assert list(rates(decay)) == groups
+    tuned = {"rates": [1.0, 2.0, 3.0], "stages_per_group": 3}
+    strategy = create_strategy("discriminative", transformer, **tuned)
+    assert rates(strategy) == dict(zip(groups[2:], (1, 2, 3), strict=True))
+    paths = strategy.phases[0].assign(split(transformer).params)
+    assert paths["backbone.blocks.1.attn.qkv.kernel"] == "block1-block3"
+    unfreezing = create_strategy("gradual_unfreezing", transformer, stages_per_group=3)
+    assert [phase.name for phase in unfreezing.phases] == groups[::-1]
+    with pytest.raises(InputError, match="stages_per_group must be at least 1, got 0"):
+        create_strategy("discriminative", transformer, stages_per_group=0)
+
+
+def test_the_last_blocks_and_single_kinds_of_parameters(transformer):
+    params = split(transformer).params
+    paths = create_strategy("partial", transformer, stages=2).phases[0].assign(params)
+    expected = ("backbone.blocks.5.", "backbone.blocks.6.", "backbone.norm.", "head.")
+    assert set(paths) == {path for path in params if path.startswith(expected)}
+    norms = create_strategy("norm_only", transformer).phases[0].assign(params)
+    assert set(norms) == {p for p in params if "norm" in p or p.startswith("head.")}
+    biases = create_strategy("bias_only", transformer).phases[0].assign(params)
+    assert set(biases) == {
+        p for p in params if p.endswith(".bias") or p.startswith("head.")
+    }
+
+
+def test_kernels_alone_decay_on_request(transformer):
+    """timm's `param_groups_weight_decay` with the network's `no_weight_decay`."""
+    params = split(transformer).params
+    adamw = Optimizer(
+        name="adamw", learning_rate=0.1, weight_decay=1.0, decay_bias_and_norm=False
+    )
+    transformation = adamw.transformation()
+    nothing = {path: jnp.zeros_like(array) for path, array in params.items()}
+    ones = {path: jnp.ones_like(array) for path, array in params.items()}
+    updates, _ = transformation.update(nothing, transformation.init(ones), ones)
+    decayed = {path for path, update in updates.items() if update.any()}
+    assert decayed == {path for path in params if path.endswith(".kernel")}
