@@ -11,6 +11,7 @@ from flax import nnx
 
 from jaxmed.models import parameters
 from jaxmed.models.classifier import Classifier
+from jaxmed.strategies.adapter import merged
 from jaxmed_convert.mismatch import Differences
 from jaxmed_convert.old_names import renamed
 from jaxmed_convert.rules import (
@@ -100,10 +101,12 @@ def to_torch(model: Classifier) -> "dict[str, torch.Tensor]":
     `nn.Linear` ("linear"), an `nn.Sequential` of dropout and linear layer ("dropout")
     or one of linear layer, ReLU, dropout and linear layer ("hidden"). The tensors own
     their memory. `num_batches_tracked` is 0 for every BatchNorm. Inception V3's model
-    there is `inception_v3(aux_logits=False)`, with the `transform_input` of ours.
+    there is `inception_v3(aux_logits=False)`, with the `transform_input` of ours. What
+    a strategy has added to the model is merged.
     """
     import torch
 
+    model = merged(model)
     leaves = nnx.to_flat_state(nnx.state(model))
     arrays = {parameters.dotted(path): leaf[...] for path, leaf in leaves}
     found = targets(model)

@@ -14,6 +14,7 @@ from jaxmed.inference.preprocessing import preprocessing_of
 from jaxmed.models.classifier import Classifier
 from jaxmed.runs.environment import describe_environment
 from jaxmed.runs.trained_model import read_trained_model, write_trained_model
+from jaxmed.strategies.adapter import merged
 
 
 def make_predictor(
@@ -27,7 +28,7 @@ def make_predictor(
     """Make a predictor of a model that was trained in Python.
 
     Args:
-        model: trained.
+        model: trained; what a strategy has added is merged, in a copy.
         data: what it was trained on. At most 10,000 of its training images, and the
             validation images, fit the out-of-distribution detector.
         report: what `jaxmed.evaluate` returned for the model, with its threshold and
@@ -47,6 +48,7 @@ def make_predictor(
         preprocessing = preprocessing_of(
             model, data.image_size, data.resizing, data.window
         )
+    model = merged(model)
     return Predictor(
         model=model,
         preprocessing=preprocessing,

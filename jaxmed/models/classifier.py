@@ -1,6 +1,9 @@
 """A backbone with a head: what jaxmed trains, evaluates, explains and exports."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import jax
 from flax import nnx
@@ -8,6 +11,7 @@ from flax import nnx
 from jaxmed.image_stats import scale_of
 from jaxmed.models.backbone import Backbone, run_stages
 from jaxmed.models.layers.initializers import uniform
+from jaxmed.models.layers.lora import LowRank
 
 HEADS = ("linear", "dropout", "hidden")
 
@@ -71,6 +75,8 @@ class Classifier(nnx.Module):
         head: pooled features to logits.
         pool: how the backbone pools, such as "own" or "average"; see `create_model`.
         in_channels: channels of the images.
+        adapter: the `jaxmed.strategies.Adapter` whose parameters the model has beside
+            its own; None for none.
         mean, std: what the images are normalized by, a number per channel; see
             `jaxmed.image_stats.Scale`. At first what torchvision's default weights of
             the architecture want; whoever loads weights sets what those want.
@@ -91,6 +97,7 @@ class Classifier(nnx.Module):
         self.mean, self.std = scale_of(architecture).for_channels(in_channels)
         self.backbone = backbone
         self.head = head
+        self.adapter: Any = None
 
     @property
     def stages(self) -> dict[str, tuple[str, ...]]:
@@ -122,9 +129,26 @@ class Classifier(nnx.Module):
             float32 (n, h', w', c'): the last feature map, or what enters `stop`; of a
             vision transformer tokens, (n, t, c).
         """
-        return run_stages(
-            self.backbone, images, mask=mask, rngs=rngs, start=start, stop=stop
-        )
+        with self._dropping(rngs):
+            return run_stages(
+                self.backbone, images, mask=mask, rngs=rngs, start=start, stop=stop
+            )
+
+    @contextmanager
+    def _dropping(self, rngs: nnx.Rngs | None) -> Iterator[None]:
+        """Give low-rank updates, which no family knows of, the random stream."""
+        updates: list[LowRank] = []
+        if rngs is not None and self.adapter is not None:
+            modules = (module for _, module in nnx.iter_modules(self.backbone))
+            updates = [module for module in modules if isinstance(module, LowRank)]
+        for update in updates:
+            # In a function, which is no part of the tree of modules.
+            update.stream = lambda: rngs
+        try:
+            yield
+        finally:
+            for update in updates:
+                update.stream = None
 
     def stage_input(
         self, stage: str, images: jax.Array, *, start_stage: str | None = None

@@ -161,6 +161,7 @@ def read_trained_model(folder: Path) -> TrainedModel:
             model=_read_model(
                 folder,
                 section(ModelConfig, "model"),
+                table.get("train", {}),
                 len(metrics["class_names"]),
                 environment["precision"],
                 preprocessing,
@@ -313,18 +314,27 @@ def _read_preprocessing(
 def _read_model(
     folder: Path,
     config: ModelConfig,
+    train: Mapping[str, Any],
     class_count: int,
     precision: str,
     preprocessing: "Preprocessing",
 ) -> "Classifier":
     from jaxmed.checkpoints.checkpoint import load_best_weights
     from jaxmed.models.layers.normalization import set_training_norms
-    from jaxmed.models.parameters import load
+    from jaxmed.models.parameters import load, split
     from jaxmed.models.precision import set_precision
     from jaxmed.models.registry import create_model
+    from jaxmed.strategies import create_strategy
+    from jaxmed.strategies.adapter import add_adapter, merge_adapter
 
     model = create_model(**config.arguments(class_count))
     arrays, _ = load_best_weights(folder / CHECKPOINTS)
+    own = split(model)
+    if train.get("strategy") and arrays.keys() > own.params.keys() | own.stats.keys():
+        # Of a strategy that adds parameters.
+        options = train.get("options", {})
+        strategy = create_strategy(train["strategy"], model, **options)
+        add_adapter(model, strategy.adapter)
     try:
         load(model, arrays)
     except ValueError as error:
@@ -335,4 +345,5 @@ def _read_model(
     model.mean, model.std = preprocessing.mean, preprocessing.std
     set_precision(model, precision)
     set_training_norms(model, ())
+    merge_adapter(model)
     return model

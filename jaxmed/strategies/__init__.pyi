@@ -1,3 +1,6 @@
+from .adapter import Adapter as Adapter
+from .adapter import change_class as change_class
+from .adapter import merge_adapter as merge_adapter
 from .optimizers import Optimizer as Optimizer
 from .phase import Group as Group
 from .phase import Phase as Phase

@@ -42,20 +42,28 @@ def sequence(model: Classifier, *, phases: Sequence[Mapping[str, Any]]) -> Strat
     """
     if not phases:
         raise InputError("A sequence needs at least one strategy in `phases`.")
-    parts = []
+    parts, adapters = [], []
     for number, table in enumerate(phases, start=1):
         options = dict(table) if isinstance(table, Mapping) else {}
         name = options.pop("strategy", None)
         if not isinstance(name, str):
             raise InputError(f"Part {number} of the sequence names no strategy.")
         try:
-            parts.append(create_strategy(name, model, **options).phases)
+            strategy = create_strategy(name, model, **options)
+            parts.append(strategy.phases)
         except InputError as error:
             raise InputError(f"Part {number} of the sequence: {error}") from error
         if not parts[-1]:
             raise InputError(
                 f"Part {number} of the sequence is {name}, which trains no network."
             )
+        if strategy.adapter not in (None, *adapters):
+            adapters.append(strategy.adapter)
+    if len(adapters) > 1:
+        raise InputError(
+            "The strategies of a sequence add different parameters. Give all of them "
+            "that add some the same options of what they add."
+        )
     joined = [phase for part in parts for phase in part]
     names = [phase.name for phase in joined]
     taken = set(names)
@@ -65,7 +73,11 @@ def sequence(model: Classifier, *, phases: Sequence[Mapping[str, Any]]) -> Strat
             free = next(name for name in numbered if name not in taken)
             taken.add(free)
             joined[at] = replace(joined[at], name=free)
-    return Strategy(name="sequence", phases=tuple(joined))
+    return Strategy(
+        name="sequence",
+        phases=tuple(joined),
+        adapter=adapters[0] if adapters else None,
+    )
 
 
 def find_strategy(name: str) -> Callable[..., Any]:

@@ -8,6 +8,7 @@ from jaxmed.models.classifier import Classifier
 from jaxmed.models.layers.normalization import norm_paths
 from jaxmed.models.parameters import split
 from jaxmed.runtime.annotations import check_fields
+from jaxmed.strategies.adapter import Adapter, with_adapter
 from jaxmed.strategies.phase import Phase, matches
 
 NORM_MODES = ("frozen", "trained", "updating_bn_stats")
@@ -20,6 +21,8 @@ class Strategy:
     Attributes:
         name: what tables and reports call it.
         phases: in the order of training, at least one, with different names.
+        adapter: adds parameters to the model before the first phase, which the groups
+            of phases name like its own; None for none.
 
     Example:
         >>> from jaxmed.strategies import Group, Optimizer, Phase
@@ -34,6 +37,7 @@ class Strategy:
 
     name: str
     phases: tuple[Phase, ...]
+    adapter: Adapter | None = None
 
     def __post_init__(self) -> None:
         check_fields(self, f"Strategy {self.name!r}")
@@ -66,10 +70,12 @@ class Strategy:
         Raises:
             InputError: the patterns do not fit the model; see `Phase.assign`.
         """
+        model = with_adapter(model, self.adapter)
         return [_count(phase, model) for phase in self.phases]
 
     def describe(self, model: Classifier) -> str:
         """Returns the table of phases and groups as text, a line per group."""
+        model = with_adapter(model, self.adapter)
         total = sum(array.size for array in split(model).params.values())
         header = ("phase", "epochs", "group", "parameters", "optimizer", "rate", "of")
         rows: list[tuple[str, ...]] = [header]

@@ -19,6 +19,7 @@ from jaxmed.models.outputs import is_single
 from jaxmed.models.parameters import merge, split
 from jaxmed.models.precision import resolve_precision, set_precision
 from jaxmed.strategies import Strategy, create_strategy
+from jaxmed.strategies.adapter import add_adapter, with_adapter
 from jaxmed.training.config import TrainingConfig, check_type
 from jaxmed.training.model_selection import WATCHED
 
@@ -37,7 +38,8 @@ def prepare_training(
     """Check that everything fits together, and resolve what is left open.
 
     Args:
-        model: its layers are set to the precision that they will compute in.
+        model: its layers are set to the precision that they will compute in, and it
+            gets the parameters that the strategy adds.
         data: train and val splits.
         strategy: a preset's name, a strategy, or a function of the model.
         config: the options of training.
@@ -64,12 +66,13 @@ def prepare_training(
         model, data.image_size, data.resizing
     )
     check_shapes(
-        model,
+        with_adapter(model, strategy.adapter),
         strategy,
         preprocessing,
         images=images or len(data.train),
         batch_size=batch_size,
     )
+    add_adapter(model, strategy.adapter)
     return strategy, replace(
         config,
         batch_size=batch_size,

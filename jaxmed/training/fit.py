@@ -53,7 +53,9 @@ def fit(
 
     Args:
         model: starts from the weights it holds; ends with those of the best epoch.
-            It has a logit per class, or for a binary task a single one.
+            It has a logit per class, or for a binary task a single one. What the
+            strategy adds, such as "lora", is in it afterwards, beside the model's own
+            parameters; see `jaxmed.strategies.merge_adapter`.
         data: trains on `train` and chooses the best epoch on `val`; `test` is not
             looked at.
         strategy: a preset's name, a strategy, or a function of the model.

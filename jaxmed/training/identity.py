@@ -73,6 +73,8 @@ def identify(
         }
     )
     flat |= {name: value for name, value in flatten(config).items() if name}
+    if strategy.adapter is not None:
+        flat |= flatten({"adapter": strategy.adapter})
     return {
         "settings": flat,
         "phases": [flatten(phase) for phase in strategy.phases],

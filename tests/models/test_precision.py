@@ -24,6 +24,7 @@ SMALLEST = (
     "efficientnet_b0",
     "convnext_tiny",
     "inception_v3",
+    "vit_tiny_patch16_224",
 )
 
 

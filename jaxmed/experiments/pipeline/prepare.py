@@ -222,16 +222,17 @@ def _check_stem(model: ModelConfig) -> None:
 def _choose_stem(config: ExperimentConfig, model: "Classifier") -> tuple[str, str]:
     """Return what a stem for one channel is of RGB's, and why, for the log."""
     from jaxmed.strategies import create_strategy
+    from jaxmed.strategies.adapter import with_adapter
 
     chosen, adapted = config.model.stem, adapts_stem(config.model.weights)
     if chosen != "auto" or model.in_channels != 1 or not adapted:
         return ("sum", "") if chosen == "auto" else (chosen, "")
     train = config.train
-    phases = create_strategy(train.strategy, model, **train.options).phases
-    if not phases:
+    strategy = create_strategy(train.strategy, model, **train.options)
+    if not strategy.phases:
         return "sum", f" The sum, because {train.strategy} leaves the stem as it is."
-    phase = phases[0]
-    if phase.freezes_stem(model):
+    phase = strategy.phases[0]
+    if phase.freezes_stem(with_adapter(model, strategy.adapter)):
         return "sum", (
             f" The sum, because phase {phase.name!r} leaves the stem, or its "
             "BatchNorm statistics, as they are for RGB (model.stem)."

@@ -160,6 +160,7 @@ def _train(
         return _Trained(predictions, [], best, time.perf_counter() - started)
     from jaxmed.inference.activations import predict_from
     from jaxmed.inference.forward import predict_split
+    from jaxmed.strategies import merge_adapter
     from jaxmed.training.fit import fit
 
     result = fit(
@@ -170,6 +171,8 @@ def _train(
         cache=replace(prepared.training.cache, folder=folder, store=store),
         checkpoints=folder / CHECKPOINTS,
     )
+    # As the model is when it is read from the run's folder.
+    merge_adapter(prepared.model)
     preprocessing, stage = prepared.training.preprocessing, result.evaluation_stage
 
     def predict(split: str) -> "Predictions":

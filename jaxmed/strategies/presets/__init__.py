@@ -16,6 +16,7 @@ PRESETS = {
     "norm_only": "presets.by_parameter",
     "bias_only": "presets.by_parameter",
     "l2_sp": "presets.whole_backbone",
+    "lora": "presets.adapters",
     "sequence": "registry",
 }
 # Named and compared like strategies, but they train no network.

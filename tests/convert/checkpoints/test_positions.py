@@ -9,6 +9,7 @@ from torchvision.models import get_model
 import jaxmed
 import jaxmed_convert
 from jaxmed.errors import InputError
+from jaxmed.models.backbones import vit
 from jaxmed.models.parameters import split
 from jaxmed.models.registry import ARCHITECTURES
 from jaxmed_convert.abstract_models import backbone_targets, outline
@@ -19,7 +20,10 @@ from jaxmed_convert.weights.imagenet import PUBLISHED
 TORCHVISION = [
     name
     for name in ARCHITECTURES
-    if name in PUBLISHED and PUBLISHED[name].package is None
+    if name in PUBLISHED
+    and PUBLISHED[name].package is None
+    # Theirs have tokens beside the children.
+    and name not in vit.CONFIGURATIONS
 ]
 HEADS = ("fc", "classifier")
 

@@ -11,7 +11,9 @@ from efficientnet_lite_pytorch import EfficientNet
 from torchvision.models import get_model_weights
 
 from jaxmed.errors import InputError
+from jaxmed.models.backbones import vit
 from jaxmed.models.registry import ARCHITECTURES
+from jaxmed_convert.torch_vit import torchvision_name
 from jaxmed_convert.verify.parity import TOLERANCE, compare_logits
 from jaxmed_convert.verify.references import torch_model
 from jaxmed_convert.weights.imagenet import (
@@ -28,15 +30,20 @@ from jaxmed_convert.weights.imagenet import (
 
 TORCHVISION = [name for name, row in PUBLISHED.items() if row.package is None]
 LITE = [name for name in PUBLISHED if name not in TORCHVISION]
+# Of weights for a larger size, which is in our names of the networks.
+LARGER = "IMAGENET1K_SWAG_E2E_V1"
 
 
 @pytest.mark.parametrize("architecture", TORCHVISION)
 def test_the_table_is_torchvisions(architecture):
     row = PUBLISHED[architecture]
-    enum = get_model_weights(architecture)
-    assert list(row.top1) == [member.name for member in enum]
-    assert resolve(architecture, "imagenet") == enum["DEFAULT"].name
-    for member in enum:
+    enum = get_model_weights(torchvision_name(architecture))
+    larger = architecture != torchvision_name(architecture)
+    members = [m for m in enum if (m.name == LARGER) == larger]
+    assert list(row.top1) == [member.name for member in members]
+    default = LARGER if larger else enum["DEFAULT"].name
+    assert resolve(architecture, "imagenet") == default
+    for member in members:
         top1 = member.meta["_metrics"]["ImageNet-1K"]["acc@1"]
         assert row.top1[member.name] == (None if math.isnan(top1) else top1)
         assert row.parameters == member.meta["num_params"]
@@ -62,7 +69,11 @@ def test_only_weights_without_accuracy_are_no_classifier():
 
 
 def test_every_architecture_but_our_own_is_in_the_table():
-    assert set(ARCHITECTURES) - set(PUBLISHED) == {"resnet10_narrow"}
+    others = set(ARCHITECTURES) - set(PUBLISHED) - set(vit.CONFIGURATIONS)
+    assert others == {"resnet10_narrow"}
+    for name, settings in vit.CONFIGURATIONS.items():
+        torchvisions = settings.get("interpolation") == vit.TORCHVISION
+        assert (name in PUBLISHED) == torchvisions
 
 
 @pytest.mark.parametrize("architecture", TORCHVISION)
