@@ -1,4 +1,4 @@
-"""LoRA from a fit to files: the base stays, the updates are saved, the merged is used."""
+"""LoRA from a fit to files: the base stays, updates are saved, the merged is used."""
 
 import csv
 
@@ -121,10 +121,9 @@ def test_a_run_is_of_the_merged_network(tmp_path, monkeypatch):
     )
     expected = [float(row["prob_1"]) for row in rows]
     assert scores[:, 1] == pytest.approx(expected, abs=1e-6)
-    formats = ["--format", "torch,safetensors,stablehlo"]
-    assert (
-        main(["export", str(folder), "--out", str(tmp_path / "files"), *formats]) == 0
-    )
-    assert {path.name for path in (tmp_path / "files").iterdir()} > {
+    files = tmp_path / "files"
+    words = ["--out", str(files), "--format", "torch,safetensors,stablehlo"]
+    assert main(["export", str(folder), *words]) == 0
+    assert {path.name for path in files.iterdir()} > {
         "model.pth", "model.safetensors", "model.stablehlo",
     }  # fmt: skip
