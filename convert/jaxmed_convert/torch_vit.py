@@ -33,10 +33,10 @@ def torch_vit(
         InputError: it takes timm, which is not installed.
     """
     settings = vit.CONFIGURATIONS[architecture]
-    image_size = image_size or settings["grid"] * settings["patch"]
+    size: int = image_size or settings["grid"] * settings["patch"]
     if has_torchvision_names(architecture, pool):
         return torchvision.models.VisionTransformer(
-            image_size=image_size,
+            image_size=size,
             patch_size=settings["patch"],
             num_layers=settings["depth"],
             num_heads=settings["heads"],
@@ -57,7 +57,11 @@ def torch_vit(
     class WithTokens(VisionTransformer):
         """timm's network, with the inputs of DINOv2's linear classifiers."""
 
-        def forward(self, x: torch.Tensor, **_: Any) -> torch.Tensor:
+        def forward(
+            self, x: torch.Tensor, attn_mask: Any = None, is_causal: bool = False
+        ) -> torch.Tensor:
+            assert attn_mask is None
+            assert not is_causal
             blocks = vit.LAST if pool == "last_4_and_average" else 1
             outputs: Any = self.forward_intermediates(
                 x,
@@ -78,7 +82,7 @@ def torch_vit(
         options = {"mlp_layer": SwiGLUPacked, "act_layer": torch.nn.SiLU} | options
     network = built(
         **{
-            "img_size": image_size,
+            "img_size": size,
             "patch_size": settings["patch"],
             "embed_dim": settings["width"],
             "depth": settings["depth"],

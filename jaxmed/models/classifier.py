@@ -139,7 +139,7 @@ class Classifier(nnx.Module):
         """Give low-rank updates, which no family knows of, the random stream."""
         updates: list[LowRank] = []
         if rngs is not None and self.adapter is not None:
-            modules = (module for _, module in nnx.iter_modules(self.backbone))
+            modules = (module for _, module in nnx.iter_modules(self))
             updates = [module for module in modules if isinstance(module, LowRank)]
         for update in updates:
             # In a function, which is no part of the tree of modules.

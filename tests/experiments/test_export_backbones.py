@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fixtures.marks import slow
 
 from jaxmed.config.schema import ModelConfig
 from jaxmed.data.transforms.preprocess import Preprocessing
@@ -101,3 +102,30 @@ def test_files_give_what_the_model_gives(settings, image_size, tmp_path, monkeyp
     with torch.inference_mode():
         logits_of_torch = found["model"](seen.permute(0, 3, 1, 2)).numpy()
     np.testing.assert_allclose(logits_of_torch, logits, atol=1e-3)
+
+
+@pytest.mark.usefixtures("small_vits")
+@pytest.mark.parametrize(
+    ("backbone", "pool"),
+    [
+        ("vit_b_16", "own"),
+        ("dinov2_vits14_reg", "last_4_and_average"),
+        slow("vit_base_patch16_224", "average"),
+        slow("vit_giant_patch14_dinov2", "class_and_average"),
+    ],
+)
+def test_vision_transformers_for_another_image_size(
+    backbone, pool, tmp_path, monkeypatch
+):
+    """Of 5×5 patches, not 3×3; `export_model` compares what every file gives."""
+    trained = trained_model(ModelConfig(backbone=backbone, pool=pool), 20)
+    export_model(trained, list(EXPORTERS), tmp_path)
+    found = execute(tmp_path, "model.pth", monkeypatch)
+    images = draw_images((2, 20, 20, 3), np.random.default_rng(5))
+    prepared = np.asarray(trained.preprocessing(images))  # pyright: ignore
+    with torch.inference_mode():
+        logits = found["model"](torch.from_numpy(prepared).permute(0, 3, 1, 2))
+    expected = np.asarray(trained.model(prepared))  # pyright: ignore
+    np.testing.assert_allclose(logits.numpy(), expected, atol=1e-4)
+    if backbone == "vit_b_16":
+        assert type(found["model"]).__module__.startswith("torchvision.models")

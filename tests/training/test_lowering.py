@@ -43,7 +43,7 @@ FAMILIES = (
     Family("efficientnet_b0", 64, 624, 17),
     Family("inception_v3", 96, 608, 1),
     Family("convnext_tiny", 64, 701, 55),
-    Family("vit_tiny_patch16_224", 64, 0, 0),
+    Family("vit_tiny_patch16_224", 64, 606, 209),
 )
 
 

@@ -92,7 +92,7 @@ def resize_positions(
     """
     if new == (old, old):
         return positions
-    xp = jnp if isinstance(positions, jax.Array) else np
+    xp: Any = jnp if isinstance(positions, jax.Array) else np
     before = positions.shape[1] - old**2
     down, across = (interpolation_matrix(old, side, how) for side in new)
     grid = positions[0, before:].reshape(old, old, -1)

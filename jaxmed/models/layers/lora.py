@@ -12,7 +12,8 @@ from jaxmed.models.layers.convolution import Convolution
 from jaxmed.models.layers.initializers import uniform
 
 # What an update may be called in its layer, by the part of the outputs that it is of.
-WHOLE, *PARTS = NAMES = ("lora", "lora_q", "lora_k", "lora_v")
+WHOLE = "lora"
+PARTS: tuple[str, ...] = ("lora_q", "lora_k", "lora_v")
 
 
 class LowRank(nnx.Module):
@@ -73,7 +74,7 @@ class LowRank(nnx.Module):
 
 
 class LoraLinear(nnx.Linear):
-    """`nnx.Linear` with low-rank updates, as attributes of `NAMES`."""
+    """`nnx.Linear` with low-rank updates, by the names of `updates_of`."""
 
     def __call__(self, inputs: jax.Array, *more: Any) -> jax.Array:
         """Map (..., inputs) to (..., outputs)."""
@@ -113,4 +114,4 @@ def takes_updates(layer: Any) -> bool:
 
 def updates_of(layer: nnx.Module) -> dict[str, LowRank]:
     """Return a layer's low-rank updates by their names in it."""
-    return {name: getattr(layer, name) for name in NAMES if hasattr(layer, name)}
+    return {n: getattr(layer, n) for n in (WHOLE, *PARTS) if hasattr(layer, n)}
