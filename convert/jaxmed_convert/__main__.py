@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jaxmed.errors import InputError
-from jaxmed.models.backbones import vit
 from jaxmed.runtime.command_line import run_command
 from jaxmed.runtime.progress import progress
 from jaxmed_convert.checkpoints.read import read_checkpoint, require_torch
@@ -18,6 +17,8 @@ from jaxmed_convert.weights.imagenet import PUBLISHED, pool_of, published, resol
 OTHER_SIZE = 171
 # The smallest images that torchvision's networks take, in pixels, where it is not 32.
 SMALLEST = {"inception_v3": 75}
+# torchvision's vision transformers, which take images of one size.
+VIT = "vit_"
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -132,7 +133,7 @@ def _verify(options: argparse.Namespace) -> int:
         published(name)
     for size in options.image_size or ():
         for name in names:
-            if name in vit.CONFIGURATIONS and size != published(name).image_size:
+            if name.startswith(VIT) and size != published(name).image_size:
                 raise InputError(
                     f"--image-size must be {published(name).image_size} for {name}: "
                     "torchvision's network takes images of this size alone."
@@ -185,7 +186,7 @@ def _verify_several(
     with progress("Comparing", len(names)) as advance:
         for name in names:
             sizes = options.image_size or [published(name).image_size, OTHER_SIZE]
-            if name in vit.CONFIGURATIONS:
+            if name.startswith(VIT):
                 sizes = sizes[:1]
             reference, pool = _reference(name, options)
             rows = compare_logits(

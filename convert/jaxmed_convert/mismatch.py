@@ -5,11 +5,12 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from jaxmed.errors import InputError
-from jaxmed.models.backbones import vgg
+from jaxmed.models.backbones import vgg, vit
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.registry import FAMILIES
 from jaxmed_convert.abstract_models import backbone_targets, outline
 from jaxmed_convert.rules import COUNTER, Target, head_module, left_out
+from jaxmed_convert.vit_names import with_timm_names
 from jaxmed_convert.weights.imagenet import PUBLISHED
 
 # A share of fitting tensors that makes looking further pointless. Two architectures
@@ -48,10 +49,19 @@ def best_fit(state_dict: Mapping[str, Any]) -> tuple[str, float]:
     Tracing all architectures would take many seconds. A family shows in its names, and
     within it the nearest in size is tried first: a close fit ends the search.
     """
-    family = max(FAMILIES, key=lambda names: _names_shared(state_dict, names[0]))
+
+    def shared(names: tuple[str, ...]) -> float:
+        translated, _ = with_timm_names(state_dict, names[0], "own")
+        return _names_shared(translated, names[0])
+
+    family = max(FAMILIES, key=shared)
     size = sum(math.prod(tensor.shape) for tensor in state_dict.values())
 
     def distance(architecture: str) -> float:
+        if architecture in vit.CONFIGURATIONS and size:
+            settings = vit.CONFIGURATIONS[architecture]
+            kernels = 12 * settings["depth"] * settings["width"] ** 2
+            return abs(math.log(size / kernels))
         if architecture not in PUBLISHED or not size:
             return math.inf
         return abs(math.log(size / PUBLISHED[architecture].parameters))

@@ -11,7 +11,9 @@ from jaxmed_convert import from_torch
 from jaxmed_convert.abstract_models import backbone_targets, outline
 from jaxmed_convert.mismatch import best_fit, fit
 
-LAST = [family[-1] for family in FAMILIES]
+# DINOv2's networks and timm's of them have tensors of the same names and shapes.
+TWINLESS = {"dinov2_vitg14_reg": "vit_large_patch16_224"}
+LAST = [TWINLESS.get(family[-1], family[-1]) for family in FAMILIES]
 # Pairs that differ in few tensors, or only in their shapes.
 TWINS = [
     ("resnext101_32x8d", "resnext101_64x4d"),
@@ -20,6 +22,7 @@ TWINS = [
     ("densenet121", "densenet161"),
     ("efficientnet_b1", "efficientnet_b2"),
     ("convnext_tiny", "convnext_base"),
+    ("vit_b_16", "vit_l_16"),
 ]
 
 
