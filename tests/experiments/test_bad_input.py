@@ -82,7 +82,7 @@ def refused(tmp_path, capsys, monkeypatch):
         (("--model.single-logit", "1"), "must be true or false, got 1"),
         (("--model.single-logit", "true"), "binary tasks, and npz:"),
         (("--model.dropout", "true"), "must be a number, got True"),
-        (("--model.pool", "max"), "must be one of own, average; got 'max'"),
+        (("--model.pool", "max"), "must be one of own, average, class_and"),
         (("--model.weights", "IMAGENET1K_V3"), "Did you mean 'IMAGENET1K_V"),
         (("--model.mean", "0.5,0.5"), "a number for each channel, of which"),
         (("--model.mean", "0.5,124,0.5"), "each of model.mean must be at most 1"),
