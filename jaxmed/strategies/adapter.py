@@ -4,6 +4,7 @@ from typing import Protocol
 
 from flax import nnx
 
+from jaxmed.errors import InputError
 from jaxmed.models.classifier import Classifier
 
 
@@ -25,10 +26,20 @@ class Adapter(Protocol):
 
 
 def add_adapter(model: Classifier, adapter: Adapter | None) -> None:
-    """Add an adapter's parameters in place, unless they are there already."""
-    if adapter is not None and model.adapter != adapter:
-        adapter.add(model)
-        model.adapter = adapter
+    """Add an adapter's parameters in place, unless they are there already.
+
+    Raises:
+        InputError: the model has those of another adapter.
+    """
+    if adapter is None or model.adapter == adapter:
+        return
+    if model.adapter is not None:
+        raise InputError(
+            "The model has parameters that another strategy has added. Merge them "
+            "first: jaxmed.strategies.merge_adapter(model)."
+        )
+    adapter.add(model)
+    model.adapter = adapter
 
 
 def with_adapter(model: Classifier, adapter: Adapter | None) -> Classifier:

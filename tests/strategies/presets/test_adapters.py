@@ -163,6 +163,14 @@ def test_bad_options_are_sentences(options, message, transformer):
         create_strategy("lora", transformer, **options)
 
 
+def test_other_updates_need_a_merged_model(transformer):
+    model = adapted(transformer, rank=2)
+    with pytest.raises(InputError, match="that another strategy has added"):
+        create_strategy("lora", model, rank=3)
+    merge_adapter(model)
+    create_strategy("lora", model, rank=3)
+
+
 def test_a_sequence_keeps_what_its_strategies_add(transformer):
     first = {"strategy": "lora", "rank": 2, "epochs": 1}
     strategy = create_strategy(
