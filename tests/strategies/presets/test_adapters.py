@@ -84,11 +84,10 @@ def test_merged_transformers_compute_what_adapted_ones_do(layers, small_vits):
     assert split(model).params.keys() == split(plain).params.keys()
 
 
-@pytest.mark.parametrize("architecture", ["resnet10_narrow", "mobilenet_v2"])
-def test_merged_networks_compute_what_adapted_ones_do(architecture, images):
-    """1×1 convolutions with strides, and of expanding and linear blocks."""
-    model = adapted(create_model(architecture, num_classes=3), rank=2)
-    plain = create_model(architecture, num_classes=3)
+def test_merged_networks_compute_what_adapted_ones_do(images):
+    """Of 1×1 convolutions, here with strides."""
+    model = adapted(create_model("resnet10_narrow", num_classes=3), rank=2)
+    plain = create_model("resnet10_narrow", num_classes=3)
     names = {path.rpartition(".lora")[0] for path in split(model).params}
     for name in names - {""}:
         assert split(plain).params[f"{name}.kernel"].shape[:2] == (1, 1)
@@ -145,7 +144,8 @@ def test_updates_multiply_bfloat16_and_stay_float32(transformer):
     tokens = RNG.standard_normal((2, 7, 32), np.float32)
     assert model.backbone.blocks[0].attn.qkv(tokens).dtype == jnp.bfloat16
     assert {a.dtype for a in split(model).params.values()} == {jnp.dtype("float32")}
-    assert logits(model, IMAGES) == pytest.approx(exact, abs=0.1 * np.abs(exact).max())
+    error = np.abs(logits(model, IMAGES) - exact).max()
+    assert 0 < error < 0.1 * np.abs(exact).max()
 
 
 @pytest.mark.parametrize(
