@@ -19,6 +19,7 @@ from jaxmed.models.backbones.densenet import DenseNet
 from jaxmed.models.backbones.efficientnet import Blocks, EfficientNet
 from jaxmed.models.backbones.resnet import BasicBlock, ResNet
 from jaxmed.models.backbones.vgg import VGG
+from jaxmed.models.backbones.vit import VisionTransformer
 from jaxmed.models.classifier import Classifier, Head
 from jaxmed.models.parameters import split
 from jaxmed.runtime.sharding import data_mesh
@@ -110,6 +111,10 @@ BACKBONES = {
     ),
     "convnext": lambda rngs: ConvNeXt((1, 1, 1, 1), (4, 4, 6, 8), 0.0, rngs=rngs),
     "vgg": lambda rngs: VGG((1, 1, 1, 1, 1), True, pool="average", rngs=rngs),
+    # Of tokens, with those that the pool takes of the blocks before the last.
+    "vit": lambda rngs: VisionTransformer(
+        16, 12, 3, 2, grid=3, pool="last_4_and_average", rngs=rngs
+    ),
 }
 # tests/models/test_backbone.py compares the programs of all.
 LAST = {
@@ -119,12 +124,13 @@ LAST = {
     "efficientnet": ("head",),
     "convnext": ("backbone.features.7", "head"),
     "vgg": ("backbone.features.16", "head"),
+    "vit": ("backbone.blocks.2", "backbone.norm", "head"),
 }
 
 
 @pytest.mark.parametrize(
     "family",
-    slow_but(("vgg",), BACKBONES),
+    slow_but(("vgg", "vit"), BACKBONES),
 )
 def test_a_family_ends_as_without_a_cache(family, quarters, monkeypatch):
     monkeypatch.setattr("jaxmed.models.backbones.vgg.WIDTHS", (4, 4, 6, 6, 8))
