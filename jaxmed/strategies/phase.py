@@ -82,6 +82,11 @@ class Phase:
             `as_schedule`.
         clip_norm: above 0; gradients of the trained parameters together are scaled
             down to this norm, as by torch's `clip_grad_norm_`. None: they are not.
+        sam_rho: at least 0; above 0, the gradient is taken at the weights plus so long
+            a step along their own gradient, which twice as much computing costs
+            ("sharpness-aware minimization": Foret et al., ICLR 2021, eq. 2 and
+            algorithm 1; their rho is 0.05). BatchNorm's statistics are those of the
+            weights themselves.
         patience: stop the phase early after so many epochs, at least 1, in which the
             metric that chooses the best one has not improved. None: never.
         restore_best: end the phase with the weights of its best epoch, not its last.
@@ -107,6 +112,7 @@ class Phase:
     frozen_bn_stats: tuple[str, ...] = ()
     schedule: Schedule = Schedule()  # noqa: RUF009
     clip_norm: float | None = None
+    sam_rho: float = 0.0
     patience: int | None = None
     restore_best: bool = True
     frozen: tuple[str, ...] | None = None
@@ -118,6 +124,7 @@ class Phase:
         for field, good, expected in (
             ("epochs", self.epochs >= 1, "at least 1"),
             ("clip_norm", self.clip_norm is None or self.clip_norm > 0, "above 0"),
+            ("sam_rho", self.sam_rho >= 0, "at least 0"),
             ("patience", self.patience is None or self.patience >= 1, "at least 1"),
         ):
             if not good:

@@ -6,3 +6,5 @@ from .config import TrainingConfig as TrainingConfig
 from .fit import FitResult as FitResult
 from .lr_finder.sweep import find_learning_rates as find_learning_rates
 from .step import make_train_step as make_train_step
+from .weight_averages import uniform_soup as uniform_soup
+from .weight_averages import wise_ft as wise_ft

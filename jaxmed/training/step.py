@@ -39,14 +39,24 @@ def make_train_step(definition: Any, plan: StepPlan) -> TrainStep:
     def step(state, *, frozen, batch, key, scale=1.0):
         keys = jax.random.split(jax.random.fold_in(key, state.step), plan.accumulate)
         batches = (*batch, keys)
-        one = partial(gradients_of, state.params, frozen)
-        if plan.accumulate == 1:
-            summed, stats = one(state.stats, *(part[0] for part in batches))
-        else:
-            summed, stats = _accumulate(one, state, batches)
-        # Without a known label all gradients are 0, and so is the weight.
-        weight = jnp.where(summed["weight"] > 0, summed["weight"], 1)
-        gradients = jax.tree.map(lambda g: g / weight, summed["gradients"])
+
+        def mean_gradients(params):
+            one = partial(gradients_of, params, frozen)
+            if plan.accumulate == 1:
+                summed, stats = one(state.stats, *(part[0] for part in batches))
+            else:
+                summed, stats = _accumulate(one, state, batches)
+            # Without a known label all gradients are 0, and so is the weight.
+            weight = jnp.where(summed["weight"] > 0, summed["weight"], 1)
+            gradients = jax.tree.map(lambda g: g / weight, summed["gradients"])
+            return gradients, summed, stats
+
+        gradients, summed, stats = mean_gradients(state.params)
+        if plan.phase.sam_rho:
+            # The steepest of the points that are rho away, and the gradient there.
+            length = plan.phase.sam_rho / (optax.global_norm(gradients) + 1e-12)
+            uphill = jax.tree.map(lambda w, g: w + length * g, state.params, gradients)
+            gradients, _, _ = mean_gradients(uphill)
         transformation = plan.phase.transformation(state.params, plan.steps_per_epoch)
         updates, optimizer = transformation.update(
             gradients, state.optimizer, state.params

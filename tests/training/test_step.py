@@ -1,5 +1,6 @@
 """Contract 3: training means what PyTorch means."""
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -311,6 +312,52 @@ def test_updating_statistics_are_torchs_of_frozen_weights_in_train_mode():
             torch.testing.assert_close(trained[name], tensor, rtol=1e-3, atol=1e-4)
         elif not name.endswith("num_batches_tracked"):
             assert torch.equal(trained[name], before[name]), name
+
+
+def test_ten_steps_of_sharpness_aware_minimization_are_those_of_algorithm_1():
+    """Foret et al.: an ascent of length rho, and torch's step from where it began."""
+    torch.manual_seed(0)
+    reference, model = tiny_pair()
+    reference.double().train()
+    data, indices, masks = make_batches(np.random.default_rng(1), STEPS, 8)
+    phase = replace(everything(Optimizer(**SGD[0])), sam_rho=0.05)
+    with jax.enable_x64(True):
+        load(model, {path: np.float64(a) for path, a in snapshot(model).items()})
+        train(model, phase, data, indices, masks, exact)
+        trained = to_torch(model)
+    settings = {"lr": 1e-3, "momentum": 0.9, "weight_decay": 1e-2}
+    optimizer = torch.optim.SGD(reference.parameters(), **settings)
+    norms = [m for m in reference.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    for rows, mask in zip(indices, masks, strict=True):
+        chosen = rows[mask == 1]
+        images = exact(data.images[chosen]).transpose(0, 3, 1, 2)
+        inputs = torch.from_numpy(images.copy()).double()
+        labels = torch.from_numpy(data.labels[chosen]).long()
+
+        def differentiate(inputs=inputs, labels=labels):
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(reference(inputs), labels).backward()
+
+        differentiate()
+        parameters = list(reference.parameters())
+        slopes = [parameter.grad.clone() for parameter in parameters]
+        length = 0.05 / torch.stack([s.norm() for s in slopes]).norm()
+        kept = [(n.running_mean.clone(), n.running_var.clone()) for n in norms]
+        with torch.no_grad():
+            for parameter, slope in zip(parameters, slopes, strict=True):
+                parameter.add_(length * slope)
+        differentiate()
+        with torch.no_grad():
+            for parameter, slope in zip(parameters, slopes, strict=True):
+                parameter.sub_(length * slope)
+        for norm, (mean, var) in zip(norms, kept, strict=True):
+            norm.running_mean.copy_(mean)
+            norm.running_var.copy_(var)
+        optimizer.step()
+    for name, tensor in reference.state_dict().items():
+        if not name.endswith("num_batches_tracked"):
+            difference = (trained[name] - tensor).norm() / tensor.norm()
+            assert difference < 1e-6, name
 
 
 def test_padding_changes_nothing():

@@ -22,7 +22,7 @@ class Settings(TypedDict, total=False):
         optimizer: see `Optimizer.name`.
         weight_decay, momentum, nesterov, decay_bias_and_norm: see `Optimizer`.
         schedule: a `Schedule`, its name, or a table of its attributes.
-        clip_norm, patience, restore_best: see `Phase`.
+        clip_norm, sam_rho, patience, restore_best: see `Phase`.
         batch_norm: which BatchNorm layers use and update batch statistics: "trained"
             (the default), those whose parameters are trained; "eval", none, as in a
             program that calls `model.eval()`; "train", all, as in one that calls
@@ -36,6 +36,7 @@ class Settings(TypedDict, total=False):
     decay_bias_and_norm: bool
     schedule: Any
     clip_norm: float | None
+    sam_rho: float
     patience: int | None
     restore_best: bool
     batch_norm: str
