@@ -5,6 +5,6 @@ from .config import CacheSettings as CacheSettings
 from .config import TrainingConfig as TrainingConfig
 from .fit import FitResult as FitResult
 from .lr_finder.sweep import find_learning_rates as find_learning_rates
+from .model_selection import uniform_soup as uniform_soup
+from .model_selection import wise_ft as wise_ft
 from .step import make_train_step as make_train_step
-from .weight_averages import uniform_soup as uniform_soup
-from .weight_averages import wise_ft as wise_ft

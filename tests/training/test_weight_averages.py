@@ -11,7 +11,7 @@ from torch.optim.swa_utils import AveragedModel
 from jaxmed.errors import InputError
 from jaxmed.inference.forward import predict_split
 from jaxmed.models.parameters import load, split
-from jaxmed.training.weight_averages import uniform_soup, wise_ft
+from jaxmed.training.model_selection import uniform_soup, wise_ft
 from jaxmed_convert import to_torch
 
 

@@ -204,7 +204,7 @@ class LayerScale(nnx.Module):
         return x * self.gamma[...].astype(x.dtype)
 
 
-class Block(nnx.Module):
+class TransformerBlock(nnx.Module):
     """Attention and a perceptron, each behind a norm and beside a shortcut."""
 
     def __init__(
@@ -299,7 +299,9 @@ class VisionTransformer(nnx.Module):
         self.pos_embed = nnx.Param(_initial(rngs.params(), positions))
         self.patch_embed = PatchEmbedding(in_channels, width, patch, rngs=rngs)
         self.blocks = nnx.List(
-            Block(width, heads, layer_scale=layer_scale, swiglu=swiglu, rngs=rngs)
+            TransformerBlock(
+                width, heads, layer_scale=layer_scale, swiglu=swiglu, rngs=rngs
+            )
             for _ in range(depth)
         )
         self.norm = _norm(width, rngs)
