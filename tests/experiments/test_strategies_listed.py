@@ -60,7 +60,7 @@ def test_every_attribute_of_a_docstring_is_read(documented):
 
 def test_one_strategy_is_shown_with_its_whole_docstring(capsys):
     text = listed(capsys, "discriminative")
-    assert "rates = [1e-05, 1e-05, 0.0001, 0.0001, 0.001], epochs = 5" in text
+    assert "rates = [1e-05, 1e-05, 0.0001, 0.0001, 0.001], stages_per_gr" in text
     assert "Howard and Ruder" in text
     assert "by default adamw with a weight decay of 1e-4" in text
     assert "`list --strategies` tells about the settings" in text
