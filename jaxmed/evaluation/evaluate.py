@@ -120,64 +120,22 @@ def evaluate(
     bootstrap = Bootstrap(resamples=resamples, seed=seed)
     choice = ThresholdChoice(val, rule)
     thresholds = {key[-1]: value for key, value in choice.values().items()}
-    scaling = fit_scaling(val, calibration)
-    on_test = [
-        ThresholdDecisions(test, thresholds, prevalence),
-        *_calibration_measures(test, scaling),
-    ]
-    splits = {"val": val, "test": test}
-    extra: dict[str, list[Measure]] = {"val": [choice], "test": on_test}
-    estimates = {
-        name: estimate_split(
-            predictions,
-            extra[name],
-            bootstrap,
-            description=f"Intervals on {name}",
-        )
-        for name, predictions in splits.items()
-    }
-    by_split = {name: nested(of_split) for name, of_split in estimates.items()}
-    result: dict[str, Any] = {"task": val.task, "class_names": list(val.class_names)}
-    if val.task == "binary":
-        result["positive_class"] = val.class_names[1]
-    result["intervals"] = _intervals(test, bootstrap)
-    for name, predictions in splits.items():
-        result[name] = overall(predictions, estimates[name])
-    result["threshold"] = _threshold(
-        val.task, rule, thresholds, by_split["val"]["threshold"]
+    estimates = estimate_split(val, [choice], bootstrap, description="Intervals on val")
+    tested = evaluate_test(
+        test,
+        thresholds=thresholds,
+        scaling=fit_scaling(val, calibration),
+        calibration=calibration,
+        prevalence=prevalence,
+        resamples=resamples,
+        seed=seed,
     )
-    result["test_at_threshold"] = by_split["test"]["at_threshold"]
-    result["per_class"] = {
-        name: _per_class(predictions, by_split[name]["per_class"])
-        for name, predictions in splits.items()
-    }
-    if val.task != "binary":
-        result["averages"] = {name: by_split[name]["averages"] for name in splits}
-    result |= {
-        "confusion_matrix": {
-            name: confusion_matrix(predictions) for name, predictions in splits.items()
-        },
-        "calibration": _calibration(
-            test, scaling, calibration, by_split["test"]["calibration"]
-        ),
-    }
-    names = list(test.columns)
-    if names:
-        calibrated = None
-        if not isinstance(scaling, Undefined):
-            calibrated = scaling.apply(test)
-        result["subgroups"] = {
-            name: evaluate_subgroups(
-                test,
-                name,
-                thresholds=thresholds,
-                calibrated=calibrated,
-                resamples=resamples,
-                seed=seed,
-                prevalence=prevalence,
-            )
-            for name in names
-        }
+    chosen = _threshold(val.task, rule, thresholds, nested(estimates)["threshold"])
+    result = _describe(val) | {"intervals": tested.pop("intervals")}
+    for name, part in _of_split(val, estimates).items():
+        # What both splits have stands side by side.
+        result[name] = part | tested.pop(name) if name in tested else part
+    result |= {"test": tested.pop("test"), "threshold": chosen} | tested
     if by_patient != "off" and units_of(test).cluster is not None:
         patients = _by_patient(
             val,
@@ -192,7 +150,88 @@ def evaluate(
             calibration=calibration,
         )
         result["by_patient"] = {"aggregation": by_patient} | patients
-    return result | {"fingerprint": fingerprint_of(splits.values())}
+    return result | {"fingerprint": fingerprint_of([val, test])}
+
+
+def evaluate_test(
+    test: Predictions,
+    *,
+    thresholds: Mapping[str, float | Undefined],
+    scaling: Scaling | Undefined,
+    calibration: str = "temperature",
+    prevalence: float | None = None,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Evaluate predictions with a threshold and a calibration that are given.
+
+    Args:
+        test: of images on which nothing was chosen.
+        thresholds: by class, of the positive one in binary tasks; those chosen on val,
+            see `choose_thresholds`.
+        scaling: the calibration fitted on val, see `fit_scaling`.
+        calibration: the name of its method.
+        prevalence, resamples, seed: see `evaluate`.
+
+    Returns:
+        The parts of metrics.json that are about the test split, without the threshold.
+    """
+    bootstrap = Bootstrap(resamples=resamples, seed=seed)
+    measures = [
+        ThresholdDecisions(test, dict(thresholds), prevalence),
+        *_calibration_measures(test, scaling),
+    ]
+    estimates = estimate_split(
+        test, measures, bootstrap, description="Intervals on test"
+    )
+    tree = nested(estimates)
+    result = _describe(test) | {"intervals": _intervals(test, bootstrap)}
+    result |= _of_split(test, estimates)
+    result |= {
+        "test_at_threshold": tree["at_threshold"],
+        "calibration": _calibration(test, scaling, calibration, tree["calibration"]),
+    }
+    if test.columns:
+        calibrated = None
+        if not isinstance(scaling, Undefined):
+            calibrated = scaling.apply(test)
+        result["subgroups"] = {
+            name: evaluate_subgroups(
+                test,
+                name,
+                thresholds=thresholds,
+                calibrated=calibrated,
+                resamples=resamples,
+                seed=seed,
+                prevalence=prevalence,
+            )
+            for name in test.columns
+        }
+    return result
+
+
+def _describe(predictions: Predictions) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "task": predictions.task,
+        "class_names": list(predictions.class_names),
+    }
+    if predictions.task == "binary":
+        described["positive_class"] = predictions.class_names[1]
+    return described
+
+
+def _of_split(
+    predictions: Predictions, estimates: Mapping[Key, Estimate]
+) -> dict[str, Any]:
+    """Return the parts of metrics.json that every split has, by name."""
+    name, tree = predictions.split, nested(estimates)
+    parts = {
+        name: overall(predictions, estimates),
+        "per_class": {name: _per_class(predictions, tree["per_class"])},
+    }
+    if predictions.task != "binary":
+        parts["averages"] = {name: tree["averages"]}
+    return parts | {"confusion_matrix": {name: confusion_matrix(predictions)}}
 
 
 def check_options(
