@@ -15,6 +15,8 @@ from .data.sources.registry import load_dataset as load_dataset
 from .errors import InputError as InputError
 from .evaluation.evaluate import evaluate as evaluate
 from .explain.explanation import grad_cam as grad_cam
+from .inference.external_validation import Validation as Validation
+from .inference.external_validation import validate as validate
 from .inference.forward import predict as predict
 from .inference.forward import predict_split as predict_split
 from .inference.predictor import Prediction as Prediction

@@ -25,6 +25,7 @@ SHARED_MODULES = {
     "dataset",
     "decision_curve",
     "experiment",
+    "external_validation",
     "leaderboard",
     "predictions",
     "published",

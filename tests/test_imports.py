@@ -51,6 +51,7 @@ def test_imports_load_neither_torch_nor_tensorflow(code):
         "inspect --help",
         "compare --help",
         "predict --help",
+        "validate --help",
         "export --help",
         "list",
     ],

@@ -2,7 +2,7 @@
 
 from jaxmed.config.recipes import Recipe, find_recipe, load_recipe, resolve_recipe
 from jaxmed.config.schema import ExperimentConfig
-from jaxmed.config.validate import build_config
+from jaxmed.config.sections import build_config
 
 __all__ = [
     "ExperimentConfig",

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from jaxmed.config.validate import unknown_key
+from jaxmed.config.sections import unknown_key
 from jaxmed.errors import InputError, unknown
 from jaxmed.runtime.annotations import fits
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from jaxmed.config.published import Expectation, read_expectations
 from jaxmed.config.schema import ExperimentConfig
-from jaxmed.config.validate import build_config
+from jaxmed.config.sections import build_config
 from jaxmed.errors import InputError, unknown
 from jaxmed.runtime.toml import read_toml
 

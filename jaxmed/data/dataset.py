@@ -81,6 +81,19 @@ class Split:
         with ThreadPoolExecutor(count_processors()) as pool:
             return tuple(pool.map(_hash_image, images, chunksize=64))
 
+    @property
+    def hashes(self) -> tuple[str, ...]:
+        """64 bits (hex) of the pixels of each image, the same in every source.
+
+        Of images that stay in their files "files-" and 64 bits of the file's size and
+        beginning.
+        """
+        images = self.images
+        if isinstance(images, LazyImages):
+            digests = images.digests.tolist()
+            return tuple(f"{ON_DISK}{digest:016x}" for digest in digests)
+        return tuple(key.hex()[:16] for key in self.image_keys)
+
     def take(self, rows: np.ndarray) -> "Split":
         """Return some of the images, int (m,), in that order."""
         lazy = isinstance(self.images, LazyImages)

@@ -20,7 +20,7 @@ from jaxmed.runtime.interrupts import Interrupted, request_stop
 COMMANDS = (
     *("list", "inspect", "advise", "find-lr", "find-batch-size"),
     *("run", "report", "compare"),
-    *("predict", "export"),
+    *("predict", "validate", "export"),
 )
 # The command that is the program `python -m jaxmed_convert`.
 CONVERT = "convert"
@@ -74,7 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Carry out a command line.
 
     Returns:
-        The exit code: 0; 1 if `inspect` found leakage; 2 for something the user can
+        The exit code: 0; 1 if `inspect` found leakage, or `validate` images that the
+        run was trained on; 2 for something the user can
         put right, said in a sentence on the error stream; 3 if `predict` could not use
         some of the files, or `run` could not make some of a leaderboard's runs; if
         interrupted 128 more than the signal: 130 for SIGINT, 143 for SIGTERM, 138 for

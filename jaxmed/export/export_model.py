@@ -32,14 +32,17 @@ def export_model(
         probability, "sha256", and "load", lines of Python.
 
     Raises:
-        InputError: an unknown format, a package that it needs is missing, or a file's
-            probabilities differ from the model's by more than 1e-4.
+        InputError: an unknown format, or one that does not hold the networks of an
+            ensemble; a package that it needs is missing; or a file's probabilities
+            differ from the model's by more than 1e-4.
     """
     from jaxmed.runtime.files import hash_file
 
     check_installed(formats)
+    _check_single(trained, formats)
     folder = Path(folder)
-    set_precision(trained.model, "float32")
+    for one in trained.networks:
+        set_precision(one.model, "float32")
     record, probe = describe(trained), Probe(trained)
     files = _exported_before(folder, record)
     new = not folder.exists()
@@ -79,6 +82,17 @@ def check_installed(formats: Sequence[str]) -> None:
                     f"The format {name} needs {package}, which is not installed. "
                     f"Install it with: pip install 'jaxmed[{EXPORTERS[name].extra}]'"
                 )
+
+
+def _check_single(trained: TrainedModel, formats: Sequence[str]) -> None:
+    """Refuse a format of one network for an ensemble."""
+    for name in formats:
+        if trained.members and not EXPORTERS[name].ensembles:
+            able = " or ".join(n for n, one in EXPORTERS.items() if one.ensembles)
+            raise InputError(
+                f"A file of the format {name} holds one network, and {trained.folder} "
+                f"has {len(trained.members)}. Take {able}, or export each run."
+            )
 
 
 def _exported_before(folder: Path, record: dict[str, Any]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ class Exporter(NamedTuple):
         write: writes a file, given what is known about the model.
         open: opens it again: images to probabilities after and before calibration.
         code: lines of Python that open it, run beside it, for model.json.
+        ensembles: whether it holds several networks, averaged.
     """
 
     file: str
@@ -33,6 +34,7 @@ class Exporter(NamedTuple):
     write: Callable[["TrainedModel", Path, dict[str, Any]], None]
     open: Callable[["TrainedModel", Path], "Run"]
     code: Callable[["TrainedModel", str], list[str]]
+    ensembles: bool = False
 
 
 def _write_torch(trained: "TrainedModel", path: Path, record: dict[str, Any]) -> None:
@@ -46,7 +48,7 @@ def _open_torch(trained: "TrainedModel", path: Path) -> "Run":
     from jaxmed_convert.export.torch_models import read_torch
 
     size = trained.preprocessing.image_size
-    return _torch_program(trained, read_torch(trained.model, path, size)).predict
+    return _torch_program(trained, [read_torch(trained.model, path, size)]).predict
 
 
 def _write_onnx(trained: "TrainedModel", path: Path, record: dict[str, Any]) -> None:
@@ -54,7 +56,8 @@ def _write_onnx(trained: "TrainedModel", path: Path, record: dict[str, Any]) -> 
     from jaxmed_convert.export.torch_models import build_torch
 
     size = trained.preprocessing.image_size
-    program = _torch_program(trained, build_torch(trained.model, size))
+    networks = [build_torch(one.model, size) for one in trained.networks]
+    program = _torch_program(trained, networks)
     channels = trained.preprocessing.channels
     write_onnx(program, path, channels=channels, metadata=metadata_of(record))
 
@@ -66,12 +69,12 @@ def _open_onnx(trained: "TrainedModel", path: Path) -> "Run":
     return open_onnx(path)
 
 
-def _torch_program(trained: "TrainedModel", network: Any) -> "Program":
+def _torch_program(trained: "TrainedModel", networks: list[Any]) -> "Program":
     from jaxmed_convert.export.torch_models import torch_scale
     from jaxmed_convert.export.torch_program import Program
 
     return Program(
-        network,
+        networks,
         scale=torch_scale(trained.model),
         preprocessing=trained.preprocessing,
         views=trained.views,
@@ -177,6 +180,7 @@ EXPORTERS = {
         write=_write_onnx,
         open=_open_onnx,
         code=_onnx_code,
+        ensembles=True,
     ),
     "stablehlo": Exporter(
         file="model.stablehlo",
@@ -185,6 +189,7 @@ EXPORTERS = {
         write=_write_stablehlo,
         open=_open_stablehlo,
         code=_stablehlo_code,
+        ensembles=True,
     ),
     "safetensors": Exporter(
         file="model.safetensors",

@@ -34,6 +34,7 @@ def describe(trained: "TrainedModel") -> dict[str, Any]:
         "task": trained.task,
         "class_names": list(trained.class_names),
         "model": trained.config.arguments(len(trained.class_names)),
+        "members": len(trained.networks),
         "precision": "float32",
         "preprocessing": asdict(trained.preprocessing),
         "views": trained.views,

@@ -37,8 +37,11 @@ def build_program(trained: "TrainedModel") -> Program:
             see(images, i, views=trained.views, preprocessing=preprocessing)
             for i in range(VIEWS[trained.views])
         ]
-        logits = trained.model(jnp.concatenate(seen))
-        logits = logits.reshape(len(seen), images.shape[0], logits.shape[-1])
+        together = jnp.concatenate(seen)
+        # The networks of an ensemble are averaged as views are.
+        logits = jnp.concatenate([one.model(together) for one in trained.networks])
+        count = len(seen) * len(trained.networks)
+        logits = logits.reshape(count, images.shape[0], logits.shape[-1])
         calibrated, before = calibrated_probabilities(
             logits, task=trained.task, scaling=trained.scaling, xp=jnp
         )

@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxmed.errors import InputError
 from jaxmed.inference.forward import predict
+from jaxmed.models.outputs import average_probabilities
 
 if TYPE_CHECKING:
     from jaxmed.runs.trained_model import TrainedModel
@@ -69,13 +70,17 @@ def predict_images(
     """Compute a run's probabilities in full float32, after and before calibration."""
     # On GPUs and TPUs the factors of products would be rounded otherwise.
     with jax.default_matmul_precision("highest"):
-        scores = predict(
-            trained.model,
-            images,
-            preprocessing=trained.preprocessing,
-            task=trained.task,
-            views=trained.views,
-        )
+        each = [
+            predict(
+                one.model,
+                images,
+                preprocessing=trained.preprocessing,
+                task=trained.task,
+                views=trained.views,
+            )
+            for one in trained.networks
+        ]
+    scores = average_probabilities(each)
     if trained.scaling is None:
         return scores, scores
     return trained.scaling.calibrate(scores, trained.task), scores

@@ -13,8 +13,10 @@ from jaxmed.errors import InputError
 from jaxmed.explain.explanation import explain
 from jaxmed.inference.features import Network
 from jaxmed.inference.preprocessing import as_seen
+from jaxmed.models.outputs import average_probabilities
 from jaxmed.runs.detector import OOD_THRESHOLD
 from jaxmed.runs.trained_model import TrainedModel
+from jaxmed.runtime.sharding import Devices
 
 BATCH_SIZE = 64
 
@@ -123,11 +125,11 @@ class Predictor(TrainedModel):
         self, batches: Iterable[Sequence[Given]], rows: int, cams: bool
     ) -> Iterator[Prediction]:
         """Predict decoded images; batches are filled up to `rows`."""
-        network = Network(self.model, self.preprocessing, self.task, views=self.views)
+        networks = self.load_networks()
         for batch in batches:
             found: dict[int, Prediction] = {}
             for places, images in _by_shape(batch):
-                probs, features = network(images, rows)
+                probs, features = average([one(images, rows) for one in networks])
                 ids = [batch[place].name for place in places]
                 shown = [(None, None)] * len(ids)
                 if cams:
@@ -138,11 +140,40 @@ class Predictor(TrainedModel):
             for place, one in enumerate(batch):
                 yield found.get(place) or Prediction(id=one.name, error=one.reason)
 
+    def load_networks(self, devices: Devices | None = None) -> list[Network]:
+        """Put the networks, of which an ensemble has several, on the devices."""
+        return [
+            Network(
+                one.model,
+                self.preprocessing,
+                self.task,
+                views=self.views,
+                devices=devices,
+            )
+            for one in self.networks
+        ]
+
+    def score_ood(self, features: Sequence[np.ndarray]) -> np.ndarray | None:
+        """Compute out-of-distribution scores, of an ensemble the mean of its networks.
+
+        Args:
+            features: float32 (n, d) of each network.
+
+        Returns:
+            float64 (n,) in [0, 1]; None without a detector.
+        """
+        scores = [
+            one.detector.score(part)
+            for one, part in zip(self.networks, features, strict=True)
+            if self.detector is not None and one.detector is not None
+        ]
+        return np.mean(scores, axis=0) if scores else None
+
     def _tell(
         self,
         ids: Sequence[str],
         probs: np.ndarray,
-        features: np.ndarray,
+        features: Sequence[np.ndarray],
         shown: Sequence[tuple[np.ndarray | None, np.ndarray | None]],
     ) -> Iterator[Prediction]:
         """Put together what is said of images with these probabilities."""
@@ -150,8 +181,8 @@ class Predictor(TrainedModel):
         if self.scaling is not None:
             calibrated = self.scaling.calibrate(probs, self.task)
         decided, scores = self._decide(probs), [None] * len(ids)
-        if self.detector is not None:
-            scores = self.detector.score(features).tolist()
+        if (ood_scores := self.score_ood(features)) is not None:
+            scores = ood_scores.tolist()
         for i, name in enumerate(ids):
             raw = dict(zip(names, probs[i].tolist(), strict=True))
             above = {
@@ -188,16 +219,28 @@ class Predictor(TrainedModel):
         classes = self._decide(probs) + (probs.shape[1] == 1)
         # Filled up, so that one program serves all batches.
         places = np.minimum(np.arange(rows), len(images) - 1)
-        explanation = explain(
-            self.model,
-            self.preprocessing(images[places]),  # pyright: ignore[reportArgumentType]
-            classes[places],
-            method=self.method,
-            layer=self.layer,
-            description="",
-        )
+        prepared: Any = self.preprocessing(images[places])  # pyright: ignore[reportArgumentType]
+        maps = [
+            explain(
+                one.model,
+                prepared,
+                classes[places],
+                method=self.method,
+                layer=self.layer,
+                description="",
+            ).maps
+            for one in self.networks
+        ]
         seen = as_seen(images, self.preprocessing)
-        return list(zip(seen, explanation.maps, strict=False))
+        return list(zip(seen, np.mean(maps, axis=0), strict=False))
+
+
+def average(
+    outputs: Sequence[tuple[np.ndarray, np.ndarray]],
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Return the mean of networks' probabilities, float32, and their features."""
+    probs = average_probabilities([probs for probs, _ in outputs])
+    return probs, [features for _, features in outputs]
 
 
 def _checked(image: Any) -> np.ndarray:

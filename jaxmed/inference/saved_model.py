@@ -12,8 +12,9 @@ from jaxmed.inference.out_of_distribution import fit_detector
 from jaxmed.inference.predictor import Predictor
 from jaxmed.inference.preprocessing import preprocessing_of
 from jaxmed.models.classifier import Classifier
+from jaxmed.runs.ensemble import read_model
 from jaxmed.runs.environment import describe_environment
-from jaxmed.runs.trained_model import read_trained_model, write_trained_model
+from jaxmed.runs.trained_model import write_trained_model
 from jaxmed.strategies.adapter import merged
 
 
@@ -97,17 +98,20 @@ def save_model(folder: str | Path, predictor: Predictor) -> None:
 
 
 def load_model(folder: str | Path) -> Predictor:
-    """Load a model that `save_model` saved, or that of a finished run.
+    """Load a model that `save_model` saved, that of a finished run, or an ensemble.
 
     Args:
-        folder: such as "runs/quickstart/frozen/seed-0".
+        folder: such as "runs/quickstart/frozen/seed-0"; or of an arm, such as
+            "runs/quickstart/frozen", whose runs are then an ensemble: probabilities are
+            averaged, threshold and calibration chosen on the averages of val.
 
     Returns:
         A predictor, whose `model` is an `nnx.Module`, for `jaxmed.explain` and the
         like.
 
     Raises:
-        InputError: there is no such folder, or its files are damaged.
+        InputError: there is no such folder, its files are damaged, or the runs of an
+            arm differ in classes or preprocessing.
 
     Example:
         Paths, folders, patterns and arrays are predicted alike::
@@ -116,5 +120,5 @@ def load_model(folder: str | Path) -> Predictor:
             for prediction in predictor.predict("scans"):
                 print(prediction.id, prediction.decision, prediction.probs)
     """
-    trained = read_trained_model(Path(folder))
+    trained = read_model(Path(folder))
     return Predictor(**{f.name: getattr(trained, f.name) for f in fields(trained)})

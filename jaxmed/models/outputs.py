@@ -1,5 +1,7 @@
 """A network's outputs: from logits to probabilities, for every task."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy import special
 
@@ -25,3 +27,12 @@ def probabilities(logits: np.ndarray, task: str) -> np.ndarray:
         special.expit(wide) if task == "multilabel" else special.softmax(wide, axis=-1)
     )
     return probs.astype(np.float32)
+
+
+def average_probabilities(each: Sequence[np.ndarray]) -> np.ndarray:
+    """Average probabilities (n, k) of an image's views or of several networks.
+
+    Returns:
+        float32 (n, k), as `probabilities`.
+    """
+    return np.stack(each).mean(axis=0, dtype=np.float64).astype(np.float32)

@@ -27,6 +27,9 @@ CAM_INDEX = f"{CAMS}/cams.json"
 FAITHFULNESS = f"{CAMS}/faithfulness.json"
 AUGMENTED = "augmented.png"
 MODEL_CARD = "MODEL_CARD.md"
+# Of a run or an arm: a folder for each external set, with metrics.json,
+# predictions.csv, cams/ and report.html.
+VALIDATION = "validation"
 # A run is finished when all of these are there. Its model can be used with fewer: see
 # `jaxmed.runs.trained_model`.
 FILES = (CONFIG, ENVIRONMENT, HISTORY, PREDICTIONS, CAM_INDEX, METRICS)

@@ -21,6 +21,7 @@ from jaxmed.runs.layout import (
     HISTORY,
     METRICS,
     PREDICTIONS,
+    VALIDATION,
     has_metrics,
     runs_of_experiment,
     seed_of,
@@ -243,6 +244,45 @@ def read_run(folder: Path) -> RunRecord:
         cams=_read_cams(folder),
         faithfulness=read_json(faithfulness) if faithfulness.exists() else {},
     )
+
+
+def read_validation(folder: Path, environment: dict[str, Any]) -> RunRecord:
+    """Read an external validation as the record of a run.
+
+    Args:
+        folder: `RUN/validation/<name>`, with metrics.json and predictions.csv.
+        environment: environment.json of the run.
+
+    Returns:
+        A record whose "test" are the external images.
+
+    Raises:
+        InputError: a file is missing or damaged.
+    """
+    metrics = read_json(folder / METRICS)
+    predictions = read_predictions(
+        folder / PREDICTIONS,
+        class_names=tuple(metrics["class_names"]),
+        task=metrics["task"],
+        fingerprint=metrics["fingerprint"],
+    )
+    return RunRecord(
+        folder=folder,
+        arm=folder.name,
+        seed=0,
+        metrics=metrics,
+        predictions=predictions,
+        history=(),
+        environment=environment,
+        config="",
+        cams=_read_cams(folder),
+    )
+
+
+def read_validations(folder: Path) -> dict[str, dict[str, Any]]:
+    """Read metrics.json of a run's external validations, by the names of the sets."""
+    paths = sorted((folder / VALIDATION).glob(f"*/{METRICS}"))
+    return {path.parent.name: read_json(path) for path in paths}
 
 
 def _seed_of(folder: Path) -> int:

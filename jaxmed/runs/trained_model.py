@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxmed.config.schema import EvaluateConfig, ExplainConfig, ModelConfig
-from jaxmed.config.validate import build_section
+from jaxmed.config.sections import build_section
 from jaxmed.errors import InputError
 from jaxmed.runs.detector import (
     OutOfDistributionDetector,
@@ -53,6 +53,8 @@ class TrainedModel:
         method, layer: of saliency maps, see `jaxmed.explain.explain`.
         name: of the experiment, or of the folder.
         folder: of the run; None if the model was trained in Python.
+        members: of an ensemble all its models, whose probabilities are averaged;
+            `model` and `detector` are those of the first.
     """
 
     model: "Classifier"
@@ -65,6 +67,12 @@ class TrainedModel:
     layer: str | None = None
     name: str = "model"
     folder: Path | None = None
+    members: tuple["TrainedModel", ...] = field(default=(), repr=False)
+
+    @property
+    def networks(self) -> tuple["TrainedModel", ...]:
+        """The models whose probabilities are averaged: this one, or the members."""
+        return self.members or (self,)
 
     @property
     def task(self) -> str:

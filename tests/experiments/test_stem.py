@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from jaxmed.config.validate import build_config
+from jaxmed.config.sections import build_config
 from jaxmed.data import load_dataset
 from jaxmed.errors import InputError
 from jaxmed.experiments.pipeline.prepare import check_arm, prepare_arm

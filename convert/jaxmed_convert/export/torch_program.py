@@ -1,5 +1,6 @@
 """A torch model with all that is around it: uint8 images to probabilities."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,8 +21,9 @@ class Program(nn.Module):
     """Preprocessing, test-time augmentation, network and calibration.
 
     Args:
-        network: normalized images, channels first, to logits.
-        scale: what it wants images normalized by.
+        networks: normalized images, channels first, to logits; the probabilities of
+            several are averaged.
+        scale: what they want images normalized by.
         preprocessing: what becomes of images before; its own scale is not used.
         views: see `jaxmed.data.transforms.test_time`.
         task: see `jaxmed.data.dataset.Task`.
@@ -30,7 +32,7 @@ class Program(nn.Module):
 
     def __init__(
         self,
-        network: nn.Module,
+        networks: Sequence[nn.Module],
         *,
         scale: Scale,
         preprocessing: "Preprocessing",
@@ -39,7 +41,7 @@ class Program(nn.Module):
         scaling: "Scaling | None",
     ):
         super().__init__()
-        self.network = network
+        self.networks = nn.ModuleList(networks)
         self._scale = scale
         self._preprocessing = preprocessing
         self._views = views
@@ -57,9 +59,11 @@ class Program(nn.Module):
             Two times float32 (n, k): probabilities after and before calibration.
         """
         views = self._see(images)
-        logits = self.network(self._normalize(torch.cat(views)))
+        images = self._normalize(torch.cat(views))
+        # The networks of an ensemble are averaged as views are.
+        logits = torch.cat([network(images) for network in self.networks])
         return calibrated_probabilities(
-            logits.unflatten(0, (len(views), -1)),
+            logits.unflatten(0, (len(views) * len(self.networks), -1)),
             task=self._task,
             scaling=self._scaling,
             xp=torch,

@@ -4,6 +4,7 @@ A sample of them, spread evenly over the split, stands for all; so 100,000 files
 decoded twice, and everyone who has the files finds the same range.
 """
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxmed.data.dataset import SPLITS, Dataset
+from jaxmed.data.dataset import SPLITS, Dataset, Split
 from jaxmed.data.images.decode import read_gray
-from jaxmed.data.images.lazy import LazyImages
+from jaxmed.data.images.lazy import ImageArray, LazyImages
 from jaxmed.data.images.load import read_images
 from jaxmed.data.images.open import Reading
 from jaxmed.data.images.picture import OWN_SCALE, STORED_SCALE, UnusableImage
@@ -56,23 +57,42 @@ def settle_window(data: Dataset, reading: Reading) -> Dataset:
     if window.pending:
         window = _find_window(images, window)
     splits = {name: getattr(data, name) for name in SPLITS}
+    parts: dict[str, Any] = apply_window(splits, window, reading)
+    return replace(data, window=window, **parts)
+
+
+def apply_window(
+    splits: Mapping[str, Split], window: Window, reading: Reading
+) -> dict[str, Split]:
+    """Give lazy images their window, and decode them if they fit in memory.
+
+    Args:
+        splits: by name; those whose images are in memory stay as they are.
+        window: one that is not pending.
+        reading: as the source was given it.
+
+    Raises:
+        InputError: files cannot be used.
+    """
     lazy = {
-        name: replace(split.images, window=window) for name, split in splits.items()
+        name: replace(split.images, window=window)
+        for name, split in splits.items()
+        if isinstance(split.images, LazyImages)
     }
-    arrays: dict[str, Any] = lazy
-    if sum(part.nbytes for part in lazy.values()) <= reading.budget:
+    arrays: Mapping[str, ImageArray] = lazy
+    if lazy and sum(part.nbytes for part in lazy.values()) <= reading.budget:
+        first = next(iter(lazy.values()))
         arrays = read_images(
-            images.root,
+            first.root,
             {name: part.files for name, part in lazy.items()},
-            where=images.source,
-            image_size=images.image_size,
-            resizing=images.resizing,
+            where=first.source,
+            image_size=first.image_size,
+            resizing=first.resizing,
             window=window,
         )
-    parts: dict[str, Any] = {
-        name: replace(split, images=arrays[name]) for name, split in splits.items()
+    return dict(splits) | {
+        name: replace(splits[name], images=images) for name, images in arrays.items()
     }
-    return replace(data, window=window, **parts)
 
 
 def find_limits(grays: list[Gray], window: Window) -> tuple[float, float] | None:

@@ -1,4 +1,4 @@
-"""Split files, `id,split,group` with a row per image, and names of splits."""
+"""Split files, `id,split,group,hash` with a row per image, and names of splits."""
 
 import csv
 import re
@@ -12,7 +12,7 @@ from jaxmed.data.dataset import SPLITS, Dataset
 from jaxmed.errors import InputError
 from jaxmed.runtime.csv_files import write_csv
 
-COLUMNS = ("id", "split", "group")
+COLUMNS = ("id", "split", "group", "hash")
 # How many ids one sentence names.
 SHOWN = 3
 
@@ -20,11 +20,10 @@ SHOWN = 3
 def write_split(path: Path, data: Dataset) -> None:
     """Write which image is in which split; a group that is not known is empty."""
     rows = (
-        (identity, name, group)
-        for name in SPLITS
-        for split in (getattr(data, name),)
-        for identity, group in zip(
-            split.ids, split.groups or ("",) * len(split), strict=True
+        (identity, name, group, digest)
+        for name, split in data.splits.items()
+        for identity, group, digest in zip(
+            split.ids, split.groups or ("",) * len(split), split.hashes, strict=True
         )
     )
     write_csv(path, COLUMNS, rows)
@@ -53,7 +52,7 @@ def read_split(
     Raises:
         InputError: the file cannot be read, or does not name exactly these images.
     """
-    rows = _read_rows(path)
+    rows = read_rows(path)
     found: dict[str, tuple[int, str]] = {}
     for number, row in enumerate(rows, start=2):
         identity, split = row["id"], row["split"]
@@ -89,7 +88,12 @@ def read_split(
     return parts, named if any(groups) else None
 
 
-def _read_rows(path: Path) -> list[dict[str, str]]:
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Read the rows of a split file, which has at least an id and a split in each.
+
+    Raises:
+        InputError: the file cannot be read, or lacks one of these columns.
+    """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, restval="")

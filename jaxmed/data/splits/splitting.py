@@ -145,7 +145,7 @@ def make_split(found: Dataset | SourceImages, splitting: Splitting) -> Dataset:
     """
     splits = tuple(found.splits.values())
     ids = tuple(identity for split in splits for identity in split.ids)
-    groups = _join_groups(splits)
+    groups = join_groups(splits)
     if splitting.group_pattern:
         groups = find_groups(ids, splitting.group_pattern)
     if splitting.is_given:
@@ -171,7 +171,7 @@ def make_split(found: Dataset | SourceImages, splitting: Splitting) -> Dataset:
             )
     _check_trained(np.concatenate([s.labels for s in splits]), parts, found, splitting)
     rows = {name: np.flatnonzero(parts == i) for i, name in enumerate(SPLITS)}
-    return _build(found, {name: _gather(splits, rows[name], groups) for name in rows})
+    return _build(found, {name: gather(splits, rows[name], groups) for name in rows})
 
 
 def check_given(source: str, there: Collection[str], splitting: Splitting) -> None:
@@ -346,16 +346,23 @@ def _keep(
     return kept
 
 
-def _join_groups(splits: Sequence[Split]) -> tuple[str, ...] | None:
+def join_groups(splits: Sequence[Split]) -> tuple[str, ...] | None:
+    """Return the groups of all images; None unless all splits have some."""
     if any(split.groups is None for split in splits):
         return None
     return tuple(group for split in splits for group in split.groups or ())
 
 
-def _gather(
+def gather(
     splits: Sequence[Split], rows: np.ndarray, groups: tuple[str, ...] | None
 ) -> Split:
-    """Takes images, counted over all splits, without a copy of all of them."""
+    """Take images from several splits, without a copy of all of them.
+
+    Args:
+        splits: whose images have one shape.
+        rows: int (n,), rising, counted over all splits.
+        groups: of the images of all splits.
+    """
     taken, start = [], 0
     for split in splits:
         inside = rows[(rows >= start) & (rows < start + len(split))] - start

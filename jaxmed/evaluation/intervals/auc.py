@@ -206,7 +206,7 @@ def area_interval(auroc: Area, units: Units) -> Interval:
     return interval
 
 
-def newcombe(value: float, positives: int, negatives: int) -> Interval:
+def newcombe(value: float, positives: float, negatives: float) -> Interval:
     """Compute a 95 % interval of an AUROC from the class sizes alone.
 
     Newcombe, "Confidence intervals for an effect size measure based on the Mann-Whitney

@@ -29,7 +29,8 @@ def add_arguments(parser: Any) -> None:
         "run",
         metavar="RUN",
         type=Path,
-        help="folder of a run, such as runs/quickstart/frozen/seed-0, or of save_model",
+        help="folder of a run, such as runs/quickstart/frozen/seed-0, of save_model, "
+        "or of an arm, whose runs are an ensemble (onnx, stablehlo)",
     )
     parser.add_argument(
         "--format",
@@ -49,10 +50,10 @@ def execute(arguments: Any) -> None:
     folder = arguments.out or arguments.run / "export"
     # Only now: they bring JAX.
     from jaxmed.export.export_model import check_installed, export_model
-    from jaxmed.runs.trained_model import read_trained_model
+    from jaxmed.runs.ensemble import read_model
 
     check_installed(formats)
-    trained = read_trained_model(arguments.run)
+    trained = read_model(arguments.run)
     check_writable(folder, "Give another --out.")
     for name, facts in export_model(trained, formats, folder).items():
         size = (folder / name).stat().st_size / 2**20

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from jaxmed.config.recipes import find_recipe, is_path, load_recipe, recipe_files
 from jaxmed.config.schema import DataConfig
-from jaxmed.config.validate import build_config
+from jaxmed.config.sections import build_config
 from jaxmed.errors import InputError
 from jaxmed.experiments.commands.arguments import add_out
 from jaxmed.runs.layout import SAMPLES, check_writable

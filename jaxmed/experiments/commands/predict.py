@@ -122,7 +122,8 @@ def add_arguments(parser: Any) -> None:
         "run",
         metavar="RUN",
         type=Path,
-        help="folder of a finished run, such as runs/quickstart/frozen/seed-0",
+        help="folder of a finished run, such as runs/quickstart/frozen/seed-0, or of "
+        "an arm, whose runs are an ensemble",
     )
     parser.add_argument(
         "images",

@@ -38,6 +38,7 @@ from jaxmed.report.tables.decisions import (
     selection_table,
     threshold_table,
 )
+from jaxmed.report.tables.external_validation import runs_table
 from jaxmed.report.tables.faithfulness import NOTE, faithfulness_table
 from jaxmed.report.tables.formatting import Table
 from jaxmed.report.tables.provenance import (
@@ -55,10 +56,11 @@ from jaxmed.report.tables.results import (
 from jaxmed.report.tables.subgroups import gaps_table, subgroup_columns, subgroup_table
 from jaxmed.report.text.captions import augmented_images, facts, section_notes
 from jaxmed.report.text.checklist import INTRODUCTION, checklist
+from jaxmed.report.text.external_validation import ADVICE, CANNOT_TELL
 from jaxmed.report.text.headline import headline
 from jaxmed.report.text.model_card import CAUTION, model_card
 from jaxmed.runs.layout import METRICS, REPORT, SAMPLES
-from jaxmed.runs.record import Arm, read_experiment
+from jaxmed.runs.record import Arm, read_experiment, read_validations
 from jaxmed.runtime.files import atomic_write, write_text
 from jaxmed.runtime.progress import Advance, progress
 
@@ -189,6 +191,8 @@ def _context(
         "notes": section_notes(comparison)
         | {"maps": describe_gallery(arms), "faithfulness": NOTE}
         | {"checklist": INTRODUCTION},
+        "validations": _validations(arms),
+        "internal": f"{CANNOT_TELL} {ADVICE}",
         "caution": CAUTION,
         "samples": embed_samples(samples) if samples.exists() else None,
         "augmented": augmented_images(arms),
@@ -257,6 +261,17 @@ def _subgroups(
     ]
 
 
+def _validations(arms: Sequence[Arm]) -> list[Table]:
+    """Tabulate external validations: a table for each set, a row for each run."""
+    by_set: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+    for arm in arms:
+        for run in arm.runs:
+            for name, metrics in read_validations(run.folder).items():
+                row = f"{arm.name}, seed {run.seed}"
+                by_set.setdefault(name, []).append((row, metrics))
+    return [runs_table(rows) for rows in by_set.values()]
+
+
 def _has_costs(arms: Sequence[Arm]) -> bool:
     return any(run.history or run.environment for arm in arms for run in arm.runs)
 
@@ -271,6 +286,7 @@ def _contents(context: dict[str, Any]) -> list[tuple[str, str]]:
     """List the sections of the page, as (anchor, name)."""
     sections = (
         ("results", "Results", True),
+        ("external", "External validation", True),
         ("discrimination", "ROC and PR curves", True),
         ("maps", "Images and saliency maps", context["filters"]),
         ("faithfulness", "Faithfulness", any(a["measures"] for a in context["arms"])),

@@ -16,7 +16,8 @@ from jaxmed.report.tables.formatting import SCALINGS, estimate, metric_title
 from jaxmed.report.tables.provenance import patients_sentence
 from jaxmed.report.text.captions import describe_input
 from jaxmed.report.text.checklist import checklist_text
-from jaxmed.runs.record import Arm, RunRecord
+from jaxmed.report.text.external_validation import ADVICE, CANNOT_TELL
+from jaxmed.runs.record import Arm, RunRecord, read_validations
 
 CAUTION = (
     "Not for clinical use. Research only: not validated for diagnosis or treatment, "
@@ -193,10 +194,7 @@ def _decisions(arm: Arm) -> list[str]:
 
 def _limits(comparison: Comparison, arm: Arm) -> list[str]:
     run = arm.first
-    said = [
-        "The metrics apply to images from the source of the test images. Performance "
-        "on images of another hospital, device or time is unknown.",
-    ]
+    said = [CANNOT_TELL, _validated(run)]
     support = {
         name: estimates.get("support", 0)
         for name, estimates in run.metrics["per_class"]["test"].items()
@@ -225,6 +223,18 @@ def _limits(comparison: Comparison, arm: Arm) -> list[str]:
     )
     said.append("A saliency map explains the model, not the disease.")
     return said
+
+
+def _validated(run: RunRecord) -> str:
+    """Say on which external sets a run was validated, and how well it did there."""
+    if not (validations := read_validations(run.folder)):
+        return f"Not validated on images of another source. {ADVICE}"
+    results = "; ".join(
+        f"{name}, {metrics['test']['n']:,} images, AUROC "
+        f"{estimate(metrics['test'].get('auroc')).line}"
+        for name, metrics in validations.items()
+    )
+    return f"Validated on images of other sources: {results}."
 
 
 def _count(n: int, what: str) -> str:

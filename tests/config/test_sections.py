@@ -1,7 +1,7 @@
 import pytest
 
 from jaxmed.config.schema import ExperimentConfig
-from jaxmed.config.validate import build_config
+from jaxmed.config.sections import build_config
 from jaxmed.errors import InputError
 
 BASE = {"name": "mine", "data": {"source": "cells"}}

@@ -1,0 +1,1 @@
+"""External sets: differences from an internal test, refitting, sample sizes."""
