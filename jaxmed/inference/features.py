@@ -1,10 +1,12 @@
-"""Pooled features of images, and probabilities with them."""
+"""Pooled features of images, means of layers, and probabilities with them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
@@ -68,7 +70,7 @@ class Network:
     def __call__(
         self, images: np.ndarray, rows: int | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Compute probabilities, before calibration, and pooled features.
+        """Compute probabilities, before calibration, and means of layers.
 
         Args:
             images: uint8 (n, h, w, c), n at least 1.
@@ -77,7 +79,8 @@ class Network:
 
         Returns:
             float32 (n, k), as of `jaxmed.inference.forward.predict`; and float32 (n,
-            d), of the image itself where there are more views.
+            d), see `mean_over_positions`, of the image itself where there are more
+            views.
         """
         size = rows or len(images)
         ((probs, features),) = self.batches(images, size)
@@ -112,7 +115,6 @@ def compute_features(
     split: Split,
     *,
     preprocessing: Preprocessing,
-    start_stage: str = "head",
     store: ActivationStore | None = None,
     description: str = "Features",
 ) -> np.ndarray:
@@ -122,50 +124,105 @@ def compute_features(
         model: its BatchNorm layers are put in eval mode.
         split: whose images.
         preprocessing: uint8 images to the model's input.
-        start_stage: the stage whose input is taken from the store.
-        store: keeps that stage's input; None computes it.
+        store: keeps the features; None computes them.
         description: of the progress shown.
     """
     mesh = data_mesh(jax.local_devices())
-    stages = FrozenStages.of(model, start_stage, preprocessing, mesh)
+    stages = FrozenStages.of(model, "head", preprocessing, mesh)
     with progress(description, len(split), unit="images") as advance:
-        inputs = get_activations(stages, split, store, advance)
-    if start_stage == "head":
-        return inputs
-    run = _compiled_features(eval_parts(model).definition, start_stage, mesh)
-    batches = map_batches(
-        lambda rows: run(stages.weights, shard_batch(inputs[rows], mesh)),
-        len(inputs),
-        stages.batch_size,
-        mesh.size,
+        return get_activations(stages, split, store, advance)
+
+
+def compute_layer_means(
+    model: Classifier,
+    split: Split,
+    *,
+    preprocessing: Preprocessing,
+    store: ActivationStore | None = None,
+    description: str = "Layers",
+) -> np.ndarray:
+    """Compute what `mean_over_positions` is of each image, float32 (n, d).
+
+    Args:
+        model: its BatchNorm layers are put in eval mode.
+        split: whose images.
+        preprocessing: uint8 images to the model's input.
+        store: keeps them for other heads on the same backbone; None computes them.
+        description: of the progress shown.
+    """
+    mesh = data_mesh(jax.local_devices())
+    definition, params, stats = eval_parts(model)
+    weights = params | stats
+    layers = FrozenStages(
+        start_stage="head",
+        shape=(sum(layer_widths(model, preprocessing)),),
+        dtype=jnp.float32,
+        mesh=mesh,
+        weights=replicate(weights, mesh),
+        needed={k: v for k, v in weights.items() if not k.startswith("head.")},
+        compute=_compiled_means(definition, preprocessing, mesh),
     )
-    return np.concatenate([features for _, features in batches])
+    with progress(description, len(split), unit="images") as advance:
+        return get_activations(layers, split, store, advance)
+
+
+def stage_maps(model: Classifier, images: jax.Array) -> list[jax.Array]:
+    """Compute what each stage below the head gives, float32 (n, h, w, c).
+
+    Args:
+        model: in eval mode.
+        images: float32 (n, h, w, c), normalized.
+    """
+    maps = [images]
+    for stage, following in pairwise(model.stages):
+        stop = None if following == "head" else following
+        x = model.features(maps[-1], start=stage, stop=stop)
+        # A stage that belongs to the pooling gives what it gets.
+        if x is not maps[-1]:
+            maps.append(x)
+    return maps[1:]
+
+
+def mean_over_positions(maps: Sequence[jax.Array]) -> jax.Array:
+    """Average maps (n, ..., c) over positions: (n, d), side by side."""
+    means = [x.mean(axis=tuple(range(1, x.ndim - 1))) for x in maps]
+    return jnp.concatenate(means, axis=-1)
+
+
+def layer_widths(model: Classifier, preprocessing: Preprocessing) -> list[int]:
+    """Return the channels of each of `stage_maps`."""
+    size = preprocessing.image_size
+    image = jax.ShapeDtypeStruct((1, size, size, model.in_channels), jnp.float32)
+    definition, params, stats = eval_parts(model)
+    maps = jax.eval_shape(
+        lambda weights, x: stage_maps(merge(definition, weights, {}), x),
+        params | stats,
+        image,
+    )
+    return [one.shape[-1] for one in maps]
 
 
 @lru_cache(maxsize=32)
-def _compiled_features(
-    definition: Any, start_stage: str, mesh: Mesh
-) -> Callable[[Arrays, ArrayLike], jax.Array]:
-    """Compile weights by path and a stage's input to pooled features."""
+def _compiled_means(definition: Any, preprocessing: Preprocessing, mesh: Mesh) -> Any:
     whole, cut = replicated_sharding(mesh), batch_sharding(mesh)
 
-    def features(weights, inputs):
+    def layer_means(weights, images):
         model = merge(definition, weights, {})
-        return model.stage_input("head", inputs, start_stage=start_stage)
+        return mean_over_positions(stage_maps(model, preprocessing(images)))
 
-    return jax.jit(features, in_shardings=(whole, cut), out_shardings=whole)
+    return jax.jit(layer_means, in_shardings=(whole, cut), out_shardings=whole)
 
 
 @lru_cache(maxsize=32)
 def _compiled_both(
     definition: Any, preprocessing: Preprocessing, mesh: Mesh
 ) -> Callable[[Arrays, ArrayLike], tuple[jax.Array, jax.Array]]:
-    """Compiles weights by path and uint8 images to logits and pooled features."""
+    """Compiles weights by path and uint8 images to logits and means of layers."""
     whole, cut = replicated_sharding(mesh), batch_sharding(mesh)
 
     def both(weights, images):
         model = merge(definition, weights, {})
-        pooled = model.stage_input("head", preprocessing(images))
-        return model.head(pooled), pooled
+        maps = stage_maps(model, preprocessing(images))
+        return model.classify(maps[-1]), mean_over_positions(maps)
 
     return jax.jit(both, in_shardings=(whole, cut), out_shardings=whole)

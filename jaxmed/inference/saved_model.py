@@ -30,8 +30,8 @@ def make_predictor(
 
     Args:
         model: trained; what a strategy has added is merged, in a copy.
-        data: what it was trained on. At most 10,000 of its training images, and the
-            validation images, fit the out-of-distribution detector.
+        data: what it was trained on. At most 1,000 of its training and of its
+            validation images fit the out-of-distribution detector.
         report: what `jaxmed.evaluate` returned for the model, with its threshold and
             its calibration.
         preprocessing, views: as given to `predict_split`, if they were.

@@ -5,7 +5,12 @@ import pytest
 
 from jaxmed.data.images.resizing import Resizing
 from jaxmed.data.transforms.preprocess import Preprocessing
-from jaxmed.inference.features import Network, compute_features
+from jaxmed.inference.features import (
+    Network,
+    compute_features,
+    compute_layer_means,
+    layer_widths,
+)
 from jaxmed.inference.forward import eval_parts, predict
 from jaxmed.models.registry import create_model
 
@@ -23,15 +28,27 @@ def test_probabilities_are_those_of_predict(views, task, logits):
         probs, features = network(IMAGES[:count], rows)
         assert probs.dtype == np.float32
         np.testing.assert_allclose(probs, expected[:count], atol=1e-6)
-        assert features.shape == (count, 128)
+        # Of the stem and of four stages.
+        assert features.shape == (count, 16 + 16 + 32 + 64 + 128)
 
 
-@pytest.mark.parametrize("start_stage", ["layer1", "head"])
-def test_features_are_what_enters_the_head(new_tiny, quarters, start_stage):
+def test_features_are_what_enters_the_head(new_tiny, quarters):
     model, prepare = new_tiny(), Preprocessing(image_size=12)
-    found = compute_features(
-        model, quarters.val, preprocessing=prepare, start_stage=start_stage
-    )
+    found = compute_features(model, quarters.val, preprocessing=prepare)
     eval_parts(model)
     expected = model.stage_input("head", prepare(quarters.val.images))
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_layers_are_means_over_the_positions_of_each_stages_map(new_tiny, quarters):
+    model, prepare = new_tiny(), Preprocessing(image_size=12)
+    found = compute_layer_means(model, quarters.val, preprocessing=prepare)
+    eval_parts(model)
+    images = prepare(quarters.val.images)
+    maps = [model.stage_input(name, images) for name in [*model.stages][1:-1]]
+    maps.append(model.features(images))
+    expected = [np.mean(one, axis=(1, 2)) for one in maps]
+    np.testing.assert_allclose(
+        found, np.concatenate(expected, axis=1), rtol=1e-4, atol=1e-5
+    )
+    assert layer_widths(model, prepare) == [one.shape[1] for one in expected]

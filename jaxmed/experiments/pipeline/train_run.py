@@ -271,8 +271,8 @@ def _write_results(
             prepared.model,
             data,
             prepared.training.preprocessing,
-            start_stage=trained.evaluation_stage,
-            store=store,
+            # Heads on one frozen backbone share the layers; others have their own.
+            store=store if trained.evaluation_stage == "head" else None,
         )
         write_detector(folder / OUT_OF_DISTRIBUTION, detector)
     write_results(folder, config, predictions, environment)
