@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -123,6 +124,13 @@ class ThresholdRule:
         if share is None:
             share = positives / (positives + negatives)
         return self.cost * share * sensitivity - (1 - share) * alarms
+
+
+def read_rule(described: Mapping[str, Any]) -> ThresholdRule:
+    """Rebuild a rule from "threshold" of metrics.json."""
+    names = ("target", "cost", "prevalence")
+    options = {name: described[name] for name in names if name in described}
+    return ThresholdRule(method=described["method"], **options)
 
 
 class ThresholdChoice(Measure):

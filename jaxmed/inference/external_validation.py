@@ -24,7 +24,7 @@ from jaxmed.evaluation.intervals.bootstrap import units_of
 from jaxmed.evaluation.intervals.estimate import Undefined
 from jaxmed.evaluation.intervals.proportions import shares
 from jaxmed.evaluation.predictions import Predictions, fingerprint_of
-from jaxmed.evaluation.thresholds import ThresholdRule
+from jaxmed.evaluation.thresholds import read_rule
 from jaxmed.inference.forward import largest_batch
 from jaxmed.inference.predictor import Predictor, average
 from jaxmed.inference.saved_model import load_model
@@ -262,7 +262,6 @@ def _evaluate(
         prevalence=rule.get("prevalence"),
         **options,
     )
-    options = {n: rule[n] for n in ("target", "cost", "prevalence") if n in rule}
     difference = unpaired_differences(
         {name: metrics[name] for name in COMPARED if name in metrics}
         | {"calibration": metrics["calibration"]["test"]},
@@ -271,7 +270,7 @@ def _evaluate(
     )
     refitting = refitting_curve(
         predictions,
-        rule=ThresholdRule(method=rule["method"], **options),
+        rule=read_rule(rule),
         calibration=method,
         thresholds=thresholds,
         scaling=scaling,

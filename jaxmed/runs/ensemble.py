@@ -19,6 +19,7 @@ from jaxmed.evaluation.comparison.paired import Paired
 from jaxmed.evaluation.evaluate import evaluate
 from jaxmed.evaluation.intervals.bootstrap import Bootstrap
 from jaxmed.evaluation.predictions import Predictions
+from jaxmed.evaluation.thresholds import choose_thresholds, read_rule
 from jaxmed.runs.layout import CONFIG, runs_of_arm
 from jaxmed.runs.record import RunRecord, read_run
 from jaxmed.runs.trained_model import TrainedModel, read_trained_model
@@ -73,7 +74,7 @@ def read_ensemble(folder: Path) -> TrainedModel:
     metrics = {"tta": first.views} | evaluate_ensemble(records)
     metrics["ensemble"] = {
         "members": ["/".join(one.parts[len(folder.parts) :]) for one in folders],
-        **ensemble_gain(records, metrics),
+        **ensemble_gain(records),
     }
     every = all(member.detector is not None for member in members)
     return replace(
@@ -92,7 +93,7 @@ def evaluate_ensemble(records: Sequence[RunRecord]) -> dict[str, Any]:
     options = {
         name: intervals[name] for name in ("resamples", "seed") & intervals.keys()
     }
-    options |= {n: rule[n] for n in ("target", "cost", "prevalence") if n in rule}
+    options |= read_rule(rule).used()
     return evaluate(
         *(
             pool([one.predictions[split] for one in records])
@@ -153,31 +154,29 @@ def average(means: np.ndarray) -> np.ndarray:
     return means.astype(np.float32).astype(np.float64)
 
 
-def ensemble_gain(
-    records: Sequence[RunRecord], metrics: dict[str, Any]
-) -> dict[str, Any]:
+def ensemble_gain(records: Sequence[RunRecord]) -> dict[str, Any]:
     """Compute how much better an ensemble is than its members are on average.
 
     Args:
-        records: of the members.
-        metrics: of the ensemble, whose thresholds decide.
+        records: of the members. Decisions of the ensemble are at thresholds chosen by
+            the rule of the first on the averaged predictions of val.
 
     Returns:
         {"gain"}: by metric the paired difference on the test images, with its interval;
         or {"reason"} where members were tested on other images each, so that there is
         none which no member was trained on.
     """
-    tests = [record.predictions["test"] for record in records]
+    vals, tests = ([r.predictions[split] for r in records] for split in ("val", "test"))
     if any(set(test.ids) != set(tests[0].ids) for test in tests[1:]):
         return {
             "reason": "each member has test images of its own, which others were "
             "trained on: metrics are of single members on the images that they have "
             "not seen"
         }
-    value = metrics["threshold"]["value"]
-    if metrics["task"] == "binary":
-        value = {metrics["class_names"][1]: value}
-    ours = apply_thresholds(pool(tests), value or {}, "the ensemble")
+    rule = read_rule(records[0].metrics["threshold"])
+    chosen = choose_thresholds(pool(vals), rule)
+    known = {name: one for name, one in chosen.items() if isinstance(one, float)}
+    ours = apply_thresholds(pool(tests), known, "the ensemble")
     return {"gain": gain([ours], [record.scored for record in records])}
 
 

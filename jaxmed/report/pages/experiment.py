@@ -38,6 +38,7 @@ from jaxmed.report.tables.decisions import (
     selection_table,
     threshold_table,
 )
+from jaxmed.report.tables.ensembles import ensemble_table
 from jaxmed.report.tables.external_validation import runs_table
 from jaxmed.report.tables.faithfulness import NOTE, faithfulness_table
 from jaxmed.report.tables.formatting import Table
@@ -233,6 +234,7 @@ def _tables(comparison: Comparison, expected: Sequence[Expectation]) -> dict[str
         "patients": patient_table(arms),
         "cost": cost_table(comparison) if _has_costs(arms) else None,
         "differences": differences_table(comparison) if len(arms) > 1 else None,
+        "ensembles": ensemble_table(arms),
         "data": data_table(run),
         "skipped": skipped_table(run),
         "chosen": selection_table(arms),
