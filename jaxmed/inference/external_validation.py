@@ -4,6 +4,7 @@ Threshold, calibration and preprocessing stay those of the run; nothing here cho
 any of them. What the new images would change is measured beside that, and not used.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -133,7 +134,8 @@ def validate(
     overlap = _find_overlap(predictor, found.source, images, "overlap" in allow)
     predictions, members, scores = _predict(predictor, images)
     described = {
-        "name": name or found.name,
+        # It is a folder's name.
+        "name": name or re.sub(r"[^\w.-]+", "_", found.name),
         "source": found.source,
         "fingerprint": images.digests["images"],
         "run": {
