@@ -15,6 +15,7 @@ import numpy as np
 from jaxmed.data.dataset import Dataset, SourceImages, Split, Task
 from jaxmed.data.sources.external import as_external, load_external, match_classes
 from jaxmed.errors import InputError
+from jaxmed.evaluation.calibration import Scaling, read_scaling
 from jaxmed.evaluation.comparison.alignment import apply_thresholds
 from jaxmed.evaluation.evaluate import evaluate_test
 from jaxmed.evaluation.external.refitting import DRAWS, refitting_curve
@@ -24,6 +25,7 @@ from jaxmed.evaluation.intervals.auc import newcombe
 from jaxmed.evaluation.intervals.bootstrap import units_of
 from jaxmed.evaluation.intervals.estimate import Undefined
 from jaxmed.evaluation.intervals.proportions import shares
+from jaxmed.evaluation.patients import aggregate_patients
 from jaxmed.evaluation.predictions import Predictions, fingerprint_of
 from jaxmed.evaluation.thresholds import read_rule
 from jaxmed.inference.forward import largest_batch
@@ -247,48 +249,74 @@ def _evaluate(
 ) -> dict[str, Any]:
     """Evaluate with the run's threshold and calibration, and compare with its test."""
     own = predictor.metrics
-    rule, calibration = own["threshold"], own["calibration"]
-    thresholds: dict[str, float | Undefined] = {}
-    for label, value in predictor.thresholds.items():
-        reasons = rule.get("reason", "none was chosen")
-        reason = reasons if isinstance(reasons, str) else reasons.get(label, "")
-        thresholds[label] = Undefined(reason) if value is None else value
-    scaling = predictor.scaling or Undefined(calibration.get("reason", "none"))
-    method = calibration.get("method", "temperature")
-    options = {n: own["intervals"][n] for n in ("resamples", "seed")}
-    metrics = evaluate_test(
-        predictions,
-        thresholds=thresholds,
-        scaling=scaling,
-        calibration=method,
-        prevalence=rule.get("prevalence"),
-        **options,
-    )
+    resampling = {name: own["intervals"][name] for name in ("resamples", "seed")}
+    metrics = {"tta": predictor.views, "threshold": dict(own["threshold"])}
+    metrics |= _evaluate_as(own, predictions, **resampling)
+    of_patients = own.get("by_patient", {"reason": ""})
+    if "reason" not in of_patients and units_of(predictions).cluster is not None:
+        aggregation = of_patients["aggregation"]
+        patients = aggregate_patients(predictions, aggregation)
+        metrics["by_patient"] = {"aggregation": aggregation} | (
+            {"reason": patients.reason}
+            if isinstance(patients, Undefined)
+            else _evaluate_as(of_patients, patients, **resampling)
+        )
     difference = unpaired_differences(
         {name: metrics[name] for name in COMPARED if name in metrics}
         | {"calibration": metrics["calibration"]["test"]},
         {name: own[name] for name in COMPARED if name in own}
-        | {"calibration": calibration["test"]},
+        | {"calibration": own["calibration"]["test"]},
     )
+    thresholds, scaling = _chosen(own, predictions)
     refitting = refitting_curve(
         predictions,
-        rule=read_rule(rule),
-        calibration=method,
+        rule=read_rule(own["threshold"]),
+        calibration=own["calibration"]["method"],
         thresholds=thresholds,
         scaling=scaling,
         draws=draws,
-        seed=own["intervals"]["seed"],
+        seed=resampling["seed"],
     )
-    return (
-        {"tta": predictor.views, "threshold": dict(rule)}
-        | metrics
-        | {
-            "fingerprint": fingerprint_of([predictions]),
-            "difference": difference,
-            "refitting": refitting,
-            "images_needed": images_needed(metrics),
-        }
+    return metrics | {
+        "fingerprint": fingerprint_of([predictions]),
+        "difference": difference,
+        "refitting": refitting,
+        "images_needed": images_needed(metrics),
+    }
+
+
+def _evaluate_as(
+    own: Mapping[str, Any], predictions: Predictions, **resampling: int
+) -> dict[str, Any]:
+    """Evaluate with the threshold and the calibration that metrics.json says."""
+    thresholds, scaling = _chosen(own, predictions)
+    return evaluate_test(
+        predictions,
+        thresholds=thresholds,
+        scaling=scaling,
+        calibration=own["calibration"]["method"],
+        prevalence=own["threshold"].get("prevalence"),
+        **resampling,
     )
+
+
+def _chosen(
+    own: Mapping[str, Any], predictions: Predictions
+) -> tuple[dict[str, float | Undefined], Scaling | Undefined]:
+    """Return thresholds by class and calibration, or why there are none."""
+    rule, calibration = own["threshold"], own["calibration"]
+    names, parts = predictions.class_names, (rule["value"], rule.get("reason", ""))
+    if predictions.task == "binary":
+        names, parts = names[1:], tuple({names[1]: part} for part in parts)
+    values, reasons = (part or {} for part in parts)
+    thresholds = {
+        name: Undefined(reasons.get(name, "none was chosen"))
+        if values.get(name) is None
+        else values[name]
+        for name in names
+    }
+    scaling = read_scaling(calibration)
+    return thresholds, scaling or Undefined(calibration.get("reason", "none"))
 
 
 def _describe_ood(

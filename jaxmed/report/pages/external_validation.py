@@ -28,6 +28,7 @@ from jaxmed.report.interactive.gallery import (
     gallery_items,
 )
 from jaxmed.report.page import EmbeddedImage, render_page
+from jaxmed.report.tables.by_patient import patient_table
 from jaxmed.report.tables.decisions import class_table, confusion_table
 from jaxmed.report.tables.external_validation import (
     Metrics,
@@ -104,6 +105,7 @@ def build_validation_page(
             _shot(_differences(metrics), "Differences from the internal test")
         ],
         comparison=comparison_table(metrics, own),
+        patients=patient_table([arm]),
         classes=classes_table(metrics, own),
         by_class=None if run.task == "binary" else class_table(arm),
         curves=_curves(run, arm),

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from jaxmed.report.tables.provenance import patients_sentence
 from jaxmed.report.text.captions import describe_input
-from jaxmed.runs.record import RunRecord
+from jaxmed.runs.record import RunRecord, read_validations
 
 CLAIM, TRIPOD, BOTH = "CLAIM", "TRIPOD+AI", "CLAIM, TRIPOD+AI"
 INTRODUCTION = (
@@ -53,6 +53,13 @@ def checklist_text(run: RunRecord) -> str:
     """Write the checklist as a section of MODEL_CARD.md."""
     lines = "\n".join(f"- {item.line}" for item in checklist(run))
     return f"## Reporting checklist\n\n{INTRODUCTION}\n\n{lines}"
+
+
+def _external(run: RunRecord) -> str:
+    return "; ".join(
+        f"{name}, {metrics['test']['n']:,} images (validation/{name}/)"
+        for name, metrics in read_validations(run.folder).items()
+    )
 
 
 def _data(run: RunRecord) -> Mapping[str, Any]:
@@ -187,7 +194,7 @@ ITEMS: tuple[tuple[str, str, Answer | None], ...] = (
     ("Results in subgroups, fairness", BOTH, _subgroups),
     ("Explanation of predictions", CLAIM, _explanations),
     ("Failure analysis", CLAIM, _failures),
-    ("Evaluation on external data", BOTH, None),
+    ("Evaluation on external data", BOTH, _external),
     ("Flow of participants, and their characteristics by partition", BOTH, None),
     ("Limitations and generalizability, for the authors to judge", BOTH, None),
     ("Involvement of patients and the public", TRIPOD, None),
