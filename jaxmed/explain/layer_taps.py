@@ -103,14 +103,16 @@ def check_layer(model: Classifier, layer: str | None, image_size: int = 224) -> 
         raise unknown(
             "layer", name, [n for n in names if n.count(".") <= name.count(".")]
         )
-    images = jnp.zeros((1, image_size, image_size, model.in_channels))
-    parts = split(model)
+    shape = (1, image_size, image_size, model.in_channels)
+    definition, params, stats = split(model)
 
-    def run(images: jax.Array) -> jax.Array:
-        outputs = _run(parts, images, layer, lambda y: y)[1]
+    def run(params, stats, images):
+        parts = Parts(definition, params, stats)
+        outputs = _run(parts, images, layer, lambda output: output)[1]
         return as_map(model.backbone, outputs, images)
 
-    shape = jax.eval_shape(run, images).shape
+    images = jax.ShapeDtypeStruct(shape, jnp.float32)
+    shape = jax.eval_shape(run, params, stats, images).shape
     if len(shape) != 4:
         raise InputError(
             f"The layer {layer!r} gives {shape[1:]} numbers an image, and no map. Name "

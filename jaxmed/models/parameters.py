@@ -53,10 +53,10 @@ def merge(definition: Any, params: Arrays, stats: Arrays) -> Any:
 
 
 def load(model: nnx.Module, arrays: Mapping[str, ArrayLike]) -> None:
-    """Sets the model's parameters and statistics in place.
+    """Set the model's parameters and statistics in place.
 
     Args:
-        model: changed in place.
+        model: changed in place; an abstract one, of shapes alone, is only checked.
         arrays: parameters and statistics by path: exactly the model's paths, each
             with the model's shape.
 
@@ -72,7 +72,8 @@ def load(model: nnx.Module, arrays: Mapping[str, ArrayLike]) -> None:
     if wrong:
         raise ValueError(f"These arrays do not fit the model: {', '.join(wrong)}.")
     for path, leaf in leaves.items():
-        leaf.set_value(_on_device(arrays[path]))
+        if not isinstance(leaf.get_value(), jax.ShapeDtypeStruct):
+            leaf.set_value(_on_device(arrays[path]))
 
 
 def _on_device(array: ArrayLike) -> jax.Array:
@@ -89,7 +90,8 @@ def stats_of(model: nnx.Module) -> Arrays:
 
 
 def _flatten(state) -> Arrays:
-    return {dotted(path): leaf[...] for path, leaf in nnx.to_flat_state(state)}
+    # Of an abstract model they are shapes.
+    return {dotted(path): leaf.get_value() for path, leaf in nnx.to_flat_state(state)}
 
 
 def _undotted(path: str) -> tuple[str | int, ...]:

@@ -216,7 +216,7 @@ def _check_fit(
     out: Path,
     longer: Sequence[Path],
 ) -> None:
-    """Load an arm's images and builds the arm once, to find what does not fit.
+    """Load an arm's images and prepare it on shapes, to find what does not fit.
 
     Args:
         config: of the arm.
@@ -249,7 +249,7 @@ def _check_fit(
     from jaxmed.training.model_selection import check_defined
 
     seed, data = config.train.seeds[0], datasets[config.data]
-    prepared = prepare_arm(config, data, seed=seed, out=out)
+    prepared = prepare_arm(config, data, seed=seed, out=out, abstract=True)
     check_defined(data, prepared.strategy, config.train.select)
     for folder in longer:
         check_extension(folder / CHECKPOINTS, prepared.strategy)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +82,12 @@ def check_arm(config: ExperimentConfig, arm: str) -> None:
 
 
 def prepare_arm(
-    config: ExperimentConfig, data: "Dataset", *, seed: int, out: Path
+    config: ExperimentConfig,
+    data: "Dataset",
+    *,
+    seed: int,
+    out: Path,
+    abstract: bool = False,
 ) -> PreparedArm:
     """Build the model, load its weights and create the strategy.
 
@@ -90,6 +96,8 @@ def prepare_arm(
         data: decides the number of classes and their weights.
         seed: of the model's random weights.
         out: where weights "run:..." are looked for first.
+        abstract: only checks: the model is one of shapes, whose weights are neither
+            drawn nor put on a device.
 
     Raises:
         InputError: weights that are not there or do not fit, a strategy that does not
@@ -97,6 +105,8 @@ def prepare_arm(
             task, a layer to explain that is not there, images too small for the
             network, or a batch of which BatchNorm cannot take a variance.
     """
+    from flax import nnx
+
     from jaxmed.evaluation.evaluate import check_options
     from jaxmed.models.registry import create_model
     from jaxmed.runtime.sharding import data_mesh
@@ -108,7 +118,9 @@ def prepare_arm(
         raise InputError(
             f"model.single_logit is for binary tasks, and {data.source} is {data.task}."
         )
-    model = create_model(**config.model.arguments(len(data.class_names)), seed=seed)
+    arguments = config.model.arguments(len(data.class_names))
+    build = partial(create_model, **arguments, seed=seed)
+    model = nnx.eval_shape(build) if abstract else build()
     stem, why = _choose_stem(config, model)
     names = data.class_names if config.model.keep_head else None
     weights = config.model.weights
