@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from jaxmed.models.parameters import load, merge, split, stats_of
 from jaxmed.models.registry import create_model
@@ -79,3 +80,20 @@ def test_load_names_what_does_not_fit(model):
     assert np.array_equal(
         split(model).params["head.out.bias"], parts.params["head.out.bias"]
     )
+
+
+def test_an_abstract_model_has_shapes_and_is_checked_alike(model):
+    def build():
+        return create_model("resnet10_narrow", num_classes=3, head="hidden")
+
+    abstract, real = nnx.eval_shape(build), split(model)
+    parts = split(abstract)
+    shapes = {p: array.shape for p, array in (real.params | real.stats).items()}
+    assert {p: leaf.shape for p, leaf in (parts.params | parts.stats).items()} == shapes
+    arrays = dict(real.params | real.stats)
+    load(abstract, arrays)
+    leaf = split(abstract).params["head.out.bias"]
+    assert isinstance(leaf, jax.ShapeDtypeStruct)
+    arrays["head.out.bias"] = jnp.zeros(4)
+    with pytest.raises(ValueError, match=r"do not fit the model: head\.out\.bias"):
+        load(abstract, arrays)

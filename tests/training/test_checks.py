@@ -6,6 +6,8 @@ import jax
 import numpy as np
 import pytest
 import torch
+from fixtures.marks import FIRST_OF_FAMILIES, slow_but
+from flax import nnx
 
 from jaxmed.data.transforms.mixup import Mixing
 from jaxmed.data.transforms.preprocess import Preprocessing
@@ -13,8 +15,10 @@ from jaxmed.errors import InputError
 from jaxmed.models.layers.normalization import BatchNorm, OneValuePerChannel
 from jaxmed.models.parameters import split
 from jaxmed.models.registry import create_model
+from jaxmed.runtime.sharding import data_mesh
 from jaxmed.strategies import create_strategy
-from jaxmed.training.checks import check_batches, check_shapes
+from jaxmed.training.checks import check_batches, check_shapes, prepare_training
+from jaxmed.training.config import TrainingConfig
 from jaxmed.training.fit import fit
 from jaxmed.training.lr_finder.sweep import find_learning_rates
 
@@ -200,3 +204,14 @@ def test_names_are_taken_for_objects(new_tiny, quarters):
     columns = ("train_loss", "val_loss", "val_auroc")
     for ours, theirs in zip(named, made, strict=True):
         assert [ours[c] for c in columns] == [theirs[c] for c in columns]
+
+
+@pytest.mark.parametrize("name", slow_but(FIRST_OF_FAMILIES[:1], FIRST_OF_FAMILIES))
+def test_abstract_models_are_checked_as_real_ones(name, quarters):
+    """A run checks all its arms before it builds the first one."""
+    model = nnx.eval_shape(lambda: create_model(name, num_classes=3))
+    small = dataclasses.replace(quarters, image_size=96)
+    strategy, _ = prepare_training(
+        model, small, "two_phase", TrainingConfig(), mesh=data_mesh()
+    )
+    assert [phase.name for phase in strategy.phases] == ["head", "all"]
