@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
@@ -41,6 +41,17 @@ from jaxmed.report.text.phases import describe_phases, read_phases
 from jaxmed.runs.record import Arm, RunRecord
 
 
+class Picture(NamedTuple):
+    """A figure as a PNG file, and what it shows, for those who do not see it."""
+
+    png: bytes
+    alt: str
+
+    def shot(self) -> EmbeddedImage:
+        """Return the picture embedded in the page."""
+        return embed_figure(self.png, self.alt)
+
+
 @dataclass(frozen=True, kw_only=True)
 class CatalogFigure:
     """A figure, and what it shows, for those who do not see it."""
@@ -49,13 +60,9 @@ class CatalogFigure:
     alt: str
 
     @cached_property
-    def png(self) -> bytes:
-        """Return the figure as a PNG file; drawing takes most of a report's time."""
-        return png(self.figure)
-
-    def shot(self) -> EmbeddedImage:
-        """Return the figure embedded in the page."""
-        return embed_figure(self.png, self.alt)
+    def picture(self) -> Picture:
+        """Draw the figure, which takes most of a report's time."""
+        return Picture(png(self.figure), self.alt)
 
 
 Figures = dict[str, CatalogFigure]

@@ -9,6 +9,7 @@ where there is room.
 import io
 import warnings
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import matplotlib
@@ -155,6 +156,7 @@ def format_rate(value: float | None) -> str:
     return f"{digits.rstrip('0').rstrip('.')}e{int(exponent)}"
 
 
+@lru_cache(maxsize=4096)
 def text_width(text: str, size: float, weight: str = "normal") -> float:
     """Return the width of a line of text, in points."""
     font = FontProperties(family=TYPE["font.family"], weight=weight, size=size)

@@ -1,26 +1,25 @@
 """The report of an experiment: one self-contained HTML file."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-
-from matplotlib.colors import LogNorm
 
 from jaxmed.config.published import Expectation
 from jaxmed.report.arm_estimates import Comparison
 from jaxmed.report.figures.catalog import (
     Figures,
+    Picture,
     class_figures,
     forest_figures,
     joint_figures,
-    run_figures,
     subgroup_figures,
     utility_figures,
 )
 from jaxmed.report.figures.strategy_diagram import rate_scale
 from jaxmed.report.figures.style import color
-from jaxmed.report.figures.training_curves import Ranges, common_limits
+from jaxmed.report.figures.training_curves import common_limits
+from jaxmed.report.figures.workers import RunPictures
 from jaxmed.report.interactive.gallery import (
     EMBEDDED,
     describe_gallery,
@@ -63,7 +62,7 @@ from jaxmed.report.text.model_card import CAUTION, model_card
 from jaxmed.runs.layout import METRICS, REPORT, SAMPLES
 from jaxmed.runs.record import Arm, read_experiment, read_validations
 from jaxmed.runtime.files import atomic_write, write_text
-from jaxmed.runtime.progress import Advance, progress
+from jaxmed.runtime.progress import progress
 
 KINDS = (
     "stages",
@@ -80,31 +79,20 @@ JOINT = ("roc", "precision_recall")
 def arm_section(
     index: int,
     arm: Arm,
-    limits: Ranges,
-    scale: LogNorm | None,
-    expected: Sequence[Expectation],
+    drawings: Mapping[str, Picture],
     room: int,
-    advance: Advance,
 ) -> dict[str, Any]:
-    """Draw the figures of all runs of an arm and gathers what the page needs.
+    """Gather what the page needs of an arm.
 
     Args:
         index: the arm's number, which gives its color.
         arm: the arm; its lowest seed is the one shown.
-        limits: common ranges of the training curves.
-        scale: common scale of the learning rates' colors.
-        expected: published numbers.
+        drawings: the figures of that run, by name.
         room: for the gallery, in characters of the page.
-        advance: told of every run drawn.
 
     Returns:
         Images (`EmbeddedImage` or None), tables (`Table` or None) and the gallery.
     """
-    drawings = {}
-    for run in reversed(arm.runs):
-        drawings = run_figures(run, limits, scale, expected)
-        _keep(run.folder / "figures", drawings)
-        advance(1)
     run, name = arm.first, arm.name
     # The page has one picture of all arms of these, if the task is binary.
     joint = JOINT if run.task == "binary" else ()
@@ -126,7 +114,7 @@ def arm_section(
     }
 
 
-def _keep(folder: Path, drawings: Figures) -> None:
+def _keep(folder: Path, drawings: Mapping[str, Picture]) -> None:
     for name, drawing in drawings.items():
         with atomic_write(folder / f"{name}.png") as part:
             part.write_bytes(drawing.png)
@@ -179,11 +167,22 @@ def _context(
 ) -> dict[str, Any]:
     runs = [run for arm in arms for run in arm.runs]
     comparison = Comparison(arms)
-    with progress("Drawing the report", len(runs) + 1, unit="runs") as advance:
-        sections = _arms(arms, expected, advance)
-        context = _pictures(comparison)
+    limits, scale = common_limits(runs), rate_scale(runs)
+    with (
+        progress("Drawing the report", len(runs) + 1, unit="runs") as advance,
+        RunPictures(runs, limits, scale, expected) as pictures,
+    ):
+        context = _pictures(comparison) | _tables(comparison, expected)
         advance(1)
-    context |= _tables(comparison, expected)
+        drawn = pictures.collect(advance)
+    for run, drawings in zip(runs, drawn, strict=True):
+        _keep(run.folder / "figures", drawings)
+    drawings_of = {run.folder: d for run, d in zip(runs, drawn, strict=True)}
+    room = EMBEDDED // len(arms)
+    sections = [
+        arm_section(index, arm, drawings_of[arm.first.folder], room)
+        for index, arm in enumerate(arms)
+    ]
     samples = folder / SAMPLES
     context |= {
         "arms": sections,
@@ -200,17 +199,6 @@ def _context(
         "explorer": explorer_context(arms),
     }
     return context | {"contents": _contents(context)}
-
-
-def _arms(
-    arms: Sequence[Arm], expected: Sequence[Expectation], advance: Advance
-) -> list[dict[str, Any]]:
-    runs = [run for arm in arms for run in arm.runs]
-    limits, scale, room = common_limits(runs), rate_scale(runs), EMBEDDED // len(arms)
-    return [
-        arm_section(index, arm, limits, scale, expected, room, advance)
-        for index, arm in enumerate(arms)
-    ]
 
 
 def _pictures(comparison: Comparison) -> dict[str, Any]:
@@ -245,7 +233,7 @@ def _tables(comparison: Comparison, expected: Sequence[Expectation]) -> dict[str
 
 
 def _shots(drawings: Figures) -> list[EmbeddedImage]:
-    return [drawing.shot() for drawing in drawings.values()]
+    return [drawing.picture.shot() for drawing in drawings.values()]
 
 
 def _subgroups(
@@ -255,7 +243,7 @@ def _subgroups(
     drawn = subgroup_figures(arms)
     return [
         (
-            drawn[column].shot() if column in drawn else None,
+            drawn[column].picture.shot() if column in drawn else None,
             subgroup_table(arms, column),
             gaps_table(arms, column),
         )
