@@ -171,8 +171,10 @@ def _train(
         cache=replace(prepared.training.cache, folder=folder, store=store),
         checkpoints=folder / CHECKPOINTS,
     )
-    # As the model is when it is read from the run's folder.
+    # As the model is when it is read from the run's folder. It then rounds otherwise
+    # than it did in validation.
     merge_adapter(prepared.model)
+    validated = result.val if prepared.strategy.adapter is None else None
     preprocessing, stage = prepared.training.preprocessing, result.evaluation_stage
 
     def predict(split: str) -> "Predictions":
@@ -184,8 +186,8 @@ def _train(
                 preprocessing=preprocessing,
                 views=config.evaluate.tta,
             )
-        if split == "val" and result.val is not None:
-            return result.val
+        if split == "val" and validated is not None:
+            return validated
         return predict_from(
             stage,
             prepared.model,
