@@ -67,7 +67,7 @@ def test_maps_are_those_of_pytorch_grad_cam(pairs, architecture, name, method):
         assert found.raw.shape == (2, GRID, GRID)
 
 
-@pytest.mark.parametrize("pool", ["own", "average"])
+@pytest.mark.parametrize("pool", ["own", slow("average")])
 def test_attention_rollout_is_that_of_timms_attention(pool):
     reference, model = build_pair("vit_small_patch14_reg4_dinov2", pool)
     seen = []

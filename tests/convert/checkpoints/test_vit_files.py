@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from fixtures.marks import slow, slow_but
 from fixtures.tiny_vit import IMAGE, IMAGES, SMALL, build_pair, channels_first
 from flax import nnx
 from safetensors.torch import save_file
@@ -55,7 +56,7 @@ def random_model(kind, network, more):
     return model
 
 
-@pytest.mark.parametrize("architecture", SOURCES)
+@pytest.mark.parametrize("architecture", slow_but(("rad_dino",), SOURCES))
 def test_hugging_faces_names_both_ways(architecture, tmp_path):
     reference = random_model(*SOURCES[architecture])
     reference.save_pretrained(tmp_path / "theirs")
@@ -115,7 +116,7 @@ def test_biomedclips_image_tower(tmp_path):
     assert "open_clip" in started.normalization
 
 
-@pytest.mark.parametrize("fine_tuned", [False, True])
+@pytest.mark.parametrize("fine_tuned", [False, slow(True)])
 def test_masked_autoencoders_with_the_average(fine_tuned, tmp_path):
     """RETFound's file is of pretraining: with a decoder, and a norm of the tokens."""
     reference, expected = build_pair("vit_large_patch16_224", "average")

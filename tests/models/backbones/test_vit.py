@@ -7,6 +7,7 @@ import pytest
 import timm
 import torch
 import torchvision
+from fixtures.marks import slow
 from fixtures.tiny_vit import CASES, GRID, IMAGE, IMAGES, build_pair, channels_first
 from flax import nnx
 from torchvision.models.vision_transformer import interpolate_embeddings
@@ -60,6 +61,7 @@ def test_logits_of_whole_networks_agree(architecture):
         assert agree(logits(model, images), reference(channels_first(images)))
 
 
+@pytest.mark.slow
 def test_configurations_are_timms_and_torchvisions():
     """By the names and shapes of all tensors; torchvision's by their number, too."""
     compared = 0
@@ -85,7 +87,7 @@ def test_configurations_are_timms_and_torchvisions():
     assert compared == 17
 
 
-SIZES = [(20, 12), (8, 8), (28, 36)]
+SIZES = [(20, 12), slow((8, 8)), slow((28, 36))]
 
 
 @pytest.mark.usefixtures("small_vits")
@@ -142,6 +144,7 @@ def test_a_pool_of_tokens_is_for_vision_transformers():
         create_model("resnet18", num_classes=2, pool="last_4_and_average")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_vits")
 def test_attention_in_double_precision_is_that_of_jax():
     """Where the softmax is ours: the values and gradients of JAX's own, to rounding."""
@@ -215,6 +218,7 @@ def test_the_pools_take_what_dinov2_takes():
         assert agree(pooled, np.concatenate(expected, axis=1))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_vits")
 def test_five_blocks_keep_the_class_tokens_of_the_last_four(monkeypatch):
     name = "vit_small_patch16_224"

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from fixtures.marks import slow
 from fixtures.tiny_vit import IMAGES
 from flax import nnx
 
@@ -69,7 +70,8 @@ def test_fresh_updates_change_no_bit_and_kernels_keep_their_names(transformer):
 
 
 @pytest.mark.parametrize(
-    "layers", [(), ("qkv", "fc1"), ("blocks.1.attn.k", "proj"), ("*",)]
+    "layers",
+    [(), slow(("qkv", "fc1")), ("blocks.1.attn.k", "proj"), slow(("*",))],
 )
 def test_merged_transformers_compute_what_adapted_ones_do(layers, small_vits):
     model = adapted(
@@ -137,6 +139,7 @@ def test_dropout_is_of_the_updates_and_of_training_alone(transformer):
     assert np.array_equal(quiet, np.asarray(drop(nothing, 1)))
 
 
+@pytest.mark.slow
 def test_updates_multiply_bfloat16_and_stay_float32(transformer):
     model = adapted(transformer)
     exact = logits(model, IMAGES)
