@@ -246,7 +246,7 @@ class PatchEmbedding(nnx.Module):
 
     def __call__(self, images: jax.Array) -> jax.Array:
         x = self.proj(images)
-        return x.reshape(x.shape[0], -1, x.shape[-1])
+        return x.reshape(x.shape[0], x.shape[1] * x.shape[2], x.shape[3])
 
 
 class VisionTransformer(nnx.Module):
@@ -371,7 +371,8 @@ class VisionTransformer(nnx.Module):
         prefix = [first]
         if self.registers:
             prefix.append(self.reg_token[...].astype(x.dtype))
-        wide = [jnp.broadcast_to(p, (len(x), *p.shape[1:])) for p in prefix]
+        # Not len(x): an exported program leaves the number of images open.
+        wide = [jnp.broadcast_to(p, (x.shape[0], *p.shape[1:])) for p in prefix]
         return jnp.concatenate([*wide, x + positions], axis=1)
 
     def pool(self, features: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
@@ -388,7 +389,10 @@ class VisionTransformer(nnx.Module):
         if self.pooling == "own":
             return tokens[:, 0]
         # The last block's class token comes after those of the blocks before it.
-        classes = [tokens[:, end:].reshape(len(tokens), -1), tokens[:, 0]]
+        kept = tokens[:, end:].reshape(
+            tokens.shape[0], len(self.kept) * tokens.shape[2]
+        )
+        classes = [kept, tokens[:, 0]]
         mean = tokens[:, self.prefix : end].mean(axis=1)
         return jnp.concatenate([*classes, mean], axis=1)
 
