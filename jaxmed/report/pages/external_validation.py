@@ -134,7 +134,7 @@ def _shot(figure: Figure | None, what: str) -> EmbeddedImage | None:
     if figure is None:
         return None
     alt = f"{what}, on the external images."
-    return CatalogFigure(figure=figure, alt=alt).shot()
+    return CatalogFigure(figure=figure, alt=alt).picture.shot()
 
 
 def _facts(run: RunRecord, own: Metrics) -> list[tuple[str, str]]:
