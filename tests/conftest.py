@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -51,6 +52,14 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
 
 def pytest_report_header() -> str | None:
     return None if HAS_TORCH else "without torch: tests that import it are left out"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compiled_programs_of_one_file():
+    """Forget a file's programs after it: all of them together take many gigabytes."""
+    yield
+    if jax := sys.modules.get("jax"):
+        jax.clear_caches()
 
 
 @pytest.fixture(scope="session")

@@ -159,6 +159,7 @@ def test_photographs_are_nearer_than_noise(pretrained):
     assert distance(pretrained, photographs, 96) < distance(pretrained, noise, 96)
 
 
+@pytest.mark.slow
 def test_the_boundary_parts_photographs_from_medical_images(pretrained, test_data):
     """With statistics of photographs, as no ImageNet statistics are at hand."""
     preprocessing = preprocessing_of(pretrained, 224)

@@ -60,6 +60,7 @@ def checkpoint(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_resnet50_converts_in_seconds_and_little_memory_then_loads_at_once(
     checkpoint, tmp_path
 ):

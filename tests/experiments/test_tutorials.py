@@ -246,6 +246,7 @@ def test_mobilenetv2_in_two_phases(radiographs, tmp_path):
     assert last["frozen_bn_stats"]
 
 
+@pytest.mark.slow
 def test_image_folder_toy_draws_its_own_images(tmp_path, monkeypatch):
     monkeypatch.setenv("JAXMED_CACHE", str(tmp_path / "cache"))
     folders = run("image_folder_toy", tmp_path, *SHORT)

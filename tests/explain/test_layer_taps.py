@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from fixtures.marks import slow_but
 
 from jaxmed.errors import InputError
 from jaxmed.explain.layer_taps import (
@@ -43,7 +44,7 @@ def their_shapes(architecture, names):
     return shapes
 
 
-@pytest.mark.parametrize("architecture", LAYERS)
+@pytest.mark.parametrize("architecture", slow_but(("resnet50",), LAYERS))
 def test_maps_have_the_shapes_of_torchs(architecture):
     expected = their_shapes(architecture, LAYERS[architecture])
 

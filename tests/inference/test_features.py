@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from fixtures.marks import slow
 
 from jaxmed.data.images.resizing import Resizing
 from jaxmed.data.transforms.preprocess import Preprocessing
@@ -18,7 +19,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (7, 36, 36, 3), dtype=np.uint
 CROP = Preprocessing(image_size=32, resizing=Resizing(mode="crop"))
 
 
-@pytest.mark.parametrize("views", ["none", "ten_crop"])
+@pytest.mark.parametrize("views", [slow("none"), "ten_crop"])
 @pytest.mark.parametrize(("task", "logits"), [("binary", 1), ("multilabel", 3)])
 def test_probabilities_are_those_of_predict(views, task, logits):
     model = create_model("resnet10_narrow", num_classes=logits)

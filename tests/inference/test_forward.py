@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from fixtures.marks import slow
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
@@ -61,9 +62,9 @@ def noise(count, size):
 @pytest.mark.parametrize(
     ("views", "task", "classes"),
     [
-        ("flip", "multilabel", 2),
-        ("five_crop", "binary", 1),
-        ("ten_crop", "multiclass", 3),
+        slow("flip", "multilabel", 2),
+        slow("five_crop", "binary", 1),
+        slow("ten_crop", "multiclass", 3),
         ("dihedral", "multiclass", 3),
     ],
 )
@@ -103,6 +104,7 @@ def test_a_split_is_predicted_in_its_views(quarters, new_tiny):
         predict_split(model, quarters, "val", views="ten_crop")
 
 
+@pytest.mark.slow
 def test_more_devices_give_the_same_views():
     environment = os.environ | {
         "XLA_FLAGS": "--xla_force_host_platform_device_count=4",

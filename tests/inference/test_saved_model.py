@@ -102,6 +102,7 @@ def test_a_loaded_model_can_be_saved_again(folder, tmp_path):
     assert_equal(first, jaxmed.load_model(tmp_path / "again"))
 
 
+@pytest.mark.slow
 def test_the_commands_take_a_saved_model(folder, data, tmp_path, capsys):
     from PIL import Image
 

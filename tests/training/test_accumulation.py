@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 import torch
+from fixtures.marks import slow
 
 from jaxmed.data.batching import windows
 from jaxmed.data.transforms.mixup import Mixing
@@ -120,6 +121,7 @@ def assert_same(ours, theirs, **tolerance):
     assert compared == 12
 
 
+@pytest.mark.slow
 def test_without_batch_statistics_four_batches_are_one(wide, new_tiny, data):
     order, phase = (
         np.arange(64, dtype=np.int32),
@@ -142,13 +144,13 @@ def test_without_batch_statistics_four_batches_are_one(wide, new_tiny, data):
 @pytest.mark.parametrize(
     ("loss", "torchs"),
     [
-        (Loss(), {}),
-        (
+        slow(Loss(), {}, id="plain"),
+        pytest.param(
             Loss(class_weights=WEIGHTS, label_smoothing=0.2),
             {"weight": WEIGHTS, "label_smoothing": 0.2},
+            id="weighted",
         ),
     ],
-    ids=["plain", "weighted"],
 )
 def test_accumulated_steps_are_torchs(wide, new_tiny, twin_of, data, loss, torchs):
     """77 images: windows of 4, 4 and 2 batches, the very last batch of 5 images."""
@@ -184,7 +186,7 @@ def test_accumulated_steps_are_torchs(wide, new_tiny, twin_of, data, loss, torch
     assert training.step._cache_size() == 1
 
 
-@pytest.mark.parametrize("ema", [0.7, 0.25])
+@pytest.mark.parametrize("ema", [0.7, slow(0.25)])
 def test_an_average_is_its_recursion(wide, new_tiny, data, ema):
     """timm's ModelEmaV2, whose decay warms up; 0.25 is reached after two steps."""
     training = Training(widen(new_tiny()), data, ema=ema)
@@ -208,7 +210,7 @@ def test_an_average_is_its_recursion(wide, new_tiny, data, ema):
     assert training.step._cache_size() == 1
 
 
-@pytest.mark.parametrize("mixing", [Mixing(mixup=0.8), Mixing(cutmix=1.0)])
+@pytest.mark.parametrize("mixing", [Mixing(mixup=0.8), slow(Mixing(cutmix=1.0))])
 def test_mixed_steps_are_torchs_with_the_same_shares(
     wide, new_tiny, twin_of, data, mixing
 ):
@@ -249,6 +251,7 @@ def test_mixed_steps_are_torchs_with_the_same_shares(
     assert float(training.state.totals["loss"]) == pytest.approx(sum(losses), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_step_key_and_place_in_the_window_decide_the_mixing(new_tiny, data):
     """One batch of a window has images, the same ones each time, and is mixed."""
     indices, mask = next(windows(np.arange(8, dtype=np.int32), BATCH))

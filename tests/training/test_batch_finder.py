@@ -33,6 +33,7 @@ def test_sizes_double_until_the_data_ends_and_nothing_changes(
     assert [m.batch_size for m in find_batch_sizes(model, few, "full")[1]] == [5]
 
 
+@pytest.mark.slow
 def test_it_ends_with_the_first_size_that_does_not_fit(new_tiny, quarters, monkeypatch):
     monkeypatch.setattr(batch_finder, "SECONDS", 0.0)
     _, found = find_batch_sizes(new_tiny(), quarters, "full")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from fixtures.marks import slow_but
 
 FILE = Path(__file__).parents[2] / "benchmarks" / "roofline.py"
 trace = runpy.run_path(str(FILE))["trace"]
@@ -47,7 +48,13 @@ FAMILIES = (
 )
 
 
-@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+# The default suite lowers the families that compile fast.
+USUAL = tuple(f for f in FAMILIES if f.name in ("resnet18", "vgg11_bn", "mobilenet_v2"))
+
+
+@pytest.mark.parametrize(
+    "family", slow_but(USUAL, FAMILIES), ids=lambda family: family.name
+)
 def test_step_lowers(family):
     traced = trace(family.name, "full", size=family.size, rows=ROWS)
     for platform in PLATFORMS:

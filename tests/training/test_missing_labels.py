@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 import torch
+from fixtures.marks import slow
 
 from jaxmed.data.batching import shuffled, windows
 from jaxmed.data.dataset import MISSING
@@ -103,7 +104,7 @@ def compare(model, twin):
             torch.testing.assert_close(ours[name], tensor, rtol=1e-6, atol=1e-8)
 
 
-@pytest.mark.parametrize("mixing", [NO_MIXING, Mixing(mixup=0.8)], ids=["plain", "mix"])
+@pytest.mark.parametrize("mixing", [slow(NO_MIXING, id="plain"), Mixing(mixup=0.8)])
 def test_steps_are_torchs_over_the_known_labels(wide, new_tiny, twin_of, data, mixing):
     """Of a step without any, momentum and decay alone are left, as of zero gradients.
 

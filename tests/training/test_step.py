@@ -424,6 +424,7 @@ def test_a_frozen_backbone_has_no_stochastic_depth():
     assert len(losses["full"]) == 2
 
 
+@pytest.mark.slow
 def test_a_step_with_augmentation_is_one_on_augmented_images():
     """Flips and turns keep bytes bytes, so that they can be made beforehand."""
     rng = np.random.default_rng(3)

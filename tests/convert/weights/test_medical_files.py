@@ -11,6 +11,7 @@ import pytest
 import timm
 import torch
 import torchxrayvision
+from fixtures.marks import slow, slow_but
 from torch import nn
 from torchvision.models import get_model
 
@@ -55,7 +56,7 @@ def torch_features(module, images):
         return module(torch.from_numpy(channels_first)).flatten(1).numpy()
 
 
-@pytest.mark.parametrize("architecture", RADIMAGENET)
+@pytest.mark.parametrize("architecture", slow_but(("resnet50",), RADIMAGENET))
 def test_radimagenets_layout(architecture, tmp_path):
     """`nn.Sequential(*children)` without the last, in a module, as "backbone"."""
     network = random_reference(architecture, num_classes=3)
@@ -79,7 +80,7 @@ def test_radimagenets_layout(architecture, tmp_path):
     assert "RadImageNet" in said.message
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [1, slow(3)])
 def test_torchxrayvisions_densenet_takes_one_channel(channels, tmp_path):
     torch.manual_seed(0)
     network = torchxrayvision.models.DenseNet(weights=None, op_threshs=torch.ones(18))
@@ -125,7 +126,7 @@ def test_a_pickled_module_of_torchxrayvision_shows_what_to_do(tmp_path):
     assert "features.conv0.weight" in read_checkpoint(weights).tensors
 
 
-@pytest.mark.parametrize("architecture", TIMM)
+@pytest.mark.parametrize("architecture", slow_but(("resnet18", "densenet121"), TIMM))
 def test_timms_names(architecture, tmp_path):
     torch.manual_seed(0)
     network = timm.create_model(TIMM[architecture], pretrained=False, num_classes=5)

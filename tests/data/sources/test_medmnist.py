@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import numpy as np
 import pytest
+from fixtures.marks import slow
 
 import jaxmed
 from jaxmed.data.sources.medmnist_catalog import CatalogEntry, Download, read_catalog
@@ -125,7 +126,7 @@ def test_official_file_passes_the_official_checksum(tmp_path, test_data, load):
     assert public.image_size == 64
 
 
-@pytest.mark.parametrize("name", ["breast", "blood", "retina", "chest"])
+@pytest.mark.parametrize("name", ["breast", slow("blood"), slow("retina"), "chest"])
 def test_every_task_goes_from_the_file_to_the_numbers(tmp_path, load, name):
     official = read_catalog()[f"{name}mnist"]
     classes = len(official.class_names)

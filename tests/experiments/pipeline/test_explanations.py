@@ -76,6 +76,7 @@ def test_the_method_and_the_layer_asked_for_are_used(tmp_path):
         assert np.abs(picture.astype(int) - overlay(image, cam)).max() <= 1
 
 
+@pytest.mark.slow
 def test_integrated_gradients_have_their_completeness_gap_in_the_index(tmp_path):
     model = create_model("resnet10_narrow", num_classes=2)
     entries, prepare = write(tmp_path, model, method="integrated_gradients")

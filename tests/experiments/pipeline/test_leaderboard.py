@@ -62,6 +62,10 @@ TASKS = {
 }
 
 
+# A board of four sets is trained; the page alone is tested with the report.
+pytestmark = pytest.mark.slow
+
+
 def draw(path: Path, classes: int, several: bool = False) -> None:
     """Writes noise, brighter in the rows of the class, or of each label."""
     rng, arrays = np.random.default_rng(0), {}

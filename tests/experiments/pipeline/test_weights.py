@@ -102,6 +102,7 @@ def test_a_run_on_other_channels_is_refused(folder, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_weights_of_a_file_take_the_scale_of_the_recipe(folder, tmp_path):
     """As Inception V3's own files need it, whose images went from -1 to 1."""
     import torch

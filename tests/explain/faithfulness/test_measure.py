@@ -65,6 +65,7 @@ def test_random_maps_are_as_coarse_as_the_methods_and_gains_are_over_them(measur
         assert estimate["ci_low"] < estimate["value"] < estimate["ci_high"]
 
 
+@pytest.mark.slow
 def test_a_map_of_what_the_model_goes_by_gains_over_chance(bright_is_class_1):
     """The model goes by brightness, and a square of each image is bright."""
     model, rng = bright_is_class_1, np.random.default_rng(0)

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 import torch
-from fixtures.marks import slow_but
+from fixtures.marks import slow, slow_but
 from flax import nnx
 from scipy.stats import ks_2samp
 from torchvision.models import efficientnet_b0, get_model
@@ -71,6 +71,7 @@ def test_stages_end_where_the_map_is_halved(architecture):
     ]
 
 
+@pytest.mark.slow
 def test_blocks_are_dropped_only_with_a_random_stream():
     rows = [efficientnet.Blocks(i < 2, 4, 3, 2, 8, 3) for i in range(4)]
     layers = efficientnet.LayerOptions({})
@@ -90,6 +91,7 @@ def test_blocks_are_dropped_only_with_a_random_stream():
     assert not np.array_equal(first, run(model, images, jax.random.key(1)))
 
 
+@pytest.mark.slow
 def test_only_the_blocks_with_a_shortcut_can_be_dropped():
     row = efficientnet.Blocks(False, 6, 3, 2, 16, 1)
     x = np.random.default_rng(0).standard_normal((50, 4, 4, 8), np.float32)
@@ -115,7 +117,7 @@ def test_only_the_blocks_with_a_shortcut_can_be_dropped():
         )
 
 
-@pytest.mark.parametrize("size", [(1, 1), (33, 70)])
+@pytest.mark.parametrize("size", [(1, 1), slow((33, 70))])
 def test_any_size_and_any_number_of_channels(size):
     def shape():
         model = create_model("efficientnet_v2_s", num_classes=5, in_channels=7)

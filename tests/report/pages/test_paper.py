@@ -5,6 +5,7 @@ import json
 import re
 
 import pytest
+from fixtures.marks import slow
 
 from jaxmed.errors import InputError
 from jaxmed.report.pages.paper import csv_table, escape, latex_table, write_paper
@@ -135,6 +136,7 @@ def test_special_characters_are_escaped():
     assert "\n{}* & b \\\\\n" in text
 
 
+@pytest.mark.slow
 def test_the_same_files_come_out_again(tmp_path, write_experiment):
     write_experiment(tmp_path / "full" / "seed-0", "binary", classes=2)
     write_paper(tmp_path, ["pdf"])
@@ -151,7 +153,7 @@ def test_nothing_is_written_of_what_is_no_experiment(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("task", ["multiclass", "multilabel"])
+@pytest.mark.parametrize("task", ["multiclass", slow("multilabel")])
 def test_other_tasks(task, tmp_path, write_experiment):
     write_experiment(tmp_path / "full" / "seed-0", task, classes=3)
     write_paper(tmp_path, ["csv", "pdf"])

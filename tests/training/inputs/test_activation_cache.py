@@ -159,6 +159,7 @@ def test_on_disk_it_ends_the_same_and_leaves_nothing(run, tmp_path):
     assert list((tmp_path / "new").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_bfloat16_ends_near_by(run, tmp_path):
     half = run(CacheSettings(mode="bfloat16", memory=0, folder=tmp_path))
     exact = run(OFF)
@@ -180,6 +181,7 @@ def filled(model, data, augmentation, **changes):
     return fill_cache(plan_of(data, **changes), model, data, config, mesh=mesh)
 
 
+@pytest.mark.slow
 def test_a_view_is_decided_by_seed_image_and_number(new_tiny, quarters):
     """Computed here for one image at a time."""
     inputs = filled(new_tiny(), quarters, TURNED, views=3)
