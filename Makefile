@@ -6,7 +6,7 @@ PIP := $(RUN) -m pip --disable-pip-version-check
 # What an installation depends on; a change installs again.
 DEPENDS := pyproject.toml constraints.txt
 
-.PHONY: quickstart test test-all test-versions lint dev clean
+.PHONY: quickstart test test-all test-versions lint docs dev clean
 
 quickstart: $(VENV)/.base  ## train, evaluate, explain and report in minutes
 	$(RUN) -m jaxmed.experiments run quickstart
@@ -27,6 +27,9 @@ lint: $(VENV)/.dev  ## lint, format and types, as CI checks them
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/pyright
+
+docs: $(VENV)/.dev  ## the site, in build/site: runs the tutorials, checks the links
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 
 dev: $(VENV)/.dev  ## everything the tests need, in .venv
 

@@ -81,7 +81,7 @@ def from_torch(model: Classifier, state_dict: Mapping[str, Any]) -> Report:
             type, or holds NaN or infinity. The message lists all of them, and says
             which architecture the tensors fit best.
 
-    Example:
+    Examples:
         >>> import torchvision
         >>> from jaxmed.models.registry import create_model
         >>> model = create_model("resnet18", num_classes=1000)

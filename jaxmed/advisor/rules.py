@@ -351,7 +351,7 @@ CAUTIONS: tuple[tuple[Callable[[Facts], bool], Reason], ...] = (
 def advise(facts: Facts) -> Advice:
     """Advise a strategy to start with.
 
-    Example:
+    Examples:
         >>> facts = Facts(
         ...     images=400,
         ...     smallest_class=150,

@@ -131,7 +131,7 @@ class Dataset:
         InputError: a split is empty, or has images, labels or ids that do not fit
             together, the classes or the task. The sentence names the source.
 
-    Example:
+    Examples:
         >>> def draw(name, count):
         ...     images = np.random.default_rng(0).integers(0, 256, (count, 8, 8, 1))
         ...     labels = np.arange(count, dtype=np.int32) % 2

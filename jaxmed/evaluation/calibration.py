@@ -171,7 +171,7 @@ def fit_scaling(
     Raises:
         InputError: the method is unknown, or not for the task.
 
-    Example:
+    Examples:
         >>> from jaxmed.evaluation import Predictions
         >>> scores = np.array([0.01, 0.02, 0.97, 0.05, 0.98, 0.99])
         >>> val = Predictions(

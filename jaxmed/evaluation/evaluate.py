@@ -85,7 +85,7 @@ def evaluate(
         InputError: the splits are exchanged, or differ in task or classes; or an option
             is not one, or not for the task.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> rng = np.random.default_rng(0)
         >>> labels = rng.integers(0, 2, 100)

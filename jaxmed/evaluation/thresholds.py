@@ -211,7 +211,7 @@ def choose_thresholds(
         By class name; in binary tasks of the positive class only. Undefined if all
         images are of one class.
 
-    Example:
+    Examples:
         >>> from jaxmed.evaluation import Predictions
         >>> scores = np.array([0.1, 0.2, 0.4, 0.6, 0.7, 0.9])
         >>> val = Predictions(

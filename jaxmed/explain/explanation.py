@@ -63,7 +63,7 @@ def grad_cam(
 ) -> np.ndarray:
     """Compute Grad-CAM maps, float32 (n, h, w): `explain(...).maps`.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from jaxmed import create_model, grad_cam
         >>> model = create_model("resnet10_narrow", num_classes=3)
@@ -112,7 +112,7 @@ def explain(
         InputError: no images, classes that the model does not have, an unknown method,
             layer or option, or a method of attention for a model without any.
 
-    Example:
+    Examples:
         Of an image with several labels, each has its map:
 
         >>> import numpy as np

@@ -33,7 +33,7 @@ def select_images(
         The kinds of each chosen image by its index, `count` of them, or n if that is
         fewer. An image may be of several kinds.
 
-    Example:
+    Examples:
         >>> truth = np.eye(2, dtype=bool)[[0, 0, 1]]
         >>> probs = np.array([[0.9, 0.1], [0.2, 0.8], [0.45, 0.55]])
         >>> known = np.ones_like(truth)

@@ -31,7 +31,7 @@ class RowStore:
         folder: made when something is written.
         limit: bytes that all files may take.
 
-    Example:
+    Examples:
         >>> store = RowStore(Path("rows"), limit=10**6)
         >>> store.write("squares", [b"two", b"ten"], np.array([[4.0], [100.0]]))
         >>> rows = np.zeros((2, 1))

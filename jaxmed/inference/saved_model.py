@@ -76,7 +76,7 @@ def save_model(folder: str | Path, predictor: Predictor) -> None:
         InputError: the folder exists or cannot be written, or the model was not built
             by `jaxmed.create_model`. Nothing is written then.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import jaxmed
         >>> images = np.random.default_rng(0).integers(0, 256, (12, 28, 28), np.uint8)
@@ -113,7 +113,7 @@ def load_model(folder: str | Path) -> Predictor:
         InputError: there is no such folder, its files are damaged, or the runs of an
             arm differ in classes or preprocessing.
 
-    Example:
+    Examples:
         Paths, folders, patterns and arrays are predicted alike::
 
             predictor = jaxmed.load_model("runs/quickstart/frozen/seed-0")

@@ -41,7 +41,7 @@ POOLS = vit.POOLS
 def list_models() -> list[str]:
     """List the names that `create_model` takes, family by family.
 
-    Example:
+    Examples:
         >>> "resnet18" in list_models()
         True
     """
@@ -85,7 +85,7 @@ def create_model(
         InputError: an unknown name, head or pool, a pool that the architecture does not
             have, or a number out of its range.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> model = create_model("resnet10_narrow", num_classes=3)
         >>> model(jnp.zeros((2, 96, 96, 3))).shape

@@ -52,7 +52,7 @@ class OutOfDistributionDetector:
         layers: of the network, in its order.
         distances: float64 (n,), of the validation images, ascending.
 
-    Example:
+    Examples:
         >>> layer = LayerStatistics(
         ...     whitening=np.eye(2, dtype=np.float32), mean=np.zeros(2, np.float32)
         ... )

@@ -30,7 +30,7 @@ def csv_writer(file: TextIO, columns: Sequence[str]) -> Callable[[Row], None]:
 def format_csv(columns: Sequence[str], rows: Iterable[Row]) -> str:
     """Return a table as the text of a CSV file.
 
-    Example:
+    Examples:
         >>> print(format_csv(("id", "label"), [("a", 1), {"label": 2}]), end="")
         id,label
         a,1

@@ -123,7 +123,7 @@ def hash_file(path: Path, function: str = "sha256") -> str:
         path: of the file.
         function: a name that `hashlib` knows, such as "md5".
 
-    Example:
+    Examples:
         >>> Path("a.txt").write_text("abc")
         3
         >>> hash_file(Path("a.txt"))[:16]

@@ -52,7 +52,7 @@ class Optimizer:
         InputError: an unknown name, a value of another type, or a number that is out
             of its range or not finite.
 
-    Example:
+    Examples:
         >>> Optimizer(name="adamw", learning_rate=1e-3, weight_decay=1e-4).name
         'adamw'
     """

@@ -97,7 +97,7 @@ class Phase:
         InputError: a value of another type, a number out of its range, no groups, or
             two of one name.
 
-    Example:
+    Examples:
         >>> sgd = Optimizer(name="sgd", learning_rate=0.01, momentum=0.9)
         >>> last = Group(name="last", patterns=("head", "*.layer4"), optimizer=sgd)
         >>> phase = Phase(name="last", epochs=5, groups=(last,), schedule="cosine")

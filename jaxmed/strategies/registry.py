@@ -113,7 +113,7 @@ def installed_strategies() -> dict[str, metadata.EntryPoint]:
 def list_strategies() -> list[str]:
     """List the names of the built-in strategies and of those that packages add.
 
-    Example:
+    Examples:
         >>> list_strategies()[:2]
         ['frozen', 'full']
     """
@@ -173,7 +173,7 @@ def create_strategy(name: str, model: Classifier, /, **options: Any) -> Strategy
             out of range, groups that do not fit the model, or something else than a
             strategy came of it.
 
-    Example:
+    Examples:
         >>> from jaxmed import create_model
         >>> model = create_model("resnet10_narrow", num_classes=2)
         >>> strategy = create_strategy("two_phase", model, head_epochs=2, epochs=4)

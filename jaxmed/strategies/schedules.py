@@ -51,7 +51,7 @@ class Schedule:
     Raises:
         InputError: an unknown name or a number out of its range.
 
-    Example:
+    Examples:
         >>> schedule = Schedule(name="step", every=2, gamma=0.5)
         >>> [float(schedule.factor(s, epochs=4, steps_per_epoch=1)) for s in range(4)]
         [1.0, 1.0, 0.5, 0.5]

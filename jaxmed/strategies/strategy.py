@@ -24,7 +24,7 @@ class Strategy:
         adapter: adds parameters to the model before the first phase, which the groups
             of phases name like its own; None for none.
 
-    Example:
+    Examples:
         >>> from jaxmed.strategies import Group, Optimizer, Phase
         >>> adam = Optimizer(learning_rate=1e-3)
         >>> head = Group(name="head", patterns=("head",), optimizer=adam)

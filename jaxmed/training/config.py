@@ -77,7 +77,7 @@ class TrainingConfig(TrainingOptions):
     a plain value, which makes it a key of [train] in recipes and a flag of `run` too.
     Checkpoints are refused if an option differs that is not declared `neutral`.
 
-    Example:
+    Examples:
         >>> config = TrainingConfig(batch_size=16, loss="focal")
         >>> config.loss.name
         'focal'

@@ -74,7 +74,7 @@ def fit(
             training, damaged or that cannot be written, or a loss that became infinite
             or not a number.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from jaxmed.data import Dataset, Split
         >>> from jaxmed.models import create_model

@@ -180,7 +180,7 @@ def flatten(value: Any) -> Flat:
     `jaxmed.config.setting`), of functions their code: what they are called
     and what is written in them, with the values that they enclose.
 
-    Example:
+    Examples:
         >>> from jaxmed.strategies import Optimizer
         >>> flatten({"o": Optimizer(learning_rate=0.1)})["o.learning_rate"]
         0.1

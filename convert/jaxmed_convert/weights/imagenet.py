@@ -228,7 +228,7 @@ def hash_in_name(name: str) -> str:
     Raises:
         InputError: there are none.
 
-    Example:
+    Examples:
         >>> hash_in_name("resnet18-f37072fd.pth")
         'f37072fd'
     """

@@ -55,7 +55,7 @@ def decode(
             or more pixels than `MOST_PIXELS`.
         RangeNeeded: the window is pending, and the image needs its limits.
 
-    Example:
+    Examples:
         >>> Image.new("RGB", (640, 480), "gray").save("scan.png")
         >>> decode(Path("scan.png"), image_size=224).shape
         (224, 224, 1)

@@ -45,7 +45,7 @@ class CatalogEntry:
 def read_catalog() -> dict[str, CatalogEntry]:
     """Return the data sets by name.
 
-    Example:
+    Examples:
         >>> read_catalog()["breastmnist"].counts
         {'train': 546, 'val': 78, 'test': 156}
     """

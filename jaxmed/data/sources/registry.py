@@ -85,7 +85,7 @@ def load_dataset(
         InputError: the source is unknown, cannot be read, is not a data set for
             classification, cannot be split so, or has not that many training images.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> arrays = {}
         >>> for split in ("train", "val", "test"):

@@ -128,7 +128,7 @@ def find_role(name: str) -> str | None:
     Case does not matter, nor what separates words, nor a word such as "set" behind:
     "Training", "TEST SET" and "val_images" are names of splits.
 
-    Example:
+    Examples:
         >>> [find_role(name) for name in ("Training", "valid-set", "tested")]
         ['train', 'val', None]
     """

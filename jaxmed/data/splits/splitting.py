@@ -42,7 +42,7 @@ class Splitting:
     Raises:
         InputError: a setting out of its range, or one that has no effect.
 
-    Example:
+    Examples:
         >>> splitting = Splitting(split="patient", group_pattern=r"person(\d+)_")
         >>> splitting.is_new
         True

@@ -49,7 +49,7 @@ class Augmentation:
             stored; None resizes it whole.
         ops: applied at that size.
 
-    Example:
+    Examples:
         >>> augmentation = Augmentation(ops=(HorizontalFlip(), Rotation(degrees=10)))
         >>> images = jnp.zeros((2, 32, 32, 1), jnp.uint8)
         >>> augmentation(images, jax.random.key(0)).shape
@@ -299,7 +299,7 @@ def create_augmentation(
     Raises:
         InputError: no preset of that name, or not a probability.
 
-    Example:
+    Examples:
         >>> [op["op"] for op in create_augmentation("xray").describe()]
         ['RandomResizedCrop', 'Rotation', 'ColorJitter']
     """

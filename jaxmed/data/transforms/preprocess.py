@@ -39,7 +39,7 @@ class Preprocessing:
     Raises:
         InputError: a number out of its range, or a mean or std per channel missing.
 
-    Example:
+    Examples:
         >>> preprocessing = Preprocessing(image_size=32)
         >>> preprocessing(jnp.zeros((2, 48, 64, 1), jnp.uint8)).shape
         (2, 32, 32, 3)

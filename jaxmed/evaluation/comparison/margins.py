@@ -59,7 +59,7 @@ def margin_tests(
         "noninferior" and "equivalent", whether the adjusted p is at most alpha. All
         again under "another_training". None and a "reason" where undefined.
 
-    Example:
+    Examples:
         >>> difference = {"value": 0.01, "se": 0.01, "another_training": {"se": None}}
         >>> pair = {"a": "new", "b": "old", "metrics": {"auroc": difference}}
         >>> (tested,) = margin_tests([pair], "auroc", 0.02)["comparisons"]

@@ -64,7 +64,7 @@ def paired_difference(
         InputError: an unknown metric, an arm without predictions, or predictions of
             different images, labels, classes or tasks.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> rng = np.random.default_rng(0)
         >>> labels = rng.integers(0, 2, 100)

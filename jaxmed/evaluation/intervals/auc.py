@@ -101,7 +101,7 @@ def delong_test(
         None where there are fewer than two units with positives, or with negatives, or
         where the variance of a difference that is not 0 is estimated as 0.
 
-    Example:
+    Examples:
         >>> truth = np.arange(20) % 2 == 1
         >>> rng = np.random.default_rng(0)
         >>> a = (truth + rng.normal(size=20))[None]

@@ -103,7 +103,7 @@ class Bootstrap:
                 All chunks together have `resamples` columns, independent of the chunk
                 size. A column sums to n; where groups are drawn, to n on average.
 
-        Example:
+        Examples:
             >>> bootstrap = Bootstrap(resamples=3, seed=0)
             >>> (counts,) = bootstrap.counts(Units(size=5))
             >>> counts.shape  # how often each of 5 images occurs in 3 resamples

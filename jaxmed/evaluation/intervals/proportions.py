@@ -60,7 +60,7 @@ def wilson(hits: Array, trials: Array) -> tuple[Array, Array]:
     Returns:
         Its two ends, NaN where there are no trials.
 
-    Example:
+    Examples:
         >>> low, high = wilson(np.array([10.0, 3.0]), np.array([10.0, 10.0]))
         >>> low.round(3), high.round(3)
         (array([0.722, 0.108]), array([1.   , 0.603]))

@@ -34,7 +34,7 @@ def mcnemar(a: np.ndarray, b: np.ndarray) -> dict[str, Any]:
         {"p", "test", "only_a", "only_b"}: the two-sided p, "mcnemar_exact" or
         "mcnemar_chi2", and the number of images that only one is right about.
 
-    Example:
+    Examples:
         >>> a = np.array([True] * 9 + [False])
         >>> b = np.array([True] * 2 + [False] * 8)
         >>> mcnemar(a, b)
@@ -83,7 +83,7 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     Args:
         p_values: None where there was no test; those are not counted.
 
-    Example:
+    Examples:
         >>> holm([0.01, 0.04, None, 0.03])
         [0.03, 0.06, None, 0.06]
     """

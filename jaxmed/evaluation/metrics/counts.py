@@ -165,7 +165,7 @@ def why_undefined(metric: str, true: float, n: float) -> Undefined:
 def ratio(numerator: Array, denominator: Array) -> Array:
     """Divide; what is divided by 0 is NaN, without a warning.
 
-    Example:
+    Examples:
         >>> ratio(np.array([1.0, 0.0]), np.array([2.0, 0.0]))
         array([0.5, nan])
     """

@@ -60,7 +60,7 @@ def decision_curve(
         InputError: an unknown class, none given where there is no positive one, or a
             threshold out of range.
 
-    Example:
+    Examples:
         >>> curve = decision_curve(
         ...     Predictions(
         ...         split="test",

@@ -222,7 +222,7 @@ def predictive_values(
     Returns:
         NaN where nothing, or everything, is said to be positive.
 
-    Example:
+    Examples:
         >>> ppv, npv = predictive_values(np.array(0.9), np.array(0.9), prevalence=0.01)
         >>> round(float(ppv), 3), round(float(npv), 3)
         (0.083, 0.999)

@@ -100,7 +100,7 @@ def measure_faithfulness(
         InputError: what `explain` refuses; masks or groups that do not fit the images;
             or no map is evidence of anything.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from jaxmed import create_model
         >>> model = create_model("resnet10_narrow", num_classes=2)

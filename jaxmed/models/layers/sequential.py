@@ -19,7 +19,7 @@ class Numbered(nnx.List):
     Args:
         modules: by their number, at least 0. Numbers without a module are gaps.
 
-    Example:
+    Examples:
         >>> rngs = nnx.Rngs(0)
         >>> layers = Numbered(
         ...     {0: nnx.Linear(2, 3, rngs=rngs), 2: nnx.Linear(3, 1, rngs=rngs)}

@@ -91,7 +91,7 @@ def partial(
         InputError: there is no such stage or layer, there are not so many, or more
             than one of the four ways to say which is used.
 
-    Example:
+    Examples:
         >>> from jaxmed import create_model
         >>> model = create_model("resnet10_narrow", num_classes=2)
         >>> [group.name for group in partial(model, stages=2).phases[0].groups]

@@ -33,7 +33,7 @@ def frozen(
         **settings: see `Settings`. With batch_norm="train" the features change with
             the backbone's statistics.
 
-    Example:
+    Examples:
         >>> from jaxmed import create_model
         >>> model = create_model("resnet10_narrow", num_classes=2)
         >>> strategy = frozen(model, epochs=3, optimizer="adamw", weight_decay=1e-4)

@@ -1,0 +1,5 @@
+# %% [markdown]
+# # Placeholder
+# %%
+import jaxmed
+print(jaxmed.__version__)
