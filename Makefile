@@ -6,7 +6,7 @@ PIP := $(RUN) -m pip --disable-pip-version-check
 # What an installation depends on; a change installs again.
 DEPENDS := pyproject.toml constraints.txt
 
-.PHONY: quickstart test test-all test-versions lint docs dev clean
+.PHONY: quickstart test test-all test-versions lint docs wheel dev clean
 
 quickstart: $(VENV)/.base  ## train, evaluate, explain and report in minutes
 	$(RUN) -m jaxmed.experiments run quickstart
@@ -31,6 +31,12 @@ lint: $(VENV)/.dev  ## lint, format and types, as CI checks them
 docs: $(VENV)/.dev  ## the site, in build/site: runs the tutorials, checks the links
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 
+wheel: $(VENV)/bin/python  ## sdist and wheel, in dist, as an index would take them
+	$(PIP) install build twine
+	rm -rf dist
+	$(RUN) -m build
+	$(RUN) -m twine check --strict dist/*
+
 dev: $(VENV)/.dev  ## everything the tests need, in .venv
 
 $(VENV)/bin/python:
@@ -41,7 +47,7 @@ $(VENV)/bin/python:
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(VENV)/.base: $(DEPENDS) | $(VENV)/bin/python
-	@echo "Installing jaxmed into $(VENV): about 250 MB, once"
+	@echo "Installing jaxmed into $(VENV): about 1 GB, once"
 	$(PIP) install -c constraints.txt -e .
 	@touch $@
 

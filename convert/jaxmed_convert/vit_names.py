@@ -104,7 +104,7 @@ def torch_name(architecture: str, pool: str, name: str) -> str:
         architecture, pool: see `Classifier`.
         name: ours, without "backbone.".
 
-    Example:
+    Examples:
         >>> torch_name("vit_b_16", "own", "blocks.3.attn.qkv.weight")
         'encoder.layers.encoder_layer_3.self_attention.in_proj_weight'
     """

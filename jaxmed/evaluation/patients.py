@@ -46,7 +46,7 @@ def aggregate_patients(
         Predictions without groups and columns, a row a patient, in the order in which
         they occur; undefined where a patient has images of several classes.
 
-    Example:
+    Examples:
         >>> test = Predictions(
         ...     split="test",
         ...     ids=("a1", "a2", "b1"),

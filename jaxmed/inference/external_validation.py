@@ -102,7 +102,7 @@ def validate(
         InputError: there is no finished run, or the images cannot be loaded, or are of
             unknown classes, of one class only, or of other channels.
 
-    Example:
+    Examples:
         The run's numbers on the X-rays of another hospital, and how far they are from
         those of its own test images::
 

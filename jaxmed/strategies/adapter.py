@@ -57,7 +57,7 @@ def merge_adapter(model: Classifier) -> None:
     The model is then as `create_model` builds it, and can be saved and exported. A
     model without an adapter stays as it is.
 
-    Example:
+    Examples:
         >>> from jaxmed import create_model
         >>> from jaxmed.strategies import create_strategy
         >>> model = create_model("resnet10_narrow", num_classes=2)

@@ -228,7 +228,7 @@ def uniform_soup(models: Sequence[Classifier]) -> Classifier:
     Raises:
         InputError: no models, or of different architectures.
 
-    Example:
+    Examples:
         >>> from jaxmed import create_model
         >>> models = [create_model("resnet10_narrow", num_classes=2) for _ in range(2)]
         >>> uniform_soup(models).architecture

@@ -26,7 +26,7 @@ def unpaired_difference(a: Estimate, b: Estimate) -> Estimate:
         The same of the difference, with "method"; None and a "reason" for what there
         is not.
 
-    Example:
+    Examples:
         >>> external = {"value": 0.8, "ci_low": 0.74, "ci_high": 0.85}
         >>> internal = {"value": 0.9, "ci_low": 0.86, "ci_high": 0.93}
         >>> difference = unpaired_difference(external, internal)

@@ -166,7 +166,7 @@ def lora(
     Raises:
         InputError: there is no such layer, or a number is out of its range.
 
-    Example:
+    Examples:
         >>> from jaxmed import create_model
         >>> model = create_model("resnet10_narrow", num_classes=2)
         >>> strategy = lora(model, rank=4)

@@ -117,7 +117,7 @@ def grouped_stages(
     Raises:
         InputError: fewer than one stage to a group.
 
-    Example:
+    Examples:
         >>> from jaxmed import create_model
         >>> model = create_model("resnet10_narrow", num_classes=2)
         >>> list(grouped_stages(model, 3))
