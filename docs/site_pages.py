@@ -23,7 +23,7 @@ PAGES = {
     "convert/README.md": "convert.md",
 }
 SOURCES = {page: source for source, page in PAGES.items()}
-LINK = re.compile(r'(?P<open>!?\[[^\]]*\]\(|<img src=")(?P<to>[^)\s"#]+)(?P<rest>[^)"]*)')
+LINK = re.compile(r'(?P<open>\[[^\]]*\]\(|<img src=")(?P<to>[^)\s"#]+)(?P<rest>[^)"]*)')
 
 
 def on_files(files, config):

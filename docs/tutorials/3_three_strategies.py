@@ -53,7 +53,9 @@ for title, (name, options) in STRATEGIES.items():
 
 for title, report in reports.items():
     auroc = report["test"]["auroc"]
-    print(f"{title:18} {auroc['value']:.3f} [{auroc['ci_low']:.3f}, {auroc['ci_high']:.3f}]")
+    print(
+        f"{title:18} {auroc['value']:.3f} [{auroc['ci_low']:.3f}, {auroc['ci_high']:.3f}]"
+    )
 
 # %% [markdown]
 # ## One gray channel
