@@ -22,6 +22,7 @@ SHARED_MODULES = {
     "audit",
     "augmentation",
     "comparison",
+    "cross_validation",
     "dataset",
     "decision_curve",
     "experiment",

@@ -18,6 +18,11 @@ ONLY_ARM = "main"
 FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 # Of a recipe of several sets of images: see `jaxmed.config.multi_dataset`.
 OF_SETS = ("sets", "published")
+# What the arms of a cross-validation have in common.
+SHARED_BY_FOLDS = (
+    *("cross_validation", "source", "split", "group_pattern", "split_seed", "folds"),
+    *("fold", "repeat", "repeats", "fold_val", "val_share"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +58,25 @@ class Recipe:
             for arm, config in self.arms.items()
             for seed in config.train.seeds
         ]
+
+    @property
+    def folds(self) -> list["Recipe"]:
+        """The recipe of every fold of a cross-validation; else this one alone."""
+        data = self.base.data
+        if not data.cross_validation or data.fold_number is not None:
+            return [self]
+        return [
+            self._of_fold(fold, repeat)
+            for repeat in range(data.repeats)
+            for fold in range(data.folds)
+        ]
+
+    def _of_fold(self, fold: int, repeat: int) -> "Recipe":
+        arms = {
+            name: replace(config, data=replace(config.data, fold=fold, repeat=repeat))
+            for name, config in self.arms.items()
+        }
+        return replace(self, arms=arms)
 
     def only(self, arm: str, seed: int) -> "Recipe":
         """Return the recipe of one of its runs."""
@@ -164,6 +188,11 @@ def resolve_recipe(
         if not isinstance(own, Mapping):
             raise InputError(f"{where}: arms.{arm} must be a table, got {own!r}.")
         check_folder_name(arm, "arm", where)
+        if re.fullmatch(r"(fold|seed)-\d+", arm):
+            raise InputError(
+                f"{where}: arm {arm!r} has the name of a folder of one of its runs. "
+                "Give it another one."
+            )
     # The file alone first, so that its mistakes are not blamed on the flags.
     resolved = {
         arm: build_config(merge_tables(table, own), f"{where}, arm {arm}")
@@ -188,6 +217,7 @@ def resolve_recipe(
             check_folder_name(part, "name", where)
     if len(names) > 1:
         raise InputError(f"{where}: the arms must share one name, got {sorted(names)}.")
+    _check_cross_validation(resolved, where)
     return Recipe(
         path=path,
         arms={arm: resolved[arm] for arm in by_name if arm in chosen},
@@ -243,6 +273,41 @@ def merge_tables(base: Mapping[str, Any], over: Mapping[str, Any]) -> Table:
         else:
             merged[key] = value
     return merged
+
+
+def _check_cross_validation(arms: Mapping[str, ExperimentConfig], where: str) -> None:
+    """Raises InputError if folds, or the arms of a cross-validation, do not fit."""
+    first, *others = arms.values()
+    for config in arms.values():
+        data = config.data
+        if data.cross_validation and data.folds < 3:
+            raise InputError(
+                f"{where}: data.cross_validation needs data.folds of at least 3 (for "
+                f"train, val and test), got {data.folds}."
+            )
+        if data.repeats > 1 and not data.cross_validation:
+            raise InputError(
+                f"{where}: data.repeats is {data.repeats}, which is for "
+                "data.cross_validation. Set that to true, or leave repeats out."
+            )
+        if data.cross_validation and data.fold < 0 < data.repeat:
+            raise InputError(
+                f"{where}: data.repeat is one division into folds, and "
+                "data.cross_validation goes through data.repeats of them. Leave repeat "
+                "out, or set fold too."
+            )
+    for config in others:
+        for name in SHARED_BY_FOLDS if first.data.cross_validation else ():
+            ours, theirs = (getattr(one.data, name) for one in (first, config))
+            if ours != theirs:
+                raise InputError(
+                    f"{where}: the arms of a cross-validation need the same folds, and "
+                    f"data.{name} is {ours!r} and {theirs!r}."
+                )
+    if len({config.data.cross_validation for config in arms.values()}) > 1:
+        raise InputError(
+            f"{where}: data.cross_validation must be the same for all arms."
+        )
 
 
 def _of_one_source(table: Table, overrides: Table, where: str) -> Table:

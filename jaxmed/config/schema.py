@@ -86,11 +86,26 @@ class DataConfig:
         "parts of equal size in place of shares, at least 3; 0 for shares", 0, low=0
     )
     fold: int = setting(
-        "which of them is test, from 0; the next one is val, the others are train",
-        0,
-        low=0,
+        "which of them is test, from 0; -1 for the first, or with cross_validation for "
+        "each in turn",
+        -1,
+        low=-1,
+    )
+    fold_val: str = setting(
+        "which images are val then: next (the next fold) or cut (val_share of those "
+        "outside of the test fold)",
+        "next",
+        choices=("next", "cut"),
     )
     repeat: int = setting("another division into folds for each number", 0, low=0)
+    cross_validation: bool = setting(
+        "true: every fold is test once, in a run of its own; split is patient where "
+        "patients are known, else stratified, unless it is set",
+        False,
+    )
+    repeats: int = setting(
+        "divisions into folds that cross_validation goes through", 1, low=1, high=100
+    )
     memory: float = setting(
         "gigabytes that decoded images may take; those of a larger folder or table are "
         "decoded when they are needed. 0: of every one; -1: a quarter of the machine's "
@@ -113,6 +128,13 @@ class DataConfig:
         "stop",
         choices=("stop", "skip"),
     )
+
+    @property
+    def fold_number(self) -> int | None:
+        """Return which of the folds of all repeats is test; None if not just one is."""
+        if not self.cross_validation or self.fold < 0:
+            return None
+        return self.repeat * self.folds + self.fold
 
 
 @dataclass(frozen=True, kw_only=True)

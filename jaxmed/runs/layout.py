@@ -12,7 +12,8 @@ from jaxmed.runtime.csv_files import write_csv
 from jaxmed.runtime.files import write_text
 from jaxmed.runtime.toml import format_toml
 
-# Of a run, OUT/<experiment>/<arm>/seed-<n>.
+# Of a run, OUT/<experiment>/<arm>/seed-<n>, in cross-validation
+# OUT/<experiment>/<arm>/fold-<k>/seed-<n>.
 CONFIG = "config.toml"
 ENVIRONMENT = "environment.json"
 SPLIT = "split.csv"
@@ -34,6 +35,7 @@ VALIDATION = "validation"
 # `jaxmed.runs.trained_model`.
 FILES = (CONFIG, ENVIRONMENT, HISTORY, PREDICTIONS, CAM_INDEX, METRICS)
 # Of an experiment, OUT/<experiment>.
+CROSS_VALIDATION = "cross_validation.json"
 REPORT = "report.html"
 SAMPLES = "samples.png"
 # Of a leaderboard, OUT/<leaderboard>, which has an experiment for each of its sets.
@@ -43,6 +45,7 @@ LEADERBOARD_CSV = "leaderboard.csv"
 
 # A run's folder may be put aside under another name, such as "seed-0-old".
 _SEED = re.compile(r"seed-(\d+)")
+_FOLD = re.compile(r"fold-(\d+)")
 # What a run's history has in every phase stands last.
 _LAST_COLUMNS = ("seconds", "images_per_second")
 
@@ -54,12 +57,25 @@ def experiment_folder(out: Path, name: str) -> Path:
 
 def run_folder(out: Path, recipe: Recipe, arm: str, seed: int) -> Path:
     """Return the folder of one run."""
-    return experiment_folder(out, recipe.name) / run_name(arm, seed)
+    fold = recipe.arms[arm].data.fold_number
+    return experiment_folder(out, recipe.name) / run_name(arm, seed, fold)
 
 
-def run_name(arm: str, seed: int) -> str:
+def run_name(arm: str, seed: int, fold: int | None = None) -> str:
     """Return the path of a run's folder below its experiment's."""
-    return f"{arm}/seed-{seed}"
+    return f"{arm}/seed-{seed}" if fold is None else f"{arm}/fold-{fold}/seed-{seed}"
+
+
+def fold_of(folder: Path) -> int | None:
+    """Return the fold of a run's folder; None unless it is of a cross-validation."""
+    match = _FOLD.fullmatch(folder.absolute().parent.name)
+    return int(match[1]) if match else None
+
+
+def arm_of(folder: Path) -> str:
+    """Return the name of the arm that a run's folder is of."""
+    above = folder.absolute().parent
+    return (above if fold_of(folder) is None else above.parent).name
 
 
 def seed_of(folder: Path) -> int | None:
@@ -69,9 +85,14 @@ def seed_of(folder: Path) -> int | None:
 
 
 def runs_of_arm(folder: Path) -> list[Path]:
-    """Return the run folders of an arm, finished or not, by rising seed."""
-    seeds = [(seed_of(path), path) for path in folder.glob("seed-*") if path.is_dir()]
-    return [path for _, path in sorted(pair for pair in seeds if pair[0] is not None)]
+    """Return the run folders of an arm, finished or not, by rising fold and seed."""
+    found = []
+    for pattern in ("seed-*", "fold-*/seed-*"):
+        for path in folder.glob(pattern):
+            seed, fold = seed_of(path), fold_of(path)
+            if seed is not None and (fold is not None) == pattern.startswith("fold"):
+                found.append((-1 if fold is None else fold, seed, path))
+    return [path for *_, path in sorted(found) if path.is_dir()]
 
 
 def runs_of_experiment(folder: Path) -> list[Path]:

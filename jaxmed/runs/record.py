@@ -22,6 +22,8 @@ from jaxmed.runs.layout import (
     METRICS,
     PREDICTIONS,
     VALIDATION,
+    arm_of,
+    fold_of,
     has_metrics,
     runs_of_experiment,
     seed_of,
@@ -81,7 +83,7 @@ class RunRecord:
     """What one run left behind: an arm trained with one seed.
 
     Attributes:
-        folder: `OUT/<experiment>/<arm>/seed-<n>`.
+        folder: `OUT/<experiment>/<arm>/seed-<n>`, or with a fold in between.
         metrics: what `jaxmed.evaluate` returned.
         predictions: "val" and "test", before calibration.
         history: a row per epoch; empty if the run has no history.csv.
@@ -89,6 +91,7 @@ class RunRecord:
         config: the text of config.toml; empty if the run has none.
         cams: empty if no maps were drawn.
         faithfulness: cams/faithfulness.json; empty if it was not measured.
+        fold: of a cross-validation, counted over its repeats; else None.
     """
 
     folder: Path
@@ -101,6 +104,7 @@ class RunRecord:
     config: str
     cams: tuple[Cam, ...]
     faithfulness: dict[str, Any] = field(default_factory=dict)
+    fold: int | None = None
 
     @property
     def task(self) -> str:
@@ -178,7 +182,7 @@ def read_experiment(
         if has_metrics(path):
             runs.append(read_run(path))
         else:
-            unfinished.append(f"{path.parent.name}/{path.name}")
+            unfinished.append(str(path.relative_to(folder)))
     if not runs:
         raise InputError(
             f"{folder} has no finished run: expected <arm>/seed-<n>/{METRICS} in it."
@@ -234,7 +238,8 @@ def read_run(folder: Path) -> RunRecord:
     faithfulness = folder / FAITHFULNESS
     return RunRecord(
         folder=folder,
-        arm=folder.parent.name,
+        arm=arm_of(folder),
+        fold=fold_of(folder),
         seed=_seed_of(folder),
         metrics=metrics,
         predictions=predictions,

@@ -1,4 +1,5 @@
 import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from jaxmed.config.recipes import (
 from jaxmed.config.schema import TrainConfig
 from jaxmed.errors import InputError
 from jaxmed.experiments.pipeline.prepare import check_arm
+from jaxmed.runs.layout import arm_of, fold_of, run_folder
 from jaxmed.runtime.toml import format_toml
 
 TEXT = """
@@ -45,6 +47,52 @@ def changed(path, old, new):
     assert old in text
     path.write_text(text.replace(old, new))
     return path
+
+
+def test_a_cross_validation_is_a_recipe_for_every_fold(recipe_file):
+    flags = {"data": {"cross_validation": True, "folds": 3, "repeats": 2}}
+    recipe = load_recipe(recipe_file, flags)
+    parts = recipe.folds
+    assert [part.base.data.fold_number for part in parts] == [0, 1, 2, 3, 4, 5]
+    assert {(p.base.data.repeat, p.base.data.fold) for p in parts} == {
+        (repeat, fold) for repeat in (0, 1) for fold in (0, 1, 2)
+    }
+    folder = run_folder(Path("out"), parts[4], "b", 7)
+    assert folder == Path("out/mine/b/fold-4/seed-7")
+    assert (arm_of(folder), fold_of(folder)) == ("b", 4)
+    # A run's own configuration is of its fold alone.
+    path = recipe_file.with_name("config.toml")
+    path.write_text(format_toml(parts[4].table("b", 0)))
+    (alone,) = load_recipe(path).folds
+    assert alone.base.data == parts[4].arms["b"].data
+    plain = load_recipe(recipe_file)
+    assert plain.folds == [plain]
+    assert arm_of(run_folder(Path("out"), plain, "a", 0)) == "a"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"cross_validation": True}, "needs data.folds of at least 3"),
+        ({"repeats": 2}, "is for data.cross_validation"),
+        ({"cross_validation": True, "folds": 3, "repeat": 1}, "Leave repeat out"),
+    ],
+)
+def test_folds_that_do_not_fit_are_refused(recipe_file, flags, message):
+    with pytest.raises(InputError, match=message):
+        load_recipe(recipe_file, {"data": flags})
+
+
+def test_arms_of_a_cross_validation_share_its_folds(recipe_file):
+    flags = {"data": {"cross_validation": True, "folds": 3}}
+    with pytest.raises(InputError, match=r"need the same folds, and data\.split_seed"):
+        load_recipe(recipe_file, flags | {"arms": {"b": {"data": {"split_seed": 1}}}})
+    off = {"b": {"data": {"cross_validation": False}}}
+    with pytest.raises(InputError, match=r"the same folds, and data\.cross_validation"):
+        load_recipe(recipe_file, flags | {"arms": off})
+    changed(recipe_file, "[arms.a]", "[arms.fold-1]")
+    with pytest.raises(InputError, match="the name of a folder of one of its runs"):
+        load_recipe(recipe_file)
 
 
 @pytest.mark.parametrize("name", list(recipe_files()))

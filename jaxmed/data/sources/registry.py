@@ -1,7 +1,7 @@
 """Registry of data sources: "medmnist:bloodmnist", "folder:scans", "cells"."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
@@ -96,6 +96,61 @@ def load_dataset(
         >>> data.task, data.class_names, data.train.images.shape
         ('binary', ('healthy', 'ill'), (4, 28, 28, 1))
     """
+    loaded = load_source(
+        source,
+        image_size=image_size,
+        resizing=resizing,
+        splitting=splitting,
+        memory_budget=memory_budget,
+        on_error=on_error,
+        window=window,
+        cache=cache,
+    )
+    return draw_subset(loaded.split(splitting), train_images, subset_seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedSource:
+    """Images of a source that were read once, to be split in several ways.
+
+    Attributes:
+        images: of the source.
+        image_size: see `load_dataset`.
+        reading: how the images were read.
+    """
+
+    images: SourceImages
+    image_size: int | None
+    reading: Reading
+
+    def split(self, splitting: Splitting) -> Dataset:
+        """Make the data set of a split.
+
+        Args:
+            splitting: but for the fold as the source was loaded with.
+
+        Raises:
+            InputError: the source cannot be split so.
+        """
+        dataset = make_split(self.images, splitting)
+        check_trainable(dataset)
+        dataset = settle_window(dataset, self.reading)
+        size = self.image_size or dataset.image_size
+        return replace(dataset, image_size=size, resizing=self.reading.resizing)
+
+
+def load_source(
+    source: str,
+    *,
+    image_size: int | None = None,
+    resizing: Resizing = SQUASH,
+    splitting: Splitting = GIVEN,
+    memory_budget: float | None = None,
+    on_error: str = "stop",
+    window: str = AUTO,
+    cache: Path | None = None,
+) -> LoadedSource:
+    """Read the images of a source; arguments and errors are those of `load_dataset`."""
     bare, naming = take_naming(source)
     scheme, _, rest = bare.partition(":")
     loader = find_loader(scheme)
@@ -117,13 +172,8 @@ def load_dataset(
             f"{source}: its loader returned a {type(loaded).__name__}; it must return "
             "a jaxmed.data.SourceImages."
         )
-    dataset = make_split(apply_naming(loaded, naming, source), splitting)
-    check_trainable(dataset)
-    dataset = settle_window(dataset, reading)
-    dataset = replace(
-        dataset, image_size=image_size or dataset.image_size, resizing=resizing
-    )
-    return draw_subset(dataset, train_images, subset_seed)
+    images = apply_naming(loaded, naming, source)
+    return LoadedSource(images=images, image_size=image_size, reading=reading)
 
 
 def list_schemes() -> list[str]:

@@ -15,7 +15,7 @@ from jaxmed.data.splits.split_file import read_split
 from jaxmed.errors import InputError, unknown
 
 FILE = "file:"
-KINDS = ("given", "stratified", "patient")
+KINDS = ("given", "stratified", "patient", "auto")
 # Of val and of test.
 DEFAULT_SHARES = (0.1, 0.2)
 
@@ -27,7 +27,8 @@ class Splitting:
     Attributes:
         split: "given", as the source has it; "stratified", anew from all images of
             the source, each class with its share; "patient", so too but never a group
-            in two splits; "file:PATH", as `write_split` wrote it.
+            in two splits; "auto", "patient" where groups are known, else "stratified";
+            "file:PATH", as `write_split` wrote it.
         group_pattern: finds an image's group in its id, see `find_groups`; empty for
             what the source says.
         split_seed: of a split made anew, at least 0.
@@ -35,8 +36,10 @@ class Splitting:
         keep_test: whether test stays as the source has it, and only the other images
             are split anew, of which `val_share` become val.
         folds: 0; or at least 3 parts of equal size, of which number `fold` (from 0) is
-            test and the next one, or behind the last the first, is val.
+            test.
         fold: below `folds`.
+        fold_val: "next": the next fold, or behind the last the first, is val; "cut":
+            `val_share` of the images outside of the test fold are.
         repeat: another division into folds for every number, with the same seed.
 
     Raises:
@@ -59,6 +62,7 @@ class Splitting:
     keep_test: bool = False
     folds: int = 0
     fold: int = 0
+    fold_val: str = "next"
     repeat: int = 0
 
     def __post_init__(self) -> None:
@@ -87,10 +91,18 @@ class Splitting:
                 f"fold must be from 0 to {self.folds - 1}, of {self.folds} folds; got "
                 f"{self.fold}."
             )
+        elif self.fold_val not in ("next", "cut"):
+            raise unknown("fold_val", self.fold_val, ("next", "cut"))
+        elif self.fold_val == "cut" and self.test_share == DEFAULT_SHARES[1]:
+            if not 0 < self.val_share < 1:
+                raise InputError(
+                    f"val_share must be above 0 and below 1, got {self.val_share}."
+                )
         elif (self.val_share, self.test_share) != DEFAULT_SHARES:
             raise InputError(
-                f"With folds = {self.folds}, a fold is val and one is test, so "
-                "val_share and test_share have no effect. Leave them out."
+                f"With folds = {self.folds}, a fold is test, and one is val unless "
+                "fold_val is cut, so test_share, and val_share then, have no effect. "
+                "Leave them out."
             )
         if self.split_seed < 0 or self.repeat < 0:
             raise InputError(
@@ -101,7 +113,7 @@ class Splitting:
     @property
     def is_new(self) -> bool:
         """Whether images are shared out, and not as the source or a file has them."""
-        return self.split in ("stratified", "patient")
+        return self.split in ("stratified", "patient", "auto")
 
     @property
     def is_given(self) -> bool:
@@ -120,8 +132,8 @@ class Splitting:
                 "val_share and test_share must be above 0 and below 1 together, got "
                 f"{val} and {test}."
             )
-        if self.fold or self.repeat:
-            raise InputError("fold and repeat are of folds, and folds is 0.")
+        if self.fold or self.repeat or self.fold_val != "next":
+            raise InputError("fold, fold_val and repeat are of folds, and folds is 0.")
 
 
 GIVEN = Splitting()
@@ -231,7 +243,8 @@ def _divide(
     parts = np.full(len(labels), SPLITS.index("test"))
     free = np.flatnonzero(origin != "test") if splitting.keep_test else slice(None)
     labels = labels[free]
-    if splitting.split == "patient":
+    known = splitting.split == "auto" and groups is not None
+    if splitting.split == "patient" or known:
         whose = np.unique(np.array(groups, object)[free], return_inverse=True)[1]
     else:
         whose = np.arange(len(labels))
@@ -278,6 +291,13 @@ def _share_out(
         # 0 is the test fold then, and 1 the one after it.
         turned = (parts - splitting.fold) % folds
         parts = np.select([turned == 0, turned == 1], [2, 1], 0)
+        if splitting.fold_val == "cut":
+            rest = np.flatnonzero(turned != 0)
+            seeds = [splitting.split_seed, splitting.repeat, splitting.fold]
+            rng = np.random.default_rng(seeds)
+            shares = [1 - val, val]
+            allocated = allocate(members[rest], shares, rng)
+            parts[rest] = spread(allocated, has[rest], shares, [[0]])
     return parts[whose]
 
 
@@ -287,7 +307,12 @@ def _check_folds(
     views: Sequence[Sequence[int]],
     found: Dataset | SourceImages,
 ) -> None:
-    """Refuses folds of which one would be trained without a class."""
+    """Refuses folds of which one is empty, or would be trained without a class."""
+    if len(np.unique(parts)) < len(views):
+        raise InputError(
+            f"{found.source}: {len(parts):,} images or groups (such as patients) are "
+            f"shared out, too few for {len(views)} folds. Set folds to a lower number."
+        )
     for label, name in enumerate(found.class_names):
         holders = set(parts[has[:, label]].tolist())
         if any(holders.isdisjoint(view) for view in views):

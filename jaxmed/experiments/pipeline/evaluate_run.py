@@ -16,6 +16,8 @@ from jaxmed.runs.layout import (
     METRICS,
     MODEL_CARD,
     PREDICTIONS,
+    arm_of,
+    fold_of,
     seed_of,
 )
 from jaxmed.runs.record import RunRecord
@@ -62,7 +64,8 @@ def write_results(
         seed = config.train.seeds[0]
     run = RunRecord(
         folder=folder,
-        arm=folder.absolute().parent.name,
+        arm=arm_of(folder),
+        fold=fold_of(folder),
         seed=seed,
         metrics=metrics,
         predictions=dict(predictions),

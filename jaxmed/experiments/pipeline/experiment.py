@@ -1,16 +1,16 @@
 """An experiment: the recipes it needs, then all its arms and seeds, then the report."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jaxmed.config.recipes import Recipe
-from jaxmed.config.schema import DataConfig, ExperimentConfig
+from jaxmed.config.schema import ExperimentConfig
 from jaxmed.errors import InputError
 from jaxmed.experiments.pipeline.evaluate_run import reevaluate
-from jaxmed.experiments.pipeline.load_data import load_images, without_subset
+from jaxmed.experiments.pipeline.load_data import Datasets, without_subset
 from jaxmed.experiments.pipeline.prepare import check_arm, naming, prepare_arm
 from jaxmed.experiments.pipeline.reporting import rebuild_report
 from jaxmed.experiments.pipeline.sample_images import write_samples
@@ -27,10 +27,7 @@ from jaxmed.runs.work import (
 from jaxmed.runtime import distributed
 
 if TYPE_CHECKING:
-    from jaxmed.data.dataset import Dataset
     from jaxmed.inference.activations import ActivationStore
-
-Datasets = dict[DataConfig, "Dataset"]
 
 
 def run_recipes(recipes: Sequence[Recipe], out: Path, *, extend: bool = False) -> Path:
@@ -51,7 +48,7 @@ def run_recipes(recipes: Sequence[Recipe], out: Path, *, extend: bool = False) -
     Raises:
         InputError: see `check_recipes`.
     """
-    datasets: Datasets = {}
+    datasets = Datasets()
     check_together(recipes, out, datasets, extend=extend)
     report = None
     for recipe in recipes:
@@ -89,18 +86,27 @@ def train_recipe(recipe: Recipe, out: Path, datasets: Datasets) -> None:
     be extended, is trained on.
     """
     store = None
-    for arm, seed in recipe.runs:
-        cell = recipe.only(arm, seed)
+    for part, arm, seed in _each_run(recipe):
+        cell = part.only(arm, seed)
         work, said = distributed.run_on_process_zero(partial(_plan, cell, out))
         print(said, end="", flush=True)
         if work == "evaluation":
-            folder = run_folder(out, recipe, arm, seed)
+            folder = run_folder(out, part, arm, seed)
             distributed.run_on_process_zero(partial(reevaluate, folder, cell))
         elif work == "images":
-            config = recipe.arms[arm].data
+            config = part.arms[arm].data
+            with distributed.raise_on_all():
+                datasets.add(config)
             data, whole = datasets[config], datasets[without_subset(config)]
             store = store or _new_store(recipe)
-            train_run(recipe, arm, seed, data, whole=whole, out=out, store=store)
+            train_run(part, arm, seed, data, whole=whole, out=out, store=store)
+
+
+def _each_run(recipe: Recipe) -> Iterator[tuple[Recipe, str, int]]:
+    """Yield every run of a recipe: the recipe of its fold, its arm and its seed."""
+    for part in recipe.folds:
+        for arm, seed in part.runs:
+            yield part, arm, seed
 
 
 def _new_store(recipe: Recipe) -> "ActivationStore":
@@ -136,8 +142,9 @@ def _plan(recipe: Recipe, out: Path) -> tuple[Work, str]:
 def write_report(recipe: Recipe, out: Path, datasets: Datasets) -> str:
     """Write an experiment's figures and report, and return its path."""
     folder = experiment_folder(out, recipe.name)
-    if recipe.base.data in datasets:
-        write_samples(folder, datasets[recipe.base.data])
+    shown = [one.base.data for one in recipe.folds if one.base.data in datasets]
+    if shown:
+        write_samples(folder, datasets[shown[0]])
     return str(rebuild_report(folder))
 
 
@@ -146,10 +153,10 @@ def _describe(recipes: Sequence[Recipe], datasets: Datasets, out: Path) -> str:
     if not distributed.is_multiprocess():
         return ""
     runs = [
-        (table, work_left(run_folder(out, recipe, arm, seed), table))
+        (table, work_left(run_folder(out, part, arm, seed), table))
         for recipe in recipes
-        for arm, seed in recipe.runs
-        for table in (recipe.table(arm, seed),)
+        for part, arm, seed in _each_run(recipe)
+        for table in (part.table(arm, seed),)
     ]
     return repr((runs, [data.fingerprint for data in datasets.values()]))
 
@@ -163,7 +170,8 @@ def check_settings(
         InputError: folders hold something else, or settings do not hold together.
     """
     for recipe in recipes:
-        check_folders(out, recipe, extend=extend)
+        for part in recipe.folds:
+            check_folders(out, part, extend=extend)
     for recipe in recipes:
         for arm, config in recipe.arms.items():
             check_arm(config, arm)
@@ -186,22 +194,26 @@ def check_recipes(
     check_settings(recipes, out, extend=extend)
     planned: dict[Path, ExperimentConfig] = {}
     for recipe in recipes:
-        for arm, config in recipe.arms.items():
-            todo = [
-                seed
-                for seed in config.train.seeds
-                if _needs_images(recipe, arm, seed, out)
-            ]
-            longer = [
-                folder
-                for seed in todo
-                for folder in (run_folder(out, recipe, arm, seed),)
-                if is_extended(folder, recipe.table(arm, seed))
-            ]
-            if todo:
-                with naming(arm):
-                    _check_fit(config, datasets, planned, out, longer)
-            planned |= {run_folder(out, recipe, arm, seed): config for seed in todo}
+        fits: set[str] = set()
+        for part in recipe.folds:
+            for arm, config in part.arms.items():
+                todo = [
+                    seed
+                    for seed in config.train.seeds
+                    if _needs_images(part, arm, seed, out)
+                ]
+                longer = [
+                    folder
+                    for seed in todo
+                    for folder in (run_folder(out, part, arm, seed),)
+                    if is_extended(folder, part.table(arm, seed))
+                ]
+                # What fits one fold fits the others.
+                if todo and (arm not in fits or longer):
+                    with naming(arm):
+                        _check_fit(config, datasets, planned, out, longer)
+                    fits.add(arm)
+                planned |= {run_folder(out, part, arm, seed): config for seed in todo}
 
 
 def _needs_images(recipe: Recipe, arm: str, seed: int, out: Path) -> bool:
@@ -225,7 +237,7 @@ def _check_fit(
         out: the folder of all experiments.
         longer: folders of finished runs that are to go on.
     """
-    add_images(config.data, datasets)
+    datasets.add(config.data)
     model = config.model
     earlier = planned.get(out / model.weights.removeprefix(RUN))
     if model.weights.startswith(RUN) and earlier:
@@ -271,22 +283,3 @@ def _check_head(
         datasets[earlier.data].class_names,
         datasets[config.data].class_names,
     )
-
-
-def add_images(config: DataConfig, datasets: Datasets) -> None:
-    """Load a data set unless it is there; subsets of it share one loading."""
-    from jaxmed.data.splits.subset import draw_subset
-
-    if config in datasets:
-        return
-    whole = without_subset(config)
-    if whole not in datasets:
-        datasets[whole] = load_images(whole)
-    data = datasets[whole]
-    datasets[config] = draw_subset(data, config.train_images, config.subset_seed)
-    if config.train_images:
-        print(
-            f"{config.source}: {config.train_images:,} of {len(data.train):,} training "
-            f"images, drawn with seed {config.subset_seed}",
-            flush=True,
-        )

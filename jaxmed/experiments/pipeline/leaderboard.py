@@ -9,13 +9,12 @@ from jaxmed.config.recipes import Recipe
 from jaxmed.config.schema import DataConfig
 from jaxmed.errors import InputError
 from jaxmed.experiments.pipeline.experiment import (
-    Datasets,
-    add_images,
     check_settings,
     check_together,
     train_recipe,
     write_report,
 )
+from jaxmed.experiments.pipeline.load_data import Datasets
 from jaxmed.runs.layout import (
     BOARD,
     METRICS,
@@ -52,6 +51,12 @@ def run_board(board: Board, out: Path) -> Failures:
         InputError: settings, or what lies in the folders, do not fit.
     """
     with distributed.raise_on_all():
+        if any(recipe.base.data.cross_validation for recipe in board.recipes.values()):
+            raise InputError(
+                f"{board.name} is a recipe of several sets, each with its own test "
+                "split, and data.cross_validation is for one. Leave it out, or write a "
+                "recipe of one set."
+            )
         check_settings(list(board.recipes.values()), out)
     distributed.run_on_process_zero(
         lambda: _write_board(experiment_folder(out, board.name), board)
@@ -80,7 +85,7 @@ def _write_board(folder: Path, board: Board) -> None:
 
 def _run_set(recipe: Recipe, out: Path) -> Failures:
     failures: Failures = {}
-    datasets: Datasets = {}
+    datasets = Datasets()
     broken: dict[DataConfig, InputError] = {}
     for arm, seed in recipe.runs:
         cell = recipe.only(arm, seed)
@@ -120,7 +125,7 @@ def _load(
     if config not in datasets and config not in broken:
         try:
             with distributed.raise_on_all():
-                add_images(config, datasets)
+                datasets.add(config)
         except InputError as error:
             broken[config] = error
     if config in broken:

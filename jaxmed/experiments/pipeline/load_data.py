@@ -10,6 +10,7 @@ from jaxmed.errors import InputError
 if TYPE_CHECKING:
     from jaxmed.data.dataset import Dataset
     from jaxmed.data.images.resizing import Resizing
+    from jaxmed.data.sources.registry import LoadedSource
     from jaxmed.data.splits.splitting import Splitting
 
 # A validation split of fewer images, and of a smaller part of the training images,
@@ -35,31 +36,89 @@ REASONS, LOOKED_AT = 5, 32
 X_RAYS = r"person(\d+)_|IM-(\d+)-"
 
 
+class Datasets(dict[DataConfig, "Dataset"]):
+    """Data sets by configuration.
+
+    Subsets of a data set share one loading, and so do the folds of a cross-validation,
+    of which one at a time is kept.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self._sources: dict[DataConfig, LoadedSource] = {}
+
+    def add(self, config: DataConfig) -> None:
+        """Load a data set unless it is there.
+
+        Raises:
+            InputError: see `load_dataset`.
+        """
+        from jaxmed.data.splits.subset import draw_subset
+
+        if config in self:
+            return
+        whole = without_subset(config)
+        if whole not in self:
+            self[whole] = self._load(whole)
+        data = self[whole]
+        self[config] = draw_subset(data, config.train_images, config.subset_seed)
+        if config.train_images:
+            print(
+                f"{config.source}: {config.train_images:,} of {len(data.train):,} "
+                f"training images, drawn with seed {config.subset_seed}",
+                flush=True,
+            )
+
+    def _load(self, whole: DataConfig) -> "Dataset":
+        if not whole.cross_validation:
+            return load_images(whole)
+        for other in [one for one in self if one.cross_validation]:
+            if other.fold_number != whole.fold_number:
+                del self[other]
+        any_fold = replace(whole, fold=0, repeat=0)
+        read = any_fold in self._sources
+        if not read:
+            self._sources[any_fold] = read_source(any_fold)
+        splitting = splitting_of(whole)
+        data = self._sources[any_fold].split(splitting)
+        show_notes(data, splitting, of_source=not read)
+        return data
+
+
 def load_images(config: DataConfig) -> "Dataset":
     """Load a data set and split it, and print what is notable; draw no subset.
 
     Raises:
         InputError: see `load_dataset`.
     """
-    from jaxmed.data import load_dataset
-
     splitting = splitting_of(config)
-    data = load_dataset(
+    data = read_source(config).split(splitting)
+    show_notes(data, splitting)
+    return data
+
+
+def read_source(config: DataConfig) -> "LoadedSource":
+    """Read the images of a source, see `load_source`."""
+    from jaxmed.data.sources.registry import load_source
+
+    return load_source(
         config.source,
         image_size=config.image_size,
         resizing=resizing_of(config),
-        splitting=splitting,
+        splitting=splitting_of(config),
         memory_budget=None if config.memory < 0 else config.memory,
         on_error=config.on_error,
         window=config.window,
     )
-    for note in [
-        *notes_on_files(data),
-        *notes_on_labels(data),
-        *notes_on_split(data, splitting),
-    ]:
+
+
+def show_notes(
+    data: "Dataset", splitting: "Splitting", *, of_source: bool = True
+) -> None:
+    """Print what is notable about a split, and about the images of the source."""
+    notes = [*notes_on_files(data), *notes_on_labels(data)] if of_source else []
+    for note in [*notes, *notes_on_split(data, splitting)]:
         print(note, flush=True)
-    return data
 
 
 def load_part(config: DataConfig) -> "Dataset":
@@ -96,8 +155,11 @@ def splitting_of(config: DataConfig) -> "Splitting":
     """Return the part of the configuration that says what train, val and test are."""
     from jaxmed.data.splits.splitting import Splitting
 
-    names = [field.name for field in fields(Splitting)]
-    return Splitting(**{name: getattr(config, name) for name in names})
+    options = {field.name: getattr(config, field.name) for field in fields(Splitting)}
+    options["fold"] = max(config.fold, 0)
+    if config.cross_validation and config.split == "given":
+        options["split"] = "auto"
+    return Splitting(**options)
 
 
 def notes_on_files(data: "Dataset") -> list[str]:

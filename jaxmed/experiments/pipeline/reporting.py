@@ -23,11 +23,22 @@ def rebuild_report(folder: Path) -> Path:
     Raises:
         InputError: there is no finished run in it.
     """
+    from jaxmed.report.pages.cross_validation import (
+        build_cross_validation,
+        is_cross_validation,
+    )
     from jaxmed.report.pages.experiment import build_report
 
     tables = _configurations(folder)
     base = tables[0]
     source = f" ({base['source']})" if base.get("source") else ""
+    if is_cross_validation(folder):
+        return build_cross_validation(
+            folder,
+            title=base["name"],
+            description=(base.get("description", "") + source).strip(),
+            arms=_arms_in_order(folder),
+        )
     return build_report(
         folder,
         title=base["name"],
@@ -50,8 +61,15 @@ def export_paper(folder: Path, formats: Sequence[str]) -> list[Path]:
     Raises:
         InputError: there is no finished run in it.
     """
+    from jaxmed.report.pages.cross_validation import is_cross_validation
     from jaxmed.report.pages.paper import write_paper
 
+    if is_cross_validation(folder):
+        raise InputError(
+            f"{folder} is a cross-validation, of whose folds there are no figures for "
+            "a paper. cross_validation.json has its numbers; leave --format out for "
+            "the page."
+        )
     expected = _expected(_configurations(folder))
     return write_paper(folder, formats, expected=expected, arms=_arms_in_order(folder))
 

@@ -149,6 +149,38 @@ def test_each_image_is_in_test_of_one_fold_and_in_val_of_another(kind):
         assert fold["val"] == folds[(number + 1) % 5]["test"]
 
 
+def test_val_is_cut_from_what_is_not_the_test_fold():
+    cohort = draw_cohort(0)
+    cut = {"folds": 5, "fold_val": "cut", "val_share": 0.15}
+    for fold in (0, 3):
+        data = make_split(cohort, patient_split(**cut, fold=fold))
+        following = make_split(cohort, patient_split(folds=5, fold=fold))
+        assert data.test.ids == following.test.ids
+        rest = len(data.train) + len(data.val)
+        assert len(data.val) / rest == pytest.approx(0.15, abs=0.03)
+        groups = {name: part.groups for name, part in parts_of(data).items()}
+        assert not torn_groups(groups)
+        again = make_split(cohort, patient_split(**cut, fold=fold))
+        assert ids_of(again) == ids_of(data)
+
+
+def test_auto_keeps_patients_together_where_they_are_known():
+    cohort = draw_cohort(0)
+    known = make_split(
+        cohort, Splitting(split="auto", group_pattern=r"person(\d+)_", folds=5)
+    )
+    assert ids_of(known) == ids_of(make_split(cohort, patient_split(folds=5)))
+    unknown = make_split(cohort, Splitting(split="auto", folds=5))
+    stratified = make_split(cohort, Splitting(split="stratified", folds=5))
+    assert ids_of(unknown) == ids_of(stratified)
+
+
+def test_fewer_patients_than_folds_are_refused():
+    cohort = draw_cohort(0, patients=4, classes=2)
+    with pytest.raises(InputError, match=r"4 images or groups .* too few for 5 folds"):
+        make_split(cohort, patient_split(folds=5))
+
+
 def test_a_repeat_divides_into_other_folds_without_torn_patients():
     cohort = draw_cohort(2)
     made = [
