@@ -104,7 +104,11 @@ class DataConfig:
         False,
     )
     repeats: int = setting(
-        "divisions into folds that cross_validation goes through", 1, low=1, high=100
+        "divisions into folds that cross_validation goes through",
+        1,
+        low=1,
+        high=100,
+        neutral=True,
     )
     memory: float = setting(
         "gigabytes that decoded images may take; those of a larger folder or table are "

@@ -73,7 +73,8 @@ def test_every_image_is_tested_once_by_models_that_never_saw_its_patient(folder)
             trained = {x.split(",")[0] for x in lines if ",train" in x}
             assert not trained & set(test.ids)
             aurocs.append(roc_auc_score(test.labels, test.probs[:, 1]))
-            assert "fold" not in (run_folder / "MODEL_CARD.md").read_text()[:40]
+            card = (run_folder / "MODEL_CARD.md").read_text()
+            assert f"mine, {arm}, fold {fold}, seed 0" in card
         assert len(seen) == len(set(seen)) == 240
         of = result["arms"][arm]["metrics"]["auroc"]
         assert [one["value"] for one in of["folds"]] == pytest.approx(aurocs)
@@ -101,3 +102,6 @@ def test_it_goes_on_with_the_fold_that_is_missing(folder, capsys):
     assert (lost / "metrics.json").read_bytes() == before
     assert (kept / "metrics.json").stat().st_mtime_ns == times
     assert main(["report", str(folder), "--format", "csv"]) == 2
+    capsys.readouterr()
+    assert main(["compare", str(folder)]) == 2
+    assert "is of a cross-validation" in capsys.readouterr().err

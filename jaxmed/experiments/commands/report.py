@@ -11,6 +11,7 @@ from jaxmed.runs.layout import (
     BOARD,
     CONFIG,
     METRICS,
+    fold_of,
     has_metrics,
     runs_of_experiment,
     seed_of,
@@ -97,7 +98,7 @@ def _experiment_of(run: Path) -> Path:
             "experiment: put it at NAME/ARM/seed-N, and give NAME. `compare` and "
             "`predict` take it as it is."
         )
-    return run.parents[1]
+    return run.parents[1 if fold_of(run) is None else 2]
 
 
 def _report_board(folder: Path, for_paper: Sequence[str]) -> None:

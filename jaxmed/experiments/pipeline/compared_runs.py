@@ -9,6 +9,7 @@ from jaxmed.evaluation.comparison.alignment import ScoredPredictions
 from jaxmed.runs.layout import (
     CONFIG,
     METRICS,
+    fold_of,
     has_metrics,
     runs_of_arm,
     runs_of_experiment,
@@ -86,7 +87,14 @@ def _find(folder: Path, unfinished: list[Path]) -> dict[Path, list[ComparedRun]]
     if seed_of(whole) is not None or (folder / CONFIG).is_file():
         return {whole: [_read(folder)]}
     arms: dict[Path, list[Path]] = {}
-    for path in runs_of_arm(folder) or runs_of_experiment(folder):
+    paths = runs_of_arm(folder) or runs_of_experiment(folder)
+    if any(fold_of(path) is not None for path in paths):
+        raise InputError(
+            f"{folder} is of a cross-validation, whose folds have other test images "
+            "each. Its report.html compares the arms; to compare runs of one fold, "
+            "name their folders."
+        )
+    for path in paths:
         arms.setdefault(path.parent.resolve(), []).append(path)
     if not arms:
         raise InputError(

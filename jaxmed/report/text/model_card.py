@@ -52,7 +52,9 @@ def card_text(run: RunRecord, name: str, description: str) -> str:
         name, description: of the experiment.
     """
     arm = Arm(name=run.arm, runs=(run,))
-    parts = [f"# Model card: {name}, {run.arm}, seed {run.seed}", description, CAUTION]
+    fold = "" if run.fold is None else f", fold {run.fold}"
+    title = f"# Model card: {name}, {run.arm}{fold}, seed {run.seed}"
+    parts = [title, description, CAUTION]
     for heading, sentences in model_card(Comparison([arm]), arm):
         items = "\n".join(f"- {sentence}" for sentence in sentences)
         parts.append(f"## {heading}\n\n{items}")
