@@ -58,6 +58,7 @@ def folder(tmp_path_factory) -> Path:
 def test_every_image_is_tested_once_by_models_that_never_saw_its_patient(folder):
     result = json.loads((folder / "cross_validation.json").read_text())
     assert (result["folds"], result["n"], result["unfinished"]) == (3, 240, [])
+    assert result["groups"] == 18
     names = ("0", "1")
     for arm in ("frozen", "k_nn"):
         seen, aurocs = [], []
