@@ -7,13 +7,12 @@ weights on chest X-rays and on PneumoniaMNIST. It takes about ten minutes on two
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from scipy.ndimage import gaussian_filter
-from scipy.special import logsumexp
 from sklearn.covariance import ledoit_wolf
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -22,41 +21,38 @@ from sklearn.preprocessing import StandardScaler
 
 import jaxmed
 import jaxmed_convert
-from jaxmed.data import Split
-from jaxmed.inference.features import (
-    compute_features,
-    compute_layer_means,
-    layer_widths,
-)
+from jaxmed.data import Dataset, Split
+from jaxmed.inference.features import compute_layer_means, layer_widths
 from jaxmed.inference.out_of_distribution import fit_features
 from jaxmed.inference.preprocessing import preprocessing_of
 
 TRAIN, CHANGED, NEIGHBORS, QUANTILE = 1500, 300, 10, 0.99
-# Layers and pooled features of the images of a set.
-Features = tuple[np.ndarray, np.ndarray]
-Distance = Callable[[Features], np.ndarray]
+# Of the means of layers of the images of a set; those of the last are the head's input.
+Distance = Callable[[np.ndarray], np.ndarray]
 
 
-def change(images: np.ndarray, blurs: tuple[float, float]) -> dict[str, np.ndarray]:
+def change(
+    images: np.ndarray, blurs: Sequence[float], rng: np.random.Generator
+) -> dict[str, np.ndarray]:
     """Change contrast, sharpness, noise, sign and field of view of uint8 images."""
-    rng, wide = np.random.default_rng(0), images.astype(np.float32)
+    wide = images.astype(np.float32)
     mean = wide.mean(axis=(1, 2, 3), keepdims=True)
     changed = {f"contrast × {c}": mean + c * (wide - mean) for c in (0.7, 0.4)}
     changed |= {f"blur {s}": gaussian_filter(wide, (0, s, s, 0)) for s in blurs}
-    changed |= {
-        f"noise {sd}": wide + sd * rng.normal(size=wide.shape) for sd in (8, 25)
-    }
+    for sd in (8, 25):
+        changed[f"noise {sd}"] = wide + sd * rng.normal(size=wide.shape)
     changed |= {"inversion": 255 - wide}
-    changed |= {f"crop {share}": crop(images, share, rng) for share in (0.8, 0.5)}
+    changed |= {f"crop {share}": crop(images, share) for share in (0.8, 0.5)}
     return {k: np.rint(v).clip(0, 255).astype(np.uint8) for k, v in changed.items()}
 
 
-def crop(images: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+def crop(images: np.ndarray, share: float) -> np.ndarray:
     """Cut out squares of a share of the side, and enlarge them again."""
     side, cropped = images.shape[1], []
     kept = int(side * share)
-    for image in images[..., 0]:
-        top, left = rng.integers(0, side - kept + 1, 2)
+    for number, image in enumerate(images[..., 0]):
+        rng = np.random.default_rng(number)
+        top, left = (rng.integers(0, side - kept + 1) for _ in range(2))
         part = Image.fromarray(image[top : top + kept, left : left + kept])
         cropped.append(np.asarray(part.resize((side, side), Image.Resampling.BILINEAR)))
     return np.stack(cropped)[..., None]
@@ -77,8 +73,8 @@ def pooled_mahalanobis(train: np.ndarray, labels: np.ndarray) -> Distance:
     covariance, _ = ledoit_wolf(train - means[labels], assume_centered=True)
     root = np.linalg.cholesky(np.linalg.inv(covariance))
 
-    def measure(features: Features) -> np.ndarray:
-        away = [np.linalg.norm((features[1] - mean) @ root, axis=1) for mean in means]
+    def measure(features: np.ndarray) -> np.ndarray:
+        away = [np.linalg.norm((features - mean) @ root, axis=1) for mean in means]
         return np.min(away, axis=0)
 
     return measure
@@ -91,43 +87,53 @@ def neighbors(train: np.ndarray) -> Distance:
         return x / np.linalg.norm(x, axis=1, keepdims=True)
 
     found = NearestNeighbors(n_neighbors=NEIGHBORS).fit(unit(train))
-    return lambda features: found.kneighbors(unit(features[1]))[0][:, -1]
+    return lambda features: found.kneighbors(unit(features))[0][:, -1]
 
 
 def show(
-    size: int, own: "jaxmed.data.Dataset", external: dict[str, np.ndarray], blurs
+    size: int,
+    own: Dataset,
+    external: dict[str, np.ndarray],
+    blurs: Sequence[float],
 ) -> None:
     """Print a table: AUROC against the own test images, and the share flagged."""
     model = jaxmed.create_model("efficientnet_lite0", num_classes=2)
     jaxmed_convert.initialize(model, "imagenet")
     prepare = preprocessing_of(model, size)
+    widths = layer_widths(model, prepare)
 
-    def compute(split: Split) -> Features:
-        layers = compute_layer_means(model, split, preprocessing=prepare)
-        return layers, compute_features(model, split, preprocessing=prepare)
+    def compute(split: Split) -> np.ndarray:
+        return compute_layer_means(model, split, preprocessing=prepare)
 
-    rows = np.sort(np.random.default_rng(0).permutation(len(own.train))[:TRAIN])
-    some = np.sort(np.random.default_rng(1).permutation(len(own.test))[:CHANGED])
+    rng = np.random.default_rng(0)
+    rows = np.sort(rng.permutation(len(own.train))[:TRAIN])
+    some = np.sort(rng.permutation(len(own.test))[:CHANGED])
     train, val, test = own.train.take(rows), own.val, own.test
-    sets = external | change(np.asarray(test.images[some]), blurs)
+    sets = external | change(np.asarray(test.images[some]), blurs, rng)
     fitted, of_val, of_test = (compute(split) for split in (train, val, test))
+
+    def pooled(features: np.ndarray) -> np.ndarray:
+        return features[:, -widths[-1] :].astype(np.float64)
+
     head = LogisticRegression(C=0.1, max_iter=3000)
-    scale = StandardScaler().fit(fitted[1])
-    head.fit(scale.transform(fitted[1]), train.labels)
+    scale = StandardScaler().fit(pooled(fitted))
+    head.fit(scale.transform(pooled(fitted)), train.labels)
 
-    def energy(features: Features) -> np.ndarray:
-        logit = head.decision_function(scale.transform(features[1])) / 2
-        return -logsumexp([logit, -logit], axis=0)
+    def energy(features: np.ndarray) -> np.ndarray:
+        logit = head.decision_function(scale.transform(pooled(features))) / 2
+        return -np.logaddexp(logit, -logit)
 
-    detector = fit_features(fitted[0], layer_widths(model, prepare), of_val[0])
+    nearest_class = pooled_mahalanobis(pooled(fitted), train.labels)
+    nearest_images = neighbors(pooled(fitted))
     distances: dict[str, Distance] = {
-        "layers": lambda features: detector.measure(features[0]),
-        "pooled": pooled_mahalanobis(fitted[1], train.labels),
-        "neighbors": neighbors(fitted[1]),
+        "layers": fit_features(fitted, widths, of_val).measure,
+        "pooled": lambda features: nearest_class(pooled(features)),
+        "neighbors": lambda features: nearest_images(pooled(features)),
         "energy": energy,
     }
     limits = {k: np.quantile(f(of_val), QUANTILE) for k, f in distances.items()}
     print(f"\n{own.source}, {size} pixels: AUROC (share flagged)")
+    print(" | ".join(["", *distances]))
     cells = [f"{(f(of_test) > limits[k]).mean():.3f}" for k, f in distances.items()]
     print(" | ".join(["own test, flagged", *cells]))
     for name, images in sets.items():
@@ -147,15 +153,18 @@ def show(
 
 def main() -> None:
     folder = Path(os.environ["JAXMED_TEST_DATA"])
-    chest = jaxmed.load_dataset(f"folder:{folder}/chest_xray", image_size=224)
+    large, small = (
+        jaxmed.load_dataset(f"folder:{folder}/chest_xray", image_size=size)
+        for size in (224, 112)
+    )
     mnist = f"npz:{folder}/medmnist"
     pneumonia = jaxmed.load_dataset(f"{mnist}/pneumoniamnist_reassembled.npz")
     breast = jaxmed.load_dataset(f"{mnist}/breastmnist.npz")
     ultrasound = np.concatenate([breast.val.images, breast.test.images])
-    xrays = np.asarray(chest.test.images)
+    xrays = np.asarray(small.test.images)
     sets = {"PneumoniaMNIST": pneumonia.test.images, "BreastMNIST": ultrasound}
-    show(224, chest, sets, (1, 3))
-    sets = {"X-rays at 28": shrink(xrays, 28), "X-rays at 224": xrays}
+    show(224, large, sets, (1, 3))
+    sets = {"X-rays at 28": shrink(xrays, 28), "X-rays at 112": xrays}
     show(112, pneumonia, sets | {"BreastMNIST": ultrasound}, (0.5, 1))
 
 
