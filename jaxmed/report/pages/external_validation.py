@@ -85,7 +85,7 @@ def build_validation_page(
     """
     run = read_validation(folder, environment)
     metrics = run.metrics
-    arm = Arm(name="external images", runs=(run,))
+    arm = Arm(name="external", runs=(run,))
     described = metrics["validation"]
     gallery = {
         "name": arm.name,
