@@ -2,10 +2,11 @@
 
 import io
 import struct
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image, ImagePalette, UnidentifiedImageError
@@ -26,6 +27,10 @@ BITS_PER_SAMPLE, PHOTOMETRIC, COLOR_MAP = 258, 262, 320
 # Of SUBFILE: a smaller copy of another page, or its mask.
 COPY_OR_MASK = 0b101
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+# Of colors, or gray with transparency, of 16 bits Pillow decodes the first byte in this
+# order; in the other order it decodes the second one.
+OTHER_ORDER = {"16B": "16L", "16L": "16B"}
+OTHER_ORDER["16N"] = "16B" if sys.byteorder == "little" else "16L"
 # Chunks of a PNG that decide its pixels.
 PNG_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"acTL", b"eXIf", b"IDAT", b"IEND")
 
@@ -134,20 +139,20 @@ def decode_picture(content: bytes, window: Window) -> Image.Image:
         RangeNeeded: the window is pending, and the image has more than 8 bits.
     """
     with explained():
-        image = _load_sound(content)
+        image, values = _load_sound(content)
         turn = TURNS.get(_read_orientation(image))
-        image = _reduce(image, window)
+        image = _reduce(image, values, window)
         return image if turn is None else image.transpose(turn)
 
 
 def read_picture_gray(content: bytes) -> Gray | None:
-    """Return the gray values of a picture of more than 8 bits; None of another.
+    """Return the values of a picture of more than 8 bits; None of another.
 
     Raises:
         UnusableImage: as `decode_picture`.
     """
     with explained():
-        return _gray_values(_load_sound(content))
+        return _gray_values(*_load_sound(content))
 
 
 def _open_sound(file: BinaryIO) -> Image.Image:
@@ -161,8 +166,8 @@ def _open_sound(file: BinaryIO) -> Image.Image:
         return _open(io.BytesIO(_without_metadata(file.read())))
 
 
-def _load_sound(content: bytes) -> Image.Image:
-    """Decodes an image of any mode, if need be without its metadata."""
+def _load_sound(content: bytes) -> tuple[Image.Image, np.ndarray | None]:
+    """Decode as `_load` does, if need be without an image's metadata."""
     try:
         return _load(content)
     except UnusableImage:
@@ -174,10 +179,46 @@ def _load_sound(content: bytes) -> Image.Image:
         return _load(reduced)
 
 
-def _load(content: bytes) -> Image.Image:
+def _load(content: bytes) -> tuple[Image.Image, np.ndarray | None]:
+    """Decode an image of any mode, and the values that its mode has no bits for.
+
+    Returns:
+        The image; and uint16 (h, w) or (h, w, 3), without transparency, if the file
+        has 16 bits per color and Pillow decodes 8.
+    """
     image = _open(io.BytesIO(content))
+    raw, values = _deep_raw_mode(image), None
+    if raw == "LA;16B":
+        # Four bytes a pixel, as RGBA has them.
+        pairs = _load_as(content, "RGBA").astype(np.uint16)
+        values = pairs[..., 0] << 8 | pairs[..., 1]
     image.load()
-    return image
+    if raw and values is None:
+        bits = raw[-3:]
+        second = _load_as(content, raw.replace(bits, OTHER_ORDER[bits]))[..., :3]
+        values = np.asarray(image)[..., :3].astype(np.uint16) << 8 | second
+    return image, values
+
+
+def _load_as(content: bytes, raw: str) -> np.ndarray:
+    """Decode an image as if its pixels were stored in another way."""
+    image: Any = _open(io.BytesIO(content))
+    for i, tile in enumerate(image.tile):
+        args = raw if isinstance(tile.args, str) else (raw, *tile.args[1:])
+        image.tile[i] = tile._replace(args=args)
+    image.load()
+    return np.asarray(image)
+
+
+def _deep_raw_mode(image: Any) -> str:
+    """Return how pixels of 16 bits per color are stored, "RGB;16B"; else ""."""
+    tiles = getattr(image, "tile", None)
+    if image.mode not in ("RGB", "RGBA") or not tiles or not tiles[0].args:
+        return ""
+    args = tiles[0].args
+    raw = str(args if isinstance(args, str) else args[0])
+    known = raw == "LA;16B" or raw.startswith(("RGB;16", "RGBA;16", "RGBX;16"))
+    return raw if known else ""
 
 
 def _open(file: BinaryIO) -> Image.Image:
@@ -241,23 +282,31 @@ def _without_metadata(content: bytes) -> bytes:
 
 
 def _is_gray(image: Image.Image) -> bool:
+    if raw := _deep_raw_mode(image):
+        return raw.startswith("LA")
     return image.mode in ("L", "1", "LA", "La") or _find_scale(image) != PLAIN
 
 
 def _find_scale(image: Image.Image) -> int:
-    """Returns how the gray values become levels, see `FileHeader`."""
+    """Return how the values become levels, see `FileHeader`; before pixels are decoded,
+    of 16 bits per color, too.
+    """
+    if _deep_raw_mode(image):
+        return STORED_SCALE
     # Pillow scales deep PGM files to 16 bits, and holds these in 32.
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
         return STORED_SCALE
     return NO_SCALE if image.mode in ("I", "F") else PLAIN
 
 
-def _gray_values(image: Image.Image) -> Gray | None:
-    """Returns the values of an image of more than 8 bits.
+def _gray_values(image: Image.Image, values: np.ndarray | None) -> Gray | None:
+    """Return the values of an image of more than 8 bits.
 
     A TIFF may hold 12 bits in 16, and may count from white to black; Pillow gives
     those numbers as they are.
     """
+    if values is not None:
+        return Gray(values, (0, 2.0**16 - 1))
     scale = _find_scale(image)
     if scale == PLAIN:
         return None
@@ -269,11 +318,13 @@ def _gray_values(image: Image.Image) -> Gray | None:
     return Gray(values, full, tags.get(PHOTOMETRIC) == 0, padding)
 
 
-def _reduce(image: Image.Image, window: Window) -> Image.Image:
-    """Returns an image of mode L or RGB."""
-    if image.mode in ("L", "RGB"):
+def _reduce(
+    image: Image.Image, values: np.ndarray | None, window: Window
+) -> Image.Image:
+    """Return an image of mode L or RGB."""
+    if values is None and image.mode in ("L", "RGB"):
         return image
-    if gray := _gray_values(image):
+    if gray := _gray_values(image, values):
         return Image.fromarray(_show(gray, window))
     if image.mode in ("1", "LA", "La"):
         return image.convert("L")

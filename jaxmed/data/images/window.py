@@ -33,10 +33,10 @@ class RangeNeeded(Exception):
 
 
 class Gray(NamedTuple):
-    """An image's gray values, which are more than a screen shows.
+    """An image's gray values, or its colors, which are more than a screen shows.
 
     Attributes:
-        values: (h, w), numbers.
+        values: (h, w), or (h, w, 3) of colors, numbers.
         full: the lowest and highest value that its stored bits can hold; None where
             that is not known.
         inverted: whether high values are dark.
@@ -49,7 +49,7 @@ class Gray(NamedTuple):
     padding: np.ndarray | None = None
 
     def paint(self, shares: np.ndarray) -> np.ndarray:
-        """Turns shares of the gray scale, cut off at 0 and 1, into uint8 (h, w).
+        """Turn shares of the gray scale, cut off at 0 and 1, into uint8.
 
         Padding becomes black, also where high values are dark.
         """

@@ -1,6 +1,8 @@
 """Gray values of more than 8 bits: what becomes black and white, and who decides it."""
 
 import json
+import struct
+import zlib
 from dataclasses import asdict
 from itertools import product
 
@@ -8,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxmed.data.images.decode import decode
+from jaxmed.data.images import picture
+from jaxmed.data.images.decode import decode, read_gray, read_header
 from jaxmed.data.images.lazy import LazyImages
 from jaxmed.data.images.user_files import Decoding
 from jaxmed.data.images.window import (
@@ -249,3 +252,59 @@ def test_decoding_one_file_keeps_to_its_stored_bits(tmp_path):
     np.testing.assert_array_equal(
         decode(tmp_path / "a.png")[..., 0], scan(4095, 0) >> 8
     )
+
+
+def write_deep(path, values):
+    """Writes a PNG of 16 bits: of colors by OpenCV, gray and opaque by hand."""
+    if values.ndim == 3:
+        cv2 = pytest.importorskip("cv2")
+        # It begins with blue.
+        assert cv2.imwrite(str(path), values[..., [2, 1, 0, 3][: values.shape[2]]])
+        return
+    high, width = values.shape
+    pairs = np.stack([values, np.full_like(values, 65535)], axis=-1).astype(">u2")
+    rows = b"".join(b"\0" + row.tobytes() for row in pairs)
+    header = struct.pack(">IIBBBBB", width, high, 16, 4, 0, 0, 0)
+    with path.open("wb") as file:
+        file.write(picture.PNG_SIGNATURE)
+        for name, data in (
+            (b"IHDR", header),
+            (b"IDAT", zlib.compress(rows)),
+            (b"IEND", b""),
+        ):
+            file.write(struct.pack(">I", len(data)) + name + data)
+            file.write(struct.pack(">I", zlib.crc32(name + data)))
+
+
+@pytest.mark.parametrize(
+    ("colors", "ending"), [(0, "png"), (3, "png"), (4, "png"), (3, "tiff"), (4, "tiff")]
+)
+def test_16_bits_per_color_are_read_whole(tmp_path, colors, ending):
+    """Pillow reads the upper 8: of 12 bits in 16 those have 16 levels."""
+    shape = (40, 40, colors) if colors else (40, 40)
+    values = np.random.default_rng(0).integers(0, 4096, shape, np.uint16)
+    path = tmp_path / f"scan.{ending}"
+    write_deep(path, values)
+    values = values[..., :3] if colors else values
+    gray = read_gray(path, STORED_BITS)
+    with path.open("rb") as file:
+        header = read_header(file, path.name)
+    assert (header.channels, header.scale) == (3 if colors else 1, picture.STORED_SCALE)
+    np.testing.assert_array_equal(gray.values, values)
+    assert gray.full == (0, 65535)
+    shown = decode(path, window=Window(limits=(0.0, 4095.0)))
+    np.testing.assert_array_equal(
+        shown, expected(values, (0, 4095)).reshape(shown.shape)
+    )
+    np.testing.assert_array_equal(decode(path), (values >> 8).reshape(shown.shape))
+
+
+@MEMORY
+def test_12_bits_per_color_in_files_of_16_keep_their_levels(save, memory, tmp_path):
+    source = save("scans", TWELVE_BITS)
+    for path in (tmp_path / "scans").rglob("*.png"):
+        write_deep(path, np.asarray(Image.open(path))[..., None].repeat(3, axis=2))
+    data = load(source, memory)
+    colors = np.repeat([scan(4095, i) for i in range(4)], 3)
+    assert data.window.limits == tuple(np.percentile(colors, (0.1, 99.9)))
+    assert len(np.unique(data.test.images[:][0])) > 200
