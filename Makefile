@@ -48,7 +48,7 @@ $(VENV)/bin/python:
 
 $(VENV)/.base: $(DEPENDS) | $(VENV)/bin/python
 	@echo "Installing jaxmed into $(VENV): about 1 GB, once"
-	$(PIP) install -c constraints.txt -e .
+	$(PIP) install -c constraints.txt -e '.[lite]'
 	@touch $@
 
 $(VENV)/.dev: $(DEPENDS) | $(VENV)/bin/python

@@ -29,6 +29,16 @@ class Scale(NamedTuple):
         mean, std = (sum(numbers) / 3 for numbers in self)
         return Scale((mean,) * channels, (std,) * channels)
 
+    def describe(self, reason: str) -> str:
+        """Return the numbers, and the reason for them, in words.
+
+        Example:
+            >>> Scale((0.5,), (0.25,)).describe("as the recipe says")
+            'mean 0.5 and std 0.25 (as the recipe says)'
+        """
+        mean, std = (", ".join(f"{number:.6g}" for number in part) for part in self)
+        return f"mean {mean} and std {std} ({reason})"
+
 
 IMAGENET = Scale((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 # Where the default weights were trained on images of another scale: from -1 to 1, and

@@ -95,7 +95,7 @@ def from_torch(model: Classifier, state_dict: Mapping[str, Any]) -> Report:
 
 
 def to_torch(model: Classifier) -> "dict[str, torch.Tensor]":
-    """Returns the model's weights as a state dict for torchvision's model.
+    """Return the model's weights as a state dict for torchvision's model.
 
     It loads with `strict=True` into the torchvision model whose head is an
     `nn.Linear` ("linear"), an `nn.Sequential` of dropout and linear layer ("dropout")
@@ -106,6 +106,11 @@ def to_torch(model: Classifier) -> "dict[str, torch.Tensor]":
     """
     import torch
 
+    return {n: torch.from_numpy(array) for n, array in to_torch_arrays(model).items()}
+
+
+def to_torch_arrays(model: Classifier) -> dict[str, np.ndarray]:
+    """Return what `to_torch` does as NumPy arrays, which takes no torch."""
     model = merged(model)
     leaves = nnx.to_flat_state(nnx.state(model))
     arrays = {parameters.dotted(path): leaf[...] for path, leaf in leaves}
@@ -114,10 +119,8 @@ def to_torch(model: Classifier) -> "dict[str, torch.Tensor]":
     for name, target in found.items():
         back = np.argsort(target.axes)
         array = np.asarray(arrays[target.path]).transpose(back)
-        state_dict[name] = torch.from_numpy(np.array(array, order="C"))
-    for name in counters(found):
-        state_dict[name] = torch.tensor(0, dtype=torch.int64)
-    return state_dict
+        state_dict[name] = np.array(array, order="C")
+    return state_dict | {name: np.zeros((), np.int64) for name in counters(found)}
 
 
 def convert(

@@ -1,9 +1,9 @@
 """The table that says which torchvision tensor is which array of jaxmed.
 
 Below "backbone." jaxmed's modules carry torchvision's names, so a rule is about the
-last part of a name alone. A family adds where its head sits. EfficientNet-Lite and most
-vision transformers, which torchvision lacks, have the names of other packages' models
-in torch. The table is
+last part of a name alone. A family adds where its head sits. What torchvision lacks,
+EfficientNet-Lite, tf_efficientnet and most vision transformers, has the names of other
+packages' models in torch. The table is
 applied from the model's side: the model knows how many axes each of its arrays has, and
 that tells a convolution's "weight" from a linear layer's and from BatchNorm's.
 """
@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 from flax import nnx
 
-from jaxmed.models.backbones import efficientnet_lite, vit
+from jaxmed.models.backbones import vit
 from jaxmed.models.classifier import Classifier
 from jaxmed.models.parameters import dotted
-from jaxmed_convert.package_names import lukemelas_names
+from jaxmed_convert.package_names import torch_names
 from jaxmed_convert.vit_names import torch_name
 
 
@@ -64,6 +64,7 @@ HEAD_MODULES = (
     (r"mobilenet_v2", "classifier.1"),
     (r"densenet\d+", "classifier"),
     (r"efficientnet_lite\d", "_fc"),
+    (r"tf_efficientnet_b\d", "classifier"),
     (r"efficientnet_.*", "classifier.1"),
     (r"convnext_.*", "classifier.2"),
     (r"inception_v3", "fc"),
@@ -119,11 +120,9 @@ def module_name(model: Classifier, path: str) -> str:
     """Translates a module's path: "backbone.layer1.0.bn1" is "layer1.0.bn1"."""
     if path.startswith("backbone."):
         path = path.removeprefix("backbone.")
-        if model.architecture in efficientnet_lite.CONFIGURATIONS:
-            return lukemelas_names(model.architecture)[path]
         if model.architecture in vit.CONFIGURATIONS:
             return torch_name(model.architecture, model.pool, path)
-        return path
+        return torch_names(model.architecture).get(path, path)
     layer = HEAD_LAYERS[model.head.kind][path]
     return head_module(model.architecture, model.pool) + layer
 

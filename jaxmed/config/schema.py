@@ -202,6 +202,14 @@ class ModelConfig:
         "own",
         choices=("own", "average", "class_and_average", "last_4_and_average"),
     )
+    norm_momentum: float = setting(
+        "share of a batch's own statistics in an update of BatchNorm's running ones, "
+        "torch's momentum; 0 for the architecture's. EfficientNet-Lite's 0.01 takes "
+        "hundreds of steps to forget where it began",
+        0.0,
+        low=0,
+        high=1,
+    )
     weights: str = setting(
         "starting weights: none (random), imagenet (torchvision's default), "
         "IMAGENET1K_V1, IMAGENET1K_V2 or IMAGENET1K_FEATURES (vgg16 with pool "
@@ -236,6 +244,7 @@ class ModelConfig:
             "hidden_features": self.hidden_features,
             "dropout": self.dropout,
             "pool": self.pool,
+            "norm_momentum": self.norm_momentum,
         }
 
 

@@ -13,7 +13,7 @@ from jaxmed.export.metadata import RECORD, describe
 from jaxmed.export.verify import Probe
 from jaxmed.models.precision import set_precision
 from jaxmed.runs.trained_model import TrainedModel
-from jaxmed.runtime.files import atomic_write, write_json
+from jaxmed.runtime.files import atomic_folder, atomic_write, write_json
 
 
 def export_model(
@@ -24,12 +24,12 @@ def export_model(
     Args:
         trained: of `jaxmed.load_model` or `jaxmed.make_predictor`; its model is set to
             float32.
-        formats: some of "torch", "onnx", "stablehlo" and "safetensors".
+        formats: some of "torch", "onnx", "stablehlo", "safetensors" and "hub".
         folder: of the files; made if need be.
 
     Returns:
         What model.json says about each file, by its name: "largest_difference" of a
-        probability, "sha256", and "load", lines of Python.
+        probability, "sha256" (of a folder's weights), and "load", lines of Python.
 
     Raises:
         InputError: an unknown format, or one that does not hold the networks of an
@@ -51,12 +51,17 @@ def export_model(
         with ExitStack() as unfinished:
             for name in formats:
                 exporter = EXPORTERS[name]
-                part = unfinished.enter_context(atomic_write(folder / exporter.file))
+                path = folder / exporter.file
+                part = unfinished.enter_context(
+                    atomic_folder(path, replace=True)
+                    if exporter.weights
+                    else atomic_write(path)
+                )
                 exporter.write(trained, part, record)
                 run = exporter.open(trained, part)
                 files[exporter.file] = {
                     "largest_difference": probe.compare(run, exporter.file),
-                    "sha256": hash_file(part),
+                    "sha256": hash_file(part / exporter.weights),
                     "load": exporter.code(trained, exporter.file),
                 }
             part = unfinished.enter_context(atomic_write(folder / RECORD))
@@ -104,4 +109,4 @@ def _exported_before(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
         return {}
     if before != json.loads(json.dumps(record)):
         return {}
-    return {name: facts for name, facts in files.items() if (folder / name).is_file()}
+    return {name: facts for name, facts in files.items() if (folder / name).exists()}

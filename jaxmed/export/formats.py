@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from jaxmed.export import hub_folder
 from jaxmed.export.metadata import metadata_of
 
 if TYPE_CHECKING:
@@ -19,13 +20,14 @@ class Exporter(NamedTuple):
     """A format.
 
     Attributes:
-        file: the name of its file.
+        file: the name of its file, or folder.
         packages: what it needs beside what jaxmed has.
         extra: of pip, that brings them.
         write: writes a file, given what is known about the model.
         open: opens it again: images to probabilities after and before calibration.
         code: lines of Python that open it, run beside it, for model.json.
         ensembles: whether it holds several networks, averaged.
+        weights: of a folder, the name of the file with the weights; else empty.
     """
 
     file: str
@@ -35,6 +37,7 @@ class Exporter(NamedTuple):
     open: Callable[["TrainedModel", Path], "Run"]
     code: Callable[["TrainedModel", str], list[str]]
     ensembles: bool = False
+    weights: str = ""
 
 
 def _write_torch(trained: "TrainedModel", path: Path, record: dict[str, Any]) -> None:
@@ -70,8 +73,8 @@ def _open_onnx(trained: "TrainedModel", path: Path) -> "Run":
 
 
 def _torch_program(trained: "TrainedModel", networks: list[Any]) -> "Program":
-    from jaxmed_convert.export.torch_models import torch_scale
     from jaxmed_convert.export.torch_program import Program
+    from jaxmed_convert.weights.image_scales import torch_scale
 
     return Program(
         networks,
@@ -198,5 +201,14 @@ EXPORTERS = {
         write=_write_safetensors,
         open=_open_safetensors,
         code=_safetensors_code,
+    ),
+    "hub": Exporter(
+        file="hub",
+        packages=(),
+        extra="",
+        write=hub_folder.write_hub,
+        open=hub_folder.open_hub,
+        code=hub_folder.hub_code,
+        weights=hub_folder.WEIGHTS,
     ),
 }

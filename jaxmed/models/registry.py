@@ -15,6 +15,7 @@ from jaxmed.models.backbones import (
     vit,
 )
 from jaxmed.models.classifier import HEADS, Classifier, Head
+from jaxmed.models.layers.normalization import set_norm_momentum
 from jaxmed.models.precision import set_precision
 
 # A family is a module with CONFIGURATIONS, by name, and build; one that can pool in
@@ -57,6 +58,7 @@ def create_model(
     hidden_features: int = 256,
     dropout: float = 0.5,
     pool: str = "own",
+    norm_momentum: float = 0.0,
     seed: int = 0,
     rngs: nnx.Rngs | None = None,
 ) -> Classifier:
@@ -78,6 +80,9 @@ def create_model(
             is the class token. These alone have two more, the inputs of DINOv2's
             linear classifiers: "class_and_average", and "last_4_and_average", the
             class tokens of the last four blocks and the mean of the patches.
+        norm_momentum: the share of a batch's own statistics in an update of the
+            running ones of every BatchNorm, torch's momentum, in (0, 1]; 0 for the
+            architecture's.
         seed: of the initial weights.
         rngs: draws the initial weights, in place of `seed`.
 
@@ -106,6 +111,8 @@ def create_model(
             raise InputError(f"{what} must be at least 1, got {value}.")
     if not 0 <= dropout < 1:
         raise InputError(f"dropout must be in [0, 1), got {dropout}.")
+    if not 0 <= norm_momentum <= 1:
+        raise InputError(f"norm_momentum must be in [0, 1], got {norm_momentum}.")
     rngs = nnx.Rngs(seed) if rngs is None else rngs
     family, options = _FAMILY_OF[name], {}
     if pool in getattr(family, "POOLS", ()):
@@ -130,5 +137,7 @@ def create_model(
         pool=options.get("pool", "own"),
         in_channels=in_channels,
     )
+    if norm_momentum:
+        set_norm_momentum(model, norm_momentum)
     set_precision(model, "float32")
     return model

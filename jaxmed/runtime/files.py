@@ -67,7 +67,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     """Make a folder that is either complete or not there.
 
     Yields a temporary path beside `path`, which is renamed at the end.
@@ -75,11 +75,15 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     If the block fails, the temporary folder is removed.
 
     Args:
-        path: where the folder will be; nothing is there yet.
+        path: where the folder will be.
+        replace: whether one that is there already is removed at the end; else nothing
+            is there yet.
     """
     temporary = _temporary(path)
     try:
         yield temporary
+        if replace and path.exists():
+            remove_folder(path)
         temporary.rename(path)
     finally:
         _remove_all(path.parent, f"{temporary.name}*")

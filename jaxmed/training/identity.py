@@ -19,6 +19,7 @@ import numpy as np
 from jaxmed.data.dataset import Dataset
 from jaxmed.errors import InputError
 from jaxmed.models.classifier import Classifier
+from jaxmed.models.layers.normalization import norm_momenta
 from jaxmed.models.parameters import split
 from jaxmed.strategies import Phase, Strategy
 from jaxmed.training.config import TrainingConfig
@@ -65,6 +66,7 @@ def identify(
             "model": {
                 "architecture": model.architecture,
                 "pool": model.pool,
+                "norm_momentum": norm_momenta(model),
                 "in_channels": model.in_channels,
                 "head": model.head.kind,
                 "dropout": model.head.dropout.rate,

@@ -112,7 +112,8 @@ def test_recipes_that_come_with_jaxmed_hold_together(name):
 def test_the_recipes_of_the_quickstart_and_the_tutorials_are_there():
     assert set(recipe_files()) >= {
         "quickstart",
-        "quickstart_source",
+        "cells_from_source",
+        "cells_source",
         "bloodmnist_frozen_vs_full",
         "pneumoniamnist_two_phase",
         "breastmnist_two_phase",

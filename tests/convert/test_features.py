@@ -106,8 +106,7 @@ def test_a_model_gets_the_weights_and_their_scale(converted, narrow, channels):
     mean = {1: theirs.mean[:1], 3: theirs.mean, 4: [np.mean(theirs.mean)] * 4}[channels]
     assert model.mean == pytest.approx(tuple(mean), rel=1e-12)
     assert model.std == pytest.approx((theirs.std[0],) * channels, rel=1e-12)
-    mean = ", ".join(f"{value:g}" for value in model.mean)
-    assert f"Images are normalized by mean {mean} and std" in started.message
+    assert started.scale_reason == "as published with these weights"
 
     ours = to_torch(model)
     stem = narrow["0.weight"]

@@ -12,6 +12,7 @@ from torchvision.models import resnet18
 
 from jaxmed.errors import InputError
 from jaxmed.models.backbones import vit
+from jaxmed.models.layers.normalization import norm_momenta
 from jaxmed.models.parameters import dotted, split
 from jaxmed.models.registry import ARCHITECTURES, create_model
 
@@ -28,6 +29,7 @@ from jaxmed.models.registry import ARCHITECTURES, create_model
         ({"hidden_features": -1}, "hidden_features must be at least 1, got -1."),
         ({"dropout": 1.0}, "dropout must be in [0, 1), got 1.0."),
         ({"dropout": -0.1}, "dropout must be in [0, 1), got -0.1."),
+        ({"norm_momentum": 1.5}, "norm_momentum must be in [0, 1], got 1.5."),
     ],
 )
 def test_bad_input_is_a_sentence(options, message):
@@ -35,6 +37,19 @@ def test_bad_input_is_a_sentence(options, message):
     with pytest.raises(InputError) as caught:
         create_model(options.pop("name"), **options)
     assert str(caught.value).startswith(message)
+
+
+def test_the_momentum_of_batch_norm_is_the_architectures_or_the_given_one():
+    """Of the same layers, and without touching weights."""
+    lite = create_model("efficientnet_lite0", num_classes=2)
+    assert norm_momenta(lite) == [0.01]
+    other = create_model("efficientnet_lite0", num_classes=2, norm_momentum=0.1)
+    assert norm_momenta(other) == [0.1]
+    parts, others = split(lite), split(other)
+    np.testing.assert_array_equal(
+        parts.params["backbone.features.0.0.kernel"],
+        others.params["backbone.features.0.0.kernel"],
+    )
 
 
 # The last map of an image of 100×75 pixels, by the start of the architecture's name,

@@ -56,12 +56,12 @@ def named(
     found, note = tensors, ""
     for tops, sentence in _tops(architecture, wanted):
         names = {new: old for old, new in tops.items()}
-        aliases = {_replaced(name, names) for name in wanted} - wanted
+        aliases = {replace_start(name, names) for name in wanted} - wanted
         prefix, more = best(count_prefixes(tensors, aliases))
         if more > hits:
             hits, note = more, sentence
             found = {
-                prefix + _replaced(name.removeprefix(prefix), tops)
+                prefix + replace_start(name.removeprefix(prefix), tops)
                 if name.startswith(prefix)
                 else name: tensor
                 for name, tensor in tensors.items()
@@ -80,8 +80,8 @@ def _tops(architecture: str, wanted: set[str]) -> Iterator[tuple[dict[str, str],
     yield from other_names(architecture)
 
 
-def _replaced(name: str, starts: Mapping[str, str]) -> str:
-    """Returns a name with its longest known start, of whole parts, replaced."""
+def replace_start(name: str, starts: Mapping[str, str]) -> str:
+    """Return a name with its longest known start, of whole parts, replaced."""
     start = name
     while start not in starts:
         start, _, _ = start.rpartition(".")

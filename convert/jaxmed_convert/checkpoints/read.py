@@ -12,7 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from jaxmed.errors import InputError
-from jaxmed.runtime.files import hash_file
+from jaxmed_convert.checkpoints.keras_files import (
+    HDF5,
+    is_keras_archive,
+    read_keras,
+)
 from jaxmed_convert.checkpoints.unwrapping import unwrap
 from jaxmed_convert.old_names import renamed
 
@@ -21,7 +25,6 @@ from jaxmed_convert.old_names import renamed
 ZIP, LEGACY = b"PK", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 # What is none of torch's, and what to do.
 OTHERS = (
-    (b"\x89HDF", "is an HDF5 file, as Keras writes"),
     (b"\x80", "is a pickle that torch.save did not write"),
     (b"version https://git-lfs", "is a Git LFS pointer and not the file it stands for"),
     (b"<", "is a page of HTML or XML, as a failed download leaves"),
@@ -42,13 +45,13 @@ class Checkpoint:
 
     Attributes:
         tensors: torch tensors or NumPy arrays, by name.
-        sha256: of the file, in hexadecimal.
         notes: sentences about what else there is in the file, for people.
+        keras: whether Keras saved it.
     """
 
     tensors: Mapping[str, Any]
-    sha256: str
     notes: tuple[str, ...] = ()
+    keras: bool = False
 
 
 def require_torch() -> None:
@@ -77,7 +80,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     `jaxmed_convert.checkpoints.find_network`.
 
     Args:
-        path: a file that `torch.save` wrote, or a safetensors file.
+        path: a file that `torch.save` wrote, a safetensors file, or one of Keras'.
 
     Raises:
         InputError: the file is missing, truncated, holds code, or is not a checkpoint.
@@ -85,6 +88,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
     check_file(path)
     with path.open("rb") as file:
         start = file.read(64)
+    if start.startswith(HDF5) or is_keras_archive(path):
+        return Checkpoint(tensors=read_keras(path), keras=True)
     if start[8:9] == b"{" or path.suffix.lower() == ".safetensors":
         content = _read_safetensors(path)
     elif start.startswith((ZIP, LEGACY)):
@@ -94,9 +99,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     from jaxmed_convert.checkpoints.harmless import rebuilt
 
     tensors, notes = unwrap(path, rebuilt(content))
-    return Checkpoint(
-        tensors=renamed(tensors), sha256=hash_file(path), notes=tuple(notes)
-    )
+    return Checkpoint(tensors=renamed(tensors), notes=tuple(notes))
 
 
 def _read_safetensors(path: Path) -> Any:

@@ -8,15 +8,14 @@ from flax import nnx
 from torch import nn
 from torchvision.models.resnet import BasicBlock, ResNet
 
-from jaxmed.image_stats import Scale
 from jaxmed.models.backbones import efficientnet_lite, resnet, vgg, vit
-from jaxmed.models.backbones.inception import FACTORS, OFFSETS
 from jaxmed.models.classifier import Classifier, Head
 from jaxmed_convert.conversion import to_torch
 from jaxmed_convert.rules import LEFT_OUT, head_module
 from jaxmed_convert.torch_vit import at_image_size, torchvision_name
 from jaxmed_convert.verify.references import torch_model
 from jaxmed_convert.vit_names import has_torchvision_names
+from jaxmed_convert.weights.image_scales import torch_scale
 
 # What torchvision has no name for.
 NARROW = "resnet10_narrow"
@@ -107,6 +106,9 @@ def loading_code(model: Classifier, file: str, image_size: int) -> list[str]:
         lines.append("from jaxmed_convert.torch_vit import torch_vit")
         pool = f'pool="{model.pool}", image_size={image_size}'
         lines.append(f'model = torch_vit("{model.architecture}", {pool})')
+    elif model.architecture.startswith("tf_"):
+        lines[0] = "import timm, torch"
+        lines.append(f'model = timm.create_model("{model.architecture}")')
     else:
         more = ""
         if model.architecture in LEFT_OUT:
@@ -121,25 +123,6 @@ def loading_code(model: Classifier, file: str, image_size: int) -> list[str]:
     lines.append(f'model.load_state_dict(torch.load("{file}"), strict=True)')
     mean, std = map(list, torch_scale(model))
     return [*lines, "model.eval()", f"mean, std = {mean}, {std}"]
-
-
-def torch_scale(model: Classifier) -> Scale:
-    """Return what the images of torchvision's model are normalized by.
-
-    It is the model's own mean and std, but for an Inception V3 that rescales what it
-    gets: torchvision's would for RGB alone, so the rescaling is in these numbers.
-    """
-    switch = getattr(model.backbone, "transform_input", None)
-    if switch is None or not float(switch.on[...]):
-        return Scale(model.mean, model.std)
-    factors, offsets = FACTORS, OFFSETS
-    if model.in_channels != len(FACTORS):
-        factors = (sum(FACTORS) / 3,) * model.in_channels
-        offsets = (sum(OFFSETS) / 3,) * model.in_channels
-    # ((x - mean) / std) * factor + offset, as (x - other mean) / other std.
-    rows = list(zip(model.mean, model.std, factors, offsets, strict=True))
-    mean = tuple(mean - offset * std / factor for mean, std, factor, offset in rows)
-    return Scale(mean, tuple(std / factor for _, std, factor, _ in rows))
 
 
 def narrow_resnet() -> ResNet:

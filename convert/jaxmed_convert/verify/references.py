@@ -23,7 +23,8 @@ def torch_model(architecture: str, **options: Any) -> torch.nn.Module:
     out of it.
 
     An EfficientNet-Lite is that of the package efficientnet-lite-pytorch, which pads
-    for images of any size; a vision transformer that torchvision lacks is timm's.
+    for images of any size; a vision transformer that torchvision lacks is timm's, as
+    is a network whose name begins with "tf_".
 
     Raises:
         InputError: that package is not installed.
@@ -32,6 +33,8 @@ def torch_model(architecture: str, **options: Any) -> torch.nn.Module:
         return _lite(architecture, **options)
     if architecture in vit.CONFIGURATIONS:
         return torch_vit(architecture, **options)
+    if architecture.startswith("tf_"):
+        return _timm(architecture, **options)
     if architecture in LEFT_OUT:
         # Inception's own initial weights are said to be slow, and warned about.
         options = {"aux_logits": False, "init_weights": False} | options
@@ -48,6 +51,17 @@ def _lite(architecture: str, **options: Any) -> torch.nn.Module:
         ) from error
     name = architecture.replace("_", "-")
     return EfficientNet.from_name(name, image_size=None, **options)
+
+
+def _timm(architecture: str, **options: Any) -> torch.nn.Module:
+    try:
+        import timm
+    except ImportError as error:
+        raise InputError(
+            f"torch's model of {architecture} is in timm, which is not installed. "
+            "Install it with: pip install timm"
+        ) from error
+    return timm.create_model(architecture, pretrained=False, **options)
 
 
 def random_reference(

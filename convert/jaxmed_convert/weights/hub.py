@@ -7,17 +7,19 @@ cache, by its own package, which knows tokens, revisions and HF_HUB_OFFLINE.
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxmed.errors import InputError
 from jaxmed.image_stats import Scale
+from jaxmed.models.registry import ARCHITECTURES
 
 CONFIG = "config.json"
 FILES = ("model.safetensors", "pytorch_model.bin")
-# Networks of timm's that have a name of torchvision's behind "tf_" and other paddings,
-# which no tensor shows. EfficientNet-Lite is padded so here, too.
-OTHER_PADDING = ("tf_efficientnet_b", "tf_efficientnetv2", "tf_mobilenetv3")
+# Networks of timm's that differ in their padding alone, which no tensor shows.
+# EfficientNet-Lite is padded as TensorFlow does here, too.
+PADDED = re.compile(r"(tf_)?(efficientnet_b\d|efficientnetv2_[a-z]|mobilenetv3_[a-z]+)")
 
 
 class HubWeights(NamedTuple):
@@ -93,10 +95,13 @@ def read_hub_folder(folder: Path, architecture: str) -> HubWeights:
             f"{folder / CONFIG} is not as the Hugging Face Hub has it ({error}). Fetch "
             "it again."
         ) from error
-    if network.startswith(OTHER_PADDING):
+    padded = PADDED.match(network)
+    if padded and bool(padded[1]) != architecture.startswith("tf_"):
+        advice = f"timm's weights of {padded[2]}"
+        if padded[0] in ARCHITECTURES:
+            advice = f"the backbone {padded[0]}"
         raise InputError(
-            f"{folder / CONFIG} is of {network}, whose convolutions are padded as "
-            f"TensorFlow pads, and {architecture}'s are not. Take timm's weights of "
-            'the name without "tf_".'
+            f"{folder / CONFIG} is of {network}, whose convolutions are padded "
+            f"otherwise than {architecture}'s. Take {advice}."
         )
     return HubWeights(file, scale)

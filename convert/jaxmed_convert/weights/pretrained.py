@@ -20,8 +20,10 @@ from jaxmed.runtime.files import hash_file
 from jaxmed.runtime.progress import progress
 from jaxmed_convert.abstract_models import backbone_targets, outline
 from jaxmed_convert.checkpoints.find_network import select
+from jaxmed_convert.checkpoints.keras_files import check_architecture
 from jaxmed_convert.checkpoints.read import check_file, read_checkpoint
 from jaxmed_convert.conversion import convert
+from jaxmed_convert.package_names import check_padding
 from jaxmed_convert.rules import COUNTER, SWITCHES, Target, head_module
 from jaxmed_convert.weights import store
 from jaxmed_convert.weights.hub import CONFIG, fetch_hub_folder, read_hub_folder
@@ -82,13 +84,13 @@ class StartingWeights:
         name: such as "resnet50 IMAGENET1K_V2" or "file:weights.pth".
         fingerprint: the SHA-256 of the source file, in hexadecimal.
         message: a sentence for the log.
-        normalization: what images are normalized by, and why, in words.
+        scale_reason: why the model's `mean` and `std` are what they are, in words.
     """
 
     name: str
     fingerprint: str
     message: str
-    normalization: str
+    scale_reason: str
 
 
 def initialize(
@@ -160,14 +162,11 @@ def initialize(
     parameters.load(model, own | arrays)
     if prepared.scale is not None:
         model.mean, model.std = prepared.scale.for_channels(model.in_channels)
-    mean, std = (", ".join(f"{x:.6g}" for x in v) for v in (model.mean, model.std))
-    normalization = f"mean {mean} and std {std} ({prepared.scale_reason})"
-    sentences.append(f"Images are normalized by {normalization}.")
     return StartingWeights(
         name=prepared.name,
         fingerprint=prepared.stored.sha256,
         message=" ".join([*sentences, *prepared.notes]),
-        normalization=normalization,
+        scale_reason=prepared.scale_reason,
     )
 
 
@@ -237,10 +236,11 @@ def prepare(
         paths |= set(SWITCHES.get(architecture, ()))
     stored, notes = _cached(path, paths), ()
     if stored is None:
-        file, origin = _obtain(architecture, source, cache, url)
+        file, origin, sha256 = _obtain(architecture, source, cache, url)
         with progress(f"Converting {source.name}", total=2) as advance:
             model, published = outline(architecture, pool), source.file is None
-            stored, notes = _converted(model, file, origin, published=published)
+            stored, notes = _converted(model, file, published=published)
+            stored = stored._replace(source=origin, sha256=sha256)
             advance(1)
             store.write(path, stored)
             advance(1)
@@ -263,16 +263,21 @@ def source_file(architecture: str, weights: str, *, cache: Path | None = None) -
     Raises:
         InputError: unknown weights, no such file, or a failed download.
     """
-    file, _ = _obtain(architecture, _locate(architecture, weights), cache, None)
-    return file
+    return _obtain(architecture, _locate(architecture, weights), cache, None)[0]
 
 
 class _Source(NamedTuple):
     name: str  # for people
-    key: str  # what the converted file's name ends in
-    file: Path | None  # None for published weights
-    scale: Scale | None  # None for a file that does not say
+    published: str = ""  # their name; empty for a file
+    file: Path | None = None
+    sha256: str = ""  # of the file
+    scale: Scale | None = None  # None for a file that does not say
     reason: str = "as published with these weights"
+
+    @property
+    def key(self) -> str:
+        """What the converted file's name ends in."""
+        return self.published or self.sha256[:16]
 
 
 def _locate(architecture: str, weights: str) -> _Source:
@@ -283,24 +288,26 @@ def _locate(architecture: str, weights: str) -> _Source:
         file = Path(place).expanduser() if kind == "file" else fetch_hub_folder(place)
         if file.is_dir():
             file, wanted = read_hub_folder(file, architecture)
-            key = hash_file(file)[:16]
-            return _Source(weights, key, file, wanted, f"as its {CONFIG} says")
+            said = {"scale": wanted, "reason": f"as its {CONFIG} says"}
+            return _Source(weights, file=file, sha256=hash_file(file), **said)
         check_file(file)
-        return _Source(weights, hash_file(file)[:16], file, None)
+        return _Source(weights, file=file, sha256=hash_file(file))
     key = resolve(architecture, weights)
-    return _Source(f"{architecture} {key}", key, None, scale(architecture, key))
+    return _Source(f"{architecture} {key}", key, scale=scale(architecture, key))
 
 
 def _obtain(
     architecture: str, source: _Source, cache: Path | None, url: str | None
-) -> tuple[Path, str]:
+) -> tuple[Path, str, str]:
+    """Return a file of weights, where it is from, and its SHA-256."""
     if source.file is not None:
-        return source.file, str(source.file)
+        return source.file, str(source.file), source.sha256
     if published(architecture).package is not None:
-        file = packaged_file(architecture)
-        return file, file.name
+        file, sha256 = packaged_file(architecture)
+        return file, file.name, sha256
     url = url or address(architecture, source.key)
-    return download_weights(url, cache_folder(cache) / "downloads"), url
+    file = download_weights(url, cache_folder(cache) / "downloads")
+    return file, url, hash_file(file)
 
 
 def _cached(path: Path, paths: Collection[str]) -> store.Stored | None:
@@ -318,9 +325,12 @@ def _cached(path: Path, paths: Collection[str]) -> store.Stored | None:
 
 
 def _converted(
-    model: Classifier, source: Path, origin: str, *, published: bool
+    model: Classifier, file: Path, *, published: bool
 ) -> tuple[store.Stored, tuple[str, ...]]:
-    checkpoint = read_checkpoint(source)
+    checkpoint = read_checkpoint(file)
+    if checkpoint.keras:
+        check_architecture(file, model.architecture)
+    check_padding(checkpoint.tensors, file, model.architecture)
     found = select(checkpoint.tensors, model.architecture, model.pool)
     backbone, head = _without_head(model, found.tensors)
     wanted, gray = _as_given(backbone_targets(model), backbone)
@@ -334,7 +344,7 @@ def _converted(
     image_scale, reason = None, ""
     if not published:
         image_scale, reason = scale_of_file(checkpoint.tensors, gray=gray)
-    stored = store.Stored(arrays, origin, checkpoint.sha256, image_scale, reason)
+    stored = store.Stored(arrays, scale=image_scale, scale_reason=reason)
     return stored, tuple(notes)
 
 

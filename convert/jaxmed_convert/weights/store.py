@@ -26,8 +26,8 @@ class Stored(NamedTuple):
     """
 
     arrays: dict[str, np.ndarray]
-    source: str
-    sha256: str
+    source: str = ""
+    sha256: str = ""
     scale: Scale | None = None
     scale_reason: str = ""
 
@@ -75,12 +75,12 @@ def read(path: Path, paths: Collection[str]) -> Stored:
         raise Unusable("it was written by another version of the converter")
     if arrays.keys() != set(paths):
         raise Unusable("it holds other arrays than the architecture has")
-    if metadata.get("content") != hash_arrays(arrays) or "sha256" not in metadata:
+    if metadata.get("content") != hash_arrays(arrays):
         raise Unusable("its bytes have changed since it was written")
     scale = json.loads(metadata["scale"])
     return Stored(
         arrays,
-        metadata.get("source", ""),
+        metadata["source"],
         metadata["sha256"],
         scale and Scale(*map(tuple, scale)),
         metadata["scale_reason"],

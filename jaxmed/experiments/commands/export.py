@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from jaxmed.config.flags import split_list
+from jaxmed.errors import InputError
+from jaxmed.export import hub_folder
 from jaxmed.export.formats import EXPORTERS
 from jaxmed.export.metadata import RECORD
 from jaxmed.runs.layout import check_writable
@@ -18,6 +20,8 @@ file in its own runtime: only if its probabilities are those of the run's model,
   onnx         model.onnx: uint8 images of any size to calibrated probabilities
   stablehlo    model.stablehlo: the same for JAX, on CPUs, NVIDIA's GPUs and TPUs
   safetensors  model.safetensors: the weights by jaxmed's names
+  hub          hub: a folder for the Hugging Face Hub, config.json, model.safetensors
+               and README.md, the model card; for timm where it has the network
 
 model.json beside them has what is not in the files: classes, preprocessing,
 calibration, thresholds, and how each is loaded."""
@@ -41,6 +45,11 @@ def add_arguments(parser: Any) -> None:
     parser.add_argument(
         "--out", metavar="DIR", type=Path, help="where to (default: RUN/export)"
     )
+    parser.add_argument(
+        "--push",
+        metavar="OWNER/NAME",
+        help="upload the folder hub to the Hugging Face Hub, private if it is new",
+    )
     parser.description = DESCRIPTION
 
 
@@ -53,12 +62,20 @@ def execute(arguments: Any) -> None:
     from jaxmed.runs.ensemble import read_model
 
     check_installed(formats)
+    if arguments.push is not None:
+        if "hub" not in formats:
+            raise InputError("--push is for the format hub: give --format hub too.")
+        hub_folder.check_push(arguments.push)
     trained = read_model(arguments.run)
     check_writable(folder, "Give another --out.")
     for name, facts in export_model(trained, formats, folder).items():
-        size = (folder / name).stat().st_size / 2**20
+        files = [folder / name, *(folder / name).glob("*")]
+        size = sum(f.stat().st_size for f in files if f.is_file()) / 2**20
         print(
             f"{folder / name}: {size:.1f} MiB; opened again, its probabilities differ "
             f"from the model's by {facts['largest_difference']:.1e} at most."
         )
     print(f"How to load and use it: {folder / RECORD}")
+    if arguments.push is not None:
+        address = hub_folder.push(folder / EXPORTERS["hub"].file, arguments.push)
+        print(f"Uploaded to {address}")

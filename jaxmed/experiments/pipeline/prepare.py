@@ -123,14 +123,16 @@ def prepare_arm(
     model = nnx.eval_shape(build) if abstract else build()
     stem, why = _choose_stem(config, model)
     names = data.class_names if config.model.keep_head else None
-    weights = config.model.weights
-    start = load_start(model, weights, out, stem=stem, keep_head=names)
+    start = load_start(
+        model,
+        config.model.weights,
+        out,
+        stem=stem,
+        keep_head=names,
+        mean=config.model.mean,
+        std=config.model.std,
+    )
     start = replace(start, note=f"{start.note}{why}")
-    model.mean = config.model.mean or model.mean
-    model.std = config.model.std or model.std
-    if config.model.mean or config.model.std:
-        said = f"mean {model.mean} and std {model.std} (as the recipe says)"
-        start = replace(start, normalization=said)
     check_explanation(model, config.explain, config.data.image_size)
     train = config.train
     strategy, training = prepare_training(

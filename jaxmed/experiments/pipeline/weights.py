@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxmed.errors import InputError, unknown
+from jaxmed.image_stats import Scale
 from jaxmed.runs.layout import CONFIG
 from jaxmed.runs.trained_model import check_trained
 from jaxmed.runtime.files import hash_arrays
@@ -28,15 +29,14 @@ class Start:
     Attributes:
         name: as the recipe says it.
         fingerprint: SHA-256 (hex) of what was loaded; None for random weights.
-        note: a sentence for the log.
-        normalization: what images are normalized by, and why; None where the
-            architecture or the run that the weights are of decides.
+        note: sentences for the log.
+        normalization: what images are normalized by, and why, in words.
     """
 
     name: str
     fingerprint: str | None
     note: str
-    normalization: str | None = None
+    normalization: str
 
 
 def check_weights(weights: str) -> None:
@@ -78,33 +78,46 @@ def load_start(
     *,
     stem: str = "sum",
     keep_head: Sequence[str] | None = None,
+    mean: Sequence[float] = (),
+    std: Sequence[float] = (),
 ) -> Start:
     """Fill a fresh model's backbone; its head stays as it is, unless it is kept.
 
     Args:
-        model: changed in place, its `mean` and `std` too, where it is known what the
-            weights want.
+        model: changed in place, its `mean` and `std` too, where they are given, or
+            it is known what the weights want.
         weights: see `ModelConfig.weights`.
         out: the folder where `run:` is looked for first.
         stem: see `jaxmed_convert.initialize`.
         keep_head: the names of the model's classes, to take a run's head too.
+        mean, std: of the recipe, empty for what the weights want.
 
     Raises:
         InputError: there are no such weights, or they are of another architecture.
     """
     check_weights(weights)
     if weights == "none":
-        return Start(name=weights, fingerprint=None, note="All weights are random.")
-    if weights.startswith(RUN):
-        return _from_run(model, weights, find_run(weights, out), keep_head)
-    import jaxmed_convert
+        fingerprint, note = None, "All weights are random."
+        reason = f"the default of {model.architecture}"
+    elif weights.startswith(RUN):
+        folder = find_run(weights, out)
+        fingerprint, note = _from_run(model, weights, folder, keep_head)
+        reason = f"as in {weights}"
+    else:
+        import jaxmed_convert
 
-    loaded = jaxmed_convert.initialize(model, weights, stem=stem)
+        loaded = jaxmed_convert.initialize(model, weights, stem=stem)
+        fingerprint, note = loaded.fingerprint, loaded.message
+        reason = loaded.scale_reason
+    if given := [name for name, v in (("mean", mean), ("std", std)) if v]:
+        model.mean, model.std = tuple(mean or model.mean), tuple(std or model.std)
+        reason = " and ".join(f"model.{name}" for name in given) + " of the recipe"
+    normalization = Scale(model.mean, model.std).describe(reason)
     return Start(
         name=weights,
-        fingerprint=loaded.fingerprint,
-        note=loaded.message,
-        normalization=loaded.normalization,
+        fingerprint=fingerprint,
+        note=f"{note} Images are normalized by {normalization}.",
+        normalization=normalization,
     )
 
 
@@ -131,7 +144,8 @@ def find_run(weights: str, out: Path) -> Path:
 
 def _from_run(
     model: "Classifier", weights: str, folder: Path, keep_head: Sequence[str] | None
-) -> Start:
+) -> tuple[str, str]:
+    """Load a run's weights, and return their fingerprint and a sentence."""
     from jaxmed.models import parameters
     from jaxmed.runs.trained_model import read_trained_model
 
@@ -161,11 +175,9 @@ def _from_run(
     parameters.load(model, initial | loaded)
     model.mean, model.std = trained.model.mean, trained.model.std
     epoch = trained.best.get("epoch")
-    return Start(
-        name=weights,
-        fingerprint=hash_arrays(loaded),
-        note=f"Backbone {model.architecture} starts from {folder}"
-        f"{f', epoch {epoch}' if epoch else ''}; {head}.",
+    return hash_arrays(loaded), (
+        f"Backbone {model.architecture} starts from {folder}"
+        f"{f', epoch {epoch}' if epoch else ''}; {head}."
     )
 
 

@@ -331,13 +331,15 @@ _V2_L = (
 )
 
 
-def _scaled(width: float, depth: float, **norm: float) -> dict[str, Any]:
+def _scaled(
+    width: float, depth: float, norm: dict[str, float], *, same: bool = False
+) -> dict[str, Any]:
     rows = scaled_rows(width, depth)
     return {
         "rows": rows,
         "stem": scaled_channels(32, width),
         "last": 4 * rows[-1].out_channels,
-        "layers": LayerOptions(norm),
+        "layers": LayerOptions(norm, same=same),
     }
 
 
@@ -363,19 +365,26 @@ def _v2(rows: Sequence[Blocks]) -> dict[str, Any]:
     return {"rows": rows, "stem": rows[0].out_channels, "last": 1280, "layers": layers}
 
 
-# The two factors of each size, and the options of BatchNorm, as in torchvision.
+# The two factors of B0 to B7.
+_FACTORS = (
+    *((1.0, 1.0), (1.0, 1.1), (1.1, 1.2), (1.2, 1.4)),
+    *((1.4, 1.8), (1.6, 2.2), (1.8, 2.6), (2.0, 3.1)),
+)
+_LARGE_NORM = {"epsilon": 1e-3, "momentum": 0.01}
 CONFIGURATIONS: dict[str, dict] = {
-    "efficientnet_b0": _scaled(1.0, 1.0),
-    "efficientnet_b1": _scaled(1.0, 1.1),
-    "efficientnet_b2": _scaled(1.1, 1.2),
-    "efficientnet_b3": _scaled(1.2, 1.4),
-    "efficientnet_b4": _scaled(1.4, 1.8),
-    "efficientnet_b5": _scaled(1.6, 2.2, epsilon=1e-3, momentum=0.01),
-    "efficientnet_b6": _scaled(1.8, 2.6, epsilon=1e-3, momentum=0.01),
-    "efficientnet_b7": _scaled(2.0, 3.1, epsilon=1e-3, momentum=0.01),
+    # The options of BatchNorm as in torchvision.
+    **{
+        f"efficientnet_b{i}": _scaled(*factors, _LARGE_NORM if i >= 5 else {})
+        for i, factors in enumerate(_FACTORS)
+    },
     "efficientnet_v2_s": _v2(_V2_S),
     "efficientnet_v2_m": _v2(_V2_M),
     "efficientnet_v2_l": _v2(_V2_L),
+    # timm's of these names, for weights from TensorFlow: padded as there.
+    **{
+        f"tf_efficientnet_b{i}": _scaled(*factors, {"epsilon": 1e-3}, same=True)
+        for i, factors in enumerate(_FACTORS)
+    },
 }
 
 

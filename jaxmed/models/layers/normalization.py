@@ -122,6 +122,19 @@ def set_training_norms(
             module.axis_name = axis_name
 
 
+def set_norm_momentum(model: nnx.Module, momentum: float) -> None:
+    """Set `momentum` of all BatchNorm layers."""
+    for _, module in nnx.iter_modules(model):
+        if isinstance(module, BatchNorm):
+            module.momentum = momentum
+
+
+def norm_momenta(model: nnx.Module) -> list[float]:
+    """Return the values of `momentum` that the model's BatchNorm layers have."""
+    modules = (module for _, module in nnx.iter_modules(model))
+    return sorted({m.momentum for m in modules if isinstance(m, BatchNorm)})
+
+
 def norm_paths(model: nnx.Module) -> list[str]:
     """Returns the dotted paths of the model's BatchNorm layers, sorted."""
     return sorted(

@@ -145,7 +145,9 @@ def _performance(comparison: Comparison, arm: Arm) -> list[str]:
             "Means over seeds; [ ] is the interval for these models on other images, "
             "retrained [ ] that for retrained models on other images."
         )
-    if run.predictions["test"].groups is None:
+    data = run.environment.get("data", {})
+    test = run.predictions.get("test")
+    if (data.get("groups") if test is None else test.groups) is None:
         said.append(INDEPENDENT)
     return said
 

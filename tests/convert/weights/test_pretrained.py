@@ -61,11 +61,12 @@ def test_a_file_fills_the_backbone_and_leaves_the_head(weights, tmp_path):
     assert started.fingerprint == digest
     assert started.message == (
         f"Backbone resnet18 starts from file:{path} (SHA-256 {digest[:8]}…); the head "
-        "is fresh. Images are normalized by mean 0.485, 0.456, 0.406 and std 0.229, "
-        "0.224, 0.225 (the file does not say what its weights want: model.mean, "
-        "model.std). resnet18: 100 tensors converted (11,186,112 numbers), 20 "
+        "is fresh. resnet18: 100 tensors converted (11,186,112 numbers), 20 "
         "num_batches_tracked ignored. The head is left out: fc.weight (7, 512), "
         "fc.bias (7,)."
+    )
+    assert started.scale_reason == (
+        "the file does not say what its weights want: model.mean, model.std"
     )
     kept = tmp_path / "weights" / f"resnet18-{digest[:16]}.safetensors"
     assert list(kept.parent.iterdir()) == [kept]

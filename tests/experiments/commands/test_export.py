@@ -276,7 +276,7 @@ def test_what_is_missing_is_named_with_its_extra(runs, monkeypatch, capsys):
     ("words", "message"),
     [
         (["--format", "onx"], "Unknown format 'onx'. Did you mean 'onnx'?"),
-        (["--format", ""], "Unknown format ''. Known: onnx, safetensors"),
+        (["--format", ""], "Unknown format ''. Known: hub, onnx"),
         ([], "--format"),
         (["--format", "torch", "--out", "{tmp}/file"], "file is a file."),
         (

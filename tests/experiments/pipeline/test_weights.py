@@ -72,10 +72,25 @@ def scale_in(run_folder: Path) -> tuple:
     return tuple(found["mean"]), tuple(found["std"])
 
 
-@pytest.mark.parametrize("arm", ["first", "second"])
-def test_the_scale_of_a_recipe_is_recorded_and_goes_on_to_the_next_run(folder, arm):
+@pytest.mark.parametrize(
+    ("arm", "reason"),
+    [
+        ("first", "model.mean and model.std of the recipe"),
+        ("second", "as in run:shades/first/seed-0"),
+    ],
+)
+def test_the_scale_of_a_recipe_is_recorded_and_goes_on_to_the_next_run(
+    folder, arm, reason
+):
     """The second arm does not say it: it has it from the run it starts from."""
-    assert scale_in(folder / "out" / "shades" / arm / "seed-0") == HALF
+    run_folder = folder / "out" / "shades" / arm / "seed-0"
+    assert scale_in(run_folder) == HALF
+    weights = json.loads((run_folder / "environment.json").read_text())["weights"]
+    assert weights["normalization"] == (
+        f"mean 0.5, 0.5, 0.5 and std 0.25, 0.25, 0.25 ({reason})"
+    )
+    page = (folder / "out" / "shades" / "report.html").read_text("utf-8")
+    assert f"images normalized by {weights['normalization']}" in page
 
 
 def test_a_model_gets_weights_and_scale_of_a_run(folder):

@@ -49,7 +49,7 @@ DRAWINGS = {
         name="cells",
         number=0,
         kinds="TARGET",
-        counts={"train": 20, "val": 40, "test": 150},
+        counts={"train": 20, "val": 20, "test": 100},
     ),
     "source": DrawnSet(
         name="cells-source",
