@@ -22,11 +22,14 @@ class Run:
     Attributes:
         seconds: from the start of its process to its end: imports, set-up and
             compilation included.
+        processor_seconds: of all its threads and processes together, which other
+            programs on the machine lengthen less.
         peak_mb: the most memory that it, or one of its processes, held, in 10^6 bytes.
         result: what it wrote as JSON to the file named last on its command line.
     """
 
     seconds: float
+    processor_seconds: float
     peak_mb: float
     result: dict
 
@@ -68,6 +71,14 @@ def medians(runs: Mapping[str, Sequence[Run]]) -> dict[str, float]:
     """Return the median seconds of each program."""
     return {
         name: statistics.median(run.seconds for run in every)
+        for name, every in runs.items()
+    }
+
+
+def processor_medians(runs: Mapping[str, Sequence[Run]]) -> dict[str, float]:
+    """Return the median processor seconds of each program."""
+    return {
+        name: statistics.median(run.processor_seconds for run in every)
         for name, every in runs.items()
     }
 
@@ -129,4 +140,9 @@ def run_once(
                 raise Failed(message)
             print(message, file=sys.stderr)
         result = json.loads(out.read_text(encoding="utf-8"))
-    return Run(seconds=seconds, peak_mb=usage.ru_maxrss * 1024 / 1e6, result=result)
+    return Run(
+        seconds=seconds,
+        processor_seconds=usage.ru_utime + usage.ru_stime,
+        peak_mb=usage.ru_maxrss * 1024 / 1e6,
+        result=result,
+    )
