@@ -97,10 +97,13 @@ class LazyImages:
         shared = (self.image_size, self.resizing, self.channels, self.window)
 
         def key(file: str, scale: int) -> bytes:
-            path = self.root / file
-            status = path.stat()
-            of_file = (str(path.resolve()), status.st_size, status.st_mtime_ns, scale)
-            text = repr((*shared, *of_file)).encode()
+            path = (self.root / file).resolve()
+            try:
+                status = path.stat()
+                version = (status.st_size, status.st_mtime_ns)
+            except OSError:  # decoding it says what is wrong
+                version = ()
+            text = repr((*shared, str(path), scale, *version)).encode()
             return hashlib.blake2b(text, digest_size=KEY_BYTES).digest()
 
         return tuple(map(key, self.files, self.scales.tolist()))

@@ -168,3 +168,17 @@ def test_memory_does_not_grow_with_the_images_seen(tmp_path):
     # All of them would be 37 MB; the first batches warm up.
     assert images.nbytes > 36e6
     assert max(seen[10:]) - seen[10] < 4e6
+
+
+def test_the_key_of_an_image_is_of_its_file_and_of_how_it_is_decoded(root):
+    images = open_lazily(root)
+    keys = images.keys
+    assert len(set(keys)) == len(images)
+    order = np.array([3, 1])
+    assert images.take(order).keys == (keys[3], keys[1])
+    assert not set(replace(images, image_size=SIZE + 1).keys) & set(keys)
+    (root / images.files[0]).touch()
+    (root / images.files[1]).unlink()
+    now = images.keys
+    assert now[2:] == keys[2:]
+    assert not {*now[:2]} & {*keys[:2]}
