@@ -54,7 +54,8 @@ def make_train_step(definition: Any, plan: StepPlan) -> TrainStep:
         gradients, summed, stats = mean_gradients(state.params)
         if plan.phase.sam_rho:
             # The steepest of the points that are rho away, and the gradient there.
-            length = plan.phase.sam_rho / (optax.global_norm(gradients) + 1e-12)
+            squares = sum(jnp.vdot(g, g) for g in jax.tree.leaves(gradients))
+            length = plan.phase.sam_rho / (jnp.sqrt(squares) + 1e-12)
             uphill = jax.tree.map(lambda w, g: w + length * g, state.params, gradients)
             gradients, _, _ = mean_gradients(uphill)
         transformation = plan.phase.transformation(state.params, plan.steps_per_epoch)
