@@ -81,7 +81,7 @@ def test_another_threshold_is_taken_from_the_stored_predictions(
     trained, run, capsys, monkeypatch
 ):
     # The images are away, so nothing can be trained or predicted.
-    monkeypatch.setattr("jaxmed.experiments.pipeline.experiment.load_images", None)
+    monkeypatch.setattr("jaxmed.experiments.pipeline.load_data.read_source", None)
     before, metrics = contents(run), read(run)
     flags = ("--evaluate.threshold", "cost", "--evaluate.cost", "5")
     capsys.readouterr()
