@@ -76,8 +76,9 @@ def exported(tmp_path_factory):
     """A ResNet-18 with dropout, and its folder."""
     folder = tmp_path_factory.mktemp("hub")
     trained = trained_model(ModelConfig(backbone="resnet18", head="dropout"), folder)
-    for _ in range(2):  # the second one replaces the first
-        export_model(trained, ["hub"], folder)
+    (folder / "hub").mkdir()  # an earlier one, which is replaced
+    (folder / "hub" / "old").touch()
+    export_model(trained, ["hub"], folder)
     assert {path.name for path in folder.iterdir()} == {
         "hub",
         "model.json",

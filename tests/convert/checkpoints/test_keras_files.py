@@ -9,12 +9,15 @@ import h5py
 import keras
 import numpy as np
 import pytest
+import torch
+from torchvision.models import densenet121
 
 import jaxmed_convert
 from jaxmed.errors import InputError
 from jaxmed.models.registry import create_model
 from jaxmed_convert.checkpoints.keras_files import read_keras
 from jaxmed_convert.checkpoints.read import read_checkpoint
+from jaxmed_convert.package_names import KERAS, other_names
 from jaxmed_convert.verify.parity import TOLERANCE
 from jaxmed_convert.weights.pretrained import prepare
 
@@ -22,40 +25,63 @@ ENDINGS = ("whole.h5", "numbered.weights.h5", "archive.keras")
 
 
 @pytest.fixture(scope="module")
-def densenet():
-    """keras.applications' DenseNet121 without a head, with random statistics."""
-    keras.utils.set_random_seed(0)
-    model = keras.applications.DenseNet121(
-        weights=None, include_top=False, input_shape=(64, 64, 3), pooling="avg"
+def files(tmp_path_factory):
+    """A small network in each format."""
+    layers = keras.layers
+    network = keras.Sequential(
+        [
+            layers.Input((8, 8, 3)),
+            layers.Conv2D(4, 3, use_bias=False, name="conv1_conv"),
+            layers.BatchNormalization(name="conv1_bn"),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(2, name="predictions"),
+        ]
     )
-    rng = np.random.default_rng(0)
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            shape = layer.gamma.shape
-            layer.set_weights([rng.uniform(0.5, 1.5, shape) for _ in range(4)])
-    return model
+    return save_all(network, tmp_path_factory.mktemp("keras"))
 
 
-@pytest.fixture(scope="module")
-def files(densenet, tmp_path_factory):
-    """One file of each format, by its name."""
-    folder = tmp_path_factory.mktemp("keras")
+def save_all(network, folder):
     for name in ENDINGS:
-        save = densenet.save_weights if "weights" in name else densenet.save
+        save = network.save_weights if "weights" in name else network.save
         with warnings.catch_warnings(action="ignore"):  # of formats it calls old
             save(folder / name)
     return folder
 
 
-def test_features_are_keras(densenet, files, tmp_path):
-    model = create_model("densenet121", num_classes=2)
-    path = files / ENDINGS[0]
-    started = jaxmed_convert.initialize(model, f"file:{path}", cache=tmp_path)
-    assert "Its names are those of keras.applications." in started.message
-    images = np.random.default_rng(1).standard_normal((2, 64, 64, 3), np.float32)
-    expected = np.asarray(densenet(images))
-    pooled = np.asarray(model.backbone.pool(model.features(images)))  # pyright: ignore
-    assert np.abs(pooled - expected).max() <= TOLERANCE * np.abs(expected).max()
+@pytest.mark.slow
+def test_features_of_a_densenet_are_keras(tmp_path):
+    """Of keras.applications' DenseNet121 without a head, with random statistics."""
+    keras.utils.set_random_seed(0)
+    network = keras.applications.DenseNet121(
+        weights=None, include_top=False, input_shape=(64, 64, 3), pooling="avg"
+    )
+    rng = np.random.default_rng(0)
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            shape = layer.gamma.shape
+            layer.set_weights([rng.uniform(0.5, 1.5, shape) for _ in range(4)])
+    images = rng.standard_normal((2, 64, 64, 3), np.float32)
+    expected = np.asarray(network(images))
+    save_all(network, tmp_path)
+    for name in ENDINGS:
+        model = create_model("densenet121", num_classes=2)
+        started = jaxmed_convert.initialize(
+            model, f"file:{tmp_path / name}", cache=tmp_path
+        )
+        assert "Its names are those of keras.applications." in started.message
+        pooled = np.asarray(model.backbone.pool(model.features(images)))  # pyright: ignore
+        assert np.abs(pooled - expected).max() <= TOLERANCE * np.abs(expected).max()
+
+
+def test_every_layer_of_a_densenet_has_its_name():
+    with torch.device("meta"):
+        theirs = densenet121()
+    names = {name: name for name, _ in theirs.named_modules()}
+    (table,) = (t for t, note in other_names("densenet121") if note == KERAS)
+    assert set(table.values()) <= names.keys()
+    kinds = (torch.nn.Conv2d, torch.nn.BatchNorm2d, torch.nn.Linear)
+    layers = {n for n, m in theirs.named_modules() if isinstance(m, kinds)}
+    assert sorted(table.values()) == sorted(layers)
 
 
 @pytest.mark.parametrize("name", ENDINGS[1:])
@@ -63,6 +89,16 @@ def test_every_format_has_the_same_arrays(files, name):
     expected = read_keras(files / ENDINGS[0])
     found = read_keras(files / name)
     assert found.keys() == expected.keys()
+    assert sorted(found) == [
+        "conv1_bn.bias",
+        "conv1_bn.running_mean",
+        "conv1_bn.running_var",
+        "conv1_bn.weight",
+        "conv1_conv.weight",
+        "predictions.bias",
+        "predictions.weight",
+    ]
+    assert found["conv1_conv.weight"].shape == (4, 3, 3, 3)
     for key, array in expected.items():
         np.testing.assert_array_equal(found[key], array, err_msg=key)
     assert read_checkpoint(files / name).keras
@@ -103,7 +139,7 @@ def test_networks_that_differ_are_refused(files, architecture, reason, tmp_path)
 
 def test_damaged_files_are_sentences(files, tmp_path):
     path = tmp_path / "cut.h5"
-    path.write_bytes((files / ENDINGS[0]).read_bytes()[:5000])
+    path.write_bytes((files / ENDINGS[0]).read_bytes()[:3000])
     with pytest.raises(InputError, match="is damaged, or not of a network that Keras"):
         read_checkpoint(path)
     with h5py.File(tmp_path / "other.h5", "w") as file:

@@ -20,8 +20,10 @@ import jaxmed_convert
 from jaxmed.errors import InputError
 from jaxmed.models.registry import create_model
 from jaxmed_convert.checkpoints.read import read_checkpoint
+from jaxmed_convert.package_names import LUKEMELAS, other_names
 from jaxmed_convert.verify.parity import TOLERANCE
 from jaxmed_convert.verify.references import random_reference
+from jaxmed_convert.weights.pretrained import prepare
 
 RADIMAGENET = ["resnet50", "densenet121", "inception_v3"]
 TIMM = {
@@ -149,6 +151,7 @@ def test_timms_names(architecture, tmp_path):
     compare_pooled(model, expected, images)
 
 
+@pytest.mark.slow
 def test_lukemelas_names(tmp_path):
     """Of his EfficientNet-PyTorch, which pads as TensorFlow does."""
     torch.manual_seed(0)
@@ -163,5 +166,18 @@ def test_lukemelas_names(tmp_path):
         features = network.eval().extract_features(channels_first)
         expected = features.mean(dim=(2, 3)).numpy()
     compare_pooled(model, expected, images)
+
+
+def test_lukemelas_efficientnets_are_no_torchvisions(tmp_path):
+    path = tmp_path / "weights.pth"
+    torch.save({"_conv_stem.weight": torch.zeros(32, 3, 3, 3)}, path)
     with pytest.raises(InputError, match="Take the backbone tf_efficientnet_b0"):
-        started(path, "efficientnet_b0", tmp_path)
+        prepare("efficientnet_b0", f"file:{path}", cache=tmp_path)
+    with torch.device("meta"):
+        theirs = {
+            n for n, _ in EfficientNet.from_name("efficientnet-b0").named_modules()
+        }
+        ours = {n for n, _ in timm.create_model("tf_efficientnet_b0").named_modules()}
+    (table,) = (t for t, note in other_names("tf_efficientnet_b0") if note == LUKEMELAS)
+    assert table.keys() <= theirs.keys()
+    assert set(table.values()) <= ours.keys()
