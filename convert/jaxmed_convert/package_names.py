@@ -216,7 +216,8 @@ def _keras_densenet(architecture: str) -> dict[str, str]:
                 for theirs, name in layers.items()
             }
         for name, theirs in (("norm", "bn"), ("conv", "conv")):
-            names[f"pool{i + 1}_{theirs}"] = f"features.transition{i}.{name}"
+            if i < len(depths):
+                names[f"pool{i + 1}_{theirs}"] = f"features.transition{i}.{name}"
     return names | {"bn": "features.norm5", "predictions": "classifier"}
 
 

@@ -119,7 +119,11 @@ def _of_group(group: Any) -> Iterator[tuple[str, np.ndarray]]:
     """Yield arrays of an HDF5 group, by "layer/array"."""
     for layer in _texts(group, "layer_names"):
         for name in _texts(group[layer], "weight_names"):
-            yield name.partition(":")[0], np.asarray(group[layer][name])
+            module, _, last = name.partition(":")[0].rpartition("/")
+            # A model may be before the layer's name, or be a layer itself.
+            own = module.endswith(layer)
+            module = layer if own else module.removeprefix(f"{layer}/")
+            yield f"{module}/{last}", np.asarray(group[layer][name])
 
 
 def _texts(group: Any, name: str) -> list[str]:
