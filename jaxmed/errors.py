@@ -15,11 +15,11 @@ class InputError(ValueError):
     """
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
+def unknown(noun: str, name: str, known: Iterable[str]) -> InputError:
     """Returns the error for a `name` that is not one of the `known` names.
 
     Args:
-        kind: what the name stands for, in the singular ("backbone", "recipe").
+        noun: what the name stands for, in the singular ("backbone", "recipe").
         name: what the user wrote.
         known: every name that would have been accepted.
 
@@ -30,8 +30,8 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     if near:
-        return InputError(f"Unknown {kind} {name!r}. Did you mean {near[0]!r}?")
-    return InputError(f"Unknown {kind} {name!r}. Known: {', '.join(known)}.")
+        return InputError(f"Unknown {noun} {name!r}. Did you mean {near[0]!r}?")
+    return InputError(f"Unknown {noun} {name!r}. Known: {', '.join(known)}.")
 
 
 # What the system says where a user may not read or write, and where there is no room: a

@@ -108,17 +108,19 @@ def _torchvision(options: argparse.Namespace) -> int:
     pool = pool_of(options.name, weights)
     if pool != "own":
         print(f'{weights} is no classifier: it is for models with pool="{pool}".')
-    given = {"cache": options.cache, "url": options.url}
-    return _say(prepare(options.name, weights, pool=pool, **given))
+    location = {"cache": options.cache, "url": options.url}
+    return _print_report(prepare(options.name, weights, pool=pool, **location))
 
 
 def _file(options: argparse.Namespace) -> int:
     from jaxmed_convert.weights.pretrained import prepare
 
-    return _say(prepare(options.name, f"file:{options.path}", cache=options.cache))
+    return _print_report(
+        prepare(options.name, f"file:{options.path}", cache=options.cache)
+    )
 
 
-def _say(prepared) -> int:
+def _print_report(prepared) -> int:
     for note in prepared.notes or ["Converted before; nothing to do."]:
         print(note)
     print(f"{prepared.name}: {prepared.path}")

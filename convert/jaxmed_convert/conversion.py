@@ -114,24 +114,26 @@ def to_torch_arrays(model: Classifier) -> dict[str, np.ndarray]:
     model = merged(model)
     leaves = nnx.to_flat_state(nnx.state(model))
     arrays = {parameters.dotted(path): leaf[...] for path, leaf in leaves}
-    found = targets(model)
+    model_targets = targets(model)
     state_dict = {}
-    for name, target in found.items():
+    for name, target in model_targets.items():
         back = np.argsort(target.axes)
         array = np.asarray(arrays[target.path]).transpose(back)
         state_dict[name] = np.array(array, order="C")
-    return state_dict | {name: np.zeros((), np.int64) for name in counters(found)}
+    return state_dict | {
+        name: np.zeros((), np.int64) for name in counters(model_targets)
+    }
 
 
 def convert(
-    model: Classifier, state_dict: Mapping[str, Any], found: Mapping[str, Target]
+    model: Classifier, state_dict: Mapping[str, Any], wanted: Mapping[str, Target]
 ) -> tuple[dict[str, np.ndarray], Report]:
     """Converts a state dict without touching a model.
 
     Args:
         model: real or abstract; for the words of the error and the report.
         state_dict: as for `from_torch`.
-        found: the tensors wanted, a part or all of `targets(model)`.
+        wanted: the tensors wanted, a part or all of `targets(model)`.
 
     Returns:
         float32 arrays by jaxmed's path, which share no memory with the tensors.
@@ -140,11 +142,11 @@ def convert(
         InputError: as for `from_torch`.
     """
     state_dict = renamed(state_dict)
-    ignored = tuple(name for name in counters(dict(found)) if name in state_dict)
+    ignored = tuple(name for name in counters(dict(wanted)) if name in state_dict)
     auxiliary = left_out(model.architecture, state_dict)
-    differences = Differences(model, state_dict, found, (*ignored, *auxiliary))
+    differences = Differences(model, state_dict, wanted, (*ignored, *auxiliary))
     arrays, cast = {}, Counter()
-    for name, target in found.items():
+    for name, target in wanted.items():
         if differences.unusable(name):
             continue
         tensor, dtype = _float32(state_dict[name])

@@ -30,17 +30,17 @@ def fit(state_dict: Mapping[str, Any], architecture: str, pool: str = "own") -> 
     """
     wanted = backbone_targets(outline(architecture, pool))
     head = head_module(architecture, pool) + "."
-    given = {
+    names = {
         name
         for name in state_dict
         if not name.startswith(head) and not name.endswith(COUNTER)
     } - set(left_out(architecture, state_dict))
     agree = [
         name
-        for name in given & wanted.keys()
+        for name in names & wanted.keys()
         if tuple(state_dict[name].shape) == wanted[name].shape
     ]
-    return len(agree) / len(given | wanted.keys())
+    return len(agree) / len(names | wanted.keys())
 
 
 def best_fit(state_dict: Mapping[str, Any]) -> tuple[str, float]:
@@ -81,7 +81,7 @@ def _names_shared(state_dict: Mapping[str, Any], architecture: str) -> float:
     return len(wanted & state_dict.keys()) / len(wanted)
 
 
-SHOWN = 3  # names of each kind in the message
+NAMES_SHOWN = 3  # names of each kind in the message
 
 
 class Differences:
@@ -90,7 +90,7 @@ class Differences:
     Args:
         model: real or abstract.
         state_dict: tensors by torch's name.
-        found: the tensors wanted.
+        wanted: the tensors wanted.
         ignored: names in the state dict that are known and not wanted.
 
     Attributes:
@@ -102,16 +102,16 @@ class Differences:
         self,
         model: Classifier,
         state_dict: Mapping[str, Any],
-        found: Mapping[str, Target],
+        wanted: Mapping[str, Target],
         ignored: Collection[str],
     ):
-        self._model, self._state_dict, self._found = model, state_dict, found
-        known = found.keys() | set(ignored)
+        self._model, self._state_dict, self._wanted = model, state_dict, wanted
+        known = wanted.keys() | set(ignored)
         self._unexpected = [name for name in state_dict if name not in known]
-        self._missing = [name for name in found if name not in state_dict]
+        self._missing = [name for name in wanted if name not in state_dict]
         self._misshaped, self._not_float = [], []
-        for name in (name for name in found if name in state_dict):
-            if _shape(state_dict[name]) != found[name].shape:
+        for name in (name for name in wanted if name in state_dict):
+            if _shape(state_dict[name]) != wanted[name].shape:
                 self._misshaped.append(name)
             if "float" not in str(state_dict[name].dtype):
                 self._not_float.append(name)
@@ -142,17 +142,17 @@ class Differences:
         raise InputError(" ".join(filter(None, [sentence, self._advice()])))
 
     def _shapes(self, name: str) -> str:
-        got, expected = _shape(self._state_dict[name]), self._found[name].shape
+        got, expected = _shape(self._state_dict[name]), self._wanted[name].shape
         text = f"{name} is {_times(got)} instead of {_times(expected)}"
         transposed = len(got) > 1 and sorted(got) == sorted(expected)
         return f"{text} and looks transposed" if transposed else text
 
     def _advice(self) -> str:
         architecture, pool = self._model.architecture, self._model.pool
-        own = fit(self._state_dict, architecture, pool)
-        if own < CLOSE:
+        model_share = fit(self._state_dict, architecture, pool)
+        if model_share < CLOSE:
             best, share = best_fit(self._state_dict)
-            if share > max(own, 0.5):
+            if share > max(model_share, 0.5):
                 return (
                     f"They fit {best} best: {share:.0%} of its backbone's tensors "
                     "are there with the right shape."
@@ -177,11 +177,11 @@ def _begin(names: Sequence[str], start: str) -> bool:
     return bool(names) and all(name.startswith(start) for name in names)
 
 
-def _part(kind: str, names: Sequence[str]) -> str:
+def _part(problem: str, names: Sequence[str]) -> str:
     if not names:
         return ""
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f"{len(names)} {kind} ({', '.join(names[:SHOWN])}{more})"
+    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+    return f"{len(names)} {problem} ({', '.join(names[:NAMES_SHOWN])}{more})"
 
 
 def _shape(tensor: Any) -> tuple[int, ...]:

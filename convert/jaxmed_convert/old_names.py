@@ -28,7 +28,7 @@ def renamed(tensors: Mapping[str, Any]) -> dict[str, Any]:
 
 def _current(name: str) -> str:
     for old, current in OLD:
-        found = re.fullmatch(old, name)
-        if found:
-            return found.expand(current)
+        match = re.fullmatch(old, name)
+        if match:
+            return match.expand(current)
     return name

@@ -137,7 +137,7 @@ def targets(model: Classifier) -> dict[str, Target]:
         One entry per parameter and statistic of the model but `SWITCHES`; the
         counters of BatchNorm (`counters`) are not among them.
     """
-    found: dict[str, Target] = {}
+    by_name: dict[str, Target] = {}
     leaves = nnx.to_flat_state(nnx.state(model))
     for path, shape in ((dotted(key), leaf.shape) for key, leaf in leaves):
         if path in SWITCHES.get(model.architecture, ()):
@@ -148,9 +148,9 @@ def targets(model: Classifier) -> dict[str, Target]:
         for axis, size in zip(rule.axes, shape, strict=True):
             torch_shape[axis] = size
         name = _tensor_name(model, module, rule)
-        assert name not in found, f"two arrays of the model would be {name}"
-        found[name] = Target(path, rule.axes, tuple(torch_shape))
-    return found
+        assert name not in by_name, f"two arrays of the model would be {name}"
+        by_name[name] = Target(path, rule.axes, tuple(torch_shape))
+    return by_name
 
 
 def _tensor_name(model: Classifier, module: str, rule: Rule) -> str:
@@ -161,12 +161,12 @@ def _tensor_name(model: Classifier, module: str, rule: Rule) -> str:
     return f"{module_name(model, module)}.{rule.torch}"
 
 
-def counters(found: dict[str, Target]) -> list[str]:
+def counters(by_name: dict[str, Target]) -> list[str]:
     """Returns torch's names of the batch counters that belong to `targets`' result."""
     suffix = ".running_mean"
     return [
         f"{name.removesuffix(suffix)}.{COUNTER}"
-        for name in found
+        for name in by_name
         if name.endswith(suffix)
     ]
 

@@ -122,15 +122,15 @@ def at_image_size(
         backbone: it comes from.
         size: pixels of a side of the images.
     """
-    found = dict(state_dict)
-    (name,) = [n for n in found if n.endswith(("pos_embed", "pos_embedding"))]
+    resized = dict(state_dict)
+    (name,) = [n for n in resized if n.endswith(("pos_embed", "pos_embedding"))]
     side = size // backbone.patch
     positions = vit.resize_positions(
-        found[name].numpy(), backbone.grid, (side, side), backbone.interpolation
+        resized[name].numpy(), backbone.grid, (side, side), backbone.interpolation
     )
     rows = torch.from_numpy(positions)
     if backbone.registers and backbone.class_position:
         zeros = rows.new_zeros(1, backbone.registers, rows.shape[2])
         rows = torch.cat([rows[:, :1], zeros, rows[:, 1:]], dim=1)
-    found[name] = rows
-    return found
+    resized[name] = rows
+    return resized

@@ -128,19 +128,19 @@ def with_timm_names(
     """
     if architecture not in vit.CONFIGURATIONS:
         return tensors, ()
-    found, sentences = dict(tensors), []
+    renamed, sentences = dict(tensors), []
     for sign, rows, sentence in _SOURCES:
         kept = rows is _FROM_TORCHVISION and has_torchvision_names(architecture, pool)
         if any(f".{name}".endswith(f".{sign}") for name in tensors) and not kept:
-            found = _merge({_replaced(n, rows): t for n, t in tensors.items()})
+            renamed = _merge({_replaced(n, rows): t for n, t in tensors.items()})
             sentences.append(sentence)
             break
-    if pool == "average" and _freshen_norm(found):
+    if pool == "average" and _freshen_norm(renamed):
         sentences.append(
             "The norm behind the average is fresh, as in MAE's fine-tuning; the file's "
             "is of the tokens."
         )
-    return found, tuple(sentences)
+    return renamed, tuple(sentences)
 
 
 def _freshen_norm(tensors: dict[str, Any]) -> bool:
@@ -171,7 +171,7 @@ def to_hugging_face(state_dict: Mapping[str, Any]) -> dict[str, Any]:
         Tensors by name: all that `Dinov2Model` or `Dinov2WithRegistersModel` has but
         the mask token, which serves pretraining.
     """
-    found = {}
+    renamed = {}
     for name, tensor in state_dict.items():
         if name.startswith("head."):
             continue
@@ -180,15 +180,15 @@ def to_hugging_face(state_dict: Mapping[str, Any]) -> dict[str, Any]:
             for i, part in enumerate(("query", "key", "value")):
                 key = name.replace("attn.qkv", f"attn.{part}")
                 rows = tensor[i * third : (i + 1) * third]
-                found[_replaced(key, _TO_HUGGING_FACE)] = rows
+                renamed[_replaced(key, _TO_HUGGING_FACE)] = rows
         else:
-            found[_replaced(name, _TO_HUGGING_FACE)] = tensor
-    if "encoder.layer.0.mlp.fc1.weight" in found and _is_gated(found):
-        found = {
+            renamed[_replaced(name, _TO_HUGGING_FACE)] = tensor
+    if "encoder.layer.0.mlp.fc1.weight" in renamed and _is_gated(renamed):
+        renamed = {
             re.sub(r"mlp\.fc([12])", lambda m: _GATED[m[1]], name): tensor
-            for name, tensor in found.items()
+            for name, tensor in renamed.items()
         }
-    return found
+    return renamed
 
 
 _GATED = {"1": "mlp.weights_in", "2": "mlp.weights_out"}
@@ -207,14 +207,14 @@ def _replaced(name: str, rows: Rows) -> str:
 
 
 def _merge(tensors: Mapping[str, Any]) -> dict[str, Any]:
-    found = dict(tensors)
-    for whole, parts in _MERGED:
-        for name in [n for n in found if f"{parts[0]}." in n]:
+    merged = dict(tensors)
+    for joint, parts in _MERGED:
+        for name in [n for n in merged if f"{parts[0]}." in n]:
             names = [name.replace(f"{parts[0]}.", f"{part}.") for part in parts]
-            if all(n in found for n in names):
-                rows = [found.pop(n) for n in names]
-                found[name.replace(f"{parts[0]}.", f"{whole}.")] = _concatenated(rows)
-    return found
+            if all(n in merged for n in names):
+                rows = [merged.pop(n) for n in names]
+                merged[name.replace(f"{parts[0]}.", f"{joint}.")] = _concatenated(rows)
+    return merged
 
 
 def _concatenated(rows: Iterable[Any]) -> Any:

@@ -121,9 +121,9 @@ def statistics_distance(
     layers = [path.removesuffix(".mean") for path in seen if path.endswith(".mean")]
     medians = []
     for layer in layers:
-        own = seen[f"{layer}.mean"], seen[f"{layer}.var"]
-        other = reference[f"{layer}.mean"], reference[f"{layer}.var"]
-        medians.append(np.median(divergence(*own, *other)))
+        seen_stats = seen[f"{layer}.mean"], seen[f"{layer}.var"]
+        reference_stats = reference[f"{layer}.mean"], reference[f"{layer}.var"]
+        medians.append(np.median(divergence(*seen_stats, *reference_stats)))
     return float(np.mean(medians))
 
 

@@ -146,14 +146,14 @@ class Checkpoints:
         Raises:
             InputError: there are checkpoints, and none is whole.
         """
-        found = distributed.run_on_process_zero(lambda: str(recover(self.folder) or ""))
-        self.latest = Position.parse(found) if found else None
+        name = distributed.run_on_process_zero(lambda: str(recover(self.folder) or ""))
+        self.latest = Position.parse(name) if name else None
         if self.latest is None:
             return None
         with distributed.raise_on_all():
-            if not (self.folder / found).is_dir():
+            if not (self.folder / name).is_dir():
                 raise InputError(
-                    f"There is no checkpoint {self.folder / found}, which the first "
+                    f"There is no checkpoint {self.folder / name}, which the first "
                     "process has. All must share this folder."
                 )
         progress = read_progress(self.folder, self.latest)
@@ -260,10 +260,10 @@ def load_best_weights(folder: Path) -> tuple[Arrays, dict]:
     folder = Path(folder).absolute()
     if not folder.is_dir():
         raise InputError(f"There are no checkpoints: {folder} is not a folder.")
-    found = positions_in(folder)
-    if not found:
+    positions = positions_in(folder)
+    if not positions:
         raise InputError(f"There is no complete checkpoint in {folder}.")
-    progress = _read_whole(folder, found[-1])
+    progress = _read_whole(folder, positions[-1])
     if not progress["best"]:
         raise InputError(f"No epoch is finished in {folder}.")
     checkpoints, epoch = Checkpoints(folder), progress["best"]["epoch"]
@@ -282,9 +282,9 @@ def _read_whole(folder: Path, position: Position) -> dict:
 
 def _orbax() -> ocp.Checkpointer:
     # Each process by itself: Orbax would have all of them write together.
-    own = distributed.process_index()
+    rank = distributed.process_index()
     alone = ocp.options.MultiprocessingOptions(
-        primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"{own}"
+        primary_host=rank, active_processes={rank}, barrier_sync_key_prefix=f"{rank}"
     )
     options = ocp.CompositeOptions(multiprocessing_options=alone)
     handler = ocp.CompositeCheckpointHandler(composite_options=options)

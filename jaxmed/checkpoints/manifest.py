@@ -38,8 +38,8 @@ def find_reason(error: BaseException) -> str | None:
     """
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    if found := re.search(r"os_error_code='(\d+)'", str(error)):
-        return strerror(int(found[1]))
+    if match := re.search(r"os_error_code='(\d+)'", str(error)):
+        return strerror(int(match[1]))
     inner = error.__cause__ or error.__context__
     return find_reason(inner) if inner else None
 
@@ -64,9 +64,9 @@ def write_manifest(folder: Path) -> None:
 
     The files are on the disk, not only on their way to it, when this returns.
     """
-    found = {name: _digest(folder / name) for name in _files(folder)}
+    digests = {name: _digest(folder / name) for name in _files(folder)}
     path = folder / MANIFEST
-    path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(digests, indent=1) + "\n", encoding="utf-8")
     _digest(path)
 
 

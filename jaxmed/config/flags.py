@@ -34,7 +34,7 @@ def take_overrides(argv: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
     known = _fields()
     rest: list[str] = []
     overrides: dict[str, Any] = {}
-    given = set()
+    seen = set()
     words = iter(argv)
     for word in words:
         flag, equals, text = word.partition("=")
@@ -48,9 +48,9 @@ def take_overrides(argv: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
             text = next(words, None)
         if text is None or (not equals and text.startswith("--")):
             raise InputError(f"{flag} needs a value.")
-        if (owner, key) in given:
+        if (owner, key) in seen:
             raise InputError(f"{flag} is given twice.")
-        given.add((owner, key))
+        seen.add((owner, key))
         path = [*owner, *key.split(".")]
         if not _set(overrides, path, _parse(text, known.get(key))):
             raise InputError(f"{flag} is given both as a whole and in part.")
@@ -84,14 +84,14 @@ def describe_fields() -> str:
 
 def _describe(prefix: str, declared: Field) -> list[str]:
     flag = f"--{prefix}{declared.name}".replace("_", "-")
-    kind: Any = declared.type
-    if kind is dict or get_origin(kind) is dict:
+    type_hint: Any = declared.type
+    if type_hint is dict or get_origin(type_hint) is dict:
         flag, shape = f"{flag}.NAME", "VALUE"
-    elif get_origin(kind) is tuple:
+    elif get_origin(type_hint) is tuple:
         shape = "A,B,..."
     else:
         shapes = {int: "INT", float: "NUMBER", bool: "true|false"}
-        shape = shapes.get(kind, "TEXT")
+        shape = shapes.get(type_hint, "TEXT")
     choices = declared.metadata.get("choices")
     if choices and "(" not in declared.metadata["doc"]:
         shape = "|".join(map(str, choices))
@@ -144,14 +144,16 @@ def split_list(text: str) -> list[str]:
 
 def _parse(text: str, declared: Field | None) -> Any:
     """Read a value: for a text field as it stands, otherwise as TOML where it is."""
-    kind: Any = declared.type if declared else None
-    if kind is str:
+    type_hint: Any = declared.type if declared else None
+    if type_hint is str:
         return text
-    if get_origin(kind) is tuple:
+    if get_origin(type_hint) is tuple:
         items = split_list(text)
-        return items if kind == tuple[str, ...] else [_toml(item) for item in items]
+        return (
+            items if type_hint == tuple[str, ...] else [_toml(item) for item in items]
+        )
     value = _toml(text)
-    if kind is None and value == text and "," in text:
+    if type_hint is None and value == text and "," in text:
         # An option of a strategy, whose type is not known here.
         items = _toml(f"[{text}]")
         return items if isinstance(items, list) else text

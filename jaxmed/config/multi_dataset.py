@@ -83,7 +83,7 @@ def load_board(
     if not isinstance(by_set, Mapping) or not by_set:
         raise InputError(f"{where}: sets must be tables, as [sets.NAME].")
     for_all = dict(overrides or {})
-    for_one = for_all.pop("sets", {})
+    per_set = for_all.pop("sets", {})
     if "source" in for_all.get("data", {}):
         raise InputError(
             f"{where} is of several sets of images, and --data.source would be the "
@@ -92,24 +92,28 @@ def load_board(
     name = for_all.pop("name", table.get("name", path.stem))
     check_folder_name(name, "name", where)
     chosen = list(by_set) if sets is None else sets
-    for one in (*chosen, *for_one):
-        if one not in by_set:
-            raise unknown(f"set of {path.stem}", one, by_set)
+    for set_name in (*chosen, *per_set):
+        if set_name not in by_set:
+            raise unknown(f"set of {path.stem}", set_name, by_set)
     recipes = {}
-    for one, own in by_set.items():
-        check_folder_name(one, "set", where)
-        if not isinstance(own, Mapping):
-            raise InputError(f"{where}: sets.{one} must be a table, got {own!r}.")
-        recipes[one] = resolve_recipe(
-            merge_tables(table, own) | {"name": f"{name}/{one}"},
+    for set_name, set_table in by_set.items():
+        check_folder_name(set_name, "set", where)
+        if not isinstance(set_table, Mapping):
+            raise InputError(
+                f"{where}: sets.{set_name} must be a table, got {set_table!r}."
+            )
+        recipes[set_name] = resolve_recipe(
+            merge_tables(table, set_table) | {"name": f"{name}/{set_name}"},
             path,
-            f"{where}, set {one}",
-            merge_tables(for_all, for_one.get(one, {})),
+            f"{where}, set {set_name}",
+            merge_tables(for_all, per_set.get(set_name, {})),
             arms=arms,
         )
     return Board(
         name=name,
-        recipes={one: recipes[one] for one in by_set if one in chosen},
+        recipes={
+            set_name: recipes[set_name] for set_name in by_set if set_name in chosen
+        },
         sets=tuple(by_set),
         published=read_published_results(published, list(by_set), where),
     )

@@ -184,9 +184,9 @@ def resolve_recipe(
     table.setdefault("name", path.stem)
     if not isinstance(by_name, Mapping) or not by_name:
         raise InputError(f"{where}: arms must be tables, as [arms.NAME].")
-    for arm, own in by_name.items():
-        if not isinstance(own, Mapping):
-            raise InputError(f"{where}: arms.{arm} must be a table, got {own!r}.")
+    for arm, arm_table in by_name.items():
+        if not isinstance(arm_table, Mapping):
+            raise InputError(f"{where}: arms.{arm} must be a table, got {arm_table!r}.")
         check_folder_name(arm, "arm", where)
         if re.fullmatch(r"(fold|seed)-\d+", arm):
             raise InputError(
@@ -195,19 +195,19 @@ def resolve_recipe(
             )
     # The file alone first, so that its mistakes are not blamed on the flags.
     resolved = {
-        arm: build_config(merge_tables(table, own), f"{where}, arm {arm}")
-        for arm, own in by_name.items()
+        arm: build_config(merge_tables(table, arm_table), f"{where}, arm {arm}")
+        for arm, arm_table in by_name.items()
     }
     expectations = read_expectations(expect, list(by_name), where)
     for_all = dict(overrides or {})
-    for_one = for_all.pop("arms", {})
+    per_arm = for_all.pop("arms", {})
     chosen = list(by_name) if arms is None else arms
-    for arm in (*chosen, *for_one):
+    for arm in (*chosen, *per_arm):
         if arm not in by_name:
             raise unknown(f"arm of {path.stem}", arm, by_name)
     for arm in chosen if overrides else ():
         merged = table
-        for over in (by_name[arm], for_all, for_one.get(arm, {})):
+        for over in (by_name[arm], for_all, per_arm.get(arm, {})):
             merged = merge_tables(merged, over)
         resolved[arm] = build_config(merged, f"Flags, arm {arm}")
     names = {config.name for config in resolved.values()}
@@ -232,22 +232,22 @@ def needed_recipes(recipe: Recipe) -> list[Recipe]:
     Raises:
         InputError: one cannot be found or read, or they need each other in a circle.
     """
-    found: dict[Path, Recipe] = {}
+    needed: dict[Path, Recipe] = {}
 
-    def visit(one: Recipe, trail: tuple[Path, ...]) -> None:
-        for need in one.base.needs:
-            name = str(one.path.parent / need) if is_path(need) else need
+    def visit(current: Recipe, trail: tuple[Path, ...]) -> None:
+        for need in current.base.needs:
+            name = str(current.path.parent / need) if is_path(need) else need
             path = find_recipe(name).resolve()
             if path in trail:
                 names = " needs ".join(p.stem for p in (*trail, path))
                 raise InputError(f"These recipes need each other: {names}.")
-            if path not in found:
+            if path not in needed:
                 loaded = load_recipe(path)
                 visit(loaded, (*trail, path))
-                found[path] = loaded
+                needed[path] = loaded
 
     visit(recipe, (recipe.path.resolve(),))
-    return list(found.values())
+    return list(needed.values())
 
 
 def merge_tables(base: Mapping[str, Any], over: Mapping[str, Any]) -> Table:
@@ -263,7 +263,7 @@ def merge_tables(base: Mapping[str, Any], over: Mapping[str, Any]) -> Table:
     for key, value in over.items():
         old = merged.get(key)
         if isinstance(value, Mapping) and isinstance(old, list):
-            numbered = {str(number): one for number, one in enumerate(old, start=1)}
+            numbered = {str(number): entry for number, entry in enumerate(old, start=1)}
             for number in value:
                 if not isinstance(numbered.get(number), Mapping):
                     raise unknown(f"number of a table in {key}", number, numbered)
@@ -298,7 +298,7 @@ def _check_cross_validation(arms: Mapping[str, ExperimentConfig], where: str) ->
             )
     for config in others:
         for name in SHARED_BY_FOLDS if first.data.cross_validation else ():
-            ours, theirs = (getattr(one.data, name) for one in (first, config))
+            ours, theirs = (getattr(arm.data, name) for arm in (first, config))
             if ours != theirs:
                 raise InputError(
                     f"{where}: the arms of a cross-validation need the same folds, and "
@@ -322,10 +322,10 @@ def _of_one_source(table: Table, overrides: Table, where: str) -> Table:
     return merge_tables(kept, {"data": {"source": data["source"]}})
 
 
-def check_folder_name(name: Any, what: str, where: str) -> None:
+def check_folder_name(name: Any, role: str, where: str) -> None:
     """Raises InputError if a name in a recipe cannot be a folder's."""
     if not isinstance(name, str) or not FOLDER_NAME.fullmatch(name):
         raise InputError(
-            f"{where}: {what} {name!r} must be letters, digits, '_', '-' and '.', "
+            f"{where}: {role} {name!r} must be letters, digits, '_', '-' and '.', "
             "because it names a folder."
         )

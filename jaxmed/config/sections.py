@@ -36,10 +36,10 @@ def build_config(table: Mapping[str, Any], where: str) -> ExperimentConfig:
 
 def unknown_key(key: str, known: list[str], table: str, where: str) -> InputError:
     """Return the error for a key that `table` does not have."""
-    place = f"[{table}]" if table else "the top level"
+    location = f"[{table}]" if table else "the top level"
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
     hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known)}."
-    return InputError(f"{where}: unknown key {key!r} in {place}. {hint}")
+    return InputError(f"{where}: unknown key {key!r} in {location}. {hint}")
 
 
 def build_section(
@@ -80,33 +80,33 @@ def build_section(
 
 def _check(declared: Field, value: Any, where: str, key: str) -> Any:
     """Return the value in the field's type, or raises."""
-    kind: Any = declared.type
-    if get_origin(kind) is tuple:
-        (item, _) = get_args(kind)
+    type_hint: Any = declared.type
+    if get_origin(type_hint) is tuple:
+        (item, _) = get_args(type_hint)
         if not isinstance(value, list | tuple):
             raise _ill_typed(where, key, f"a list, each {NAMES[item]}", value)
-        for one in value:
-            _check_type(item, one, where, f"each of {key}")
-            check_range(declared, one, f"{where}: each of {key}")
+        for element in value:
+            _check_type(item, element, where, f"each of {key}")
+            check_range(declared, element, f"{where}: each of {key}")
         if item is not float and len(set(value)) < len(value):
             raise InputError(f"{where}: {key} names something twice: {value}.")
         if item is int and not value:
             raise InputError(f"{where}: {key} is empty; give at least one.")
         return tuple(map(item, value))
-    _check_type(get_origin(kind) or kind, value, where, key)
-    if get_origin(kind) is dict:
+    _check_type(get_origin(type_hint) or type_hint, value, where, key)
+    if get_origin(type_hint) is dict:
         _check_plain(value, where, key)
     check_range(declared, value, f"{where}: {key}")
-    return float(value) if kind is float else value
+    return float(value) if type_hint is float else value
 
 
-def _check_type(kind: type, value: Any, where: str, key: str) -> None:
-    accepted: Any = (int, float) if kind is float else kind
+def _check_type(expected: type, value: Any, where: str, key: str) -> None:
+    accepted: Any = (int, float) if expected is float else expected
     # True is an int to Python, but not to anyone who writes a recipe.
-    if isinstance(value, bool) != (kind is bool) or not isinstance(value, accepted):
-        raise _ill_typed(where, key, NAMES[kind], value)
-    if kind in (int, float):
-        expect(kind, value, f"{where}: {key}")
+    if isinstance(value, bool) != (expected is bool) or not isinstance(value, accepted):
+        raise _ill_typed(where, key, NAMES[expected], value)
+    if expected in (int, float):
+        expect(expected, value, f"{where}: {key}")
 
 
 def _check_plain(value: Any, where: str, key: str) -> None:
@@ -118,8 +118,8 @@ def _check_plain(value: Any, where: str, key: str) -> None:
         for inner in value:
             _check_plain(inner, where, f"each of {key}")
     elif isinstance(value, int | float) and not isinstance(value, bool):
-        kind = float if isinstance(value, float) else int
-        expect(kind, value, f"{where}: {key}")
+        number_type = float if isinstance(value, float) else int
+        expect(number_type, value, f"{where}: {key}")
     elif not isinstance(value, str | bool):
         expected = "a text, a number, true or false, a list or a table"
         raise _ill_typed(where, key, expected, value)

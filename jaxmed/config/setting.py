@@ -32,9 +32,9 @@ def setting(
     return field(default=default, metadata={"doc": doc, "neutral": neutral} | limits)
 
 
-def is_section(kind: Any) -> bool:
+def is_section(type_hint: Any) -> bool:
     """Tell whether a field's type is one of the tables."""
-    return hasattr(kind, "__dataclass_fields__")
+    return hasattr(type_hint, "__dataclass_fields__")
 
 
 def check_range(declared: Field, value: Any, name: str) -> None:

@@ -110,8 +110,8 @@ def windows(
     Yields:
         Indices, int32 (accumulate, rows), and a mask, float32 (accumulate, rows).
     """
-    found = batches(order, batch_size, devices)
-    while window := list(islice(found, accumulate)):
+    stream = batches(order, batch_size, devices)
+    while window := list(islice(stream, accumulate)):
         indices, masks = map(np.stack, zip(*window, strict=True))
         missing = ((0, accumulate - len(window)), (0, 0))
         yield np.pad(indices, missing, mode="edge"), np.pad(masks, missing)

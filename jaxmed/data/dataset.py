@@ -53,7 +53,7 @@ class Split:
         Of images that stay in their files it is over the files' sizes and first
         16 KiB, which are known already.
         """
-        found = {}
+        digests = {}
         images = self.images
         lazy = isinstance(images, LazyImages)
         for name, array, shape in (
@@ -62,10 +62,10 @@ class Split:
         ):
             digest = hashlib.sha256()
             _add_array(digest, array, shape)
-            found[name] = digest.hexdigest()
+            digests[name] = digest.hexdigest()
         if lazy:
-            found["images"] = ON_DISK + found["images"]
-        return found
+            digests["images"] = ON_DISK + digests["images"]
+        return digests
 
     @cached_property
     def image_keys(self) -> tuple[bytes, ...]:
@@ -197,10 +197,10 @@ class Dataset:
                 _add_text(digest, part)
             for identity in split.ids:
                 _add_text(digest, identity)
-        kind = ON_DISK if isinstance(self.train.images, LazyImages) else ""
-        if kind and self.window != STORED_BITS:
+        prefix = ON_DISK if isinstance(self.train.images, LazyImages) else ""
+        if prefix and self.window != STORED_BITS:
             _add_text(digest, repr(self.window))
-        return kind + digest.hexdigest()
+        return prefix + digest.hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -276,9 +276,9 @@ def check_trainable(data: Dataset) -> None:
 
 def _check_texts(split: Split, columns: tuple[str, ...], where: str) -> None:
     texts = {f"texts of {name!r}": cells for name, cells in split.columns.items()}
-    for what, given in {"groups": split.groups, **texts}.items():
-        if given is not None and len(given) != len(split.ids):
-            raise InputError(f"{where}: {len(split.ids)} ids but {len(given)} {what}.")
+    for noun, values in {"groups": split.groups, **texts}.items():
+        if values is not None and len(values) != len(split.ids):
+            raise InputError(f"{where}: {len(split.ids)} ids but {len(values)} {noun}.")
     if tuple(split.columns) != columns:
         raise InputError(
             f"{where}: the columns are {', '.join(split.columns) or 'none'}, and in "

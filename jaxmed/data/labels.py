@@ -35,21 +35,21 @@ def check_classes(names: tuple[str, ...], task: str, source: str) -> None:
 
 
 def choose_task(
-    labels: np.ndarray, names: tuple[str, ...], said: str
+    labels: np.ndarray, names: tuple[str, ...], requested: str
 ) -> tuple[Task, np.ndarray, tuple[str, ...]]:
     """Tells what columns of 0 and 1 are: classes that exclude each other, or labels.
 
     Args:
         labels: int32 (n, k), 0, 1 or `MISSING`.
         names: of the columns.
-        said: the task that the user says; "" if none is said.
+        requested: the task that the user says; "" if none is said.
 
     Returns:
         The task, the labels for it, and a sentence if the columns were found to be
         one-hot: a 1 in exactly one of them in every row.
     """
     one_hot = (labels == 1).sum(axis=1) == 1
-    if said or len(names) < 2 or not one_hot.all() or (labels == MISSING).any():
+    if requested or len(names) < 2 or not one_hot.all() or (labels == MISSING).any():
         return "multilabel", labels, ()
     task: Task = "binary" if len(names) == 2 else "multiclass"
     note = (

@@ -286,10 +286,10 @@ def _check(val: Predictions, test: Predictions) -> None:
                 "evaluate takes the val predictions first and the test predictions "
                 "second."
             )
-    for what in ("task", "class_names"):
-        if (a := getattr(val, what)) != (b := getattr(test, what)):
+    for field in ("task", "class_names"):
+        if (a := getattr(val, field)) != (b := getattr(test, field)):
             raise InputError(
-                f"The val and test predictions differ in {what}: {a} and {b}."
+                f"The val and test predictions differ in {field}: {a} and {b}."
             )
 
 

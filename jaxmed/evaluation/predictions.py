@@ -100,11 +100,11 @@ class Predictions:
             raise unknown("split", self.split, SPLITS)
         if self.task not in TASKS:
             raise unknown("task", self.task, TASKS)
-        for what, names in (("id", self.ids), ("class name", self.class_names)):
+        for noun, names in (("id", self.ids), ("class name", self.class_names)):
             if (twice := _first_duplicate(names)) is not None:
                 raise InputError(
-                    f"The {self.split} predictions use the {what} {twice!r} more than "
-                    f"once; every {what} must be unique."
+                    f"The {self.split} predictions use the {noun} {twice!r} more than "
+                    f"once; every {noun} must be unique."
                 )
         if not self.ids:
             raise InputError(
@@ -122,22 +122,22 @@ class Predictions:
         images, classes = len(self.ids), len(self.class_names)
         matrix = (images, classes)
         expected = matrix if self.task == "multilabel" else (images,)
-        for what, array, shape in (
+        for noun, array, shape in (
             ("labels", self.labels, expected),
             ("probabilities", self.probs, matrix),
         ):
             if array.shape != shape:
                 raise InputError(
-                    f"The {what} of the {self.split} predictions must have the shape "
+                    f"The {noun} of the {self.split} predictions must have the shape "
                     f"{shape} ({images} ids, {classes} classes), got {array.shape}."
                 )
         texts = {f"column {name!r}": column for name, column in self.columns.items()}
         if self.groups is not None:
             texts["groups"] = self.groups
-        for what, column in texts.items():
+        for noun, column in texts.items():
             if len(column) != images:
                 raise InputError(
-                    f"The {what} of the {self.split} predictions must have a text for "
+                    f"The {noun} of the {self.split} predictions must have a text for "
                     f"each of the {images} images, got {len(column)}."
                 )
 
@@ -198,13 +198,15 @@ def fingerprint_of(splits: Iterable[Predictions]) -> str:
     read from is written; splits that `evaluate` does not see do not count.
     """
     digest = hashlib.sha256()
-    for one in sorted(splits, key=lambda one: EVALUATED.index(one.split)):
-        _add(digest, one.split, one.task, *one.class_names)
-        _add(digest, str(one.labels.shape), *one.ids)
-        digest.update(one.labels.astype("<i8").tobytes())
-        digest.update(one.probs.astype("<f8").tobytes())
-        _add(digest, "groups", *(one.groups or ()))
-        for name, texts in one.columns.items():
+    for predictions in sorted(
+        splits, key=lambda predictions: EVALUATED.index(predictions.split)
+    ):
+        _add(digest, predictions.split, predictions.task, *predictions.class_names)
+        _add(digest, str(predictions.labels.shape), *predictions.ids)
+        digest.update(predictions.labels.astype("<i8").tobytes())
+        digest.update(predictions.probs.astype("<f8").tobytes())
+        _add(digest, "groups", *(predictions.groups or ()))
+        for name, texts in predictions.columns.items():
             _add(digest, "column", name, *texts)
     return digest.hexdigest()
 
@@ -241,7 +243,9 @@ def check_fingerprint(splits: Iterable[Predictions], expected: str, where: str) 
     Raises:
         InputError: they are not.
     """
-    fingerprint = fingerprint_of(one for one in splits if one.split in EVALUATED)
+    fingerprint = fingerprint_of(
+        predictions for predictions in splits if predictions.split in EVALUATED
+    )
     if fingerprint != expected:
         raise InputError(
             f"{where} is not the file that metrics.json was computed from: its "

@@ -161,7 +161,7 @@ def _rows(predictions: Predictions):
     for i, (name, label, probs) in enumerate(
         zip(predictions.ids, labels, predictions.probs.tolist(), strict=True)
     ):
-        cells = ("" if one == MISSING else one for one in label)
+        cells = ("" if value == MISSING else value for value in label)
         behind = (column[i] for column in extra)
         yield [predictions.split, name, *cells, *map(repr, probs), *behind]
 

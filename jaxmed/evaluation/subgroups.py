@@ -169,11 +169,11 @@ def subgroup_gaps(
         keys["specificity"] = ("per_class", positive, "specificity")
         keys[CALIBRATION] = KEYS[CALIBRATION]
     measures = [
-        _OfGroup(name, scored, rows, kind, set(keys.values()))
+        _OfGroup(name, scored, rows, measure_name, set(keys.values()))
         for name, rows in groups.items()
-        for kind in ("ranking", "decisions", "calibration")
+        for measure_name in ("ranking", "decisions", "calibration")
     ]
-    values = {k: v for one in measures for k, v in one.values().items()}
+    values = {k: v for measure in measures for k, v in measure.values().items()}
     bootstrap = Bootstrap(resamples=resamples, seed=seed)
     samples = resample(measures, units_of(predictions), bootstrap, "Gaps of subgroups")
     gaps = {}
@@ -226,15 +226,15 @@ class _OfGroup(Measure):
         name: str,
         scored: ScoredPredictions,
         rows: np.ndarray,
-        kind: str,
+        measure_name: str,
         wanted: set[Key],
     ):
         part = scored.predictions.take(rows)
         self.images = len(scored.predictions.ids)
         self._name, self._rows, self._wanted = name, rows, wanted
-        if kind == "ranking":
+        if measure_name == "ranking":
             self._measure: Measure = Ranking(part)
-        elif kind == "calibration":
+        elif measure_name == "calibration":
             calibrated = scored.calibrated
             probs = part.probs if calibrated is None else calibrated[rows]
             self._measure = _CalibrationGap(part, probs)

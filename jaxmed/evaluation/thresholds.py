@@ -102,8 +102,8 @@ class ThresholdRule:
         gain[true == 0] = -np.inf
         best = gain.max(axis=0)
         possible = (positives > 0) & (negatives > 0) & (best > -np.inf)
-        place = np.argmax(gain >= best - TIE, axis=0)
-        chosen = points.thresholds[place]
+        index = np.argmax(gain >= best - TIE, axis=0)
+        chosen = points.thresholds[index]
         if self.method == "cost":
             # The gain is over deciding that nothing is positive.
             chosen = np.where(best > TIE, chosen, NO_ONE)
@@ -167,8 +167,8 @@ class ThresholdChoice(Measure):
             # One after the other: all at once would fill gigabytes.
             points = (self._points_of(i) for i in range(len(self._names)))
         return {
-            ("threshold", name): self._rule.choose(one, counts)
-            for name, one in zip(self._names, points, strict=True)
+            ("threshold", name): self._rule.choose(class_points, counts)
+            for name, class_points in zip(self._names, points, strict=True)
         }
 
     def intervals(

@@ -13,7 +13,7 @@ from jaxmed.models.parameters import Arrays, Parts
 
 
 def attention_rollout(
-    parts: Parts, images: jax.Array, classes: jax.Array, places: jax.Array
+    parts: Parts, images: jax.Array, classes: jax.Array, indices: jax.Array
 ) -> RawMaps:
     """Multiply the attention of all blocks, as if information only flowed along it.
 
@@ -22,7 +22,7 @@ def attention_rollout(
     each patch is in the class token at the end, or in the average of the patches if the
     model takes that, whatever the class.
     """
-    del classes, places
+    del classes, indices
     maps = _roll_out(*parts, images)
     return RawMaps(maps, maps.max(axis=(1, 2)))
 

@@ -137,11 +137,11 @@ def explain(
     shape = images.shape[1:3]
 
     # A batch: raw maps; what of them is evidence, in [0, 1] and of the image's size.
-    def compute(images, classes, places):
+    def compute(images, classes, indices):
         if definition.of_layer:
             raw = _layer_maps(parts, images, classes, layer, method)
         else:
-            raw = definition.compute(parts, images, classes, places, **options)
+            raw = definition.compute(parts, images, classes, indices, **options)
         return finish(evidence(raw, **least), shape), raw.maps, raw.gap
 
     title = definition.title if description is None else description

@@ -62,8 +62,8 @@ def select_images(
 
 def _losses(truth, probs, known, exclusive: bool) -> np.ndarray:
     """Log losses (n,), as `jaxmed.evaluation` has them on average."""
-    given = np.where(truth, probs, 1 - probs)
-    losses = -np.log(np.maximum(given, np.finfo(np.float64).eps))
+    likelihoods = np.where(truth, probs, 1 - probs)
+    losses = -np.log(np.maximum(likelihoods, np.finfo(np.float64).eps))
     return losses[truth] if exclusive else _mean(losses, known)
 
 

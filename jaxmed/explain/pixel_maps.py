@@ -1,7 +1,7 @@
 """Maps of the image's own pixels: by gradients along a path or in noise, by covering.
 
 Each function takes the parts of a model, float32 images (n, h, w, c), int classes (n,)
-and the images' places (n,) among all, and gives `RawMaps`. It calls a jitted step over
+and the images' indices (n,) among all, and gives `RawMaps`. It calls a jitted step over
 and over: inside one jitted loop, XLA's gradients of convolutions are five times slower
 on a CPU.
 """
@@ -39,7 +39,7 @@ def integrated_gradients(
     parts: Parts,
     images: jax.Array,
     classes: jax.Array,
-    places: jax.Array,
+    indices: jax.Array,
     *,
     steps: int = 50,
     baseline: float = 0.0,
@@ -56,7 +56,7 @@ def integrated_gradients(
         baseline: value of the pixels at its start; 0, in normalized images, is the
             mean color of the images that the weights are of.
     """
-    del places
+    del indices
     _at_least("steps", steps, 1)
     nodes, weights = np.polynomial.legendre.leggauss(steps)
     difference = images - baseline
@@ -68,8 +68,8 @@ def integrated_gradients(
     maps = (total * difference).sum(axis=3)
     ends = images, jnp.full_like(images, baseline)
     logits = [class_scores(*parts, end, classes) for end in ends]
-    whole = logits[0] - logits[1]
-    gap = jnp.abs(maps.sum(axis=(1, 2)) - whole) / jnp.abs(whole)
+    logit_change = logits[0] - logits[1]
+    gap = jnp.abs(maps.sum(axis=(1, 2)) - logit_change) / jnp.abs(logit_change)
     return RawMaps(maps, _largest(sizes * jnp.abs(difference)), gap)
 
 
@@ -77,7 +77,7 @@ def smooth_grad(
     parts: Parts,
     images: jax.Array,
     classes: jax.Array,
-    places: jax.Array,
+    indices: jax.Array,
     *,
     samples: int = 50,
     noise: float = 0.15,
@@ -100,7 +100,7 @@ def smooth_grad(
     sigmas = (noise * spread)[:, None, None, None]
     total, sizes = jnp.zeros_like(images), jnp.zeros_like(images)
     for sample in range(samples):
-        noisy = images + sigmas * draw_noise(seed, places, sample, images.shape[1:])
+        noisy = images + sigmas * draw_noise(seed, indices, sample, images.shape[1:])
         gradients = class_gradients(*parts, noisy, classes) / samples
         total, sizes = total + gradients, sizes + jnp.abs(gradients)
     return RawMaps(jnp.abs(total).max(axis=3), _largest(sizes))
@@ -108,22 +108,22 @@ def smooth_grad(
 
 @partial(jax.jit, static_argnames="shape")
 def draw_noise(
-    seed: int, places: jax.Array, sample: int, shape: tuple[int, ...]
+    seed: int, indices: jax.Array, sample: int, shape: tuple[int, ...]
 ) -> jax.Array:
     """Draws normal noise (n, h, w, c) for one copy of the image at each place."""
 
-    def draw(place):
-        key = jax.random.fold_in(jax.random.key(seed), place)
+    def draw(index):
+        key = jax.random.fold_in(jax.random.key(seed), index)
         return jax.random.normal(jax.random.fold_in(key, sample), shape)
 
-    return jax.vmap(draw)(places)
+    return jax.vmap(draw)(indices)
 
 
 def occlusion(
     parts: Parts,
     images: jax.Array,
     classes: jax.Array,
-    places: jax.Array,
+    indices: jax.Array,
     *,
     window: int = 0,
     stride: int = 0,
@@ -140,7 +140,7 @@ def occlusion(
         stride: from one square to the next, at most `window`; 0 for half a window.
         baseline: value of the covered pixels.
     """
-    del places
+    del indices
     height, width = images.shape[1:3]
     window = window or max(1, min(height, width) // 7)
     stride = stride or max(1, window // 2)
@@ -151,14 +151,14 @@ def occlusion(
             f"left out; got {stride}."
         )
     rows, columns = _squares(height, window, stride), _squares(width, window, stride)
-    whole = class_scores(*parts, images, classes)
-    sums, sizes = jnp.zeros(images.shape[:3]), jnp.abs(whole)
+    intact = class_scores(*parts, images, classes)
+    sums, sizes = jnp.zeros(images.shape[:3]), jnp.abs(intact)
     for row in rows:
         for column in columns:
             square = row[:, None] * column
             covered = jnp.where(square[:, :, None] > 0, baseline, images)
             left = class_scores(*parts, covered, classes)
-            fall, sizes = whole - left, jnp.maximum(sizes, jnp.abs(left))
+            fall, sizes = intact - left, jnp.maximum(sizes, jnp.abs(left))
             sums += fall[:, None, None] * square
     maps = sums / (rows.sum(axis=0)[:, None] * columns.sum(axis=0))
     return RawMaps(maps, sizes)

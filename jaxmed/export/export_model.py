@@ -41,8 +41,8 @@ def export_model(
     check_installed(formats)
     _check_single(trained, formats)
     folder = Path(folder)
-    for one in trained.networks:
-        set_precision(one.model, "float32")
+    for network in trained.networks:
+        set_precision(network.model, "float32")
     record, probe = describe(trained), Probe(trained)
     files = _exported_before(folder, record)
     new = not folder.exists()
@@ -93,7 +93,9 @@ def _check_single(trained: TrainedModel, formats: Sequence[str]) -> None:
     """Refuse a format of one network for an ensemble."""
     for name in formats:
         if trained.members and not EXPORTERS[name].ensembles:
-            able = " or ".join(n for n, one in EXPORTERS.items() if one.ensembles)
+            able = " or ".join(
+                n for n, exporter in EXPORTERS.items() if exporter.ensembles
+            )
             raise InputError(
                 f"A file of the format {name} holds one network, and {trained.folder} "
                 f"has {len(trained.members)}. Take {able}, or export each run."

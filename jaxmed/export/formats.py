@@ -59,7 +59,7 @@ def _write_onnx(trained: "TrainedModel", path: Path, record: dict[str, Any]) -> 
     from jaxmed_convert.export.torch_models import build_torch
 
     size = trained.preprocessing.image_size
-    networks = [build_torch(one.model, size) for one in trained.networks]
+    networks = [build_torch(network.model, size) for network in trained.networks]
     program = _torch_program(trained, networks)
     channels = trained.preprocessing.channels
     write_onnx(program, path, channels=channels, metadata=metadata_of(record))

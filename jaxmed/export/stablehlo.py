@@ -39,7 +39,9 @@ def build_program(trained: "TrainedModel") -> Program:
         ]
         together = jnp.concatenate(seen)
         # The networks of an ensemble are averaged as views are.
-        logits = jnp.concatenate([one.model(together) for one in trained.networks])
+        logits = jnp.concatenate(
+            [network.model(together) for network in trained.networks]
+        )
         count = len(seen) * len(trained.networks)
         logits = logits.reshape(count, images.shape[0], logits.shape[-1])
         calibrated, before = calibrated_probabilities(

@@ -49,12 +49,12 @@ class Probe:
         Raises:
             InputError: it is above `TOLERANCE`, or there is NaN.
         """
-        found = [
+        differences = [
             np.abs(ours - theirs).max()
             for images, expected in self._batches
             for ours, theirs in zip(expected, run(images), strict=True)
         ]
-        largest = float(np.max(found))
+        largest = float(np.max(differences))
         # Written so that NaN is refused too.
         if not largest <= TOLERANCE:
             raise InputError(
@@ -72,13 +72,13 @@ def predict_images(
     with jax.default_matmul_precision("highest"):
         each = [
             predict(
-                one.model,
+                network.model,
                 images,
                 preprocessing=trained.preprocessing,
                 task=trained.task,
                 views=trained.views,
             )
-            for one in trained.networks
+            for network in trained.networks
         ]
     scores = average_probabilities(each)
     if trained.scaling is None:

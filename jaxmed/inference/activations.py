@@ -195,13 +195,15 @@ def shape_of(model: Classifier, start_stage: str, image: Any) -> tuple[int, ...]
 def _compiled(
     definition: Any, start_stage: str, preprocessing: Preprocessing, mesh: Mesh, dtype
 ) -> Any:
-    whole, cut = replicated_sharding(mesh), batch_sharding(mesh)
+    replicated, sharded = replicated_sharding(mesh), batch_sharding(mesh)
 
     def frozen_stages(weights, images):
         model = merge(definition, weights, {})
         return model.stage_input(start_stage, preprocessing(images)).astype(dtype)
 
-    return jax.jit(frozen_stages, in_shardings=(whole, cut), out_shardings=whole)
+    return jax.jit(
+        frozen_stages, in_shardings=(replicated, sharded), out_shardings=replicated
+    )
 
 
 def predict_from(
@@ -299,8 +301,8 @@ class ActivationStore:
         self.memory = memory * GIGABYTE
         self.disk: RowStore | None = None
         if disk and not distributed.is_multiprocess():
-            place = cache_folder(folder) / "activations"
-            self.disk = RowStore(place, int(disk * GIGABYTE))
+            path = cache_folder(folder) / "activations"
+            self.disk = RowStore(path, int(disk * GIGABYTE))
         # By fingerprint and the images' keys.
         self._arrays: OrderedDict[tuple[str, tuple[bytes, ...]], np.ndarray] = (
             OrderedDict()
@@ -336,9 +338,9 @@ class ActivationStore:
                 filled = self.disk.read(fingerprint, keys, activations)
             else:
                 part = np.empty((len(left), *stages.shape), stages.dtype)
-                there = self.disk.read(fingerprint, [keys[i] for i in left], part)
-                activations[left[there]] = part[there]
-                filled[left[there]] = True
+                indices = self.disk.read(fingerprint, [keys[i] for i in left], part)
+                activations[left[indices]] = part[indices]
+                filled[left[indices]] = True
         advance(int(filled.sum()))
         missing = np.flatnonzero(~filled)
         if len(missing):
@@ -365,9 +367,9 @@ class ActivationStore:
             row_of = {key: row for row, key in enumerate(theirs)}
             rows = [(i, row_of[k]) for i, k in enumerate(keys) if k in row_of]
             if rows:
-                places, sources = map(list, zip(*rows, strict=True))
-                activations[places] = array[sources]
-                filled[places] = True
+                targets, sources = map(list, zip(*rows, strict=True))
+                activations[targets] = array[sources]
+                filled[targets] = True
         return filled
 
     def _remember(

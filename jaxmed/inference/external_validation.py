@@ -117,7 +117,7 @@ def validate(
             raise InputError(f"allow takes {' and '.join(ALLOWED)}, got {word!r}.")
     predictor = run if isinstance(run, Predictor) else load_model(run)
     if isinstance(data, str):
-        found = load_external(
+        external = load_external(
             data,
             predictor.preprocessing,
             splits=splits,
@@ -126,26 +126,26 @@ def validate(
             memory_budget=memory_budget,
         )
     else:
-        found = as_external(data, splits=splits, group_pattern=group_pattern)
+        external = as_external(data, splits=splits, group_pattern=group_pattern)
     matched, notes = match_classes(
-        found, predictor.class_names, cast("Task", predictor.task), mapping or {}
+        external, predictor.class_names, cast("Task", predictor.task), mapping or {}
     )
     images = matched.splits[""]
-    notes += tuple(f"{found.source}: {note}" for note in found.notes)
-    notes += _check_channels(predictor, found.source, images, "channels" in allow)
-    overlap = _find_overlap(predictor, found.source, images, "overlap" in allow)
+    notes += tuple(f"{external.source}: {note}" for note in external.notes)
+    notes += _check_channels(predictor, external.source, images, "channels" in allow)
+    overlap = _find_overlap(predictor, external.source, images, "overlap" in allow)
     predictions, members, scores = _predict(predictor, images)
     described = {
         # It is a folder's name.
-        "name": name or re.sub(r"[^\w.-]+", "_", found.name),
-        "source": found.source,
+        "name": name or re.sub(r"[^\w.-]+", "_", external.name),
+        "source": external.source,
         "fingerprint": images.digests["images"],
         "run": {
             "name": predictor.name,
             "folder": None if predictor.folder is None else str(predictor.folder),
             "fingerprints": dict(predictor.fingerprints),
         },
-        "skipped": len(found.skipped),
+        "skipped": len(external.skipped),
         "notes": [*notes, *_notes_on_overlap(overlap)],
     }
     if scores is not None:
@@ -171,12 +171,12 @@ def _check_channels(
     if trained == given:
         return ()
     words = {1: "gray", 3: "RGB"}
-    said = f"{source} has {words[given]} images, and the run was trained on "
-    said += f"{words[trained]} ones"
+    text = f"{source} has {words[given]} images, and the run was trained on "
+    text += f"{words[trained]} ones"
     if allowed:
-        return (said,)
+        return (text,)
     raise InputError(
-        f"{said}: it may be another modality. --allow channels goes on, and brings the "
+        f"{text}: it may be another modality. --allow channels goes on, and brings the "
         "images to the network's channels."
     )
 
@@ -184,7 +184,7 @@ def _check_channels(
 def _find_overlap(
     predictor: Predictor, source: str, images: Split, allowed: bool
 ) -> TrainingOverlap | None:
-    folders = [one.folder for one in predictor.networks]
+    folders = [network.folder for network in predictor.networks]
     known = [folder for folder in folders if folder is not None]
     overlap = find_training_overlap(known, images) if known == folders else None
     if overlap and not allowed:
@@ -248,11 +248,11 @@ def _evaluate(
     predictor: Predictor, predictions: Predictions, draws: int
 ) -> dict[str, Any]:
     """Evaluate with the run's threshold and calibration, and compare with its test."""
-    own = predictor.metrics
-    resampling = {name: own["intervals"][name] for name in ("resamples", "seed")}
-    metrics = {"tta": predictor.views, "threshold": dict(own["threshold"])}
-    metrics |= _evaluate_as(own, predictions, **resampling)
-    of_patients = own.get("by_patient", {"reason": ""})
+    internal = predictor.metrics
+    resampling = {name: internal["intervals"][name] for name in ("resamples", "seed")}
+    metrics = {"tta": predictor.views, "threshold": dict(internal["threshold"])}
+    metrics |= _evaluate_as(internal, predictions, **resampling)
+    of_patients = internal.get("by_patient", {"reason": ""})
     if "reason" not in of_patients and units_of(predictions).cluster is not None:
         aggregation = of_patients["aggregation"]
         patients = aggregate_patients(predictions, aggregation)
@@ -264,14 +264,14 @@ def _evaluate(
     difference = unpaired_differences(
         {name: metrics[name] for name in COMPARED if name in metrics}
         | {"calibration": metrics["calibration"]["test"]},
-        {name: own[name] for name in COMPARED if name in own}
-        | {"calibration": own["calibration"]["test"]},
+        {name: internal[name] for name in COMPARED if name in internal}
+        | {"calibration": internal["calibration"]["test"]},
     )
-    thresholds, scaling = _chosen(own, predictions)
+    thresholds, scaling = _chosen(internal, predictions)
     refitting = refitting_curve(
         predictions,
-        rule=read_rule(own["threshold"]),
-        calibration=own["calibration"]["method"],
+        rule=read_rule(internal["threshold"]),
+        calibration=internal["calibration"]["method"],
         thresholds=thresholds,
         scaling=scaling,
         draws=draws,
@@ -286,25 +286,25 @@ def _evaluate(
 
 
 def _evaluate_as(
-    own: Mapping[str, Any], predictions: Predictions, **resampling: int
+    internal: Mapping[str, Any], predictions: Predictions, **resampling: int
 ) -> dict[str, Any]:
     """Evaluate with the threshold and the calibration that metrics.json says."""
-    thresholds, scaling = _chosen(own, predictions)
+    thresholds, scaling = _chosen(internal, predictions)
     return evaluate_test(
         predictions,
         thresholds=thresholds,
         scaling=scaling,
-        calibration=own["calibration"]["method"],
-        prevalence=own["threshold"].get("prevalence"),
+        calibration=internal["calibration"]["method"],
+        prevalence=internal["threshold"].get("prevalence"),
         **resampling,
     )
 
 
 def _chosen(
-    own: Mapping[str, Any], predictions: Predictions
+    internal: Mapping[str, Any], predictions: Predictions
 ) -> tuple[dict[str, float | Undefined], Scaling | Undefined]:
     """Return thresholds by class and calibration, or why there are none."""
-    rule, calibration = own["threshold"], own["calibration"]
+    rule, calibration = internal["threshold"], internal["calibration"]
     names, parts = predictions.class_names, (rule["value"], rule.get("reason", ""))
     if predictions.task == "binary":
         names, parts = names[1:], tuple({names[1]: part} for part in parts)

@@ -97,14 +97,16 @@ class Network:
 
         def compute(indices: np.ndarray) -> Any:
             batch = shard_batch(images[indices], self._mesh)
-            each = [of_view(self._weights, batch, number) for number in range(views)]
-            return *self._both(self._weights, batch), each
+            view_logits = [
+                of_view(self._weights, batch, number) for number in range(views)
+            ]
+            return *self._both(self._weights, batch), view_logits
 
-        for _, (logits, features, each) in map_batches(
+        for _, (logits, features, view_logits) in map_batches(
             compute, len(images), batch_size, self._mesh.size
         ):
             if views:
-                probs = mean_probabilities(np.stack(each, axis=1), self._task)
+                probs = mean_probabilities(np.stack(view_logits, axis=1), self._task)
             else:
                 probs = probabilities(logits, self._task)
             yield probs, features
@@ -199,18 +201,20 @@ def layer_widths(model: Classifier, preprocessing: Preprocessing) -> list[int]:
         params | stats,
         image,
     )
-    return [one.shape[-1] for one in maps]
+    return [array.shape[-1] for array in maps]
 
 
 @lru_cache(maxsize=32)
 def _compiled_means(definition: Any, preprocessing: Preprocessing, mesh: Mesh) -> Any:
-    whole, cut = replicated_sharding(mesh), batch_sharding(mesh)
+    replicated, sharded = replicated_sharding(mesh), batch_sharding(mesh)
 
     def layer_means(weights, images):
         model = merge(definition, weights, {})
         return mean_over_positions(stage_maps(model, preprocessing(images)))
 
-    return jax.jit(layer_means, in_shardings=(whole, cut), out_shardings=whole)
+    return jax.jit(
+        layer_means, in_shardings=(replicated, sharded), out_shardings=replicated
+    )
 
 
 @lru_cache(maxsize=32)
@@ -218,11 +222,11 @@ def _compiled_both(
     definition: Any, preprocessing: Preprocessing, mesh: Mesh
 ) -> Callable[[Arrays, ArrayLike], tuple[jax.Array, jax.Array]]:
     """Compiles weights by path and uint8 images to logits and means of layers."""
-    whole, cut = replicated_sharding(mesh), batch_sharding(mesh)
+    replicated, sharded = replicated_sharding(mesh), batch_sharding(mesh)
 
     def both(weights, images):
         model = merge(definition, weights, {})
         maps = stage_maps(model, preprocessing(images))
         return model.classify(maps[-1]), mean_over_positions(maps)
 
-    return jax.jit(both, in_shardings=(whole, cut), out_shardings=whole)
+    return jax.jit(both, in_shardings=(replicated, sharded), out_shardings=replicated)

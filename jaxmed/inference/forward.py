@@ -47,16 +47,16 @@ def largest_batch() -> int:
     return 32 if jax.default_backend() == "cpu" else 256
 
 
-def evaluation_batch(data: Dataset, most: int | None = None) -> int:
+def evaluation_batch(data: Dataset, limit: int | None = None) -> int:
     """Returns images a batch such that one program evaluates every split.
 
     Args:
         data: validation, which every epoch has, is cut into batches with next to no
             padding.
-        most: by default `largest_batch`.
+        limit: by default `largest_batch`.
     """
     count = max(len(data.val), min(len(data.test), SMALL))
-    return -(-count // -(-count // (most or largest_batch())))
+    return -(-count // -(-count // (limit or largest_batch())))
 
 
 def compute_logits(
@@ -119,7 +119,7 @@ def compiled_logits(
     All views are one program. With a `start_stage` the images are cached activations,
     the input of that stage, which have no views.
     """
-    whole, cut = replicated_sharding(mesh), batch_sharding(mesh)
+    replicated, sharded = replicated_sharding(mesh), batch_sharding(mesh)
 
     def logits(weights, images, number):
         model = merge(definition, weights, {})
@@ -127,7 +127,9 @@ def compiled_logits(
             return model(images.astype(jnp.float32), start_stage=start_stage)
         return model(see(images, number, views=views, preprocessing=preprocessing))
 
-    return jax.jit(logits, in_shardings=(whole, cut, whole), out_shardings=whole)
+    return jax.jit(
+        logits, in_shardings=(replicated, sharded, replicated), out_shardings=replicated
+    )
 
 
 def eval_parts(model: Classifier) -> Parts:

@@ -7,7 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from jaxmed.data.images.user_files import Decoding, Given, decode_ahead, find_given
+from jaxmed.data.images.user_files import (
+    Decoding,
+    UserFile,
+    decode_ahead,
+    find_user_files,
+)
 from jaxmed.data.images.window import has_few_levels
 from jaxmed.errors import InputError
 from jaxmed.explain.explanation import explain
@@ -91,26 +96,28 @@ class Predictor(TrainedModel):
         images = list(images)
         if not images:
             raise InputError("There are no images to predict.")
-        if all(isinstance(one, str | Path) for one in images):
-            given = find_given(list(map(str, images)), {})
-            return [*self.stream(given, cams=cams, batch_size=batch_size)]
+        if all(isinstance(image, str | Path) for image in images):
+            inputs = find_user_files(list(map(str, images)), {})
+            return [*self.stream(inputs, cams=cams, batch_size=batch_size)]
         fit = self._decoding.fit
-        given = [Given(str(i), fit(_checked(one))) for i, one in enumerate(images)]
-        size = min(batch_size, len(given))
-        batches = (given[i : i + size] for i in range(0, len(given), size))
+        inputs = [
+            UserFile(str(i), fit(_checked(image))) for i, image in enumerate(images)
+        ]
+        size = min(batch_size, len(inputs))
+        batches = (inputs[i : i + size] for i in range(0, len(inputs), size))
         return [*self._predict(batches, size, cams)]
 
     def stream(
-        self, given: Sequence[Given], *, cams: bool = False, batch_size: int
+        self, files: Sequence[UserFile], *, cams: bool = False, batch_size: int
     ) -> Iterator[Prediction]:
         """Predict files one after the other, in memory that does not grow with them.
 
         Args:
-            given: as `find_given` finds them.
+            files: as `find_user_files` finds them.
             cams, batch_size: see `predict`.
         """
-        batches = decode_ahead(given, self._decoding, batch_size)
-        return self._predict(batches, min(batch_size, len(given)), cams)
+        batches = decode_ahead(files, self._decoding, batch_size)
+        return self._predict(batches, min(batch_size, len(files)), cams)
 
     @property
     def _decoding(self) -> Decoding:
@@ -122,35 +129,41 @@ class Predictor(TrainedModel):
         )
 
     def _predict(
-        self, batches: Iterable[Sequence[Given]], rows: int, cams: bool
+        self, batches: Iterable[Sequence[UserFile]], rows: int, cams: bool
     ) -> Iterator[Prediction]:
         """Predict decoded images; batches are filled up to `rows`."""
         networks = self.load_networks()
         for batch in batches:
-            found: dict[int, Prediction] = {}
-            for places, images in _by_shape(batch):
-                probs, features = average([one(images, rows) for one in networks])
-                ids = [batch[place].name for place in places]
+            by_index: dict[int, Prediction] = {}
+            for indices, images in _by_shape(batch):
+                probs, features = average(
+                    [prediction(images, rows) for prediction in networks]
+                )
+                ids = [batch[index].name for index in indices]
                 shown = [(None, None)] * len(ids)
                 if cams:
                     shown = self._explain(images, probs, rows)
-                told = self._tell(ids, probs, features, shown)
-                for place, row, one in zip(places, images, told, strict=True):
-                    found[place] = replace(one, few_levels=has_few_levels(row))
-            for place, one in enumerate(batch):
-                yield found.get(place) or Prediction(id=one.name, error=one.reason)
+                predictions = self._assemble(ids, probs, features, shown)
+                for index, row, prediction in zip(
+                    indices, images, predictions, strict=True
+                ):
+                    by_index[index] = replace(
+                        prediction, few_levels=has_few_levels(row)
+                    )
+            for index, file in enumerate(batch):
+                yield by_index.get(index) or Prediction(id=file.name, error=file.reason)
 
     def load_networks(self, devices: Devices | None = None) -> list[Network]:
         """Put the networks, of which an ensemble has several, on the devices."""
         return [
             Network(
-                one.model,
+                network.model,
                 self.preprocessing,
                 self.task,
                 views=self.views,
                 devices=devices,
             )
-            for one in self.networks
+            for network in self.networks
         ]
 
     def score_ood(self, features: Sequence[np.ndarray]) -> np.ndarray | None:
@@ -163,13 +176,13 @@ class Predictor(TrainedModel):
             float64 (n,) in [0, 1]; None without a detector.
         """
         scores = [
-            one.detector.score(part)
-            for one, part in zip(self.networks, features, strict=True)
-            if self.detector is not None and one.detector is not None
+            network.detector.score(part)
+            for network, part in zip(self.networks, features, strict=True)
+            if self.detector is not None and network.detector is not None
         ]
         return np.mean(scores, axis=0) if scores else None
 
-    def _tell(
+    def _assemble(
         self,
         ids: Sequence[str],
         probs: np.ndarray,
@@ -218,18 +231,18 @@ class Predictor(TrainedModel):
         # The single logit of a task with one label speaks for class 1.
         classes = self._decide(probs) + (probs.shape[1] == 1)
         # Filled up, so that one program serves all batches.
-        places = np.minimum(np.arange(rows), len(images) - 1)
-        prepared: Any = self.preprocessing(images[places])  # pyright: ignore[reportArgumentType]
+        indices = np.minimum(np.arange(rows), len(images) - 1)
+        prepared: Any = self.preprocessing(images[indices])  # pyright: ignore[reportArgumentType]
         maps = [
             explain(
-                one.model,
+                network.model,
                 prepared,
-                classes[places],
+                classes[indices],
                 method=self.method,
                 layer=self.layer,
                 description="",
             ).maps
-            for one in self.networks
+            for network in self.networks
         ]
         seen = as_seen(images, self.preprocessing)
         return list(zip(seen, np.mean(maps, axis=0), strict=False))
@@ -256,14 +269,14 @@ def _checked(image: Any) -> np.ndarray:
     return pixels
 
 
-def _by_shape(batch: Sequence[Given]) -> Iterator[tuple[list[int], np.ndarray]]:
+def _by_shape(batch: Sequence[UserFile]) -> Iterator[tuple[list[int], np.ndarray]]:
     """Stack the images of a batch that have one size, all as RGB."""
-    places: dict[tuple[int, ...], list[int]] = {}
-    pixels = {i: one.pixels for i, one in enumerate(batch) if one.pixels is not None}
-    for place, image in pixels.items():
-        places.setdefault(image.shape[:2], []).append(place)
-    for shape, members in places.items():
+    by_shape: dict[tuple[int, ...], list[int]] = {}
+    pixels = {i: file.pixels for i, file in enumerate(batch) if file.pixels is not None}
+    for index, image in pixels.items():
+        by_shape.setdefault(image.shape[:2], []).append(index)
+    for shape, members in by_shape.items():
         stacked = np.empty((len(members), *shape, 3), np.uint8)
-        for row, place in enumerate(members):
-            stacked[row] = pixels[place]
+        for row, index in enumerate(members):
+            stacked[row] = pixels[index]
         yield members, stacked

@@ -110,17 +110,17 @@ def _read_file(
     with zipfile.ZipFile(path) as archive:
         with archive.open("keys.npy") as file:
             stored = [bytes(key) for key in np.lib.format.read_array(file)]
-        place_of = {key: place for place, key in enumerate(keys) if not filled[place]}
-        pairs = [(place_of[k], s) for s, k in enumerate(stored) if k in place_of]
+        index_of = {key: index for index, key in enumerate(keys) if not filled[index]}
+        pairs = [(index_of[k], s) for s, k in enumerate(stored) if k in index_of]
         if not pairs:
             return []
-        places, sources = map(np.array, zip(*pairs, strict=True))
+        indices, sources = map(np.array, zip(*pairs, strict=True))
         flat = rows.reshape(len(rows), -1).view(np.uint8)
         with archive.open("rows.npy") as file:
             for start, block in _blocks(file, flat.shape[1]):
                 inside = (sources >= start) & (sources < start + len(block))
-                flat[places[inside]] = block[sources[inside] - start]
-    return places.tolist()
+                flat[indices[inside]] = block[sources[inside] - start]
+    return indices.tolist()
 
 
 def _blocks(file, width: int) -> Iterator[tuple[int, np.ndarray]]:

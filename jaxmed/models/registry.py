@@ -102,13 +102,13 @@ def create_model(
         raise unknown("head", head, HEADS)
     if pool not in POOLS:
         raise unknown("pool", pool, POOLS)
-    for what, value in (
+    for argument, value in (
         ("num_classes", num_classes),
         ("in_channels", in_channels),
         ("hidden_features", hidden_features),
     ):
         if value < 1:
-            raise InputError(f"{what} must be at least 1, got {value}.")
+            raise InputError(f"{argument} must be at least 1, got {value}.")
     if not 0 <= dropout < 1:
         raise InputError(f"dropout must be in [0, 1), got {dropout}.")
     if not 0 <= norm_momentum <= 1:

@@ -37,7 +37,7 @@ class Comparison:
 
     def __init__(self, arms: Sequence[Arm]):
         self.arms: tuple[Arm, ...] = tuple(arms)
-        self._found: dict[tuple[str, ...], dict[str, Any]] = {}
+        self._estimates: dict[tuple[str, ...], dict[str, Any]] = {}
         self._families: dict[str, dict[str, dict[str, Any]]] = {}
         self._alone: dict[str, Paired] = {}
         intervals = arms[0].first.metrics.get("intervals", {})
@@ -70,9 +70,9 @@ class Comparison:
             {"value", "ci_low", "ci_high"}, or None for them and a "reason".
         """
         key = (arm.name, split, metric)
-        if key not in self._found:
-            self._found[key] = self._estimate(arm, split, metric)
-        return self._found[key]
+        if key not in self._estimates:
+            self._estimates[key] = self._estimate(arm, split, metric)
+        return self._estimates[key]
 
     def difference(self, arm: Arm, other: Arm, metric: str) -> dict[str, Any]:
         """Estimate how much higher an arm's test metric is than another's.
@@ -92,7 +92,8 @@ class Comparison:
         assert other is first, other.name
         if metric not in self._families:
             differences = {
-                one.name: self._difference(one, metric) for one in self.arms[1:]
+                compared.name: self._difference(compared, metric)
+                for compared in self.arms[1:]
             }
             adjust([*differences.values()])
             self._families[metric] = differences
@@ -107,22 +108,24 @@ class Comparison:
     def _estimate(self, arm: Arm, split: str, metric: str) -> dict[str, Any]:
         name = metric.removesuffix(AT_HALF)
         stored = [run.metrics.get(split, {}) for run in arm.runs]
-        own = self.has_thresholds and split == "test" and name == metric
+        at_threshold = self.has_thresholds and split == "test" and name == metric
         # Sensitivity and its like are metrics of the threshold alone.
-        if own and (is_of_decisions(name) or name not in stored[0]):
+        if at_threshold and (is_of_decisions(name) or name not in stored[0]):
             stored = [run.metrics["test_at_threshold"] for run in arm.runs]
-        each = [one.get(name) for one in stored]
-        defined = [one for one in each if isinstance(one, dict) and "value" in one]
+        per_run = [entry.get(name) for entry in stored]
+        defined = [
+            entry for entry in per_run if isinstance(entry, dict) and "value" in entry
+        ]
         if len(arm.runs) == 1 and defined:
             return defined[0]
         if split == "test" and metric in self._keys:
             return self._summary(arm, self._keys[metric])
-        if len(defined) < len(each):
+        if len(defined) < len(per_run):
             return _missing(f"no {split} {metric} in metrics.json")
         if name in METRICS and split in arm.first.predictions:
             predictions = [run.predictions[split] for run in arm.runs]
             return arm_summary(predictions, name, **self._bootstrap)
-        values = [one["value"] for one in defined]
+        values = [entry["value"] for entry in defined]
         if None in values:
             return _missing("undefined for one seed")
         return {"value": fmean(values), "ci_low": None, "ci_high": None}

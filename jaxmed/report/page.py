@@ -93,9 +93,9 @@ def embed_file(path: Path, alt: str, width: int, caption: str = "") -> EmbeddedI
     Raises:
         InputError: the file is not an image.
     """
-    data, kind, (width, height) = _shrink(path, width)
+    data, mime, (width, height) = _shrink(path, width)
     return EmbeddedImage(
-        src=_address(data, kind), alt=alt, width=width, height=height, caption=caption
+        src=_address(data, mime), alt=alt, width=width, height=height, caption=caption
     )
 
 
@@ -133,12 +133,12 @@ def embed_cam(cam: Cam) -> EmbeddedImage:
     Raises:
         InputError: the file is not an image.
     """
-    data, kind, (width, height) = _shrink(cam.path, CAM_WIDTH, photo=True)
+    data, mime, (width, height) = _shrink(cam.path, CAM_WIDTH, photo=True)
     alt = (
         f"Test image {cam.id}, true {cam.true}, predicted {cam.predicted}: the image "
         "and its map."
     )
-    return EmbeddedImage(src=_address(data, kind), alt=alt, width=width, height=height)
+    return EmbeddedImage(src=_address(data, mime), alt=alt, width=width, height=height)
 
 
 def _shrink(
@@ -165,5 +165,5 @@ def _shrink(
     return buffer.getvalue(), "png", image.size
 
 
-def _address(data: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
+def _address(data: bytes, mime: str) -> str:
+    return f"data:image/{mime};base64,{base64.b64encode(data).decode('ascii')}"

@@ -66,14 +66,14 @@ def read_ensemble(folder: Path) -> TrainedModel:
             f"{folder} has one run, {folders[0].name}, and an ensemble needs two or "
             "more. Give the run's own folder."
         )
-    members = [read_trained_model(one) for one in folders]
+    members = [read_trained_model(path) for path in folders]
     for other in members[1:]:
         _check_alike(members[0], other)
-    records = [read_run(one) for one in folders]
+    records = [read_run(path) for path in folders]
     first = members[0]
     metrics = {"tta": first.views} | evaluate_ensemble(records)
     metrics["ensemble"] = {
-        "members": ["/".join(one.parts[len(folder.parts) :]) for one in folders],
+        "members": ["/".join(path.parts[len(folder.parts) :]) for path in folders],
         **ensemble_gain(records),
     }
     every = all(member.detector is not None for member in members)
@@ -96,7 +96,7 @@ def evaluate_ensemble(records: Sequence[RunRecord]) -> dict[str, Any]:
     options |= read_rule(rule).used()
     return evaluate(
         *(
-            pool([one.predictions[split] for one in records])
+            pool([record.predictions[split] for record in records])
             for split in ("val", "test")
         ),
         threshold=rule["method"],
@@ -115,14 +115,16 @@ def pool(parts: Sequence[Predictions]) -> Predictions:
         InputError: they do not agree about the label of an image.
     """
     first = parts[0]
-    place = {n: i for i, n in enumerate(dict.fromkeys(n for p in parts for n in p.ids))}
-    shape = (len(place), *first.labels.shape[1:])
-    labels, counts = np.empty(shape, np.int64), np.zeros(len(place), np.int64)
-    probs = np.zeros((len(place), first.probs.shape[1]))
-    texts: dict[str, list[str]] = {name: [""] * len(place) for name in first.columns}
-    groups = None if any(p.groups is None for p in parts) else [""] * len(place)
+    row_of = {
+        n: i for i, n in enumerate(dict.fromkeys(n for p in parts for n in p.ids))
+    }
+    shape = (len(row_of), *first.labels.shape[1:])
+    labels, counts = np.empty(shape, np.int64), np.zeros(len(row_of), np.int64)
+    probs = np.zeros((len(row_of), first.probs.shape[1]))
+    texts: dict[str, list[str]] = {name: [""] * len(row_of) for name in first.columns}
+    groups = None if any(p.groups is None for p in parts) else [""] * len(row_of)
     for part in parts:
-        rows = np.array([place[name] for name in part.ids])
+        rows = np.array([row_of[name] for name in part.ids])
         again = counts[rows] > 0
         if (labels[rows[again]] != part.labels[again]).any():
             raise InputError(
@@ -139,7 +141,7 @@ def pool(parts: Sequence[Predictions]) -> Predictions:
                 texts[name][row] = part.columns.get(name, ("",) * len(rows))[i]
     return Predictions(
         split=first.split,
-        ids=tuple(place),
+        ids=tuple(row_of),
         labels=labels,
         probs=average(probs / counts[:, None]),
         class_names=first.class_names,
@@ -175,7 +177,7 @@ def ensemble_gain(records: Sequence[RunRecord]) -> dict[str, Any]:
         }
     rule = read_rule(records[0].metrics["threshold"])
     chosen = choose_thresholds(pool(vals), rule)
-    known = {name: one for name, one in chosen.items() if isinstance(one, float)}
+    known = {name: value for name, value in chosen.items() if isinstance(value, float)}
     ours = apply_thresholds(pool(tests), known, "the ensemble")
     return {"gain": gain([ours], [record.scored for record in records])}
 

@@ -95,9 +95,9 @@ def describe_data(data: "Dataset") -> dict[str, Any]:
     groups = {name: set(split.groups or ()) - {""} for name, split in splits.items()}
     if any(groups.values()):
         described["groups"] = {name: len(of) for name, of in groups.items()}
-        every = set().union(*groups.values())
+        all_groups = set().union(*groups.values())
         described["groups_in_several_splits"] = sum(
-            sum(one in of for of in groups.values()) > 1 for one in every
+            sum(group in of for of in groups.values()) > 1 for group in all_groups
         )
     return described
 

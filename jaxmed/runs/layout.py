@@ -86,13 +86,13 @@ def seed_of(folder: Path) -> int | None:
 
 def runs_of_arm(folder: Path) -> list[Path]:
     """Return the run folders of an arm, finished or not, by rising fold and seed."""
-    found = []
+    runs = []
     for pattern in ("seed-*", "fold-*/seed-*"):
         for path in folder.glob(pattern):
             seed, fold = seed_of(path), fold_of(path)
             if seed is not None and (fold is not None) == pattern.startswith("fold"):
-                found.append((-1 if fold is None else fold, seed, path))
-    return [path for *_, path in sorted(found) if path.is_dir()]
+                runs.append((-1 if fold is None else fold, seed, path))
+    return [path for *_, path in sorted(runs) if path.is_dir()]
 
 
 def runs_of_experiment(folder: Path) -> list[Path]:

@@ -224,13 +224,13 @@ def read_run(folder: Path) -> RunRecord:
         task=metrics["task"],
     )
     for split in ("val", "test"):
-        said, found = metrics[split].get("n"), 0
+        expected, stored = metrics[split].get("n"), 0
         if split in predictions:
-            found = len(predictions[split].ids)
-        if said != found:
+            stored = len(predictions[split].ids)
+        if expected != stored:
             raise InputError(
-                f"{folder} is damaged: {METRICS} is about {said} {split} images, "
-                f"{PREDICTIONS} holds {found}. {AGAIN}"
+                f"{folder} is damaged: {METRICS} is about {expected} {split} images, "
+                f"{PREDICTIONS} holds {stored}. {AGAIN}"
             )
     path = str(folder / PREDICTIONS)
     check_fingerprint(predictions.values(), metrics["fingerprint"], path)
@@ -309,8 +309,8 @@ def _read_metrics(path: Path) -> dict[str, Any]:
     parts = {"task": str, "class_names": list, "val": dict, "test": dict}
     parts |= {"threshold": dict, "test_at_threshold": dict, "per_class": dict}
     parts |= {"calibration": dict, "fingerprint": str}
-    for name, kind in parts.items():
-        if not isinstance(metrics.get(name), kind):
+    for name, json_type in parts.items():
+        if not isinstance(metrics.get(name), json_type):
             raise InputError(f"{path} is damaged: {name!r} is missing in it. {AGAIN}")
     tasks = ("binary", "multiclass", "multilabel", "ordinal")
     if metrics["task"] not in tasks:

@@ -337,8 +337,11 @@ def _read_model(
 
     model = create_model(**config.arguments(class_count))
     arrays, _ = load_best_weights(folder / CHECKPOINTS)
-    own = split(model)
-    if train.get("strategy") and arrays.keys() > own.params.keys() | own.stats.keys():
+    expected = split(model)
+    if (
+        train.get("strategy")
+        and arrays.keys() > expected.params.keys() | expected.stats.keys()
+    ):
         # Of a strategy that adds parameters.
         options = train.get("options", {})
         strategy = create_strategy(train["strategy"], model, **options)

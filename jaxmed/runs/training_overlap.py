@@ -79,7 +79,9 @@ def find_training_overlap(
             digest in of_test or (name in of_test and not NUMBERED.fullmatch(name))
             for name, digest in pairs
         ),
-        pixels=any(_kind(one) == _kind(images.hashes[0]) for one in hashes if one),
+        pixels=any(
+            _kind(value) == _kind(images.hashes[0]) for value in hashes if value
+        ),
     )
 
 

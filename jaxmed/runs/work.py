@@ -122,12 +122,12 @@ def differences(
     flat_old = _flatten({key: old.get(key, {}) for key in DECISIVE})
     flat_new = _flatten({key: new.get(key, {}) for key in DECISIVE})
     for key in dict.fromkeys([*flat_new, *flat_old]):
-        there, here = flat_old.get(key), flat_new.get(key)
-        if there != here and key not in NEUTRAL:
-            yield key, _spell(there), _spell(here)
+        before, after = flat_old.get(key), flat_new.get(key)
+        if before != after and key not in NEUTRAL:
+            yield key, _format(before), _format(after)
 
 
-def _spell(value: Any) -> str:
+def _format(value: Any) -> str:
     return "not set" if value is None else repr(value)
 
 

@@ -26,110 +26,110 @@ _WORDS: dict[Any, str] = {
 }
 
 
-def fits(kind: Any, value: Any) -> bool:
+def fits(annotation: Any, value: Any) -> bool:
     """Tells whether a value is of an annotated type.
 
     A list will do for a tuple, and a whole number for a float, as TOML has them.
     Numbers are finite, and whole ones at most `LARGEST`.
     Annotations other than those below, classes among them, take everything.
     """
-    origin, inner = get_origin(kind), get_args(kind)
+    origin, inner = get_origin(annotation), get_args(annotation)
     if origin in (Union, UnionType):
-        return any(fits(one, value) for one in inner)
+        return any(fits(option, value) for option in inner)
     if origin is Literal:
         return value in inner
-    if kind in (int, float):
+    if annotation in (int, float):
         # True is an int to Python, but not to anyone who writes a recipe.
-        number: type = Integral if kind is int else Real
+        number: type = Integral if annotation is int else Real
         if not isinstance(value, number) or isinstance(value, bool):
             return False
-        return abs(int(value)) <= LARGEST if kind is int else _is_finite(value)
-    if kind in _WORDS:
-        return isinstance(value, kind)
-    if _is(kind, Mapping):
+        return abs(int(value)) <= LARGEST if annotation is int else _is_finite(value)
+    if annotation in _WORDS:
+        return isinstance(value, annotation)
+    if _is_subtype(annotation, Mapping):
         return isinstance(value, Mapping)
-    if _is(kind, Sequence):
+    if _is_subtype(annotation, Sequence):
         if not isinstance(value, list | tuple):
             return False
         if origin is tuple and inner[-1:] != (...,):
             return len(value) == len(inner) and all(map(fits, inner, value))
-        return not inner or all(fits(inner[0], one) for one in value)
+        return not inner or all(fits(inner[0], item) for item in value)
     return True
 
 
-def spell(kind: Any) -> str:
+def describe_annotation(annotation: Any) -> str:
     """Says in words what `fits` an annotation; nothing where everything does."""
-    origin, inner = get_origin(kind), get_args(kind)
+    origin, inner = get_origin(annotation), get_args(annotation)
     if origin in (Union, UnionType):
-        return " or ".join(filter(None, map(spell, inner)))
+        return " or ".join(filter(None, map(describe_annotation, inner)))
     if origin is Literal:
         return f"one of {', '.join(map(repr, inner))}"
-    if kind in _WORDS:
-        return _WORDS[kind]
-    if _is(kind, Mapping):
+    if annotation in _WORDS:
+        return _WORDS[annotation]
+    if _is_subtype(annotation, Mapping):
         return "a table"
-    if not _is(kind, Sequence):
+    if not _is_subtype(annotation, Sequence):
         return ""
     if origin is tuple and inner[-1:] != (...,):
-        return f"a list of {len(inner)}: {', '.join(map(spell, inner))}"
-    each = spell(inner[0]) if inner else ""
-    return f"a list, each {each}" if each else "a list"
+        return f"a list of {len(inner)}: {', '.join(map(describe_annotation, inner))}"
+    element = describe_annotation(inner[0]) if inner else ""
+    return f"a list, each {element}" if element else "a list"
 
 
-def _is(kind: Any, shape: type) -> bool:
-    plain = get_origin(kind) or kind
+def _is_subtype(annotation: Any, shape: type) -> bool:
+    plain = get_origin(annotation) or annotation
     return isinstance(plain, type) and issubclass(plain, shape) and plain is not str
 
 
-def expect(kind: Any, value: Any, what: str) -> None:
+def expect(annotation: Any, value: Any, subject: str) -> None:
     """Checks that a value fits an annotation.
 
     Args:
-        kind: the annotation; see `fits`.
+        annotation: the annotation; see `fits`.
         value: what was given.
-        what: the start of the sentence, such as "Option 'epochs'".
+        subject: the start of the sentence, such as "Option 'epochs'".
 
     Raises:
         InputError: it does not fit.
     """
-    if fits(kind, value):
+    if fits(annotation, value):
         return
-    words = spell(kind)
+    words = describe_annotation(annotation)
     if isinstance(value, float) and not math.isfinite(value):
         words = words.replace("a number", "a finite number")
     elif isinstance(value, int) and not isinstance(value, bool):
         words = words.replace("whole number", f"whole number of at most {LARGEST:,}")
     text = repr(value)
     text = text if len(text) <= LONG else f"{text[:LONG]}…"
-    raise InputError(f"{what} must be {words}, got {text}.")
+    raise InputError(f"{subject} must be {words}, got {text}.")
 
 
-def check_fields(instance: Any, what: str) -> None:
+def check_fields(instance: Any, subject: str) -> None:
     """Checks the types of a frozen dataclass's fields, and makes them plain.
 
     Lists become tuples, and NumPy's numbers Python's.
 
     Args:
         instance: changed in place.
-        what: the start of the sentence, such as "Phase 'head'".
+        subject: the start of the sentence, such as "Phase 'head'".
 
     Raises:
         InputError: a field is of another type than annotated.
     """
-    kinds = _kinds_of(type(instance))
+    annotations = _annotations_of(type(instance))
     for field in fields(instance):
-        value, kind = getattr(instance, field.name), kinds[field.name]
+        value, annotation = getattr(instance, field.name), annotations[field.name]
         if isinstance(value, np.generic):
             value = value.item()
-        expect(kind, value, f"{what}: {field.name}")
+        expect(annotation, value, f"{subject}: {field.name}")
         if isinstance(value, list):
             value = tuple(value)
         object.__setattr__(instance, field.name, value)
 
 
 @cache
-def _kinds_of(kind: type) -> dict[str, Any]:
-    return get_type_hints(kind)
+def _annotations_of(cls: type) -> dict[str, Any]:
+    return get_type_hints(cls)
 
 
 def _is_finite(value: Any) -> bool:

@@ -61,8 +61,8 @@ def explain_error(error: BaseException) -> str | None:
 
 def _missing_device() -> str | None:
     """Return a sentence if JAX was told to use a device that is not there."""
-    asked = os.environ.get("JAX_PLATFORMS")
-    if not asked or "jax" not in sys.modules:
+    device = os.environ.get("JAX_PLATFORMS")
+    if not device or "jax" not in sys.modules:
         return None
     try:
         sys.modules["jax"].devices()
@@ -71,7 +71,7 @@ def _missing_device() -> str | None:
         reason = (str(error).splitlines() or ["this JAX is not made for it"])[0]
         reason = reason.partition(" (set JAX_PLATFORMS")[0][:200].rstrip(". ")
         return (
-            f"JAX_PLATFORMS is {asked}, and JAX finds no such device: {reason}. Unset "
+            f"JAX_PLATFORMS is {device}, and JAX finds no such device: {reason}. Unset "
             "it, so that JAX takes what there is, or set it to cpu."
         )
     return None

@@ -207,11 +207,11 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, text + "\n")
 
 
-def read_json(path: Path, kind: type[T] = dict) -> T:
+def read_json(path: Path, json_type: type[T] = dict) -> T:
     """Read a file that `write_json` wrote.
 
     Raises:
-        InputError: it cannot be read, or does not hold a `kind`.
+        InputError: it cannot be read, or does not hold a `json_type`.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -219,6 +219,6 @@ def read_json(path: Path, kind: type[T] = dict) -> T:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from error
     except ValueError as error:
         raise InputError(f"{path} is not valid JSON: {error}. Restore it.") from error
-    if not isinstance(content, kind):
-        raise InputError(f"{path} should hold a JSON {kind.__name__}. Restore it.")
+    if not isinstance(content, json_type):
+        raise InputError(f"{path} should hold a JSON {json_type.__name__}. Restore it.")
     return content

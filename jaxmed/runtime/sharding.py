@@ -78,9 +78,9 @@ def local_rows(rows: int, mesh: Mesh) -> slice:
         rows: of the batch, a multiple of the number of devices.
         mesh: from `data_mesh`.
     """
-    each, own = rows // mesh.size, mesh.local_devices
-    first = list(mesh.devices.flat).index(own[0])
-    return slice(first * each, (first + len(own)) * each)
+    per_device, devices = rows // mesh.size, mesh.local_devices
+    first = list(mesh.devices.flat).index(devices[0])
+    return slice(first * per_device, (first + len(devices)) * per_device)
 
 
 def shard_batch(tree: Any, mesh: Mesh, *, axis: int = 0) -> Any:
@@ -94,11 +94,11 @@ def shard_batch(tree: Any, mesh: Mesh, *, axis: int = 0) -> Any:
     sharding = row_sharding(mesh) if axis else batch_sharding(mesh)
 
     def put(leaf: np.ndarray) -> jax.Array:
-        own = mesh.local_devices
-        parts = np.split(leaf, len(own), axis)
-        copies = [_copy(p, device) for p, device in zip(parts, own, strict=True)]
+        devices = mesh.local_devices
+        parts = np.split(leaf, len(devices), axis)
+        copies = [_copy(p, device) for p, device in zip(parts, devices, strict=True)]
         shape = list(leaf.shape)
-        shape[axis] *= mesh.size // len(own)
+        shape[axis] *= mesh.size // len(devices)
         return jax.make_array_from_single_device_arrays(tuple(shape), sharding, copies)
 
     return jax.tree.map(put, tree)

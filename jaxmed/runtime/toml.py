@@ -45,8 +45,8 @@ def _lines(table: Mapping[str, Any], path: tuple[str, ...]) -> list[str]:
         if isinstance(value, Mapping):
             lines += ["", f"[{header}]", *_lines(value, inner)]
         elif _is_tables(value):
-            for one in value:
-                lines += ["", f"[[{header}]]", *_lines(one, inner)]
+            for entry in value:
+                lines += ["", f"[[{header}]]", *_lines(entry, inner)]
     return lines
 
 
@@ -54,7 +54,7 @@ def _is_tables(value: Any) -> bool:
     return (
         isinstance(value, list | tuple)
         and bool(value)
-        and all(isinstance(one, Mapping) for one in value)
+        and all(isinstance(item, Mapping) for item in value)
     )
 
 

@@ -81,10 +81,10 @@ def merged(model: Classifier) -> Classifier:
     return copy
 
 
-def change_class(layer: nnx.Module, kind: type[nnx.Module]) -> None:
+def change_class(layer: nnx.Module, cls: type[nnx.Module]) -> None:
     """Make a layer one of another class, which computes otherwise with what it has.
 
     Its parameters keep their paths, and no code that calls it changes.
     """
     # nnx's own would note it as another attribute.
-    object.__setattr__(layer, "__class__", kind)
+    object.__setattr__(layer, "__class__", cls)

@@ -186,11 +186,11 @@ def _muon(settings, rate, momentum):
     def names(params):
         return jax.tree.map(lambda a: "muon" if _is_kernel(a) else "adamw", params)
 
-    own: dict[Hashable, optax.GradientTransformation] = {
+    transforms: dict[Hashable, optax.GradientTransformation] = {
         "muon": muon,
         "adamw": _adamw(settings, rate, None),
     }
-    return optax.multi_transform(own, names)
+    return optax.multi_transform(transforms, names)
 
 
 def _orthogonalize(update: jax.Array) -> jax.Array:

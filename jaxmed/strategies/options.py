@@ -22,10 +22,10 @@ def read_options(function: Callable[..., Any]) -> inspect.Signature:
     names = {"Settings": Settings, "Unpack": Unpack} | (vars(module) if module else {})
     read = []
     for parameter in parameters:
-        kind = _evaluate(parameter.annotation, names)
-        table = get_args(kind)[0] if get_origin(kind) is Unpack else None
+        annotation = _evaluate(parameter.annotation, names)
+        table = get_args(annotation)[0] if get_origin(annotation) is Unpack else None
         if is_typeddict(table):
-            taken = {one.name for one in read}
+            taken = {option.name for option in read}
             read += [
                 inspect.Parameter(
                     key, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=inner
@@ -34,7 +34,7 @@ def read_options(function: Callable[..., Any]) -> inspect.Signature:
                 if key not in taken
             ]
         else:
-            read.append(parameter.replace(annotation=kind))
+            read.append(parameter.replace(annotation=annotation))
     return inspect.Signature(read)
 
 

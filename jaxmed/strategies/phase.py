@@ -170,7 +170,11 @@ class Phase:
             claims.append(("frozen", self.frozen))
         paths = list(paths)
         takers = {
-            path: [who for who, own in claims if any(matches(p, path) for p in own)]
+            path: [
+                claimant
+                for claimant, patterns in claims
+                if any(matches(p, path) for p in patterns)
+            ]
             for path in paths
         }
         problems = [
@@ -181,16 +185,20 @@ class Phase:
             ),
         ]
         if self.frozen is not None:
-            lost = [path for path, who in takers.items() if not who]
+            lost = [path for path, claimants in takers.items() if not claimants]
             problems.append(("neither in a group nor frozen:", lost))
-        found = [f"{what} {_list_some(which)}" for what, which in problems if which]
-        if found:
-            raise InputError(f"Phase {self.name!r}: {'; '.join(found)}.")
+        messages = [
+            f"{problem} {_list_some(names)}" for problem, names in problems if names
+        ]
+        if messages:
+            raise InputError(f"Phase {self.name!r}: {'; '.join(messages)}.")
         return self._groups_of(paths)
 
     def _groups_of(self, paths: Iterable[str]) -> dict[str, str]:
-        found = {path: [g.name for g in self.groups if g.takes(path)] for path in paths}
-        return {path: names[0] for path, names in found.items() if names}
+        takers = {
+            path: [g.name for g in self.groups if g.takes(path)] for path in paths
+        }
+        return {path: names[0] for path, names in takers.items() if names}
 
     def training_norms(self, model: Classifier) -> frozenset[str]:
         """Returns the paths of the BatchNorm layers that use batch statistics.
@@ -200,16 +208,16 @@ class Phase:
                 no BatchNorm layer, or one of `frozen_bn_stats` none that is trained.
         """
         trained = self.assign(split(model).params)
-        every = norm_paths(model)
-        live = [path for path in every if f"{path}.scale" in trained]
-        for patterns, norms, kind in (
-            (self.updating_bn_stats, every, ""),
+        all_norms = norm_paths(model)
+        live = [path for path in all_norms if f"{path}.scale" in trained]
+        for patterns, norms, qualifier in (
+            (self.updating_bn_stats, all_norms, ""),
             (self.frozen_bn_stats, live, "trained "),
         ):
             for pattern in patterns:
                 if not any(matches(pattern, path) for path in norms):
                     raise InputError(
-                        f"Phase {self.name!r}: no {kind}BatchNorm layer matches "
+                        f"Phase {self.name!r}: no {qualifier}BatchNorm layer matches "
                         f"{pattern!r}."
                     )
 
@@ -218,7 +226,7 @@ class Phase:
                 return False
             return path in live or any(matches(p, path) for p in self.updating_bn_stats)
 
-        return frozenset(path for path in every if uses_batches(path))
+        return frozenset(path for path in all_norms if uses_batches(path))
 
     def freezes_stem(self, model: Classifier) -> bool:
         """Tells whether the first stage keeps its kernels, or its BatchNorm statistics.
@@ -230,7 +238,9 @@ class Phase:
         patterns = next(iter(model.stages.values()))
 
         def inside(paths: Iterable[str]) -> list[str]:
-            return [p for p in paths if any(matches(own, p) for own in patterns)]
+            return [
+                p for p in paths if any(matches(pattern, p) for pattern in patterns)
+            ]
 
         kernels = [path for path in inside(params) if path.endswith(".kernel")]
         norms = inside(norm_paths(model))
@@ -247,10 +257,10 @@ class Phase:
                 gradients' norm does not see them.
             steps_per_epoch: optimizer steps, which the schedule counts by.
         """
-        own: dict[Hashable, optax.GradientTransformation] = {
+        optimizers: dict[Hashable, optax.GradientTransformation] = {
             group.name: self._optimize(group, steps_per_epoch) for group in self.groups
         }
-        groups = optax.multi_transform(own, self._groups_of(trained))
+        groups = optax.multi_transform(optimizers, self._groups_of(trained))
         if self.clip_norm is None:
             return groups
         return optax.chain(optax.clip_by_global_norm(self.clip_norm), groups)
@@ -283,13 +293,13 @@ class Phase:
 def _unused(claims: Sequence[tuple[str, Sequence[str]]], paths: list[str]) -> list[str]:
     """Returns the patterns that take no parameter, each with whose it is."""
     return [
-        f"{pattern!r} of {who}"
-        for who, patterns in claims
+        f"{pattern!r} of {claimant}"
+        for claimant, patterns in claims
         for pattern in patterns
         if not any(matches(pattern, path) for path in paths)
     ]
 
 
-def _list_some(items: Sequence[str], most: int = 5) -> str:
-    more = f" and {len(items) - most} more" if len(items) > most else ""
-    return ", ".join(items[:most]) + more
+def _list_some(items: Sequence[str], limit: int = 5) -> str:
+    more = f" and {len(items) - limit} more" if len(items) > limit else ""
+    return ", ".join(items[:limit]) + more

@@ -153,8 +153,8 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
             if not named:
                 raise InputError(f"Strategy {name!r} has no options, got {option!r}.")
             raise unknown(f"option of strategy {name!r}", option, named)
-        kind = named[option].annotation
-        expect(kind, value, f"Option {option!r} of strategy {name!r}")
+        annotation = named[option].annotation
+        expect(annotation, value, f"Option {option!r} of strategy {name!r}")
     for option, parameter in named.items():
         if parameter.default is parameter.empty and option not in options:
             raise InputError(f"Strategy {name!r} needs the option {option!r}.")
@@ -181,17 +181,17 @@ def create_strategy(name: str, model: Classifier, /, **options: Any) -> Strategy
         [('head', 2), ('all', 4)]
     """
     check_options(name, options)
-    made: Any = find_strategy(name)
-    if inspect.isclass(made):
-        made = made(**options)
-        if not callable(made):
+    factory: Any = find_strategy(name)
+    if inspect.isclass(factory):
+        factory = factory(**options)
+        if not callable(factory):
             raise InputError(
                 f"Strategy {name!r} is a class whose instances cannot be called; give "
                 "it a method __call__(self, model)."
             )
-        strategy = made(model)
+        strategy = factory(model)
     else:
-        strategy = made(model, **options)
+        strategy = factory(model, **options)
     if not isinstance(strategy, Strategy):
         raise InputError(
             f"Strategy {name!r} returned a {type(strategy).__name__}; it must return "

@@ -102,9 +102,9 @@ class Strategy:
         return "\n".join([f"Strategy {self.name}", *table, *lines])
 
 
-def _shorten(patterns: Sequence[str], most: int = 4) -> str:
-    more = len(patterns) - most
-    shown = ", ".join(patterns[:most])
+def _shorten(patterns: Sequence[str], limit: int = 4) -> str:
+    more = len(patterns) - limit
+    shown = ", ".join(patterns[:limit])
     return f"{shown} and {more} more" if more > 0 else shown
 
 
@@ -112,19 +112,23 @@ def _sentences(phase: dict, total: int) -> list[str]:
     """Says below the table what its columns do not."""
     share = phase["trainable"] / total
     frozen = f", frozen: {', '.join(phase['frozen'])}" if phase["frozen"] else ""
-    said = [
+    sentences = [
         f"{phase['trainable']:,} of {total:,} parameters trainable "
         f"({share:.1%}){frozen}"
     ]
     if phase["schedule"] != "constant":
-        said.append(f"learning rate {phase['schedule']}")
+        sentences.append(f"learning rate {phase['schedule']}")
     if phase["updating_bn_stats"]:
         patterns = ", ".join(phase["updating_bn_stats"])
-        said.append(f"frozen BatchNorm layers in {patterns} update their statistics")
+        sentences.append(
+            f"frozen BatchNorm layers in {patterns} update their statistics"
+        )
     if phase["frozen_bn_stats"]:
         patterns = ", ".join(phase["frozen_bn_stats"])
-        said.append(f"trained BatchNorm layers in {patterns} keep their statistics")
-    return [f"{phase['name']}: {sentence}" for sentence in said]
+        sentences.append(
+            f"trained BatchNorm layers in {patterns} keep their statistics"
+        )
+    return [f"{phase['name']}: {sentence}" for sentence in sentences]
 
 
 def _count(phase: Phase, model: Classifier) -> dict:
@@ -168,7 +172,7 @@ def _count_stages(
     for name, patterns in model.stages.items():
         inside = [p for p in params if any(matches(q, p) for q in patterns)]
         trained = [path for path in inside if path in assigned]
-        own = sorted({rates[assigned[path]] for path in trained})
+        stage_rates = sorted({rates[assigned[path]] for path in trained})
         modes = [
             "frozen"
             if path not in live
@@ -183,7 +187,7 @@ def _count_stages(
                 "name": name,
                 "parameters": sum(params[path].size for path in inside),
                 "trained": sum(params[path].size for path in trained),
-                "rates": [own[0], own[-1]] if own else [],
+                "rates": [stage_rates[0], stage_rates[-1]] if stage_rates else [],
                 "norms": {mode: modes.count(mode) for mode in NORM_MODES},
             }
         )

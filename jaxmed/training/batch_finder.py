@@ -81,17 +81,17 @@ def find_batch_sizes(
     plan = replace(StepPlan.of(config, phase=phase, task=data.task), ema=0.0)
     waiting = data.train.images.nbytes
     waiting = waiting if waiting <= image_budget(mesh) else 0
-    room, size, found = free_memory(mesh), min(SMALLEST, count), []
+    room, size, measures = free_memory(mesh), min(SMALLEST, count), []
     total = (count // size).bit_length()
     with progress("Batch sizes", total, unit="sizes") as advance:
         while size <= count:
             advance(0, images=size)
-            found.append(_measure(model, plan, data, size, mesh, waiting, room))
+            measures.append(_measure(model, plan, data, size, mesh, waiting, room))
             advance(1)
-            if found[-1].images_per_second is None:
+            if measures[-1].images_per_second is None:
                 break
             size *= 2
-    return phase, found
+    return phase, measures
 
 
 def _trained(phase: Phase, model: Classifier) -> int:
@@ -116,7 +116,7 @@ def _measure(
     mask = (np.arange(rows) < size).astype(np.float32)
     images, labels = data.train.images[order], data.train.labels[order]
     batch = shard_batch(Batch(images[None], labels[None], mask[None]), mesh, axis=1)
-    others = {
+    kwargs = {
         "frozen": replicate(frozen, mesh),
         "key": replicate(jax.random.key(0), mesh),
         "scale": np.float32(1),
@@ -125,16 +125,16 @@ def _measure(
     measure = partial(BatchMeasure, batch_size=size)
     memory = waiting
     try:
-        step = program.lower(state, batch, **others).compile()
+        step = program.lower(state, batch, **kwargs).compile()
         if known := step.memory_analysis():
             memory += known.argument_size_in_bytes + known.temp_size_in_bytes
             memory += known.output_size_in_bytes - known.alias_size_in_bytes
         if memory > room:
             return measure(memory=memory, images_per_second=None)
-        state = jax.block_until_ready(step(state, batch, **others))
+        state = jax.block_until_ready(step(state, batch, **kwargs))
         began, steps = time.perf_counter(), 0
         while steps < FEWEST or time.perf_counter() - began < SECONDS:
-            state = jax.block_until_ready(step(state, batch, **others))
+            state = jax.block_until_ready(step(state, batch, **kwargs))
             steps += 1
         speed = steps * size / (time.perf_counter() - began)
     except jax.errors.JaxRuntimeError as error:

@@ -102,16 +102,16 @@ def as_strategy(strategy: AnyStrategy, model: Classifier) -> Strategy:
         InputError: there is none of that name, it is something else, it does not fit,
             or a plateau watches a column that no history has.
     """
-    given = strategy
+    passed = strategy
     if isinstance(strategy, str):
         strategy = create_strategy(strategy, model)
     elif callable(strategy):
         strategy = strategy(model)
     if not isinstance(strategy, Strategy):
-        returned = f"which returned {strategy!r}" if strategy is not given else ""
+        returned = f"which returned {strategy!r}" if strategy is not passed else ""
         raise InputError(
             "strategy must be a name, a jaxmed.strategies.Strategy or a function of "
-            f"the model that returns one, got {given!r}{returned and ', ' + returned}."
+            f"the model that returns one, got {passed!r}{returned and ', ' + returned}."
         )
     strategy.summary(model)
     for phase in strategy.phases:

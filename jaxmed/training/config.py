@@ -154,15 +154,15 @@ TrainingConfig.__doc__ = f"{TrainingConfig.__doc__}\n    Attributes:\n" + "\n".j
 )
 
 
-def check_type(kind: Any, value: Any, name: str) -> None:
+def check_type(cls: Any, value: Any, name: str) -> None:
     """Check that an argument is an object of a class.
 
     Raises:
         InputError: it is something else.
     """
-    if not isinstance(value, kind):
+    if not isinstance(value, cls):
         named = " or its name" if name in _BY_NAME else ""
         raise InputError(
-            f"{name} must be a {kind.__module__}.{kind.__qualname__}{named}, got "
+            f"{name} must be a {cls.__module__}.{cls.__qualname__}{named}, got "
             f"{reprlib.repr(value)}."
         )

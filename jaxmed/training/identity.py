@@ -26,7 +26,7 @@ from jaxmed.training.config import TrainingConfig
 
 Flat = dict[str, Any]
 # Differences that a sentence names.
-SHOWN = 3
+DIFFERENCES_SHOWN = 3
 # Of the starting weights. They may be rounded otherwise by another kind of device.
 TOLERANCE = 1e-5
 # Differences in these are said without their values, which are hashes.
@@ -105,29 +105,33 @@ def check_identity(
     Raises:
         InputError: something differs that decides the result.
     """
-    found = _differences(then["settings"], now["settings"])
+    differences = _differences(then["settings"], now["settings"])
     for number in range(begun):
         if number >= len(strategy.phases):
             ran = ", ".join(repr(p["name"]) for p in then["phases"][:begun])
-            found.append(f"the phases were {ran}, and now there are fewer")
+            differences.append(f"the phases were {ran}, and now there are fewer")
             break
-        found += _phase_differences(
+        differences += _phase_differences(
             then["phases"][number],
             now["phases"][number],
             strategy.phases[number],
             epochs if number == begun - 1 else None,
         )
-    if not found and not np.allclose(then["start"], now["start"], rtol=TOLERANCE):
-        found.append(
+    if not differences and not np.allclose(then["start"], now["start"], rtol=TOLERANCE):
+        differences.append(
             "the model starts from other weights (one that was trained since is to be "
             "created anew)"
         )
-    if found:
-        more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    if differences:
+        more = (
+            f"; and {len(differences) - DIFFERENCES_SHOWN} more"
+            if len(differences) > DIFFERENCES_SHOWN
+            else ""
+        )
         raise InputError(
             f"The checkpoints in {where} are of another training: "
-            f"{'; '.join(found[:SHOWN])}{more}. Use another folder for this one, or "
-            "what was given then."
+            f"{'; '.join(differences[:DIFFERENCES_SHOWN])}{more}. Use another folder "
+            "for this one, or what was given then."
         )
 
 
@@ -135,34 +139,36 @@ def _phase_differences(
     then: Flat, now: Flat, phase: Phase, epochs: int | None
 ) -> list[str]:
     """Says how a phase differs; `epochs` of it have begun, None if it is over."""
-    name, said = f"phase {phase.name!r}", []
+    name, differences = f"phase {phase.name!r}", []
     if epochs is not None and then["epochs"] != now["epochs"]:
         lengths = f"{name} had {then['epochs']} epochs, and now {now['epochs']}"
         if phase.schedule.depends_on_length:
-            said.append(
+            differences.append(
                 f"{lengths}, and the rates of its {phase.schedule.name} schedule "
                 "depend on how many there are"
             )
         elif phase.epochs < epochs:
-            said.append(f"{lengths}, of which {epochs} have begun")
+            differences.append(f"{lengths}, of which {epochs} have begun")
         now = now | {"epochs": then["epochs"]}
-    return said + [f"in {name} {sentence}" for sentence in _differences(then, now)]
+    return differences + [
+        f"in {name} {sentence}" for sentence in _differences(then, now)
+    ]
 
 
 def _differences(then: Flat, now: Flat) -> list[str]:
-    found = []
+    differences = []
     for key in dict.fromkeys((*now, *then)):
         old, new = then.get(key), now.get(key)
         if old == new:
             continue
         values = f"{key or 'type'} was {_format(old)}, and now is {_format(new)}"
-        found.append(WORDS.get(key, values))
-    return found
+        differences.append(WORDS.get(key, values))
+    return differences
 
 
-def _format(value: Any, most: int = 60) -> str:
+def _format(value: Any, limit: int = 60) -> str:
     text = "not there" if value is None else repr(value)
-    return text if len(text) <= most else f"{text[:most]}…"
+    return text if len(text) <= limit else f"{text[:limit]}…"
 
 
 def _summarize(arrays: Mapping[str, np.ndarray]) -> list[float]:
@@ -210,7 +216,7 @@ def _leaves(value: Any, prefix: str) -> Iterator[tuple[str, Any]]:
         for key, inner in value.items():
             yield from _leaves(inner, f"{prefix}.{key}" if prefix else str(key))
     elif isinstance(value, list | tuple):
-        plain = all(isinstance(one, bool | int | float | str) for one in value)
+        plain = all(isinstance(item, bool | int | float | str) for item in value)
         if plain:
             yield prefix, list(value)
         else:
@@ -247,8 +253,8 @@ def _code(function: Callable[..., Any]) -> str:
             digest.update(value.co_code)
             add((value.co_names, value.co_consts), depth + 1)
         elif isinstance(value, list | tuple):
-            for one in value:
-                add(one, depth + 1)
+            for element in value:
+                add(element, depth + 1)
         elif isinstance(value, Mapping):
             add(sorted(value.items(), key=lambda item: str(item[0])), depth + 1)
         elif value is None or isinstance(value, bool | int | float | str | bytes):

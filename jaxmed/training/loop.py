@@ -347,8 +347,8 @@ class Loop:
         if not self.checkpoints:
             return
         self.checkpoints.check()
-        every = self.config.checkpoint_steps
-        due = every and done // every > before // every
+        interval = self.config.checkpoint_steps
+        due = interval and done // interval > before // interval
         # The end of the epoch is saved with its row.
         within = done < run.plan.steps_per_epoch
         if stop_requested() or (due and within):

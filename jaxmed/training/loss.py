@@ -113,8 +113,8 @@ class Loss:
         weights = of_class[labels]
         losses = -weights * self._focus(of_truth, xp)[:, 0]
         if smooth := self.label_smoothing:
-            every = -of_class * self._focus(logits - normalizers, xp)
-            losses = (1 - smooth) * losses + smooth * every.mean(axis=-1)
+            class_losses = -of_class * self._focus(logits - normalizers, xp)
+            losses = (1 - smooth) * losses + smooth * class_losses.mean(axis=-1)
         return losses, weights
 
     def _of_sigmoids(self, logits: Any, labels: Any, xp: Any) -> tuple[Any, Any]:

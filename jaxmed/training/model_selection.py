@@ -53,11 +53,11 @@ def _decisions(predictions: Predictions) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def _known_pairs(
-    predictions: Predictions, truth: np.ndarray, found: np.ndarray
+    predictions: Predictions, truth: np.ndarray, outputs: np.ndarray
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Returns by column what is true and what was found, where that label is known."""
-    columns = zip(predictions.known.T, truth.T, found.T, strict=True)
-    return [(one[known], other[known]) for known, one, other in columns]
+    columns = zip(predictions.known.T, truth.T, outputs.T, strict=True)
+    return [(true[known], predicted[known]) for known, true, predicted in columns]
 
 
 def _f1(predictions: Predictions) -> float | None:
@@ -184,16 +184,16 @@ def check_defined(data: Dataset, strategy: Strategy, select: str) -> None:
 def _lacking(predictions: Predictions) -> str:
     """Says which classes have no image, or no other image, in a split."""
     truth, known = predictions.truth, predictions.known
-    said = []
-    for words, there in (
+    phrases = []
+    for words, present in (
         ("no image of", (truth & known).any(axis=0)),
         ("no image but of", (~truth & known).any(axis=0)),
     ):
-        found = zip(predictions.class_names, np.atleast_1d(there), strict=True)
-        names = [name for name, is_there in found if not is_there]
+        pairs = zip(predictions.class_names, np.atleast_1d(present), strict=True)
+        names = [name for name, is_present in pairs if not is_present]
         if names:
-            said.append(f"{words} {', '.join(names)}")
-    return f"it has {' and '.join(said)}"
+            phrases.append(f"{words} {', '.join(names)}")
+    return f"it has {' and '.join(phrases)}"
 
 
 def plateau_factor(phase: Phase, rows: Sequence[Row]) -> float:
@@ -309,8 +309,8 @@ def _weights_of(model: Classifier) -> Arrays:
     return parts.params | parts.stats
 
 
-def _check_alike(one: Arrays, other: Arrays) -> None:
-    shapes = [{path: np.shape(a) for path, a in w.items()} for w in (one, other)]
+def _check_alike(first: Arrays, other: Arrays) -> None:
+    shapes = [{path: np.shape(a) for path, a in w.items()} for w in (first, other)]
     if shapes[0] != shapes[1]:
         differing = sorted(
             {p for p, _ in set(shapes[0].items()) ^ set(shapes[1].items())}

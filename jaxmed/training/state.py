@@ -58,7 +58,7 @@ class StepPlan:
     start_stage: str | None = None
 
     @classmethod
-    def of(cls, config: TrainingConfig, **others: Any) -> "StepPlan":
+    def of(cls, config: TrainingConfig, **overrides: Any) -> "StepPlan":
         """Make a plan of the options that a step depends on, and of what else it needs.
 
         A plan leaves out all other options, so that programs which differ in a seed
@@ -67,7 +67,7 @@ class StepPlan:
         names = {field.name for field in fields(cls)} & {
             field.name for field in fields(config)
         }
-        return cls(**{name: getattr(config, name) for name in names}, **others)
+        return cls(**{name: getattr(config, name) for name in names}, **overrides)
 
 
 class TrainState(NamedTuple):

@@ -41,11 +41,13 @@ def make_train_step(definition: Any, plan: StepPlan) -> TrainStep:
         batches = (*batch, keys)
 
         def mean_gradients(params):
-            one = partial(gradients_of, params, frozen)
+            batch_gradients = partial(gradients_of, params, frozen)
             if plan.accumulate == 1:
-                summed, stats = one(state.stats, *(part[0] for part in batches))
+                summed, stats = batch_gradients(
+                    state.stats, *(part[0] for part in batches)
+                )
             else:
-                summed, stats = _accumulate(one, state, batches)
+                summed, stats = _accumulate(batch_gradients, state, batches)
             # Without a known label all gradients are 0, and so is the weight.
             weight = jnp.where(summed["weight"] > 0, summed["weight"], 1)
             gradients = jax.tree.map(lambda g: g / weight, summed["gradients"])
@@ -121,21 +123,21 @@ def _gradients(definition: Any, plan: StepPlan) -> Callable:
                 start_stage=plan.start_stage,
             )
             losses, weights, hits, counts = 0.0, 0.0, 0.0, 0.0
-            for given, share in shares:
-                own_losses, own_weights = loss(logits, given, task)
-                own_hits, own_counts = image_hits(logits, given, task)
+            for targets, share in shares:
+                own_losses, own_weights = loss(logits, targets, task)
+                own_hits, own_counts = image_hits(logits, targets, task)
                 losses += share * own_losses
                 weights += share * own_weights
                 hits += share * own_hits
                 counts += share * own_counts
-            every = stats_of(model)
+            all_stats = stats_of(model)
             sums = {
                 "loss": (losses * mask).sum(),
                 "weight": (weights * mask).sum(),
                 "hits": (hits * mask).sum(),
                 "images": (counts * mask).sum(),
             }
-            return sums["loss"], (sums, {path: every[path] for path in stats})
+            return sums["loss"], (sums, {path: all_stats[path] for path in stats})
 
         gradients, (sums, stats) = jax.grad(objective, has_aux=True)(trained)
         return sums | {"gradients": gradients}, stats
@@ -159,15 +161,15 @@ def _inputs(plan: StepPlan, images: jax.Array, key: jax.Array) -> jax.Array:
     return plan.preprocessing.normalize(images)
 
 
-def _accumulate(one: Callable, state: TrainState, batches: tuple) -> tuple:
+def _accumulate(batch_gradients: Callable, state: TrainState, batches: tuple) -> tuple:
     """Sums the gradients of several batches; BatchNorm's statistics follow each."""
     first = jax.tree.map(lambda part: part[0], batches)
-    shapes, _ = jax.eval_shape(one, state.stats, *first)
+    shapes, _ = jax.eval_shape(batch_gradients, state.stats, *first)
     nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
     def add(carry, batch):
         summed, stats = carry
-        more, following = one(stats, *batch)
+        more, following = batch_gradients(stats, *batch)
         # A batch of padding alone has no mean to normalize by: what it gives, which
         # is not a number, is left out.
         real = batch[2].any()
@@ -214,11 +216,11 @@ def compiled_train_steps(definition: Any, plan: StepPlan, mesh: Mesh) -> TrainSt
     """
     step = _on_resident_images(definition, plan, mesh)
 
-    def steps(state, images, indices, mask, count, **others):
-        def one(number, state):
-            return step(state, images, indices[number], mask[number], **others)
+    def steps(state, images, indices, mask, count, **kwargs):
+        def body(number, state):
+            return step(state, images, indices[number], mask[number], **kwargs)
 
-        return jax.lax.fori_loop(0, count, one, state)
+        return jax.lax.fori_loop(0, count, body, state)
 
     return _compiled(steps, mesh)
 
@@ -228,8 +230,8 @@ def compiled_batch_step(definition: Any, plan: StepPlan, mesh: Mesh) -> TrainSte
     """Compiles the training step over a mesh, on batches cut by `row_sharding`."""
     step = make_train_step(definition, plan)
 
-    def on_batch(state, batch, **others):
-        return step(state, batch=batch, **others)
+    def on_batch(state, batch, **kwargs):
+        return step(state, batch=batch, **kwargs)
 
     return _compiled(on_batch, mesh)
 
@@ -238,11 +240,11 @@ def _on_resident_images(definition: Any, plan: StepPlan, mesh: Mesh) -> TrainSte
     """Puts the gathering of images before the step."""
     step = make_train_step(definition, plan)
 
-    def gathered(state, images, indices, mask, **others):
+    def gathered(state, images, indices, mask, **kwargs):
         indices = jax.lax.with_sharding_constraint(indices, row_sharding(mesh))
         mask = jax.lax.with_sharding_constraint(mask, row_sharding(mesh))
         batch = Batch(images.images[indices], images.labels[indices], mask)
-        return step(state, batch=batch, **others)
+        return step(state, batch=batch, **kwargs)
 
     return gathered
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from jaxmed.runtime.annotations import fits, spell
+from jaxmed.runtime.annotations import describe_annotation, fits
 from jaxmed.strategies.options import read_options
 
 YES = [
@@ -57,7 +57,7 @@ def test_values_that_fit(kind, value):
 @pytest.mark.parametrize(("kind", "value", "expected"), NO)
 def test_values_that_do_not_fit(kind, value, expected):
     assert not fits(kind, value)
-    assert spell(kind) == expected
+    assert describe_annotation(kind) == expected
 
 
 def test_the_model_is_no_option_and_what_cannot_be_evaluated_takes_everything():

@@ -94,7 +94,7 @@ def test_the_batch_of_evaluation_wastes_little_on_validation(
         )
 
     data = replace(quarters, val=sized("val", val), test=sized("test", test))
-    size = evaluation_batch(data, most=256)
+    size = evaluation_batch(data, limit=256)
     assert size == expected
     padded = sum(len(m) for _, m in batches(np.arange(val), size))
     assert padded <= max(1.05 * val, 64)

@@ -23,7 +23,7 @@ from jaxmed_convert.vit_names import with_timm_names
 # No module of torchvision is called so.
 WRAPPER = re.compile(r"(^|\.)(module|_orig_mod)\.")
 ENOUGH = 0.5  # a share of an architecture's names that makes a network of it
-SHOWN = 6  # names in a sentence
+TENSORS_SHOWN = 6  # names in a sentence
 
 
 class Selection(NamedTuple):
@@ -65,18 +65,18 @@ def select(
     rest = {n: t for n, t in tensors.items() if not n.startswith(tuple(copies))}
     tops = {_top(name) for name in [*wanted, head_module(architecture, pool)]}
     tops.add(LEFT_OUT.get(architecture, ""))  # for the conversion to tell
-    found, others = {}, []
+    selected, left_out = {}, []
     for name, tensor in rest.items():
         inside = name.removeprefix(prefix)
         if name.startswith(prefix) and _top(inside) in tops:
-            found[inside] = tensor
+            selected[inside] = tensor
         else:
-            others.append(f"{name} {tuple(tensor.shape)}")
+            left_out.append(f"{name} {tuple(tensor.shape)}")
     notes = [*sources, note] if note else [*sources]
     notes += [_copy(p, prefix, len(_under(p, tensors))) for p in copies]
-    if others:
-        notes.append(f"Left out, being no part of {architecture}: {_some(others)}.")
-    return Selection(found, tuple(notes))
+    if left_out:
+        notes.append(f"Left out, being no part of {architecture}: {_some(left_out)}.")
+    return Selection(selected, tuple(notes))
 
 
 def _unwrapped(tensors: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -110,14 +110,16 @@ def _top(name: str) -> str:
 
 
 def _copy(prefix: str, used: str, count: int) -> str:
-    kind = "an averaged" if AVERAGED.search(prefix) else "another"
+    adjective = "an averaged" if AVERAGED.search(prefix) else "another"
     which = f"The one under {used!r}" if used else "The one without a prefix"
     return (
-        f"There is {kind} copy of the network under {prefix!r}, which is ignored "
+        f"There is {adjective} copy of the network under {prefix!r}, which is ignored "
         f"({count} tensors). {which} is used."
     )
 
 
 def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+    more = (
+        f" and {len(names) - TENSORS_SHOWN} more" if len(names) > TENSORS_SHOWN else ""
+    )
+    return ", ".join(names[:TENSORS_SHOWN]) + more

@@ -112,5 +112,5 @@ def rebuilt(value: Any) -> Any:
     if isinstance(value, StoredArray):
         return value.value
     if isinstance(value, dict):
-        return {name: rebuilt(one) for name, one in value.items()}
+        return {name: rebuilt(inner) for name, inner in value.items()}
     return value

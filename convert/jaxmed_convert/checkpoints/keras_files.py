@@ -121,8 +121,8 @@ def _of_group(group: Any) -> Iterator[tuple[str, np.ndarray]]:
         for name in _texts(group[layer], "weight_names"):
             module, _, last = name.partition(":")[0].rpartition("/")
             # A model may be before the layer's name, or be a layer itself.
-            own = module.endswith(layer)
-            module = layer if own else module.removeprefix(f"{layer}/")
+            is_layer = module.endswith(layer)
+            module = layer if is_layer else module.removeprefix(f"{layer}/")
             yield f"{module}/{last}", np.asarray(group[layer][name])
 
 

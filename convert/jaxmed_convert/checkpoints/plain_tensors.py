@@ -165,9 +165,9 @@ class _Unpickler(pickle.Unpickler):
         raise NotPlain(f"{module}.{name}")
 
     def persistent_load(self, pid: Any) -> _Storage:
-        kind, name, key, _, count, *more = pid
-        if kind != "storage" or any(part is not None for part in more):
-            raise NotPlain(f"a {kind} of another kind")
+        tag, name, key, _, count, *more = pid
+        if tag != "storage" or any(part is not None for part in more):
+            raise NotPlain(f"a {tag} of another kind")
         storage = _Storage(DTYPES[name], count)
         return self.storages.setdefault(str(key), storage)
 

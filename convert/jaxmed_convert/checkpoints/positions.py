@@ -53,27 +53,27 @@ def named(
         that has the most; and a sentence, empty if the names were torchvision's.
     """
     _, hits = best(count_prefixes(tensors, wanted))
-    found, note = tensors, ""
+    renamed, note = tensors, ""
     for tops, sentence in _tops(architecture, wanted):
         names = {new: old for old, new in tops.items()}
         aliases = {replace_start(name, names) for name in wanted} - wanted
         prefix, more = best(count_prefixes(tensors, aliases))
         if more > hits:
             hits, note = more, sentence
-            found = {
+            renamed = {
                 prefix + replace_start(name.removeprefix(prefix), tops)
                 if name.startswith(prefix)
                 else name: tensor
                 for name, tensor in tensors.items()
             }
-            found = {name: _shaped(name, tensor) for name, tensor in found.items()}
-    return found, hits, note
+            renamed = {name: _shaped(name, tensor) for name, tensor in renamed.items()}
+    return renamed, hits, note
 
 
 def _tops(architecture: str, wanted: set[str]) -> Iterator[tuple[dict[str, str], str]]:
     """Yields what names may begin with instead, and what that stands for."""
     for order in children(architecture):
-        yield {str(place): child for place, child in enumerate(order)}, NOTE
+        yield {str(position): child for position, child in enumerate(order)}, NOTE
     inside = (n.split(".")[1] for n in wanted if n.startswith("features."))
     if features := {top: f"features.{top}" for top in inside}:
         yield features, BARE

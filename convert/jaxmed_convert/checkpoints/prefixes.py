@@ -24,5 +24,5 @@ def best(counts: Counter[str]) -> tuple[str, int]:
     def merit(prefix: str) -> tuple[int, bool, int]:
         return counts[prefix], AVERAGED.search(prefix) is None, -len(prefix)
 
-    found = max(counts, key=merit, default="")
-    return found, counts[found]
+    prefix = max(counts, key=merit, default="")
+    return prefix, counts[prefix]

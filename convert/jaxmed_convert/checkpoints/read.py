@@ -149,8 +149,8 @@ def _unreadable(path: Path, error: Exception) -> InputError:
     """Returns the error for a file of torch's: one that is whole is not called cut."""
     refused = REFUSED.search(str(error))
     if isinstance(error, pickle.UnpicklingError) and refused:
-        what = next(filter(None, refused.groups()))
-        package = str(what).partition(".")[0]
+        symbol = next(filter(None, refused.groups()))
+        package = str(symbol).partition(".")[0]
         advice = SAVE
         if package in PICKLED:
             advice = (
@@ -159,7 +159,7 @@ def _unreadable(path: Path, error: Exception) -> InputError:
                 'torch.save(model.state_dict(), "weights.pth")'
             )
         return InputError(
-            f"The file {path} is refused because it holds code ({what}) and not only "
+            f"The file {path} is refused because it holds code ({symbol}) and not only "
             f"weights. {advice}"
         )
     members = _members(path)
@@ -191,19 +191,19 @@ def _members(path: Path) -> list[str] | None:
 
 
 def _other(path: Path, start: bytes) -> InputError:
-    for begin, what in OTHERS:
+    for begin, description in OTHERS:
         # The start of a torch file of the old format that ends within it.
         if start.startswith(begin) and not LEGACY.startswith(start):
             return InputError(
-                f"The file {path} {what}. Expected a file of torch.save or of "
+                f"The file {path} {description}. Expected a file of torch.save or of "
                 f"safetensors. {SAVE}"
             )
     return _damaged(path, "PyTorch checkpoint", "it does not start like one")
 
 
-def _damaged(path: Path, kind: str, reason: object) -> InputError:
+def _damaged(path: Path, file_type: str, reason: object) -> InputError:
     return InputError(
-        f"The file {path} is truncated, damaged or not a {kind}: "
+        f"The file {path} is truncated, damaged or not a {file_type}: "
         f"{_first_line(reason)}. Fetch or save it again."
     )
 

@@ -30,13 +30,13 @@ def unwrap(path: Path, content: Any) -> tuple[dict[str, Any], list[str]]:
     Raises:
         InputError: there is none.
     """
-    found = sorted(_state_dicts(content), key=_rank)
-    if not found:
+    state_dicts = sorted(_state_dicts(content), key=_rank)
+    if not state_dicts:
         raise InputError(
             f"The file {path} does not hold a state dict: expected tensors by name, "
             f"{_describe(content)}."
         )
-    (keys, chosen), others = found[0], found[1:]
+    (keys, chosen), others = state_dicts[0], state_dicts[1:]
     notes = []
     if keys and _wrapper(keys) == len(WRAPPERS):
         notes.append(f"The tensors under {'.'.join(keys)} are taken.")
@@ -81,8 +81,8 @@ def _state_dicts(
             yield from _state_dicts(value, (*keys, str(key)))
 
 
-def _rank(found: tuple[Keys, Mapping[Any, Any]]) -> tuple[bool, int, int]:
-    keys, content = found
+def _rank(candidate: tuple[Keys, Mapping[Any, Any]]) -> tuple[bool, int, int]:
+    keys, content = candidate
     count = sum(is_tensor(value) for value in content.values())
     return _is_averaged(keys), _wrapper(keys), -count
 

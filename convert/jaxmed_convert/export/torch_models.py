@@ -119,7 +119,7 @@ def loading_code(model: Classifier, file: str, image_size: int) -> list[str]:
         lines.append(f'model = torchvision.models.get_model("{name}"{more})')
     with torch.device("meta"):
         for name, module in _replacements(model).items():
-            lines.append(f'model.set_submodule("{name}", {_spell(module)})')
+            lines.append(f'model.set_submodule("{name}", {_format_module(module)})')
     lines.append(f'model.load_state_dict(torch.load("{file}"), strict=True)')
     mean, std = map(list, torch_scale(model))
     return [*lines, "model.eval()", f"mean, std = {mean}, {std}"]
@@ -153,8 +153,8 @@ def _stem(model: Classifier) -> dict[str, nn.Module]:
     """Return the first convolution, for the model's channels."""
     narrow = model.architecture == NARROW
     built = narrow_resnet() if narrow else torch_model(model.architecture)
-    found = ((n, m) for n, m in built.named_modules() if isinstance(m, nn.Conv2d))
-    name, stem = next(found)
+    layers = ((n, m) for n, m in built.named_modules() if isinstance(m, nn.Conv2d))
+    name, stem = next(layers)
     options: dict[str, Any] = {
         "kernel_size": stem.kernel_size[0],
         "stride": stem.stride[0],
@@ -181,9 +181,9 @@ def _linear(layer: nnx.Linear) -> nn.Linear:
     return nn.Linear(layer.in_features, layer.out_features)
 
 
-def _spell(module: nn.Module) -> str:
+def _format_module(module: nn.Module) -> str:
     if isinstance(module, nn.Sequential):
-        return f"nn.Sequential({', '.join(map(_spell, module))})"
+        return f"nn.Sequential({', '.join(map(_format_module, module))})"
     if type(module).__module__.startswith("torch."):
         return f"nn.{module!r}"
     return f"utils.{module!r}"

@@ -66,9 +66,9 @@ def compare(
     images = _images(image_size, seed)
     expected = torch_outputs(reference, images, head_module(architecture, pool))
     rows = []
-    for name, (kind, output) in jax_outputs(model, images).items():
+    for name, (class_name, output) in jax_outputs(model, images).items():
         if name in expected:
-            rows.append(_row(name, kind, np.asarray(output), expected[name]))
+            rows.append(_row(name, class_name, np.asarray(output), expected[name]))
     return rows
 
 
@@ -183,8 +183,8 @@ def jax_outputs(
         copy = nnx.merge(definition, state)
         outputs: list[jax.Array] = []
 
-        def keep(name: str, kind: str, output: jax.Array) -> None:
-            notes.append((name, kind))
+        def keep(name: str, class_name: str, output: jax.Array) -> None:
+            notes.append((name, class_name))
             outputs.append(output)
 
         _record(copy, keep)
@@ -197,7 +197,9 @@ def jax_outputs(
     # On GPU and TPU the default would round the factors of a convolution.
     with jax.default_matmul_precision("highest"):
         values = run(state, images)
-    return {n: (kind, v) for (n, kind), v in zip(notes, values, strict=True)}
+    return {
+        n: (class_name, v) for (n, class_name), v in zip(notes, values, strict=True)
+    }
 
 
 def _record(model: Classifier, keep: Callable[[str, str, jax.Array], None]) -> None:
@@ -217,8 +219,8 @@ def _record(model: Classifier, keep: Callable[[str, str, jax.Array], None]) -> N
 
 
 def _row(
-    name: str, kind: str, output: np.ndarray, expected: np.ndarray
+    name: str, class_name: str, output: np.ndarray, expected: np.ndarray
 ) -> OutputComparison:
     absolute = float(np.abs(output - expected).max())
     relative = absolute / max(float(np.abs(expected).max()), TINY)
-    return OutputComparison(name, kind, output.shape, absolute, relative)
+    return OutputComparison(name, class_name, output.shape, absolute, relative)

@@ -154,16 +154,16 @@ def averaged_reference(
         InputError: the weights do not fit.
     """
     head = head_module(architecture, "average")
-    found = select(state_dict, architecture, "average").tensors
-    found = {n: t for n, t in found.items() if not n.startswith(f"{head}.")}
+    tensors = select(state_dict, architecture, "average").tensors
+    tensors = {n: t for n, t in tensors.items() if not n.startswith(f"{head}.")}
     ours = outline(architecture, "average")
-    convert(ours, found, backbone_targets(ours))  # for its error
+    convert(ours, tensors, backbone_targets(ours))  # for its error
     with torch.device("meta"):  # the classifier is large, and thrown away
         model = torch_model(architecture)
     model.avgpool = torch.nn.AdaptiveAvgPool2d(1)
     model.classifier = torch.nn.Identity()
     model.to_empty(device="cpu")
-    _fill(model, found)
+    _fill(model, tensors)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model.classifier = torch.nn.Linear(ours.backbone.num_features, 1000)

@@ -67,11 +67,11 @@ def adapt_stem(kernel: np.ndarray, channels: int, *, stem: str = "sum") -> np.nd
         float32 (h, w, channels, out); the kernel itself if it has as many channels.
     """
     assert stem in STEMS, stem
-    given = kernel.shape[2]
-    assert given in (1, 3), f"a kernel of the shape {kernel.shape} is not for images"
-    if channels == given:
+    colors = kernel.shape[2]
+    assert colors in (1, 3), f"a kernel of the shape {kernel.shape} is not for images"
+    if channels == colors:
         return kernel
-    scale = 1 if (channels, stem) == (1, "mean") else given / channels
+    scale = 1 if (channels, stem) == (1, "mean") else colors / channels
     mean = kernel.mean(axis=2, keepdims=True, dtype=np.float64) * scale
     return np.repeat(mean.astype(np.float32), channels, axis=2)
 
@@ -130,36 +130,36 @@ def initialize(
     """
     if stem not in STEMS:
         raise unknown("stem for one channel", stem, STEMS)
-    own = parameters.split(model)
-    own = own.params | own.stats
+    initial = parameters.split(model)
+    initial = initial.params | initial.stats
     prepared = prepare(
         model.architecture,
         weights,
         cache=cache,
         pool=model.pool,
-        paths={path for path in own if path.startswith("backbone.")},
+        paths={path for path in initial if path.startswith("backbone.")},
     )
     arrays = dict(prepared.stored.arrays)
     sentences = [
         f"Backbone {model.architecture} starts from {prepared.name} "
         f"(SHA-256 {prepared.stored.sha256[:8]}…); the head is fresh."
     ]
-    for path in [p for p, array in arrays.items() if array.shape != own[p].shape]:
+    for path in [p for p, array in arrays.items() if array.shape != initial[p].shape]:
         # Input channels and the grid of positions are all in which two backbones of
         # one architecture can differ.
         if path == POSITIONS:
             arrays[path], sentence = _adapt_positions(model, arrays[path])
             sentences.append(sentence)
             continue
-        channels, given = own[path].shape[2], arrays[path].shape[2]
+        channels, colors = initial[path].shape[2], arrays[path].shape[2]
         arrays[path] = adapt_stem(arrays[path], channels, stem=stem)
         how = f"the {stem} over RGB" if channels == 1 else "their mean over RGB, × 3/n"
-        how = how if given == 3 else f"each has 1/{channels} of the gray network's"
+        how = how if colors == 3 else f"each has 1/{channels} of the gray network's"
         sentences.append(f"{path} takes {channels} channels: {how}.")
     for path in SWITCHES.get(model.architecture, ()):
         how = "on, as torchvision has it with" if arrays[path] else "off, as without"
         sentences.append(f"{path} is {how} torchvision's own weights.")
-    parameters.load(model, own | arrays)
+    parameters.load(model, initial | arrays)
     if prepared.scale is not None:
         model.mean, model.std = prepared.scale.for_channels(model.in_channels)
     return StartingWeights(
@@ -284,12 +284,16 @@ def _locate(architecture: str, weights: str) -> _Source:
     if architecture not in ARCHITECTURES:
         raise unknown("backbone", architecture, ARCHITECTURES)
     if weights.startswith(("file:", "hf:")):
-        kind, _, place = weights.partition(":")
-        file = Path(place).expanduser() if kind == "file" else fetch_hub_folder(place)
+        scheme, _, location = weights.partition(":")
+        file = (
+            Path(location).expanduser()
+            if scheme == "file"
+            else fetch_hub_folder(location)
+        )
         if file.is_dir():
             file, wanted = read_hub_folder(file, architecture)
-            said = {"scale": wanted, "reason": f"as its {CONFIG} says"}
-            return _Source(weights, file=file, sha256=hash_file(file), **said)
+            normalization = {"scale": wanted, "reason": f"as its {CONFIG} says"}
+            return _Source(weights, file=file, sha256=hash_file(file), **normalization)
         check_file(file)
         return _Source(weights, file=file, sha256=hash_file(file))
     key = resolve(architecture, weights)
@@ -331,13 +335,13 @@ def _converted(
     if checkpoint.keras:
         check_architecture(file, model.architecture)
     check_padding(checkpoint.tensors, file, model.architecture)
-    found = select(checkpoint.tensors, model.architecture, model.pool)
-    backbone, head = _without_head(model, found.tensors)
-    wanted, gray = _as_given(backbone_targets(model), backbone)
+    selection = select(checkpoint.tensors, model.architecture, model.pool)
+    backbone, head = _without_head(model, selection.tensors)
+    wanted, gray = _adapt_targets(backbone_targets(model), backbone)
     arrays, report = convert(model, backbone, wanted)
     for path in SWITCHES.get(model.architecture, ()):
         arrays[path] = np.full((), published, np.float32)
-    notes = [str(report), *checkpoint.notes, *found.notes]
+    notes = [str(report), *checkpoint.notes, *selection.notes]
     if head:
         shapes = ", ".join(f"{n} {tuple(t.shape)}" for n, t in head.items())
         notes.append(f"The head is left out: {shapes}.")
@@ -348,7 +352,7 @@ def _converted(
     return stored, tuple(notes)
 
 
-def _as_given(
+def _adapt_targets(
     wanted: Mapping[str, Target], tensors: Mapping[str, Any]
 ) -> tuple[dict[str, Target], bool]:
     """Adapt what is wanted to a network of gray images, or of images of another size.
@@ -357,18 +361,18 @@ def _as_given(
         The targets, with the shapes that `initialize` turns into the model's; and
         whether it is a network of gray images.
     """
-    found, gray = dict(wanted), False
+    targets, gray = dict(wanted), False
     for name, target in wanted.items():
         shape = (*target.shape[:1], 1, *target.shape[2:])
-        given = tuple(tensors[name].shape) if name in tensors else ()
-        if len(shape) == 4 and target.shape[1] == 3 and given == shape:
-            found[name], gray = target._replace(shape=shape), True
-        if target.path == POSITIONS and len(given) == 3:
+        actual = tuple(tensors[name].shape) if name in tensors else ()
+        if len(shape) == 4 and target.shape[1] == 3 and actual == shape:
+            targets[name], gray = target._replace(shape=shape), True
+        if target.path == POSITIONS and len(actual) == 3:
             # A square grid, behind as many tokens as here.
-            side, wanted_side = math.isqrt(given[1]), math.isqrt(target.shape[1])
-            if given[1] - side**2 == target.shape[1] - wanted_side**2:
-                found[name] = target._replace(shape=(1, given[1], target.shape[2]))
-    return found, gray
+            side, wanted_side = math.isqrt(actual[1]), math.isqrt(target.shape[1])
+            if actual[1] - side**2 == target.shape[1] - wanted_side**2:
+                targets[name] = target._replace(shape=(1, actual[1], target.shape[2]))
+    return targets, gray
 
 
 def _without_head(

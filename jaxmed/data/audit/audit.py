@@ -60,10 +60,10 @@ def read_headers(data: Dataset, root: Path) -> Headers:
         # About large images; the loader has decided about them.
         warnings.simplefilter("ignore")
         for split, images in splits.items():
-            found: dict[str, tuple[Counter, Counter]] = {}
+            by_label: dict[str, tuple[Counter, Counter]] = {}
             labels = name_labels(data, images.labels)
             for name, label in zip(images.ids, labels, strict=True):
-                sizes, modes = found.setdefault(label, (Counter(), Counter()))
+                sizes, modes = by_label.setdefault(label, (Counter(), Counter()))
                 with open(root / name, "rb") as file:
                     header = read_header(file, name)
                 sizes[f"{header.width} x {header.height}"] += 1
@@ -74,7 +74,7 @@ def read_headers(data: Dataset, root: Path) -> Headers:
                     "sizes": dict(sizes.most_common()),
                     "modes": dict(modes.most_common()),
                 }
-                for label, (sizes, modes) in sorted(found.items())
+                for label, (sizes, modes) in sorted(by_label.items())
             }
     return headers
 
@@ -198,26 +198,26 @@ class Audit:
     def leaks(self) -> dict[str, int]:
         """How many duplicates and groups lie across splits; all 0 if nothing leaks."""
         return {
-            "exact": sum(found.across for found in self.duplicates.exact),
-            "near": sum(found.across for found in self.duplicates.near),
+            "exact": sum(group.across for group in self.duplicates.exact),
+            "near": sum(group.across for group in self.duplicates.near),
             "patients": len(self.patients.across) if self.patients else 0,
         }
 
     def table(self) -> dict[str, Any]:
         """Returns everything but the mean images as nested dicts, as JSON holds it."""
-        found = self.duplicates
+        duplicates = self.duplicates
         fields = asdict(replace(self, means={}))
         del fields["means"]
         return fields | {
             "leaks": self.leaks,
             "duplicates": {
-                "exact": [_table(one) for one in found.exact],
-                "near": [_table(one) for one in found.near],
-                "complete": found.complete,
+                "exact": [_table(group) for group in duplicates.exact],
+                "near": [_table(group) for group in duplicates.near],
+                "complete": duplicates.complete,
                 "radius": RADIUS,
                 "similarity": SIMILARITY,
             },
-            "blank": {"ids": found.blank, "below": BLANK},
+            "blank": {"ids": duplicates.blank, "below": BLANK},
         }
 
 
@@ -295,14 +295,14 @@ def _imbalance(counts: Mapping[str, int]) -> float | None:
 
 
 def _only_in(counts: Mapping[str, Mapping[str, int]]) -> dict[str, str]:
-    found = {}
+    sole_split = {}
     for label in counts["train"]:
         holders = [split for split in SPLITS if counts[split][label]]
         if len(holders) == 1:
-            found[label] = holders[0]
-    return found
+            sole_split[label] = holders[0]
+    return sole_split
 
 
-def _table(found: Alike) -> dict[str, Any]:
-    across = {"across_splits": found.across, "labels_differ": found.labels_differ}
-    return asdict(found) | across
+def _table(group: Alike) -> dict[str, Any]:
+    across = {"across_splits": group.across, "labels_differ": group.labels_differ}
+    return asdict(group) | across

@@ -97,8 +97,8 @@ def hash_thumbnails(thumbnails: np.ndarray) -> np.ndarray:
     Returns:
         uint64 (n,).
     """
-    order, place = np.arange(LOW)[:, None], np.arange(SIDE)
-    cosines = np.cos(np.pi * order * (2 * place + 1) / (2 * SIDE)).astype(np.float32)
+    order, pixel = np.arange(LOW)[:, None], np.arange(SIDE)
+    cosines = np.cos(np.pi * order * (2 * pixel + 1) / (2 * SIDE)).astype(np.float32)
     waves = (cosines @ thumbnails @ cosines.T).reshape(len(thumbnails), LOW * LOW)
     above = waves > np.median(waves[:, 1:], axis=1, keepdims=True)
     above[:, 0] = False
@@ -237,7 +237,7 @@ def _near(prints: Fingerprints) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     pairs = [np.empty((0, 2), np.int64)]
     distances, similarities = [np.empty(0, int)], [np.empty(0)]
     rows = max(1, CELLS // max(1, len(seen)))
-    found = 0
+    total = 0
     with progress("Comparing images", len(seen), unit="images") as advance:
         for start in range(0, len(seen), rows):
             part = hashes[start : start + rows, None]
@@ -252,8 +252,8 @@ def _near(prints: Fingerprints) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             distances.append(close[kept].astype(int))
             similarities.append(similar)
             advance(len(part))
-            found += len(similar)
-            if found > MOST_PAIRS:
+            total += len(similar)
+            if total > MOST_PAIRS:
                 break
     return (
         np.concatenate(pairs),
@@ -267,9 +267,9 @@ def _similar(prints: Fingerprints, pairs: np.ndarray) -> tuple[np.ndarray, np.nd
     digests, kept, values = prints.digests, [np.empty(0, int)], [np.empty(0)]
     for start in range(0, len(pairs), 4096):
         first, second = pairs[start : start + 4096].T
-        one = prints.thumbnails[first].astype(np.float32)
-        other = prints.thumbnails[second].astype(np.float32)
-        similar = np.minimum((one * other).sum(axis=1), 1.0)
+        left = prints.thumbnails[first].astype(np.float32)
+        right = prints.thumbnails[second].astype(np.float32)
+        similar = np.minimum((left * right).sum(axis=1), 1.0)
         good = (similar >= SIMILARITY) & (digests[first] != digests[second])
         kept.append(np.flatnonzero(good) + start)
         values.append(similar[good])

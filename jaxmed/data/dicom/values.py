@@ -30,22 +30,22 @@ class Tags:
     """Data sets to look for a tag in, in this order.
 
     Attributes:
-        places: the functional groups, then the file itself.
+        datasets: the functional groups, then the file itself.
     """
 
-    places: "tuple[Header, ...]"
+    datasets: "tuple[Header, ...]"
 
     @classmethod
     def of(cls, header: "Header") -> "Tags":
         """Finds the places of a file of one frame."""
-        places = [
+        datasets = [
             macro[0]
             for groups in GROUPS
             if header.get(groups)
             for name in MACROS
             if (macro := header[groups].value[0].get(name))
         ]
-        return cls((*places, header))
+        return cls((*datasets, header))
 
     @property
     def has_window(self) -> bool:
@@ -55,8 +55,8 @@ class Tags:
 
     def find(self, name: str) -> Any:
         """Returns the first value that is not empty, or None."""
-        for place in self.places:
-            if name in place and (value := place.get(name)) not in (None, "", b""):
+        for dataset in self.datasets:
+            if name in dataset and (value := dataset.get(name)) not in (None, "", b""):
                 return value
         return None
 
@@ -66,21 +66,21 @@ class Tags:
         Raises:
             UnusableImage: it is none.
         """
-        for place in self.places:
-            if name in place and (number := _read_number(place, name)) is not None:
+        for dataset in self.datasets:
+            if name in dataset and (number := _read_number(dataset, name)) is not None:
                 return number
         return default
 
 
-def _read_number(place: "Header", name: str) -> float | None:
+def _read_number(dataset: "Header", name: str) -> float | None:
     """Returns a tag's number, or None if it is empty."""
     from pydicom.datadict import tag_for_keyword
 
     # As it is written: pydicom refuses a number with a comma.
-    raw = place.get_item(tag_for_keyword(name)).value  # pyright: ignore
+    raw = dataset.get_item(tag_for_keyword(name)).value  # pyright: ignore
     try:
         if not isinstance(raw, bytes) or not _is_text(name):
-            value = place.get(name)
+            value = dataset.get(name)
             values = [value] if isinstance(value, int | float | None) else list(value)
             return None if not values or values[0] is None else float(values[0])
         text = raw.decode("ascii").split("\\")[0].strip(" \0").replace(",", ".")
@@ -114,11 +114,11 @@ def read_pixels(header: "Header") -> np.ndarray:
 
     syntax = header.file_meta.TransferSyntaxUID
     if not syntax.is_compressed:
-        there = len(header[find_pixels(header) or INTEGERS].value)
+        length = len(header[find_pixels(header) or INTEGERS].value)
         needed = get_expected_length(header)
-        if there < needed:
+        if length < needed:
             raise UnusableImage(
-                f"damaged or cut off: {there:,} bytes of pixels, and {needed:,} are "
+                f"damaged or cut off: {length:,} bytes of pixels, and {needed:,} are "
                 "needed"
             )
     try:
@@ -248,5 +248,5 @@ class LookupTable:
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
         """Looks whole numbers up, of any shape."""
-        places = np.clip(values - np.int64(self.first), 0, len(self.entries) - 1)
-        return self.entries[places]
+        indices = np.clip(values - np.int64(self.first), 0, len(self.entries) - 1)
+        return self.entries[indices]

@@ -12,7 +12,7 @@ from PIL import Image
 from jaxmed.data.dicom.decode_dicom import ENDINGS as DICOM_ENDINGS
 from jaxmed.data.dicom.decode_dicom import HEAD, is_dicom
 from jaxmed.data.images.picture import ENDINGS as PICTURE_ENDINGS
-from jaxmed.data.images.picture import FORMATS
+from jaxmed.data.images.picture import IMAGE_FORMATS
 from jaxmed.errors import InputError
 
 # Files with other endings, or none, are images if they begin as one.
@@ -102,14 +102,14 @@ class Search:
         """
         real = folder.resolve()
         if any(other.is_relative_to(real) for other in above):
-            self.bad[_spell(base)] = (
+            self.bad[_escape(base)] = (
                 "a link to a folder that it lies in, so without an end"
             )
             return
         try:
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except OSError as error:
-            self.bad[_spell(base)] = f"a folder that cannot be read: {error.strerror}"
+            self.bad[_escape(base)] = f"a folder that cannot be read: {error.strerror}"
             return
         entries = [entry for entry in entries if not is_rubbish(entry.name)]
         stems = {os.path.splitext(entry.name)[0].lower() for entry in entries}
@@ -117,12 +117,12 @@ class Search:
             name, path = f"{base}/{entry.name}", folder / entry.name
             if _is_folder(entry):
                 if MASK_FOLDER.fullmatch(entry.name) and len(entries) > 1:
-                    self.left_out[_spell(name)] = _describe_masks(path)
+                    self.left_out[_escape(name)] = _describe_masks(path)
                 else:
                     yield from self.below(path, name, (*above, real))
             # Bytes of a name that are no UTF-8 reach Python as lone surrogates.
-            elif not name.isascii() and name != _spell(name):
-                self.bad[_spell(name)] = "its name is not UTF-8"
+            elif not name.isascii() and name != _escape(name):
+                self.bad[_escape(name)] = "its name is not UTF-8"
             elif _is_mask(entry.name, stems):
                 self.left_out[name] = "the mask of another image, by its name"
             elif reason := self.refuse(path):
@@ -166,8 +166,8 @@ def _entries(folder: Path) -> list[os.DirEntry]:
 
 def _is_mask(name: str, stems: set[str]) -> bool:
     """Tells whether a file is named as the mask of another one beside it."""
-    found = MASK_FILE.fullmatch(os.path.splitext(name)[0])
-    return found is not None and found[1].lower() in stems
+    match = MASK_FILE.fullmatch(os.path.splitext(name)[0])
+    return match is not None and match[1].lower() in stems
 
 
 def _describe_masks(folder: Path) -> str:
@@ -186,14 +186,14 @@ def _is_folder(entry: os.DirEntry) -> bool:
         return False
 
 
-def _spell(name: str) -> str:
+def _escape(name: str) -> str:
     r"""Returns a name as text that can be written: "\udcff" for a broken byte."""
     return name.encode(errors="backslashreplace").decode()
 
 
 def _is_picture(file: BinaryIO) -> bool:
     try:
-        with Image.open(file, formats=FORMATS):
+        with Image.open(file, formats=IMAGE_FORMATS):
             return True
     except Exception:
         # Pillow raises whatever its parsers stumble over.

@@ -168,8 +168,8 @@ def _sample(gray: Gray) -> np.ndarray:
     values = gray.values.ravel()
     if gray.padding is not None and not gray.padding.all():
         values = values[~gray.padding.ravel()]
-    places = np.linspace(0, len(values) - 1, min(PIXELS, len(values))).astype(int)
-    return values[places].astype(np.float64)
+    indices = np.linspace(0, len(values) - 1, min(PIXELS, len(values))).astype(int)
+    return values[indices].astype(np.float64)
 
 
 def _without_limits(window: Window) -> Window:

@@ -83,11 +83,11 @@ def read_index(
     path = _index_path(root, cache, window)
     before = _fill(entries, _load(path))
     again = entries["state"] == FAILED
-    there = entries["key"] != 0
+    exists = entries["key"] != 0
     _look(
         root,
         files,
-        np.flatnonzero(there & (entries["state"] < LOOKED_AT)),
+        np.flatnonzero(exists & (entries["state"] < LOOKED_AT)),
         entries,
         bad,
         f"Reading headers of {where}",
@@ -102,22 +102,22 @@ def read_index(
         window,
         f"Verifying {where}",
     )
-    entries["state"][[place for place in bad if there[place]]] = FAILED
+    entries["state"][[index for index in bad if exists[index]]] = FAILED
     if not np.array_equal(entries["state"], before):
         # Without a place to keep it, the next run looks again.
         with suppress(InputError), atomic_write(path) as temporary:
-            np.save(temporary, entries[there])
+            np.save(temporary, entries[exists])
     return Index(entries=entries, bad=dict(sorted(bad.items())))
 
 
 def _keys(root: Path, files: Sequence[str], bad: dict[int, str]) -> list[int]:
     """Returns a number for each file as it is now; 0 where there is none."""
     keys = []
-    for place, name in enumerate(files):
+    for index, name in enumerate(files):
         try:
             status = os.stat(os.path.join(root, name))
         except OSError as error:
-            bad[place] = str(error.strerror)
+            bad[index] = str(error.strerror)
             keys.append(0)
         else:
             text = f"{status.st_size} {status.st_mtime_ns} {name}"
@@ -127,9 +127,9 @@ def _keys(root: Path, files: Sequence[str], bad: dict[int, str]) -> list[int]:
 
 def _index_path(root: Path, cache: Path | None, window: Window) -> Path:
     # What a window can show may differ with its kind.
-    kind = "range" if window.has_range else window.setting
-    place = os.fsencode(f"{kind} {root.resolve()}")
-    return cache_folder(cache) / "indexes" / f"{hash_64(place):016x}.npy"
+    setting = "range" if window.has_range else window.setting
+    identity = os.fsencode(f"{setting} {root.resolve()}")
+    return cache_folder(cache) / "indexes" / f"{hash_64(identity):016x}.npy"
 
 
 def _load(path: Path) -> np.ndarray:
@@ -148,41 +148,41 @@ def _fill(entries: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Enters what is known, and returns the states then."""
     if len(known):
         keys = entries["key"]
-        places = np.minimum(np.searchsorted(known["key"], keys), len(known) - 1)
-        same = (known["key"][places] == keys) & (keys != 0)
-        entries[same] = known[places[same]]
+        indices = np.minimum(np.searchsorted(known["key"], keys), len(known) - 1)
+        same = (known["key"][indices] == keys) & (keys != 0)
+        entries[same] = known[indices[same]]
     return entries["state"].copy()
 
 
 def _look(
     root: Path,
     files: Sequence[str],
-    places: np.ndarray,
+    indices: np.ndarray,
     entries: np.ndarray,
     bad: dict[int, str],
     title: str,
 ) -> None:
     """Reads the headers of some files."""
 
-    def look(place: int) -> None:
-        with open(root / files[place], "rb") as file:
+    def look(index: int) -> None:
+        with open(root / files[index], "rb") as file:
             head = file.read(HEAD)
             size = os.fstat(file.fileno()).st_size
             file.seek(0)
-            entries["digest"][place] = hash_64(head + str(size).encode())
-            header = read_header(file, files[place])
-        entries["width"][place], entries["height"][place] = header.width, header.height
-        entries["channels"][place] = header.channels
-        entries["scale"][place] = header.scale
-        entries["state"][place] = LOOKED_AT
+            entries["digest"][index] = hash_64(head + str(size).encode())
+            header = read_header(file, files[index])
+        entries["width"][index], entries["height"][index] = header.width, header.height
+        entries["channels"][index] = header.channels
+        entries["scale"][index] = header.scale
+        entries["state"][index] = LOOKED_AT
 
-    _attempt(look, places, bad, title, READERS)
+    _attempt(look, indices, bad, title, READERS)
 
 
 def _decode(
     root: Path,
     files: Sequence[str],
-    places: np.ndarray,
+    indices: np.ndarray,
     entries: np.ndarray,
     bad: dict[int, str],
     window: Window,
@@ -191,16 +191,16 @@ def _decode(
     """Decodes some files."""
     shown = replace(window, limits=(0.0, 1.0)) if window.pending else window
 
-    def decode_once(place: int) -> None:
-        decode(root / files[place], window=shown)
-        entries["state"][place] = DECODED
+    def decode_once(index: int) -> None:
+        decode(root / files[index], window=shown)
+        entries["state"][index] = DECODED
 
-    _attempt(decode_once, places, bad, title, count_processors())
+    _attempt(decode_once, indices, bad, title, count_processors())
 
 
 def _attempt(
     work: Callable[[int], None],
-    places: np.ndarray,
+    indices: np.ndarray,
     bad: dict[int, str],
     title: str,
     threads: int,
@@ -208,31 +208,31 @@ def _attempt(
     """Does some work on files in parallel, and notes the reasons where it fails."""
 
     def attempt(chunk: list[int]) -> int:
-        for place in chunk:
+        for index in chunk:
             try:
-                work(place)
+                work(index)
             except UnusableImage as error:
-                bad[place] = str(error)
+                bad[index] = str(error)
             except OSError as error:
-                bad[place] = str(error.strerror)
+                bad[index] = str(error.strerror)
         return len(chunk)
 
-    if not len(places):
+    if not len(indices):
         return
     pool = ThreadPoolExecutor(threads)
     try:
         with (
             warnings.catch_warnings(),
-            progress(title, len(places), unit="files") as advance,
+            progress(title, len(indices), unit="files") as advance,
         ):
             # About unknown tags and large images, without the file's name.
             warnings.simplefilter("ignore")
-            for count in pool.map(attempt, _cut(places.tolist())):
+            for count in pool.map(attempt, _cut(indices.tolist())):
                 advance(count)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _cut(places: list[int]) -> Iterator[list[int]]:
-    for start in range(0, len(places), CHUNK):
-        yield places[start : start + CHUNK]
+def _cut(indices: list[int]) -> Iterator[list[int]]:
+    for start in range(0, len(indices), CHUNK):
+        yield indices[start : start + CHUNK]

@@ -127,10 +127,10 @@ class LazyImages:
             )
 
         def work(todo: Iterator[tuple[int, int]]) -> None:
-            for place, row in todo:
+            for index, row in todo:
                 try:
                     path = self.root / self.files[row]
-                    images[place] = square(path)
+                    images[index] = square(path)
                 except UnusableImage as error:
                     bad.append(f"{self.files[row]} ({error})")
 

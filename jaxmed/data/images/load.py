@@ -16,7 +16,7 @@ from jaxmed.runtime.memory import count_processors
 from jaxmed.runtime.progress import progress
 
 # How many bad files one sentence names.
-SHOWN = 10
+UNUSABLE_SHOWN = 10
 
 
 def read_images(
@@ -117,7 +117,7 @@ def cannot_use(
     where: str,
     bad: Sequence[str],
     total: int,
-    what: str = "images",
+    noun: str = "images",
     *,
     skippable: bool = True,
 ) -> InputError:
@@ -127,13 +127,15 @@ def cannot_use(
         where: the start of the sentence, such as "folder:scans".
         bad: a file with its reason in parentheses each.
         total: how many files there are.
-        what: what they are, in the plural.
+        noun: what they are, in the plural.
         skippable: whether `Reading.on_error` can leave them out.
     """
-    shown = ", ".join(bad[:SHOWN])
-    more = f", and {len(bad) - SHOWN:,} more" if len(bad) > SHOWN else ""
+    shown = ", ".join(bad[:UNUSABLE_SHOWN])
+    more = (
+        f", and {len(bad) - UNUSABLE_SHOWN:,} more" if len(bad) > UNUSABLE_SHOWN else ""
+    )
     return InputError(
-        f"{where}: {len(bad):,} of {total:,} {what} cannot be used: {shown}{more}. "
+        f"{where}: {len(bad):,} of {total:,} {noun} cannot be used: {shown}{more}. "
         f"Replace or remove them{', or set on_error to skip' if skippable else ''}."
     )
 
@@ -164,14 +166,14 @@ def _load_all(
         ):
             # About unknown tags and large images, without the file's name.
             warnings.simplefilter("ignore")
-            for name, found in zip(names, pool.map(attempt, names), strict=True):
-                if isinstance(found, str):
-                    bad[name] = found
+            for name, result in zip(names, pool.map(attempt, names), strict=True):
+                if isinstance(result, str):
+                    bad[name] = result
                 else:
-                    images.append(found)
+                    images.append(result)
                     first = first or name
                     if image_size is None:
-                        _check_size(found, images[0], (name, first), where)
+                        _check_size(result, images[0], (name, first), where)
                 advance(1)
     finally:
         pool.shutdown(cancel_futures=True)

@@ -137,12 +137,12 @@ def open_images(
     if not window.has_range:
         unknown = np.flatnonzero(index.entries["scale"] == NO_SCALE).tolist()
         bad |= dict.fromkeys(unknown, UNKNOWN_RANGE)
-    skipped = {names[place]: bad[place] for place in sorted(bad)}
+    skipped = {names[row]: bad[row] for row in sorted(bad)}
     if len(skipped) == len(names) or (skipped and not reading.skips):
         reasons = [f"{name} ({reason})" for name, reason in skipped.items()]
         raise cannot_use(where, reasons, len(names))
     usable = np.delete(index.entries, list(bad))
-    every = LazyImages(
+    all_images = LazyImages(
         root=root.resolve(),
         files=tuple(names),
         image_size=image_size or _one_side(usable, where),
@@ -155,7 +155,7 @@ def open_images(
     )
     lazy, rows, start = {}, _rows(files, skipped), 0
     for split in files:
-        lazy[split] = every.take(rows[split] + start)
+        lazy[split] = all_images.take(rows[split] + start)
         start += len(files[split])
     return Opened(images=lazy, rows=rows, skipped=skipped)
 

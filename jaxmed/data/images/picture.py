@@ -17,7 +17,7 @@ ENDINGS = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".bmp", ".webp"),
     *(".gif", ".jp2", ".j2k", ".pgm", ".ppm", ".pbm", ".pnm"),
 )
-FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF", "JPEG2000", "PPM")
+IMAGE_FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF", "JPEG2000", "PPM")
 # Pixels above which a file counts as a decompression bomb: a few kilobytes can claim
 # to be an image of many gigabytes.
 MOST_PIXELS = 100_000_000
@@ -89,8 +89,8 @@ def explained() -> Iterator[None]:
         raise too_large() from error
     except UnidentifiedImageError as error:
         raise UnusableImage(
-            f"not one of {', '.join(FORMATS)}, or damaged, or a kind that Pillow does "
-            "not read"
+            f"not one of {', '.join(IMAGE_FORMATS)}, or damaged, or a kind that Pillow "
+            "does not read"
         ) from error
     except Exception as error:
         # On damaged bytes Pillow raises whatever its parsers stumble over.
@@ -223,7 +223,7 @@ def _deep_raw_mode(image: Any) -> str:
 
 def _open(file: BinaryIO) -> Image.Image:
     """Opens an image, and refuses before pixels are decoded what cannot be used."""
-    image = Image.open(file, formats=FORMATS)
+    image = Image.open(file, formats=IMAGE_FORMATS)
     if image.width * image.height > MOST_PIXELS:
         raise too_large()
     frames = _find_frames(image)

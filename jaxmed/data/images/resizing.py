@@ -56,7 +56,7 @@ class Resizing:
         """
         return round(size * self.factor) if self.mode == "crop" else size
 
-    def whole(self, height: int, width: int, size: int) -> tuple[int, int]:
+    def resized_shape(self, height: int, width: int, size: int) -> tuple[int, int]:
         """Returns the height and width that the whole image is resized to."""
         if self.mode == "squash":
             return size, size
@@ -101,7 +101,7 @@ def make_square(image: Image.Image, size: int, resizing: Resizing) -> Image.Imag
         finds what torchvision would make of the whole one.
     """
     side = resizing.stored_side(size)
-    rows, columns = resizing.whole(image.height, image.width, size)
+    rows, columns = resizing.resized_shape(image.height, image.width, size)
     top, left = find_start(rows, size, side), find_start(columns, size, side)
     # Without draft(): a JPEG's own scaling is faster but gray levels off.
     if min(rows, columns) < side:

@@ -24,7 +24,7 @@ from jaxmed.runtime.memory import count_processors
 AHEAD = 2
 
 
-class Given(NamedTuple):
+class UserFile(NamedTuple):
     """An image that the user named.
 
     Attributes:
@@ -77,7 +77,7 @@ class Decoding:
         return fit_square(pixels, self.image_size, self.resizing)
 
 
-def find_given(words: Sequence[str], left_out: dict[str, str]) -> list[Given]:
+def find_user_files(words: Sequence[str], left_out: dict[str, str]) -> list[UserFile]:
     """Finds the image files that words name, in the words' order.
 
     Args:
@@ -90,16 +90,16 @@ def find_given(words: Sequence[str], left_out: dict[str, str]) -> list[Given]:
         Names; those of which it is known already that they are not to be used, such as
         a folder without images, with the reason.
     """
-    found: list[Given] = []
+    files: list[UserFile] = []
     for word in words:
         if os.path.exists(word) or not glob.has_magic(word):
-            found += _below(word, left_out) if os.path.isdir(word) else [Given(word)]
+            files += _below(word, left_out) if os.path.isdir(word) else [UserFile(word)]
             continue
         matches = sorted(glob.glob(word, recursive=True))
         images = [
-            one
+            file
             for match in matches
-            for one in (
+            for file in (
                 _below(match, left_out, required=False)
                 if os.path.isdir(match)
                 else _matched(match, left_out)
@@ -107,17 +107,17 @@ def find_given(words: Sequence[str], left_out: dict[str, str]) -> list[Given]:
         ]
         # With **, a folder matches and so do the files in it.
         unique = list(dict.fromkeys(images))
-        found += unique or [Given(word, None, "no image file matches the pattern")]
-    return found
+        files += unique or [UserFile(word, None, "no image file matches the pattern")]
+    return files
 
 
 def decode_ahead(
-    given: Sequence[Given], decoding: Decoding, batch_size: int
-) -> Iterator[list[Given]]:
+    files: Sequence[UserFile], decoding: Decoding, batch_size: int
+) -> Iterator[list[UserFile]]:
     """Decodes images in threads, a few batches ahead of what is taken.
 
     Args:
-        given: see `find_given`.
+        files: see `find_user_files`.
         decoding: how.
         batch_size: images to yield at a time.
 
@@ -126,16 +126,16 @@ def decode_ahead(
         and the one yielded are in memory.
     """
 
-    def attempt(one: Given) -> Given:
-        if one.reason is not None:
-            return one
+    def attempt(file: UserFile) -> UserFile:
+        if file.reason is not None:
+            return file
         try:
-            return Given(one.name, decoding(Path(one.name)))
+            return UserFile(file.name, decoding(Path(file.name)))
         except UnusableImage as error:
-            return Given(one.name, None, str(error))
+            return UserFile(file.name, None, str(error))
 
-    waiting: deque[list[Future[Given]]] = deque()
-    todo = iter(given)
+    waiting: deque[list[Future[UserFile]]] = deque()
+    todo = iter(files)
     # Pillow decodes and resizes outside Python's lock.
     pool = ThreadPoolExecutor(count_processors())
     try:
@@ -144,7 +144,7 @@ def decode_ahead(
             warnings.simplefilter("ignore")
             while True:
                 while len(waiting) <= AHEAD and (batch := [*islice(todo, batch_size)]):
-                    waiting.append([pool.submit(attempt, one) for one in batch])
+                    waiting.append([pool.submit(attempt, file) for file in batch])
                 if not waiting:
                     return
                 yield [future.result() for future in waiting.popleft()]
@@ -154,22 +154,22 @@ def decode_ahead(
 
 def _below(
     folder: str, left_out: dict[str, str], *, required: bool = True
-) -> list[Given]:
-    looked = Search()
+) -> list[UserFile]:
+    search = Search()
     base = folder.rstrip("/") or folder
-    found = [Given(name) for name in looked.below(Path(folder), base)]
-    found += [Given(name, None, reason) for name, reason in looked.bad.items()]
-    left_out |= looked.left_out
-    if not found and required:
-        return [Given(folder, None, "no image files in the folder")]
-    return found
+    files = [UserFile(name) for name in search.below(Path(folder), base)]
+    files += [UserFile(name, None, reason) for name, reason in search.bad.items()]
+    left_out |= search.left_out
+    if not files and required:
+        return [UserFile(folder, None, "no image files in the folder")]
+    return files
 
 
-def _matched(name: str, left_out: dict[str, str]) -> list[Given]:
+def _matched(name: str, left_out: dict[str, str]) -> list[UserFile]:
     """Returns a file that a pattern matches, if it is an image."""
     if is_rubbish(os.path.basename(name)):
         return []
     if reason := why_no_image(Path(name)):
         left_out[name] = reason
         return []
-    return [Given(name)]
+    return [UserFile(name)]

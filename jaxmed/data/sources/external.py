@@ -69,13 +69,13 @@ def load_external(
         naming=naming,
         cache=cache,
     )
-    found = apply_naming(find_loader(scheme)(rest, options), naming, source)
+    images = apply_naming(find_loader(scheme)(rest, options), naming, source)
     for name in splits:
-        if name not in SPLITS or name not in found.splits:
-            raise unknown(f"split of {source}", name, [*filter(None, found.splits)])
-    wanted = {k: v for k, v in found.splits.items() if not splits or k in splits}
+        if name not in SPLITS or name not in images.splits:
+            raise unknown(f"split of {source}", name, [*filter(None, images.splits)])
+    wanted = {k: v for k, v in images.splits.items() if not splits or k in splits}
     wanted = apply_window(wanted, preprocessing.window, reading)
-    return _join(replace(found, splits=wanted), group_pattern)
+    return _join(replace(images, splits=wanted), group_pattern)
 
 
 def as_external(
@@ -85,7 +85,7 @@ def as_external(
     wanted = {k: v for k, v in data.splits.items() if not splits or k in splits}
     if not wanted:
         raise unknown(f"split of {data.source}", splits[0], data.splits)
-    found = SourceImages(
+    images = SourceImages(
         name=data.name,
         source=data.source,
         task=data.task,
@@ -94,30 +94,30 @@ def as_external(
         skipped=data.skipped,
         notes=data.notes,
     )
-    return _join(found, group_pattern)
+    return _join(images, group_pattern)
 
 
-def _join(found: SourceImages, group_pattern: str) -> SourceImages:
-    splits = tuple(found.splits.values())
+def _join(images: SourceImages, group_pattern: str) -> SourceImages:
+    splits = tuple(images.splits.values())
     if len({split.images.shape[1:] for split in splits}) > 1:
         raise InputError(
-            f"{found.source}: the images of its splits differ in size. Name one split."
+            f"{images.source}: the images of its splits differ in size. Name one split."
         )
     ids = tuple(identity for split in splits for identity in split.ids)
     groups = join_groups(splits)
     if group_pattern:
         groups = find_groups(ids, group_pattern)
     joined = gather(splits, np.arange(len(ids)), groups)
-    return replace(found, splits={"": joined})
+    return replace(images, splits={"": joined})
 
 
 def match_classes(
-    found: SourceImages, class_names: Sequence[str], task: Task, mapping: Mapped
+    images: SourceImages, class_names: Sequence[str], task: Task, mapping: Mapped
 ) -> tuple[SourceImages, tuple[str, ...]]:
     """Give images of an external source the classes of a model.
 
     Args:
-        found: as `load_external` returns it.
+        images: as `load_external` returns it.
         class_names, task: of the model.
         mapping: by class of the source that of the model, "" for images to leave out;
             classes that it does not name are matched by name, if need be without regard
@@ -131,15 +131,15 @@ def match_classes(
         InputError: another task, a class that the model does not know, a mapping of
             unknown classes, or images of one class only.
     """
-    source = found.source
+    source = images.source
     several = task == "multilabel"
-    if several != (found.task == "multilabel"):
+    if several != (images.task == "multilabel"):
         raise InputError(
-            f"{source} is {found.task}, and the model is {task}: labels of one kind "
+            f"{source} is {images.task}, and the model is {task}: labels of one kind "
             "cannot be told from the other. Give labels of the model's kind."
         )
-    targets, notes = _find_targets(found, class_names, mapping)
-    (split,) = found.splits.values()
+    targets, notes = _find_targets(images, class_names, mapping)
+    (split,) = images.splits.values()
     if several:
         labels = _merge_labels(split.labels, targets, len(class_names))
         kept = np.flatnonzero((labels != MISSING).any(axis=1))
@@ -159,7 +159,9 @@ def match_classes(
     if lacking := [name for name in class_names if name not in present]:
         notes.append(f"no image of {', '.join(lacking)}, which cannot be measured")
     return (
-        replace(found, splits={"": matched}, class_names=tuple(class_names), task=task),
+        replace(
+            images, splits={"": matched}, class_names=tuple(class_names), task=task
+        ),
         tuple(notes),
     )
 
@@ -170,23 +172,23 @@ def _present(split: Split, task: Task, class_names: Sequence[str]) -> list[str]:
 
 
 def _find_targets(
-    found: SourceImages, class_names: Sequence[str], mapping: Mapped
+    images: SourceImages, class_names: Sequence[str], mapping: Mapped
 ) -> tuple[list[int], list[str]]:
     """Return, by class of the source, the model's class, -1 for none, and notes."""
     for name, target in mapping.items():
-        if name not in found.class_names:
-            raise unknown(f"class of {found.source}", name, found.class_names)
+        if name not in images.class_names:
+            raise unknown(f"class of {images.source}", name, images.class_names)
         if target and target not in class_names:
             raise unknown("class of the model", target, class_names)
     folded = {name.casefold(): name for name in class_names}
     targets, notes, lacking = [], [], []
-    for name in found.class_names:
+    for name in images.class_names:
         target = mapping.get(name)
         if target is None:
             target = name if name in class_names else folded.get(name.casefold())
         if target is None:
             # Of labels of their own the others are simply not the model's.
-            if found.task != "multilabel":
+            if images.task != "multilabel":
                 lacking.append(name)
             target = ""
         elif target and target != name:
@@ -195,11 +197,11 @@ def _find_targets(
             notes.append(f"images of {name} are left out")
         targets.append(list(class_names).index(target) if target else -1)
     if lacking or set(targets) == {-1}:
-        names = ", ".join(lacking or found.class_names)
+        names = ", ".join(lacking or images.class_names)
         raise InputError(
-            f"{found.source} has the classes {names}, which the model does not know: "
+            f"{images.source} has the classes {names}, which the model does not know: "
             f"its classes are {', '.join(class_names)}. Say what they are, as in --map "
-            f"'{class_names[0]}={(lacking or found.class_names)[0]}', with nothing "
+            f"'{class_names[0]}={(lacking or images.class_names)[0]}', with nothing "
             "before the = to leave images out."
         )
     return targets, notes
@@ -209,7 +211,7 @@ def _merge_labels(labels: np.ndarray, targets: Sequence[int], k: int) -> np.ndar
     """Merge columns of labels: 1 if one is, 0 if all are, else not known."""
     merged = np.full((len(labels), k), MISSING, np.int32)
     for target in set(targets) - {-1}:
-        columns = labels[:, [i for i, one in enumerate(targets) if one == target]]
+        columns = labels[:, [i for i, column in enumerate(targets) if column == target]]
         merged[(columns == 0).all(axis=1), target] = 0
         merged[(columns == 1).any(axis=1), target] = 1
     return merged

@@ -127,15 +127,17 @@ def load_dicom(rest: str, options: LoadOptions = LOAD_OPTIONS) -> SourceImages:
 def _find_splits(root: Path, scheme: str, notes: list[str]) -> Folders:
     """Return the folder of each split that there is, or of "" the root."""
     if not root.is_dir():
-        what = "is a file" if root.is_file() else "does not exist"
-        raise InputError(f"The folder {root} {what}. Check the path after '{scheme}:'.")
-    there = subfolders(root)
-    roles = {path.name: find_role(path.name) for path in there}
+        problem = "is a file" if root.is_file() else "does not exist"
+        raise InputError(
+            f"The folder {root} {problem}. Check the path after '{scheme}:'."
+        )
+    children = subfolders(root)
+    roles = {path.name: find_role(path.name) for path in children}
     if not any(roles.values()):
         return {"": root}
-    found: dict[str, Path] = {}
+    folders: dict[str, Path] = {}
     for split in SPLITS:
-        matches = [path for path in there if roles[path.name] == split]
+        matches = [path for path in children if roles[path.name] == split]
         if len(matches) > 1:
             raise InputError(
                 f"{root} has the folders "
@@ -143,18 +145,18 @@ def _find_splits(root: Path, scheme: str, notes: list[str]) -> Folders:
                 f"same; keep the one that is the {split} split."
             )
         if matches:
-            found[split] = matches[0]
-    if "train" not in found:
+            folders[split] = matches[0]
+    if "train" not in folders:
         raise InputError(
             f"{root} has no folder 'train'; its folders are {', '.join(roles)}. "
             f"{LAYOUT} Rename a class that has the name of a split."
         )
-    if others := [name for name, role in roles.items() if role is None]:
+    if extra := [name for name, role in roles.items() if role is None]:
         notes.append(
-            f"beside the splits {', '.join(p.name for p in found.values())} there are "
-            f"the folders {', '.join(others)}, which are left out"
+            f"beside the splits {', '.join(p.name for p in folders.values())} there "
+            f"are the folders {', '.join(extra)}, which are left out"
         )
-    return found
+    return folders
 
 
 def _find_classes(
@@ -167,13 +169,13 @@ def _find_classes(
     classes: dict[str, dict[str, Path]] = {}
     for split, folder in folders.items():
         for path in subfolders(folder):
-            own = classes.setdefault(normalize("NFC", path.name), {})
-            if split in own:
+            by_split = classes.setdefault(normalize("NFC", path.name), {})
+            if split in by_split:
                 raise InputError(
                     f"{folder} has two folders {path.name!r} whose names differ in "
                     "their Unicode form alone. Keep one."
                 )
-            own[split] = path
+            by_split[split] = path
     if len(classes) < 2:
         raise InputError(
             f"{root}: at least two classes are needed, and the class folders found "
@@ -186,9 +188,9 @@ def _find_classes(
                 notes.append(f"{folder} has no folder {', '.join(lacking)}")
     within = {
         path.name
-        for own in classes.values()
-        if first in own
-        for path in subfolders(own[first])
+        for by_split in classes.values()
+        if first in by_split
+        for path in subfolders(by_split[first])
         if find_role(path.name)
     }
     if within:
@@ -223,9 +225,9 @@ def _find_images(
             search.left_out[f"{prefix}{path.name}"] = "in the folder of no class"
     return {
         name: label
-        for label, own in enumerate(classes.values())
-        if split in own
-        for name in search.below(own[split], f"{prefix}{own[split].name}")
+        for label, by_split in enumerate(classes.values())
+        if split in by_split
+        for name in search.below(by_split[split], f"{prefix}{by_split[split].name}")
     }
 
 
@@ -257,7 +259,7 @@ def _check_files(
     present = set(labels[first].values())
     where = folders[first]
     if pooled:
-        present = {label for own in labels.values() for label in own.values()}
+        present = {label for by_id in labels.values() for label in by_id.values()}
         where = folders[first] if "" in folders else folders[first].parent
     if lacking := [n for i, n in enumerate(class_names) if i not in present]:
         raise InputError(f"{where} has no images of {', '.join(lacking)}; {looked}.")

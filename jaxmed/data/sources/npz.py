@@ -115,7 +115,7 @@ def read_npz(
     """
     arrays = _read_arrays(path, source, options.splitting)
     labels = {
-        split: _whole(arrays[f"{split}_labels"], f"{path}, key '{split}_labels'")
+        split: _to_int32(arrays[f"{split}_labels"], f"{path}, key '{split}_labels'")
         for split in SPLITS
         if f"{split}_labels" in arrays
     }
@@ -162,8 +162,8 @@ def _read_arrays(
 ) -> dict[str, np.ndarray]:
     """Return the arrays of the splits that there are, train among them, by key."""
     if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise InputError(f"The npz file {path} {what}. Check the path after 'npz:'.")
+        problem = "is a folder" if path.is_dir() else "does not exist"
+        raise InputError(f"The npz file {path} {problem}. Check the path after 'npz:'.")
     if not zipfile.is_zipfile(path):
         raise InputError(
             f"{path} is not an npz file, or is cut off: it has no zip directory at its "
@@ -216,7 +216,7 @@ def _with_channels(images: np.ndarray) -> np.ndarray:
     return images[..., None] if images.ndim == 3 else images
 
 
-def _whole(labels: np.ndarray, where: str) -> np.ndarray:
+def _to_int32(labels: np.ndarray, where: str) -> np.ndarray:
     """Returns labels of any numeric type and layout as int32 (n,) or (n, k).
 
     NaN is `MISSING` where an image can have several labels.
@@ -272,10 +272,10 @@ def _infer_classes(
     train: Any = next(iter(labels.values()), np.empty(0, np.int32))
     if train.ndim == 2:
         names = tuple(map(str, range(train.shape[1])))
-        every = np.concatenate(
+        all_labels = np.concatenate(
             [v for v in labels.values() if v.shape[1:] == train.shape[1:]]
         )
-        task, _, notes = choose_task(every, names, wanted)
+        task, _, notes = choose_task(all_labels, names, wanted)
         if task != "multilabel":
             labels = {
                 k: v.argmax(axis=1).astype(np.int32) if v.ndim == 2 else v

@@ -116,10 +116,10 @@ def take_naming(source: str) -> tuple[str, Naming]:
     """
     path, _, query = source.partition("?")
     parts = query.split("&")
-    own = [part for part in parts if part.partition("=")[0] in WORDS]
-    if not own:
+    naming_parts = [part for part in parts if part.partition("=")[0] in WORDS]
+    if not naming_parts:
         return source, NAMING
-    options = parse_query("&".join(own), source, WORDS, ("classes",))
+    options = parse_query("&".join(naming_parts), source, WORDS, ("classes",))
     task = options.get("task", ("",))[0]
     if task and task not in TASKS:
         raise unknown(f"task in '{source}'", task, TASKS)
@@ -128,15 +128,15 @@ def take_naming(source: str) -> tuple[str, Naming]:
         positive=options.get("positive", ("",))[0],
         task=task,
     )
-    others = "&".join(part for part in parts if part not in own)
-    return path + (others and f"?{others}"), naming
+    remaining = "&".join(part for part in parts if part not in naming_parts)
+    return path + (remaining and f"?{remaining}"), naming
 
 
-def apply_naming(found: SourceImages, naming: Naming, source: str) -> SourceImages:
+def apply_naming(images: SourceImages, naming: Naming, source: str) -> SourceImages:
     """Brings classes, positive class and task to what the user says.
 
     Args:
-        found: what a source gave.
+        images: what a source gave.
         naming: what is said.
         source: with all its options.
 
@@ -144,30 +144,30 @@ def apply_naming(found: SourceImages, naming: Naming, source: str) -> SourceImag
         InputError: other classes than there are, a positive class of other than two
             classes, or a task that the labels are not of.
     """
-    found = replace(found, source=source)
-    if naming.task and naming.task != found.task:
-        found = _convert(found, naming)
-    order = list(range(len(found.class_names)))
-    names = found.class_names
+    images = replace(images, source=source)
+    if naming.task and naming.task != images.task:
+        images = _convert(images, naming)
+    order = list(range(len(images.class_names)))
+    names = images.class_names
     if naming.classes:
         names = naming.classes
-        order = _find_order(found, naming)
-    elif found.task == "ordinal" and naming.task:
+        order = _find_order(images, naming)
+    elif images.task == "ordinal" and naming.task:
         check_order(names, source)
     if naming.positive:
-        if found.task != "binary":
+        if images.task != "binary":
             raise InputError(
                 f"{source}: positive is of a task of two classes, and the task is "
-                f"{found.task} with {', '.join(names)}."
+                f"{images.task} with {', '.join(names)}."
             )
         if naming.positive not in names:
             raise unknown(f"class of {source}", naming.positive, names)
         if names[0] == naming.positive:
             names, order = names[::-1], order[::-1]
     if order == list(range(len(order))):
-        return replace(found, class_names=names)
+        return replace(images, class_names=names)
     return _map_labels(
-        found, lambda labels: _reorder(labels, order), class_names=tuple(names)
+        images, lambda labels: _reorder(labels, order), class_names=tuple(names)
     )
 
 
@@ -185,46 +185,46 @@ def check_order(class_names: tuple[str, ...], where: str) -> None:
         )
 
 
-def _find_order(found: SourceImages, naming: Naming) -> list[int]:
+def _find_order(images: SourceImages, naming: Naming) -> list[int]:
     """Returns, in the order that is said, the places that the classes had."""
-    there = {normalize("NFC", name): i for i, name in enumerate(found.class_names)}
-    numbers = [str(i) for i in range(len(there))]
-    if set(naming.classes) == set(there):
-        return [there[name] for name in naming.classes]
-    if list(there) == numbers and len(naming.classes) == len(numbers):
+    positions = {normalize("NFC", name): i for i, name in enumerate(images.class_names)}
+    numbers = [str(i) for i in range(len(positions))]
+    if set(naming.classes) == set(positions):
+        return [positions[name] for name in naming.classes]
+    if list(positions) == numbers and len(naming.classes) == len(numbers):
         return list(range(len(numbers)))
     raise InputError(
-        f"{found.source}: classes says {', '.join(naming.classes)}, and the classes "
-        f"are {', '.join(there)}. Say all of them, in the order that you want."
+        f"{images.source}: classes says {', '.join(naming.classes)}, and the classes "
+        f"are {', '.join(positions)}. Say all of them, in the order that you want."
     )
 
 
-def _convert(found: SourceImages, naming: Naming) -> SourceImages:
+def _convert(images: SourceImages, naming: Naming) -> SourceImages:
     """Returns the data set with the task that is said."""
-    if found.task == "binary" and naming.task == "multiclass":
-        return found
-    if naming.task == "multilabel" or found.task == "ordinal":
+    if images.task == "binary" and naming.task == "multiclass":
+        return images
+    if naming.task == "multilabel" or images.task == "ordinal":
         raise InputError(
-            f"{found.source} says task={naming.task}, and the labels are those of a "
-            f"{found.task} task: each image has one class."
+            f"{images.source} says task={naming.task}, and the labels are those of a "
+            f"{images.task} task: each image has one class."
         )
-    if found.task == "multilabel":
-        for split in found.splits.values():
-            check_one_hot(split.labels, split.ids, found.class_names, found.source)
-        task: Any = "binary" if len(found.class_names) == 2 else "multiclass"
+    if images.task == "multilabel":
+        for split in images.splits.values():
+            check_one_hot(split.labels, split.ids, images.class_names, images.source)
+        task: Any = "binary" if len(images.class_names) == 2 else "multiclass"
         task = "ordinal" if naming.task == "ordinal" else task
-        return _map_labels(found, lambda labels: labels.argmax(axis=1), task=task)
-    return replace(found, task="ordinal")
+        return _map_labels(images, lambda labels: labels.argmax(axis=1), task=task)
+    return replace(images, task="ordinal")
 
 
 def _map_labels(
-    found: SourceImages, change: Callable[[np.ndarray], np.ndarray], **others: Any
+    images: SourceImages, change: Callable[[np.ndarray], np.ndarray], **changes: Any
 ) -> SourceImages:
     splits = {
         name: replace(split, labels=change(split.labels).astype(np.int32))
-        for name, split in found.splits.items()
+        for name, split in images.splits.items()
     }
-    return replace(found, splits=splits, **others)
+    return replace(images, splits=splits, **changes)
 
 
 def _reorder(labels: np.ndarray, order: list[int]) -> np.ndarray:

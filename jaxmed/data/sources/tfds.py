@@ -126,11 +126,11 @@ def _find_builder(name: str) -> Any:
     return builder
 
 
-def _unprepared(name: str, what: str) -> InputError:
+def _unprepared(name: str, problem: str) -> InputError:
     return InputError(
-        f"tfds:{name} {what}. Run `tfds build {name} --file_format=array_record` where "
-        "TensorFlow is installed, and put the folder there, or where $TFDS_DATA_DIR "
-        "says."
+        f"tfds:{name} {problem}. Run `tfds build {name} --file_format=array_record` "
+        "where TensorFlow is installed, and put the folder there, or where "
+        "$TFDS_DATA_DIR says."
     )
 
 
@@ -138,14 +138,18 @@ def _find_keys(info: Any, where: str) -> tuple[str, str]:
     """Returns the names of the image and of its label."""
     from tensorflow_datasets import features
 
-    kinds = dict(info.features)
-    images = [key for key, kind in kinds.items() if type(kind) is features.Image]
-    labels = [key for key, kind in kinds.items() if type(kind) is features.ClassLabel]
+    by_key = dict(info.features)
+    images = [key for key, feature in by_key.items() if type(feature) is features.Image]
+    labels = [
+        key for key, feature in by_key.items() if type(feature) is features.ClassLabel
+    ]
     pair = info.supervised_keys
     if pair and len(pair) == 2 and pair[0] in images and pair[1] in labels:
         return pair
     if len(images) != 1 or len(labels) != 1:
-        has = ", ".join(f"{key} ({type(kinds[key]).__name__})" for key in sorted(kinds))
+        has = ", ".join(
+            f"{key} ({type(by_key[key]).__name__})" for key in sorted(by_key)
+        )
         raise InputError(
             f"{where} must have one image and one class label in each example; it has "
             f"{has}."

@@ -86,8 +86,8 @@ def spread(
         lacking = np.flatnonzero(((counts == 0) & some).any(axis=0))
         # Groups that are alike in these are alike here: one of each kind is tried.
         groups = np.flatnonzero(has[:, lacking].any(axis=1))
-        kinds = np.column_stack([parts[groups], has[groups]])
-        groups = groups[np.unique(kinds, axis=0, return_index=True)[1]]
+        signatures = np.column_stack([parts[groups], has[groups]])
+        groups = groups[np.unique(signatures, axis=0, return_index=True)[1]]
         moves = []
         for group in groups.tolist():
             for part in range(len(shares)):
@@ -118,8 +118,8 @@ def memberships(
         the m classes of which it is not known of every image; and True, for being an
         image.
     """
-    one = np.ones((len(labels), 1), bool)
+    ones = np.ones((len(labels), 1), bool)
     if task != "multilabel":
-        return np.hstack([labels[:, None] == np.arange(len(class_names)), one])
+        return np.hstack([labels[:, None] == np.arange(len(class_names)), ones])
     known = labels != MISSING
-    return np.hstack([labels == 1, known[:, ~known.all(axis=0)], one])
+    return np.hstack([labels == 1, known[:, ~known.all(axis=0)], ones])

@@ -41,7 +41,7 @@ def find_groups(ids: Sequence[str], pattern: str) -> tuple[str, ...]:
             f"group_pattern {pattern!r} occurs in none of the {len(ids):,} ids; the "
             f"first is {ids[0]!r}."
         )
-    return tuple(name or own for name, own in zip(names, ids, strict=True))
+    return tuple(name or identity for name, identity in zip(names, ids, strict=True))
 
 
 def _name(match: re.Match | None) -> str:
@@ -50,8 +50,8 @@ def _name(match: re.Match | None) -> str:
         return ""
     if match.re.groups == 1:
         return match[1] or ""
-    found = enumerate(match.groups(), start=1)
-    return "/".join(f"{i}:{text}" for i, text in found if text)
+    numbered = enumerate(match.groups(), start=1)
+    return "/".join(f"{i}:{text}" for i, text in numbered if text)
 
 
 def torn_groups(groups: Mapping[str, Sequence[str]]) -> list[str]:
@@ -122,11 +122,13 @@ def _groups(data: Dataset, pattern: str) -> Mapping[str, Sequence[str]] | None:
     """Returns the groups of the images of every split."""
     splits = {name: getattr(data, name) for name in SPLITS}
     if not pattern:
-        given = {name: split.groups for name, split in splits.items()}
-        return None if None in given.values() else given
-    every = find_groups([i for split in splits.values() for i in split.ids], pattern)
+        source_groups = {name: split.groups for name, split in splits.items()}
+        return None if None in source_groups.values() else source_groups
+    all_groups = find_groups(
+        [i for split in splits.values() for i in split.ids], pattern
+    )
     groups, start = {}, 0
     for name, split in splits.items():
-        groups[name] = every[start : start + len(split)]
+        groups[name] = all_groups[start : start + len(split)]
         start += len(split)
     return groups

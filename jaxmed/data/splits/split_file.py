@@ -14,7 +14,7 @@ from jaxmed.runtime.csv_files import write_csv
 
 COLUMNS = ("id", "split", "group", "hash")
 # How many ids one sentence names.
-SHOWN = 3
+IDS_SHOWN = 3
 
 
 def write_split(path: Path, data: Dataset) -> None:
@@ -53,7 +53,7 @@ def read_split(
         InputError: the file cannot be read, or does not name exactly these images.
     """
     rows = read_rows(path)
-    found: dict[str, tuple[int, str]] = {}
+    assigned: dict[str, tuple[int, str]] = {}
     for number, row in enumerate(rows, start=2):
         identity, split = row["id"], row["split"]
         if split not in SPLITS:
@@ -61,30 +61,32 @@ def read_split(
                 f"{path}, line {number}: the split must be one of {', '.join(SPLITS)}, "
                 f"got {split!r}."
             )
-        if identity in found:
+        if identity in assigned:
             raise InputError(f"{path}, line {number}: {identity!r} occurs twice.")
-        found[identity] = SPLITS.index(split), row.get("group", "")
+        assigned[identity] = SPLITS.index(split), row.get("group", "")
     # A name in another Unicode form, as a Mac writes it, is the same name.
-    alike = {normalize("NFC", identity): identity for identity in found}
-    ids = [i if i in found else alike.get(normalize("NFC", i), i) for i in ids]
-    here = set(ids)
-    for what, names in (
+    alike = {normalize("NFC", identity): identity for identity in assigned}
+    ids = [i if i in assigned else alike.get(normalize("NFC", i), i) for i in ids]
+    wanted = set(ids)
+    for problem, names in (
         (
             f"has no row for {{}} images of {where}",
-            [i for i in ids if i not in found],
+            [i for i in ids if i not in assigned],
         ),
         (
             f"names {{}} images that {where} has not",
-            [i for i in found if i not in here],
+            [i for i in assigned if i not in wanted],
         ),
     ):
         if names:
-            shown = ", ".join(names[:SHOWN]) + ", ..." * (len(names) > SHOWN)
-            raise InputError(f"{path} {what.format(f'{len(names):,}')}: {shown}.")
-    parts = np.array([found[identity][0] for identity in ids])
-    groups = tuple(found[identity][1] for identity in ids)
+            shown = ", ".join(names[:IDS_SHOWN]) + ", ..." * (len(names) > IDS_SHOWN)
+            raise InputError(f"{path} {problem.format(f'{len(names):,}')}: {shown}.")
+    parts = np.array([assigned[identity][0] for identity in ids])
+    groups = tuple(assigned[identity][1] for identity in ids)
     # An image without a group is one of its own.
-    named = tuple(group or own for group, own in zip(groups, ids, strict=True))
+    named = tuple(
+        group or identity for group, identity in zip(groups, ids, strict=True)
+    )
     return parts, named if any(groups) else None
 
 

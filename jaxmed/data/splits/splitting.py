@@ -139,11 +139,11 @@ class Splitting:
 GIVEN = Splitting()
 
 
-def make_split(found: Dataset | SourceImages, splitting: Splitting) -> Dataset:
+def make_split(data: Dataset | SourceImages, splitting: Splitting) -> Dataset:
     """Split the images of a source.
 
     Args:
-        found: with splits or without.
+        data: with splits or without.
         splitting: how.
 
     Returns:
@@ -155,54 +155,54 @@ def make_split(found: Dataset | SourceImages, splitting: Splitting) -> Dataset:
         InputError: no groups for a split by patient, too few images or groups, a file
             that does not fit, or images without splits that are to be as given.
     """
-    splits = tuple(found.splits.values())
+    splits = tuple(data.splits.values())
     ids = tuple(identity for split in splits for identity in split.ids)
     groups = join_groups(splits)
     if splitting.group_pattern:
         groups = find_groups(ids, splitting.group_pattern)
     if splitting.is_given:
-        check_given(found.source, found.splits, splitting)
-        return _build(found, _keep(found.splits, groups))
+        check_given(data.source, data.splits, splitting)
+        return _build(data, _keep(data.splits, groups))
     if len({split.images.shape[1:] for split in splits}) > 1:
         raise InputError(
-            f"{found.source}: the images of train, val and test differ in size, so no "
+            f"{data.source}: the images of train, val and test differ in size, so no "
             "other split can be made of them. Leave split as given."
         )
     if splitting.split.startswith(FILE):
         path = Path(splitting.split.removeprefix(FILE)).expanduser()
-        parts, named = read_split(path, ids, found.source)
+        parts, named = read_split(path, ids, data.source)
         groups = groups or named
     else:
-        parts = _divide(splits, groups, found, splitting)
+        parts = _divide(splits, groups, data, splitting)
     for i, name in enumerate(SPLITS):
         if i not in parts:
             raise InputError(
-                f"{found.source}: no image is left for {name}. There are {len(ids):,} "
+                f"{data.source}: no image is left for {name}. There are {len(ids):,} "
                 f"images in {len(set(groups or ids)):,} groups; change the shares, the "
                 "folds or the file."
             )
-    _check_trained(np.concatenate([s.labels for s in splits]), parts, found, splitting)
+    _check_trained(np.concatenate([s.labels for s in splits]), parts, data, splitting)
     rows = {name: np.flatnonzero(parts == i) for i, name in enumerate(SPLITS)}
-    return _build(found, {name: gather(splits, rows[name], groups) for name in rows})
+    return _build(data, {name: gather(splits, rows[name], groups) for name in rows})
 
 
-def check_given(source: str, there: Collection[str], splitting: Splitting) -> None:
+def check_given(source: str, present: Collection[str], splitting: Splitting) -> None:
     """Checks that a source has the splits that are to be as it has them.
 
     Args:
         source: for the sentence.
-        there: those of train, val and test that it has; "" if also others.
+        present: those of train, val and test that it has; "" if also others.
         splitting: what is wanted.
 
     Raises:
         InputError: it has not; the sentence says which split can be made.
     """
-    lacking = [name for name in SPLITS if name not in there]
-    if "" in there and not lacking:
-        lacking, there = [*SPLITS], ()
-    names = " and ".join(name for name in SPLITS if name in there)
+    lacking = [name for name in SPLITS if name not in present]
+    if "" in present and not lacking:
+        lacking, present = [*SPLITS], ()
+    names = " and ".join(name for name in SPLITS if name in present)
     anew = "Set split to patient (with group_pattern) or stratified"
-    if splitting.keep_test and "test" not in there:
+    if splitting.keep_test and "test" not in present:
         raise InputError(
             f"{source} has no test split that could be kept. Leave keep_test out."
         )
@@ -213,7 +213,7 @@ def check_given(source: str, there: Collection[str], splitting: Splitting) -> No
             f"{source} has no train, val and test, so the split cannot be given. "
             f"{anew}."
         )
-    if "test" in there:
+    if "test" in present:
         raise InputError(
             f"{source} has {names}, and no {' and no '.join(lacking)}. {anew}, and "
             "keep_test to true, which keeps test as it is and takes val from the "
@@ -228,53 +228,53 @@ def check_given(source: str, there: Collection[str], splitting: Splitting) -> No
 def _divide(
     splits: Sequence[Split],
     groups: Sequence[str] | None,
-    found: Dataset | SourceImages,
+    data: Dataset | SourceImages,
     splitting: Splitting,
 ) -> np.ndarray:
     """Returns the new split of each image, as an index of `SPLITS`."""
     labels = np.concatenate([split.labels for split in splits])
     if splitting.split == "patient" and groups is None:
         raise InputError(
-            f"{found.source} does not say which images are of one patient. Give "
+            f"{data.source} does not say which images are of one patient. Give "
             "group_pattern, which finds it in the ids, or set split to stratified."
         )
-    check_given(found.source, found.splits, splitting)
-    origin = np.repeat([*found.splits], [len(split) for split in splits])
+    check_given(data.source, data.splits, splitting)
+    origin = np.repeat([*data.splits], [len(split) for split in splits])
     parts = np.full(len(labels), SPLITS.index("test"))
     free = np.flatnonzero(origin != "test") if splitting.keep_test else slice(None)
     labels = labels[free]
     known = splitting.split == "auto" and groups is not None
     if splitting.split == "patient" or known:
-        whose = np.unique(np.array(groups, object)[free], return_inverse=True)[1]
+        group_of = np.unique(np.array(groups, object)[free], return_inverse=True)[1]
     else:
-        whose = np.arange(len(labels))
-    parts[free] = _share_out(labels, whose, found, splitting)
+        group_of = np.arange(len(labels))
+    parts[free] = _share_out(labels, group_of, data, splitting)
     return parts
 
 
 def _share_out(
     labels: np.ndarray,
-    whose: np.ndarray,
-    found: Dataset | SourceImages,
+    group_of: np.ndarray,
+    data: Dataset | SourceImages,
     splitting: Splitting,
 ) -> np.ndarray:
     """Returns the new split of each image that is free to be in any.
 
     Args:
         labels: of n images.
-        whose: the group of each, int (n,), from 0.
-        found, splitting: see `make_split`.
+        group_of: the group of each, int (n,), from 0.
+        data, splitting: see `make_split`.
     """
     if len(labels) == 0:
-        raise InputError(f"{found.source} has images of test alone.")
-    single = memberships(labels, found.task, found.class_names)
-    members = np.zeros((whose.max() + 1, single.shape[1]))
-    np.add.at(members, whose, single)
-    has = members[:, : len(found.class_names)] > 0
-    if found.task == "multilabel":
+        raise InputError(f"{data.source} has images of test alone.")
+    single = memberships(labels, data.task, data.class_names)
+    members = np.zeros((group_of.max() + 1, single.shape[1]))
+    np.add.at(members, group_of, single)
+    has = members[:, : len(data.class_names)] > 0
+    if data.task == "multilabel":
         # A split without a negative says as little of a label.
         without = np.zeros_like(has, int)
-        np.add.at(without, whose, labels == 0)
+        np.add.at(without, group_of, labels == 0)
         has = np.hstack([has, without > 0])
     rng = np.random.default_rng([splitting.split_seed, splitting.repeat])
     folds, val, test = splitting.folds, splitting.val_share, splitting.test_share
@@ -287,7 +287,7 @@ def _share_out(
         views = [[0]]
     parts = spread(allocate(members, shares, rng), has, shares, views)
     if folds:
-        _check_folds(parts, has, views, found)
+        _check_folds(parts, has, views, data)
         # 0 is the test fold then, and 1 the one after it.
         turned = (parts - splitting.fold) % folds
         parts = np.select([turned == 0, turned == 1], [2, 1], 0)
@@ -298,26 +298,26 @@ def _share_out(
             shares = [1 - val, val]
             allocated = allocate(members[rest], shares, rng)
             parts[rest] = spread(allocated, has[rest], shares, [[0]])
-    return parts[whose]
+    return parts[group_of]
 
 
 def _check_folds(
     parts: np.ndarray,
     has: np.ndarray,
     views: Sequence[Sequence[int]],
-    found: Dataset | SourceImages,
+    data: Dataset | SourceImages,
 ) -> None:
     """Refuses folds of which one is empty, or would be trained without a class."""
     if len(np.unique(parts)) < len(views):
         raise InputError(
-            f"{found.source}: {len(parts):,} images or groups (such as patients) are "
+            f"{data.source}: {len(parts):,} images or groups (such as patients) are "
             f"shared out, too few for {len(views)} folds. Set folds to a lower number."
         )
-    for label, name in enumerate(found.class_names):
+    for label, name in enumerate(data.class_names):
         holders = set(parts[has[:, label]].tolist())
         if any(holders.isdisjoint(view) for view in views):
             raise InputError(
-                f"{found.source}: {name} is in {has[:, label].sum()} of the images or "
+                f"{data.source}: {name} is in {has[:, label].sum()} of the images or "
                 f"groups that are shared out, too few for each of {len(views)} folds "
                 "to have one to train on, beside a fold for val and one for test. "
                 "Leave the class out, or set folds to 0."
@@ -327,34 +327,34 @@ def _check_folds(
 def _check_trained(
     labels: np.ndarray,
     parts: np.ndarray,
-    found: Dataset | SourceImages,
+    data: Dataset | SourceImages,
     splitting: Splitting,
 ) -> None:
     """Refuses a class of the source whose images are all kept out of training."""
-    lacking = lacking_classes(labels[parts == 0], found.task, found.class_names)
-    present = set(found.class_names) - set(
-        lacking_classes(labels, found.task, found.class_names)
+    lacking = lacking_classes(labels[parts == 0], data.task, data.class_names)
+    present = set(data.class_names) - set(
+        lacking_classes(labels, data.task, data.class_names)
     )
     if names := [name for name in lacking if name in present]:
         kept = ", which keep_test keeps" if splitting.keep_test else ""
         raise InputError(
-            f"{found.source}: no image of {', '.join(names)} is left for train; all "
+            f"{data.source}: no image of {', '.join(names)} is left for train; all "
             f"are in val or test{kept}. Leave the class out, or split otherwise."
         )
 
 
-def _build(found: Dataset | SourceImages, splits: dict[str, Split]) -> Dataset:
+def _build(data: Dataset | SourceImages, splits: dict[str, Split]) -> Dataset:
     return Dataset(
-        name=found.name,
-        source=found.source,
-        task=found.task,
-        class_names=found.class_names,
+        name=data.name,
+        source=data.source,
+        task=data.task,
+        class_names=data.class_names,
         train=splits["train"],
         val=splits["val"],
         test=splits["test"],
         image_size=max(splits["train"].images.shape[1:3]),
-        skipped=found.skipped,
-        notes=found.notes,
+        skipped=data.skipped,
+        notes=data.notes,
     )
 
 

@@ -52,12 +52,12 @@ def share_out(total: int, counts: np.ndarray) -> np.ndarray:
     Returns:
         int (k,), at most `counts`, with the sum `total`.
     """
-    whole = counts.sum()
+    available = counts.sum()
     # In integers, in which equal remainders are equal: the first class then wins.
     quotas = total * counts.astype(np.int64)
-    shares = np.maximum(quotas // whole, 1)
+    shares = np.maximum(quotas // available, 1)
     while (over := shares.sum() - total) != 0:
-        lacking = quotas - shares * whole
+        lacking = quotas - shares * available
         if over < 0:
             shares[np.argmax(lacking)] += 1
         else:

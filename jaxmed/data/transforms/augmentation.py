@@ -85,8 +85,8 @@ class Augmentation:
             if self.crop:
                 box = self.crop.draw(crop_key, height, width, to)
                 image = self.crop.apply(image, box, to)
-            for op, own in zip(self.ops, keys, strict=True):
-                drawn: Any = op.draw(own, *image.shape[:2])
+            for op, op_key in zip(self.ops, keys, strict=True):
+                drawn: Any = op.draw(op_key, *image.shape[:2])
                 image = op.apply(image, drawn)
             return image
 

@@ -65,8 +65,8 @@ class ColorJitter:
         *keys, last = jax.random.split(key, 4)
         spans = (self.brightness, self.contrast, self.saturation)
         brightness, contrast, saturation = (
-            jax.random.uniform(own, (), minval=max(0.0, 1 - span), maxval=1 + span)
-            for own, span in zip(keys, spans, strict=True)
+            jax.random.uniform(subkey, (), minval=max(0.0, 1 - span), maxval=1 + span)
+            for subkey, span in zip(keys, spans, strict=True)
         )
         hue = jax.random.uniform(last, (), minval=-self.hue, maxval=self.hue)
         return Jitter(brightness, contrast, saturation, hue)
@@ -161,6 +161,6 @@ def _shift_hue(image: jax.Array, shift: jax.Array) -> jax.Array:
     )
     sixths = sixths / 6 + shift
     # Channel n of 5, 3, 1 falls from its height by a trapezium of n + 6 hue.
-    places = (jnp.asarray((5.0, 3.0, 1.0)) + 6 * sixths[..., None]) % 6
-    fall = jnp.minimum(places, 4 - places).clip(0, 1)
+    phases = (jnp.asarray((5.0, 3.0, 1.0)) + 6 * sixths[..., None]) % 6
+    fall = jnp.minimum(phases, 4 - phases).clip(0, 1)
     return high[..., None] - span[..., None] * fall

@@ -64,9 +64,9 @@ class RandomResizedCrop:
             rows,
             columns,
         )
-        drawn = _place(tops, height, width, rows, columns)
+        drawn = _random_box(tops, height, width, rows, columns)
         return jax.tree.map(
-            lambda one, other: jnp.where(any_fits, one, other), drawn, center
+            lambda side, fallback: jnp.where(any_fits, side, fallback), drawn, center
         )
 
     def apply(self, image: jax.Array, box: Box, to: tuple[int, int]) -> jax.Array:
@@ -96,8 +96,8 @@ class ResizeAndCrop:
     def draw(self, key: jax.Array, height: int, width: int, to: tuple[int, int]) -> Box:
         """Draws a crop, a whole number of pixels from the resized image's corner."""
         corners = [
-            jax.random.randint(own, (), 0, round(side * self.factor) - side + 1)
-            for own, side in zip(jax.random.split(key), to, strict=True)
+            jax.random.randint(side_key, (), 0, round(side * self.factor) - side + 1)
+            for side_key, side in zip(jax.random.split(key), to, strict=True)
         ]
         return self.box(corners[0], corners[1], height, width, to)
 
@@ -164,7 +164,7 @@ class RandomErasing:
         erase = fits.any() & jax.random.bernoulli(whether, self.probability)
         rows = jnp.where(erase, rows[chosen], 0)
         columns = jnp.where(erase, columns[chosen], 0)
-        return _place(corner, height, width, rows, columns)
+        return _random_box(corner, height, width, rows, columns)
 
     def apply(self, image: jax.Array, box: Box) -> jax.Array:
         """Paints the box of an image (h, w, c); all other pixels stay to the bit."""
@@ -194,7 +194,7 @@ def _draw_sides(
         A key for the place; rows and columns, float32 (TRIES,); and whether there
         are any, bool (TRIES,).
     """
-    place, *keys = jax.random.split(key, 3)
+    position_key, *keys = jax.random.split(key, 3)
     area = (
         height
         * width
@@ -206,10 +206,10 @@ def _draw_sides(
         )
     )
     rows, columns = jnp.round(jnp.sqrt(area / over)), jnp.round(jnp.sqrt(area * over))
-    return place, rows, columns, (rows > 0) & (columns > 0)
+    return position_key, rows, columns, (rows > 0) & (columns > 0)
 
 
-def _place(
+def _random_box(
     key: jax.Array, height: int, width: int, rows: jax.Array, columns: jax.Array
 ) -> Box:
     """Puts a box of whole pixels anywhere inside an image."""

@@ -120,8 +120,8 @@ def _interpolate(
         for column in (left, left + 1):
             share = (1 - abs(rows - row)) * (1 - abs(columns - column))
             inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-            place = row.clip(0, height - 1) * width + column.clip(0, width - 1)
-            total += jnp.where(inside, share, 0)[..., None] * flat[place]
+            index = row.clip(0, height - 1) * width + column.clip(0, width - 1)
+            total += jnp.where(inside, share, 0)[..., None] * flat[index]
     return total
 
 

@@ -64,7 +64,7 @@ class Mixing:
         self, height: int, width: int, key: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         """Draws what is kept of each pixel, (h, w, 1), and its mean, lambda."""
-        which, *keys = jax.random.split(key, 3)
+        choice_key, *keys = jax.random.split(key, 3)
         shape = (height, width, 1)
         drawn = []
         if self.mixup:
@@ -76,8 +76,8 @@ class Mixing:
             return jnp.ones(shape), jnp.ones(())
         if len(drawn) == 1:
             return drawn[0]
-        first = jax.random.bernoulli(which)
-        return jax.tree.map(lambda one, other: jnp.where(first, one, other), *drawn)
+        first = jax.random.bernoulli(choice_key)
+        return jax.tree.map(lambda mixed, cut: jnp.where(first, mixed, cut), *drawn)
 
     def _draw_box(
         self, height: int, width: int, key: jax.Array
@@ -110,8 +110,8 @@ def box(
 
     def marks(center, size):
         half = (0.5 * jnp.sqrt(1 - share) * size).astype(jnp.int32)
-        places = jnp.arange(size)
-        return (places >= center - half) & (places < center + half)
+        pixels = jnp.arange(size)
+        return (pixels >= center - half) & (pixels < center + half)
 
     inside = marks(row, height)[:, None] & marks(column, width)
     return inside[..., None].astype(jnp.float32)
@@ -126,8 +126,8 @@ def next_images(mask: jax.Array) -> jax.Array:
     Returns:
         int32 (n,).
     """
-    places = jnp.arange(len(mask), dtype=jnp.int32)
+    indices = jnp.arange(len(mask), dtype=jnp.int32)
     order = jnp.argsort(mask == 0, stable=True)
-    following = jnp.where(places + 1 < (mask != 0).sum(), places + 1, 0)
-    partner = jnp.zeros_like(places).at[order].set(order[following].astype(jnp.int32))
-    return jnp.where(mask != 0, partner, places)
+    following = jnp.where(indices + 1 < (mask != 0).sum(), indices + 1, 0)
+    partner = jnp.zeros_like(indices).at[order].set(order[following].astype(jnp.int32))
+    return jnp.where(mask != 0, partner, indices)

@@ -138,7 +138,7 @@ def resize(
         float (n, size, size, c), or (n, side, side, c).
     """
     n, height, width, channels = images.shape
-    rows, columns = resizing.whole(height, width, size)
+    rows, columns = resizing.resized_shape(height, width, size)
     if (rows, columns) != (height, width):
         images = jax.image.resize(
             images,
@@ -224,11 +224,11 @@ def sampling_matrices(
         target, reference = resizing.stored_side(size), xp.minimum(*lengths)
     matrices = []
     for pixels, length in zip((rows, columns), lengths, strict=True):
-        whole = length if reference is None else reference
-        resized = xp.clip(target * length // whole, 1, None)
+        base = length if reference is None else reference
+        resized = xp.clip(target * length // base, 1, None)
         start = _start(resized, size, side, xp)
-        places = xp.arange(side or size) + start
-        matrices.append(_triangles(pixels, resized, places, xp))
+        positions = xp.arange(side or size) + start
+        matrices.append(_triangles(pixels, resized, positions, xp))
     down, across = matrices
     return down, across
 
@@ -240,18 +240,18 @@ def _start(length: Any, size: int, side: int | None, xp: Any) -> Any:
     return xp.where(length < size, -padded, cropped - margin)
 
 
-def _triangles(pixels: Any, resized: Any, places: Any, xp: Any) -> Any:
+def _triangles(pixels: Any, resized: Any, positions: Any, xp: Any) -> Any:
     """Returns how much of each pixel is in each place of a resized line.
 
     Args:
         pixels: (length,) their numbers.
         resized: (), the length of the resized line.
-        places: (kept,) in it; those beyond its ends get nothing.
+        positions: (kept,) in it; those beyond its ends get nothing.
     """
     scale = (pixels[-1] + 1) / resized
-    centers = (places + 0.5) * scale - 0.5
+    centers = (positions + 0.5) * scale - 0.5
     # The triangle widens when shrinking, and not when enlarging.
     distances = abs(centers[:, None] - pixels) / xp.clip(scale, 1, None)
-    inside = (places >= 0) & (places < resized)
+    inside = (positions >= 0) & (positions < resized)
     weights = xp.clip(1 - distances, 0, None) * inside[:, None]
     return weights / xp.where(inside, weights.sum(1), 1)[:, None]

@@ -82,21 +82,21 @@ def align(runs: Sequence[ScoredPredictions]) -> list[ScoredPredictions]:
 
 def _aligned(first: ScoredPredictions, other: ScoredPredictions) -> ScoredPredictions:
     ours, theirs = first.predictions, other.predictions
-    for what in ("split", "task"):
-        if (a := getattr(ours, what)) != (b := getattr(theirs, what)):
-            raise _refusal(first, other, f"they differ in {what}, {a} and {b}")
+    for field in ("split", "task"):
+        if (a := getattr(ours, field)) != (b := getattr(theirs, field)):
+            raise _refusal(first, other, f"they differ in {field}, {a} and {b}")
     _check_classes(first, other)
     _check_images(first, other)
-    places = {name: i for i, name in enumerate(theirs.ids)}
-    rows = np.array([places[name] for name in ours.ids])
+    row_of = {name: i for i, name in enumerate(theirs.ids)}
+    rows = np.array([row_of[name] for name in ours.ids])
     columns = np.array([theirs.class_names.index(name) for name in ours.class_names])
     labels, decisions = theirs.labels[rows], other.decisions[rows]
     if ours.task == "multilabel":
         labels, decisions = labels[:, columns], decisions[:, columns]
     else:
         # Where each of their classes is among ours.
-        place = np.argsort(columns)
-        labels, decisions = place[labels], place[decisions]
+        class_of = np.argsort(columns)
+        labels, decisions = class_of[labels], class_of[decisions]
     if (wrong := ours.labels != labels).any():
         rows_wrong = np.unique(np.argwhere(wrong)[:, 0])
         raise _refusal(
@@ -126,8 +126,8 @@ def _check_classes(first: ScoredPredictions, other: ScoredPredictions) -> None:
     lacking = [t for t, n in zip(lacking, ours, strict=True) if n not in theirs]
     extra = [f"only {other.name or 'the other'} has {n!r}" for n in theirs]
     extra = [t for t, n in zip(extra, theirs, strict=True) if n not in ours]
-    what = "; ".join([*lacking[:1], *extra[:1]])
-    raise _refusal(first, other, f"they differ in class_names, {what}")
+    difference = "; ".join([*lacking[:1], *extra[:1]])
+    raise _refusal(first, other, f"they differ in class_names, {difference}")
 
 
 def _check_images(first: ScoredPredictions, other: ScoredPredictions) -> None:
@@ -157,5 +157,5 @@ def _check_groups(first: ScoredPredictions, other: ScoredPredictions) -> None:
 def _refusal(
     first: ScoredPredictions, other: ScoredPredictions, why: str
 ) -> InputError:
-    who = f"{first.name} and {other.name}" if first.name else "These predictions"
-    return InputError(f"{who} cannot be compared: {why}.")
+    subject = f"{first.name} and {other.name}" if first.name else "These predictions"
+    return InputError(f"{subject} cannot be compared: {why}.")

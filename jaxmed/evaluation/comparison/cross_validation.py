@@ -169,7 +169,7 @@ def cross_validate(
     bootstrap = Bootstrap(resamples=resamples, seed=seed)
     needed = max(resamples, resamples_for(len(pairs)))
     bootstrap = replace(bootstrap, resamples=needed)
-    whole = Paired(pooled, [*keys.values()], bootstrap)
+    paired = Paired(pooled, [*keys.values()], bootstrap)
     tables = {name: _FoldTable(runs, keys) for name, runs in arms.items()}
     shape = tables[names[0]]
     result: dict[str, Any] = {
@@ -182,20 +182,20 @@ def cross_validate(
         "images": image_fingerprint(first),
         "intervals": {
             "method": f"{METHOD} over folds; out of fold: paired "
-            f"{method_of(whole.units)}",
+            f"{method_of(paired.units)}",
             "level": LEVEL,
             "resamples": needed,
             "seed": seed,
         },
     }
-    if whole.units.cluster is not None:
-        result["groups"] = whole.units.size
+    if paired.units.cluster is not None:
+        result["groups"] = paired.units.size
     result["arms"] = {
         name: {
             "seeds": sorted({run.seed for run in runs}),
             "metrics": {
                 metric: tables[name].summary(metric, limits_of(key[-1]))
-                | {"out_of_fold": _kept(whole.summary(name, key))}
+                | {"out_of_fold": _kept(paired.summary(name, key))}
                 for metric, key in keys.items()
             },
         }
@@ -207,7 +207,7 @@ def cross_validate(
             "b": b,
             "metrics": {
                 metric: tables[a].difference(tables[b], metric, limits_of(key[-1]))
-                | {"out_of_fold": _kept(whole.difference(a, b, key))}
+                | {"out_of_fold": _kept(paired.difference(a, b, key))}
                 for metric, key in keys.items()
             },
         }
@@ -215,10 +215,10 @@ def cross_validate(
     ]
     for metric in keys:
         of_pairs = [pair["metrics"][metric] for pair in result["comparisons"]]
-        for family in (of_pairs, [one["out_of_fold"] for one in of_pairs]):
-            adjusted = holm([one["p"] for one in family])
-            for one, p in zip(family, adjusted, strict=True):
-                one["p_holm"] = p
+        for family in (of_pairs, [test["out_of_fold"] for test in of_pairs]):
+            adjusted = holm([test["p"] for test in family])
+            for test, p in zip(family, adjusted, strict=True):
+                test["p_holm"] = p
     return result
 
 
@@ -319,14 +319,14 @@ class _FoldTable:
 
     def _defined(self, metric: str) -> list[float] | Undefined:
         values = []
-        for (repeat, fold), one in zip(
+        for (repeat, fold), score in zip(
             self._by_fold, self._values[metric], strict=True
         ):
-            if one["value"] is None:
+            if score["value"] is None:
                 return Undefined(
-                    f"undefined in fold {fold} of repeat {repeat}: {one['reason']}"
+                    f"undefined in fold {fold} of repeat {repeat}: {score['reason']}"
                 )
-            values.append(one["value"])
+            values.append(score["value"])
         return values
 
     def _listed(self, metric: str) -> list[dict[str, Any]]:
@@ -335,10 +335,10 @@ class _FoldTable:
             {
                 "repeat": repeat,
                 "fold": fold,
-                "value": one["value"],
+                "value": score["value"],
                 "n": len(runs[0].scored.predictions.ids),
             }
-            for ((repeat, fold), runs), one in rows
+            for ((repeat, fold), runs), score in rows
         ]
 
 

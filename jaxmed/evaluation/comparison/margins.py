@@ -70,24 +70,24 @@ def margin_tests(
     """
     sign = -1.0 if metric in METRICS and METRICS[metric].lower_is_better else 1.0
     tested, again = [], []
-    for one in comparisons:
-        difference = one["metrics"][metric]
+    for pair in comparisons:
+        difference = pair["metrics"][metric]
         retrained = difference["another_training"]
-        names = {"a": one["a"], "b": one["b"]}
+        names = {"a": pair["a"], "b": pair["b"]}
         tested.append(names | _tested(difference, difference, sign, margin))
         again.append(_tested(difference, retrained, sign, margin))
     for family in (tested, again):
         for name in TESTS:
-            adjusted = holm([one[f"p_{name}"] for one in family])
-            for one, p in zip(family, adjusted, strict=True):
-                one[f"p_{name}_holm"] = p
-                one[name] = None if p is None else bool(p <= ALPHA)
+            adjusted = holm([pair[f"p_{name}"] for pair in family])
+            for pair, p in zip(family, adjusted, strict=True):
+                pair[f"p_{name}_holm"] = p
+                pair[name] = None if p is None else bool(p <= ALPHA)
     pairs = zip(tested, again, strict=True)
     return {
         "metric": metric,
         "margin": margin,
         "alpha": ALPHA,
-        "comparisons": [one | {"another_training": more} for one, more in pairs],
+        "comparisons": [pair | {"another_training": more} for pair, more in pairs],
     }
 
 

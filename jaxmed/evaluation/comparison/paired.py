@@ -86,8 +86,8 @@ def paired_difference(
         ('delong', 0.24)
     """
     arms = {
-        "a": [apply_thresholds(one) for one in a],
-        "b": [apply_thresholds(one) for one in b],
+        "a": [apply_thresholds(predictions) for predictions in a],
+        "b": [apply_thresholds(predictions) for predictions in b],
     }
     bootstrap = Bootstrap(resamples=resamples, seed=seed)
     return Paired(arms, [(metric,)], bootstrap).difference("a", "b", (metric,))
@@ -115,7 +115,7 @@ def arm_summary(
         InputError: as in `paired_difference`.
     """
     bootstrap = Bootstrap(resamples=resamples, seed=seed)
-    arms = {"arm": [apply_thresholds(one) for one in seeds]}
+    arms = {"arm": [apply_thresholds(predictions) for predictions in seeds]}
     return Paired(arms, [(metric,)], bootstrap).summary("arm", (metric,))
 
 
@@ -154,16 +154,18 @@ class Paired:
         runs = align([run for seeds in arms.values() for run in seeds])
         self.first = runs[0].predictions
         self.units = units_of(self.first)
-        self._runs, self._places, start = runs, {}, 0
+        self._runs, self._runs_of, start = runs, {}, 0
         for name, seeds in arms.items():
-            self._places[name] = range(start, start + len(seeds))
+            self._runs_of[name] = range(start, start + len(seeds))
             start += len(seeds)
         measures = [
             _OfRun(i, measure, set(keys))
             for i, run in enumerate(runs)
             for measure in _measures(run, keys)
         ]
-        self._values = {k: v for one in measures for k, v in one.values().items()}
+        self._values = {
+            k: v for measure in measures for k, v in measure.values().items()
+        }
         for key in keys:
             if ("0", *key) not in self._values:
                 raise InputError(f"A {self.first.task} task has no {key[-1]}.")
@@ -208,7 +210,7 @@ class Paired:
 
     def seeds(self, arm: str) -> int:
         """Count the runs of an arm."""
-        return len(self._places[arm])
+        return len(self._runs_of[arm])
 
     def summary(self, name: str, key: Key) -> dict[str, Any]:
         """Compute an arm's mean over seeds, its intervals and its spread.
@@ -247,16 +249,16 @@ class Paired:
 
     def _of(self, arm: str, key: Key) -> tuple[Any, np.ndarray]:
         """Return values (seeds,), or why there are none, and (seeds, resamples)."""
-        keys = [(str(i), *key) for i in self._places[arm]]
-        values = [self._values[one] for one in keys]
+        keys = [(str(i), *key) for i in self._runs_of[arm]]
+        values = [self._values[run_key] for run_key in keys]
         for value in values:
             if isinstance(value, Undefined):
                 return value, np.empty((len(keys), 0))
-        return np.array(values), np.stack([self._samples[one] for one in keys])
+        return np.array(values), np.stack([self._samples[run_key] for run_key in keys])
 
     def _by_formula(self, a: str, b: str, key: Key) -> dict[str, Any] | None:
         """Test by DeLong, or by McNemar if images are independent, where they apply."""
-        ours, theirs = ([self._runs[i] for i in self._places[n]] for n in (a, b))
+        ours, theirs = ([self._runs[i] for i in self._runs_of[n]] for n in (a, b))
         predictions = self.first
         binary = predictions.task == "binary"
         if key[-1] == "auroc" and (binary or key[0] == "per_class"):
@@ -275,8 +277,8 @@ class Paired:
             low, high = tested.interval
             ends = {"ci_low": low, "ci_high": high}
             name = "delong" if units.cluster is None else "delong_clustered"
-            found = {"se": tested.error, "p": tested.p, "test": name}
-            return found | {"delong": ends}
+            fields = {"se": tested.error, "p": tested.p, "test": name}
+            return fields | {"delong": ends}
         if self.units.cluster is None and len(ours) == len(theirs) == 1:
             return self._by_mcnemar(ours[0], theirs[0], key)
         return None
@@ -292,13 +294,13 @@ class Paired:
         if key[0] != "per_class" or key[-1] not in ("recall", "specificity"):
             return None
         i = predictions.class_names.index(key[1])
-        said = [
+        decisions = [
             run.decisions[:, i] == 1 if several else run.decisions == i
             for run in (a, b)
         ]
         truth = predictions.truth[:, i]
         rows = predictions.known[:, i] & (truth == (key[-1] == "recall"))
-        return mcnemar(*((one == truth)[rows] for one in said))
+        return mcnemar(*((decision == truth)[rows] for decision in decisions))
 
 
 def _variance(samples: np.ndarray) -> float:
@@ -320,14 +322,14 @@ def _measures(run: ScoredPredictions, keys: Sequence[Key]) -> list[Measure]:
     keys = [key for key in keys if key[0] != NET_BENEFIT]
     per_class = any(key[-1] not in METRICS for key in keys)
     # Sensitivity and the like, of one class, come from the decisions too.
-    kinds = dict.fromkeys(
+    measure_classes = dict.fromkeys(
         METRICS[key[-1]].measure if key[-1] in METRICS else Decisions for key in keys
     )
     return [
         Decisions(run.predictions, run.decisions, per_class=per_class)
-        if kind is Decisions
-        else kind(run.predictions)
-        for kind in kinds
+        if cls is Decisions
+        else cls(run.predictions)
+        for cls in measure_classes
     ] + curve
 
 

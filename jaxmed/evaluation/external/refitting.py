@@ -64,8 +64,10 @@ def refitting_curve(
             scaled = fit_scaling(fitted_on, calibration)
             failed += isinstance(scaled, Undefined)
             chosen = {
-                name: thresholds[name] if isinstance(one, Undefined) else one
-                for name, one in chosen.items()
+                name: thresholds[name]
+                if isinstance(threshold, Undefined)
+                else threshold
+                for name, threshold in chosen.items()
             }
             if isinstance(scaled, Undefined):
                 scaled = scaling
@@ -90,8 +92,8 @@ def _draws(
 
 def _summarize(values: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     metrics = {}
-    for name in dict.fromkeys(name for one in values for name in one):
-        each = [one[name] for one in values if name in one]
+    for name in dict.fromkeys(name for draw in values for name in draw):
+        each = [draw[name] for draw in values if name in draw]
         low, high = np.quantile(each, QUANTILES).tolist()
         metrics[name] = {"mean": float(np.mean(each)), "low": low, "high": high}
     return {"metrics": metrics}

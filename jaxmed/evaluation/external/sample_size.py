@@ -33,8 +33,8 @@ def images_needed(
     """
     needed = {}
     for name, value, share, width_of in _quantities(metrics):
-        found = [_smallest(width_of, width) for width in widths]
-        needed[name] = {"value": value, "share": share, "images": found}
+        sizes = [_smallest(width_of, width) for width in widths]
+        needed[name] = {"value": value, "share": share, "images": sizes}
     return {"widths": list(widths), "metrics": needed}
 
 

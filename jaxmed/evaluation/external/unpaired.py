@@ -38,7 +38,7 @@ def unpaired_difference(a: Estimate, b: Estimate) -> Estimate:
         none = {"value": None, "ci_low": None, "ci_high": None}
         return none | {"reason": missing.get("reason", "undefined")}
     value = a["value"] - b["value"]
-    ends = [one.get(end) for one in (a, b) for end in ("ci_low", "ci_high")]
+    ends = [side.get(end) for side in (a, b) for end in ("ci_low", "ci_high")]
     if None in ends:
         lacking = a if None in ends[:2] else b
         none = {"value": value, "ci_low": None, "ci_high": None}

@@ -35,11 +35,11 @@ def placements(truth: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.nd
     return _share_below(positives, negatives), 1 - _share_below(negatives, positives)
 
 
-def _share_below(scores: np.ndarray, others: np.ndarray) -> np.ndarray:
-    others = np.sort(others)
-    below = np.searchsorted(others, scores, side="left")
-    below_or_tied = np.searchsorted(others, scores, side="right")
-    return (below + below_or_tied) / (2 * len(others))
+def _share_below(scores: np.ndarray, references: np.ndarray) -> np.ndarray:
+    references = np.sort(references)
+    below = np.searchsorted(references, scores, side="left")
+    below_or_tied = np.searchsorted(references, scores, side="right")
+    return (below + below_or_tied) / (2 * len(references))
 
 
 def auroc_covariance(
@@ -57,7 +57,7 @@ def auroc_covariance(
     Returns:
         float64 (r,) and (r, r).
     """
-    pairs = [placements(truth, one) for one in scores]
+    pairs = [placements(truth, model_scores) for model_scores in scores]
     of_positives = np.stack([positives for positives, _ in pairs])
     of_negatives = np.stack([negatives for _, negatives in pairs])
     covariance = np.cov(of_positives) / of_positives.shape[1]
@@ -116,11 +116,11 @@ def delong_test(
         return None
     difference, sums, variance = 0.0, [], 0.0
     placed = zip(_mean(truth, a), _mean(truth, b), strict=True)
-    for kind, m, (x, y) in zip((truth, ~truth), having, placed, strict=True):
+    for members, m, (x, y) in zip((truth, ~truth), having, placed, strict=True):
         contrast = x - y
         difference = float(contrast.mean())
         centered = np.zeros((len(truth), 1))
-        centered[kind, 0] = (contrast - difference) / len(contrast)
+        centered[members, 0] = (contrast - difference) / len(contrast)
         sums.append(units.sums(centered)[:, 0])
         variance += float(np.square(sums[-1]).sum()) * m / (m - 1)
     # Of a unit's positives and negatives; 0 where each image is its own.
@@ -136,7 +136,7 @@ def delong_test(
 
 def _mean(truth: np.ndarray, scores: np.ndarray) -> list[np.ndarray]:
     """Average the placements of positives and of negatives over models."""
-    pairs = [placements(truth, one) for one in scores]
+    pairs = [placements(truth, model_scores) for model_scores in scores]
     return [np.mean(parts, axis=0) for parts in zip(*pairs, strict=True)]
 
 
@@ -173,13 +173,13 @@ def area(truth: np.ndarray, scores: np.ndarray, units: Units) -> Area:
     """
     influence = np.empty(len(truth))
     value, counts, variances = 0.0, [], []
-    for kind, placed in zip((truth, ~truth), placements(truth, scores), strict=True):
-        m = int(units.having(kind[:, None])[0])
+    for members, placed in zip((truth, ~truth), placements(truth, scores), strict=True):
+        m = int(units.having(members[:, None])[0])
         value = float(placed.mean())
         # What DeLong's variance, or that of whole units, is divided by is m - 1.
         scale = (m / max(m - 1, 1)) ** 0.5 / len(placed)
-        influence[kind] = (placed - value) * scale
-        sums = units.of(np.flatnonzero(kind)).sums(influence[kind, None])
+        influence[members] = (placed - value) * scale
+        sums = units.of(np.flatnonzero(members)).sums(influence[members, None])
         variances.append(float(np.square(sums).sum()))
         counts.append(m)
     parts = (v * v / max(m - 1, 1) for v, m in zip(variances, counts, strict=True))
@@ -305,7 +305,7 @@ def auprc_interval(
 def mean_area_interval(
     value: float,
     spread: Spread,
-    each: Sequence[tuple[float, Interval]],
+    parts: Sequence[tuple[float, Interval]],
     *,
     few: bool,
 ) -> Interval:
@@ -314,14 +314,14 @@ def mean_area_interval(
     Args:
         value: the mean.
         spread: of the mean, the images being the same for all classes.
-        each: value and interval of every class.
+        parts: value and interval of every class.
         few: of some class there are so few units that the spread may be too small; the
             interval is then at least as wide as from those of the classes.
     """
     interval = logit_interval(value, spread)
     if interval is not None and not few:
         return interval
-    values, ends = zip(*each, strict=True)
+    values, ends = zip(*parts, strict=True)
     of_parts = mover(values, ends)
     if interval is None:
         return of_parts

@@ -42,8 +42,8 @@ class Units(NamedTuple):
         if self.cluster is None:
             return np.asarray(parts, np.float64)
         columns = np.asarray(parts, np.float64).T
-        each = [np.bincount(self.cluster, column, self.size) for column in columns]
-        return np.stack(each, axis=1) if each else np.zeros((self.size, 0))
+        sums = [np.bincount(self.cluster, column, self.size) for column in columns]
+        return np.stack(sums, axis=1) if sums else np.zeros((self.size, 0))
 
     def having(self, members: np.ndarray) -> np.ndarray:
         """Count units with at least one member: bool (n, k) to int (k,)."""
@@ -64,10 +64,10 @@ def units_of(predictions: Predictions) -> Units:
         return Units(n)
     # An image of an unknown patient counts as a patient of its own.
     names = [(name, 0 if name else i) for i, name in enumerate(predictions.groups)]
-    places = {name: place for place, name in enumerate(dict.fromkeys(names))}
-    if len(places) == n:
+    unit_of = {name: unit for unit, name in enumerate(dict.fromkeys(names))}
+    if len(unit_of) == n:
         return Units(n)
-    return Units(len(places), np.array([places[name] for name in names]))
+    return Units(len(unit_of), np.array([unit_of[name] for name in names]))
 
 
 def method_of(units: Units) -> str:

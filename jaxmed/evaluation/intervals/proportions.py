@@ -124,14 +124,18 @@ def mean_interval(parts: Sequence[Share]) -> Interval:
     of Newcombe, "Interval estimation for the difference between independent
     proportions", Statistics in Medicine 1998, method 10.
     """
-    return mover([one.value for one in parts], [one.interval for one in parts])
+    return mover([part.value for part in parts], [part.interval for part in parts])
 
 
 def mover(values: Sequence[float], intervals: Sequence[Interval]) -> Interval:
     """Compute the interval of a mean of independent estimates, see `mean_interval`."""
     center, k = float(np.mean(values)), len(values)
-    below = sum((v - one.low) ** 2 for v, one in zip(values, intervals, strict=True))
-    above = sum((one.high - v) ** 2 for v, one in zip(values, intervals, strict=True))
+    below = sum(
+        (v - interval.low) ** 2 for v, interval in zip(values, intervals, strict=True)
+    )
+    above = sum(
+        (interval.high - v) ** 2 for v, interval in zip(values, intervals, strict=True)
+    )
     return Interval(center - below**0.5 / k, center + above**0.5 / k, "mover")
 
 

@@ -70,22 +70,22 @@ class CalibrationError(Measure):
         probs = predictions.probs if probs is None else probs
         self.images = len(predictions.ids)
         known, truth = predictions.known, predictions.truth
-        one = each = probs, truth, known
+        top_class = every_class = probs, truth, known
         if predictions.task == "binary":
             # The gaps of the other class are the same.
-            one = each = probs[:, 1:], truth[:, 1:], known[:, 1:]
+            top_class = every_class = probs[:, 1:], truth[:, 1:], known[:, 1:]
         elif predictions.task != "multilabel":
             rows, best = np.arange(self.images), probs.argmax(axis=1)
-            one = probs[rows, best, None], truth[rows, best, None], known[:, :1]
-        kinds = {
-            "ece": (equal_width_bins, *one),
-            "ece_equal_mass": (equal_mass_bins, *one),
-            "ace": (equal_mass_bins, *each),
+            top_class = probs[rows, best, None], truth[rows, best, None], known[:, :1]
+        errors = {
+            "ece": (equal_width_bins, *top_class),
+            "ece_equal_mass": (equal_mass_bins, *top_class),
+            "ace": (equal_mass_bins, *every_class),
         }
         units = units_of(predictions)
         self._gaps = {
-            (*prefix, f"{kind}{suffix}"): _Gaps(*parts, units)
-            for kind, parts in kinds.items()
+            (*prefix, f"{name}{suffix}"): _Gaps(*parts, units)
+            for name, parts in errors.items()
         }
 
     def values(self) -> dict[Key, float | Undefined]:
@@ -133,20 +133,20 @@ class _Gaps:
             if rows.any():
                 bins[rows, i] = bins_of(confidence[rows, i])
         images, of = np.nonzero(known)
-        place, cells = bins[images, of] + BINS * of, BINS * columns
+        cell, cells = bins[images, of] + BINS * of, BINS * columns
         p, y = confidence[images, of], right[images, of]
-        n, hits = np.bincount(place, minlength=cells), np.bincount(place, y, cells)
-        gaps = np.abs(np.bincount(place, y - p, cells))
+        n, hits = np.bincount(cell, minlength=cells), np.bincount(cell, y, cells)
+        gaps = np.abs(np.bincount(cell, y - p, cells))
         of_column = n.reshape(columns, BINS).sum(axis=1).repeat(BINS)
         mass = ratio(n, of_column) / columns
         used = (n > 0) | np.isnan(mass)
         n, self._mass = np.maximum(n[used], 1), mass[used]
         # Frequencies of 0 and 1 vary too: one image more counts, as was predicted.
-        mean = np.bincount(place, p, cells)[used] / n
+        mean = np.bincount(cell, p, cells)[used] / n
         share = (hits[used] + mean) / (n + 1)
         alike = 1.0
         if units.cluster is not None:
-            alike = _alike(y - p, place, units.cluster[images], (cells, units.size))
+            alike = _alike(y - p, cell, units.cluster[images], (cells, units.size))
         self._noise = np.sqrt(np.clip(share * (1 - share), 0, None) / n * alike)
         self._mean, self._trials = mean, np.maximum(np.round(n / alike), 1).astype(int)
         sizes = gaps[used] / n
@@ -223,14 +223,14 @@ class _Gaps:
         return Interval(low, min(high, 1.0), "inversion")
 
 
-def _alike(residuals, place, unit, shape) -> float:
+def _alike(residuals, cell, unit, shape) -> float:
     """Compute the design effect: how much larger variances are in clusters.
 
     It is at least 1, and at most as if all images of a unit in a bin were one (Kish,
     "Survey Sampling", 1965, section 5.4).
     """
-    sums = sparse.coo_array((residuals, (place, unit)), shape).tocsr()
-    sizes = sparse.coo_array((np.ones(len(unit)), (place, unit)), shape).tocsr()
+    sums = sparse.coo_array((residuals, (cell, unit)), shape).tocsr()
+    sizes = sparse.coo_array((np.ones(len(unit)), (cell, unit)), shape).tocsr()
     alone = float(np.square(residuals).sum())
     if alone == 0:
         return 1.0
@@ -276,10 +276,10 @@ def reliability(
         right = probs.argmax(axis=1) == predictions.labels
     if not len(predicted):
         return []
-    places = BINNINGS[bins](predicted)
-    n = np.bincount(places)
-    sums = np.bincount(places, predicted)
-    hits = np.bincount(places, right).round()
+    bin_of = BINNINGS[bins](predicted)
+    n = np.bincount(bin_of)
+    sums = np.bincount(bin_of, predicted)
+    hits = np.bincount(bin_of, right).round()
     low, high = wilson(hits, n)
     return [
         {

@@ -144,7 +144,7 @@ class Decisions(Measure):
     ):
         self._per_class = per_class
         self._task, self._names = predictions.task, predictions.class_names
-        self._places = {name: i for i, name in enumerate(self._names)}
+        self._index_of = {name: i for i, name in enumerate(self._names)}
         self.images = len(predictions.ids)
         if decisions is None:
             decisions = default_decisions(predictions)
@@ -220,7 +220,7 @@ class Decisions(Measure):
         metric = PER_CLASS.get(key[-1], key[-1])
         reasons = self._reasons(metric)
         if key[0] == "per_class":
-            return reasons[self._places[key[1]]] or ONE_CLASS
+            return reasons[self._index_of[key[1]]] or ONE_CLASS
         if self._task == "binary" and metric in BINARY:
             return reasons[1] or ONE_CLASS
         if self._task != "multilabel" and len(key) == 1 and metric != "f1":
@@ -277,17 +277,17 @@ class Decisions(Measure):
         as not nearly all images are of one class.
         """
         scarce = tallies.scarce(self._names, units)
-        rare = next((one for one in scarce if one is not None), None)
+        rare = next((reason for reason in scarce if reason is not None), None)
         one_sided = tallies.one_sided(self._names, units)
         means: list[Key] = [("averages", "macro", metric) for metric in PER_CLASS]
         weighted: list[Key] = [("averages", "weighted", metric) for metric in PER_CLASS]
-        whole: list[Key] = [(name,) for name in AGREEMENT]
+        overall: list[Key] = [(name,) for name in AGREEMENT]
         if self._task == "multilabel":
             means += [*weighted, *((name,) for name in MEANS)]
         else:
             means.append(("f1",))
-            whole += weighted
-        reasons = dict.fromkeys(whole, one_sided) | dict.fromkeys(means, rare)
+            overall += weighted
+        reasons = dict.fromkeys(overall, one_sided) | dict.fromkeys(means, rare)
         return {key: reason for key, reason in reasons.items() if reason is not None}
 
     def _of_parts(
@@ -297,7 +297,7 @@ class Decisions(Measure):
         clustered = units.cluster is not None
         recalls = shares(tallies.both, tallies.true, clustered=clustered)
         precisions = shares(tallies.both, tallies.predicted, clustered=clustered)
-        occurring = [one for one in recalls if one.trials > 0]
+        occurring = [recall for recall in recalls if recall.trials > 0]
         intervals: dict[Key, Interval | Undefined] = {
             ("balanced_accuracy",): mean_interval(occurring),
             ("averages", "macro", "recall"): mean_interval(recalls),

@@ -89,10 +89,10 @@ class ClassCounts:
         """Count in each unit: (k, m)."""
         n = self._images
         rows = np.arange(n)
-        places = rows if units.cluster is None else units.cluster
-        members = sparse.csr_array((np.ones(n), (rows, places)), (n, units.size))
+        unit_of = rows if units.cluster is None else units.cluster
+        members = sparse.csr_array((np.ones(n), (rows, unit_of)), (n, units.size))
         sums: Any = self._indicators @ members
-        return self._split(sums.toarray(), np.bincount(places, minlength=units.size))
+        return self._split(sums.toarray(), np.bincount(unit_of, minlength=units.size))
 
     def __call__(self, counts: Array) -> Tallies:
         """Count in resamples: counts is (n, resamples)."""

@@ -94,8 +94,8 @@ def decision_curve(
     measure = NetBenefit(predictions, probs, column, np.array(thresholds))
     estimates = _estimate(predictions, measure, resamples, seed)
     curves = {
-        kind: [estimates[kind, str(i)] for i in range(len(thresholds))]
-        for kind in ("model", "all", "over_all")
+        name: [estimates[name, str(i)] for i in range(len(thresholds))]
+        for name in ("model", "all", "over_all")
     }
     return {"thresholds": list(thresholds)} | curves
 
@@ -169,8 +169,8 @@ class NetBenefit(Measure):
         }
         curves["over_all"] = curves["model"] - curves["all"]
         return {
-            (kind, str(i)): sample
-            for kind, curve in curves.items()
+            (name, str(i)): sample
+            for name, curve in curves.items()
             for i, sample in enumerate(curve)
         }
 
@@ -212,9 +212,9 @@ class _Risk(Measure):
             sureness = probs.max(axis=1)
             wrong = probs.argmax(axis=1) != predictions.labels
         levels = np.unique(sureness)[::-1]
-        place = np.searchsorted(-levels, -sureness)
-        self._at, self._place, self._wrong = images, place, wrong
-        rows = np.append(place, len(levels) + place[wrong])
+        level = np.searchsorted(-levels, -sureness)
+        self._at, self._level, self._wrong = images, level, wrong
+        rows = np.append(level, len(levels) + level[wrong])
         at = rows, np.append(images, images[wrong])
         shape = 2 * len(levels), self.images
         self._steps = sparse.csr_array((np.ones(len(rows)), at), shape=shape)
@@ -223,11 +223,11 @@ class _Risk(Measure):
         self, units: Units, samples: Mapping[Key, np.ndarray]
     ) -> dict[Key, Interval | Undefined]:
         clustered = self._several or units.cluster is not None
-        sums = np.bincount(self._place).cumsum()
+        sums = np.bincount(self._level).cumsum()
         intervals: dict[Key, Interval | Undefined] = {}
         for i, coverage in enumerate(self._coverages if len(sums) else ()):
-            last = np.argmax(sums >= (coverage - TIE) * len(self._place))
-            decided = self._place <= last
+            last = np.argmax(sums >= (coverage - TIE) * len(self._level))
+            decided = self._level <= last
             parts = [
                 np.bincount(self._at[taken], minlength=self.images)
                 for taken in (decided & self._wrong, decided)

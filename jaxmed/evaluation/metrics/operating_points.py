@@ -46,8 +46,8 @@ class OperatingPoints:
         self.thresholds = np.unique(scores[truth])[::-1]
         m = len(self.thresholds)
         # The first threshold that the score reaches; m for none.
-        place = np.searchsorted(-self.thresholds, -scores)
-        rows = np.where(truth, place, m + place)
+        reached = np.searchsorted(-self.thresholds, -scores)
+        rows = np.where(truth, reached, m + reached)
         self._images = n
         self._steps = sparse.csr_array(
             (np.ones(len(rows)), (rows, images)), shape=(2 * m + 1, n)
@@ -148,9 +148,9 @@ class ThresholdDecisions(Measure):
             ("at_threshold",) if binary else ("at_threshold", name)
             for name in thresholds
         ]
-        self._places = {prefix: i for i, prefix in enumerate(self._prefixes)}
-        place = {name: i for i, name in enumerate(predictions.class_names)}
-        columns = [place[name] for name in thresholds]
+        self._row_of = {prefix: i for i, prefix in enumerate(self._prefixes)}
+        column_of = {name: i for i, name in enumerate(predictions.class_names)}
+        columns = [column_of[name] for name in thresholds]
         cuts = [np.inf if isinstance(t, Undefined) else t for t in self._thresholds]
         self._counts = ClassCounts(
             predictions.truth[:, columns],
@@ -181,7 +181,7 @@ class ThresholdDecisions(Measure):
     def reason(self, key: Key) -> Undefined:
         """Return why a metric of the whole split is NaN."""
         *prefix, metric = key
-        i = self._places[tuple(prefix)]
+        i = self._row_of[tuple(prefix)]
         threshold = self._thresholds[i]
         if isinstance(threshold, Undefined):
             return Undefined(f"no threshold, as in val: {threshold.reason}")
@@ -201,7 +201,9 @@ class ThresholdDecisions(Measure):
             self._prefixes, by_class, tallies.scarce(self._names, units), strict=True
         )
         for prefix, by_metric, scarce in rows:
-            intervals |= {(*prefix, name): one for name, one in by_metric.items()}
+            intervals |= {
+                (*prefix, name): interval for name, interval in by_metric.items()
+            }
             if scarce:
                 intervals |= {(*prefix, name): scarce for name in ("mcc", "kappa")}
         return intervals
@@ -303,15 +305,17 @@ def _band(predictions, classes, curve: Callable, resamples, seed) -> Band | None
     for i in classes:
         images = np.flatnonzero(predictions.known[:, i])
         truth = predictions.truth[images, i]
-        kinds = np.stack([truth, ~truth], axis=1)
-        if units.of(images).having(kinds).min() < FEW:
+        both = np.stack([truth, ~truth], axis=1)
+        if units.of(images).having(both).min() < FEW:
             return None
         scores = predictions.probs[images, i]
         points.append(OperatingPoints(truth, scores, images, n))
 
     def curves(counts: np.ndarray) -> np.ndarray:
         """Compute the mean over classes: (grid, resamples)."""
-        return np.mean([curve(*one(counts)) for one in points], axis=0)
+        return np.mean(
+            [curve(*class_points(counts)) for class_points in points], axis=0
+        )
 
     drawn = Bootstrap(resamples=resamples, seed=seed).counts(units)
     samples = np.concatenate([curves(counts) for counts in drawn], axis=1)

@@ -254,7 +254,7 @@ class Recalibration(Measure):
             return ONE_CLASS
         if np.ptp(self._logit) == 0:
             return ALIKE
-        yes, no = (self._logit[self._positive == kind] for kind in (1, 0))
+        yes, no = (self._logit[self._positive == label] for label in (1, 0))
         if yes.min() >= no.max() or yes.max() <= no.min():
             return SEPARATED
         design = np.stack([np.ones(self.images), self._logit], axis=1)

@@ -118,12 +118,14 @@ class Ranking(Measure):
 
     def resampled(self, counts: np.ndarray) -> dict[Key, np.ndarray]:
         """Compute the metrics of resamples, see `Measure`."""
-        each = self._each
-        if each is None:
+        rankings = self._each
+        if rankings is None:
             # One after the other: all at once would fill gigabytes.
             indices = range(len(self._names))
-            each = (self._rankings(*self._pairs(i)) for i in indices)
-        areas = [(rank_sum(counts), precision(counts)) for rank_sum, precision in each]
+            rankings = (self._rankings(*self._pairs(i)) for i in indices)
+        areas = [
+            (rank_sum(counts), precision(counts)) for rank_sum, precision in rankings
+        ]
         support = np.asarray(self._truth @ counts)
         samples: dict[Key, np.ndarray] = {}
         for m, metric in enumerate(("auroc", "auprc")):
@@ -144,20 +146,20 @@ class Ranking(Measure):
         reasons: list[Undefined | None] = []
         for i in range(len(self._names)):
             truth, _, _ = self._pairs(i)
-            one = NO_IMAGE if not truth.any() else ALL_IMAGES
+            reason = NO_IMAGE if not truth.any() else ALL_IMAGES
             both = truth.any() and not truth.all()
-            reasons.append(None if both else one)
+            reasons.append(None if both else reason)
         return reasons
 
     @cached_property
-    def _places(self) -> dict[str, int]:
+    def _index_of(self) -> dict[str, int]:
         return {name: i for i, name in enumerate(self._names)}
 
     def reason(self, key: Key) -> Undefined:
         """Return why a metric of the whole split is NaN."""
         reasons = self._reasons
         if key[0] == "per_class":
-            return reasons[self._places[key[1]]] or ONE_CLASS
+            return reasons[self._index_of[key[1]]] or ONE_CLASS
         if self._binary:
             return ONE_CLASS
         # With one class only, every class is either all images or none.
@@ -172,16 +174,16 @@ class Ranking(Measure):
         AUROC's are by DeLong's variance, of a mean over classes too; AUPRC's, and those
         of other averages, by the bootstrap's.
         """
-        whole = {k: v for k, v in self.values().items() if isinstance(v, float)}
+        values = {k: v for k, v in self.values().items() if isinstance(v, float)}
         areas = {
-            name: self._of_class(i, units, whole, samples)
+            name: self._of_class(i, units, values, samples)
             for i, name in enumerate(self._names)
-            if ("per_class", name, "auroc") in whole
+            if ("per_class", name, "auroc") in values
         }
         of_classes: dict[Key, Interval] = {}
-        for name, one in areas.items():
-            of_classes["per_class", name, "auroc"] = one.auroc
-            of_classes["per_class", name, "auprc"] = one.auprc
+        for name, class_areas in areas.items():
+            of_classes["per_class", name, "auroc"] = class_areas.auroc
+            of_classes["per_class", name, "auprc"] = class_areas.auprc
         intervals: dict[Key, Interval | Undefined] = {**of_classes}
         if self._binary:
             positive = areas.get(self._names[1])
@@ -189,7 +191,7 @@ class Ranking(Measure):
                 intervals[("auroc",)] = positive.auroc
                 intervals[("auprc",)] = positive.auprc
             return intervals
-        for key, value in whole.items():
+        for key, value in values.items():
             if len(key) == 1 or "macro" in key:
                 if len(areas) < len(self._names):
                     # Precision is defined without negatives too, and always 1.
@@ -197,9 +199,9 @@ class Ranking(Measure):
                     continue
                 spread = self._of_mean(key, areas.values(), units, samples)
                 names = [("per_class", name, key[-1]) for name in areas]
-                each = [(whole[k], of_classes[k]) for k in names]
-                few = any(one.few for one in areas.values())
-                intervals[key] = mean_area_interval(value, spread, each, few=few)
+                parts = [(values[k], of_classes[k]) for k in names]
+                few = any(class_areas.few for class_areas in areas.values())
+                intervals[key] = mean_area_interval(value, spread, parts, few=few)
             elif "averages" in key:
                 spread = Spread.of(value, samples[key], units)
                 if key[-1] == "auroc":
@@ -207,28 +209,30 @@ class Ranking(Measure):
                 intervals[key] = logit_interval(value, spread) or SAME
         return intervals
 
-    def _of_class(self, i: int, units: Units, whole, samples) -> "_ClassAreas":
+    def _of_class(self, i: int, units: Units, values, samples) -> "_ClassAreas":
         truth, scores, images = self._pairs(i)
         within = units.of(images)
         statistics = area(truth, scores, within)
         influence = np.zeros(self.images)
         influence[images] = statistics.influence
         key = "per_class", self._names[i], "auprc"
-        spread = Spread.of(whole[key], samples[key], units)
+        spread = Spread.of(values[key], samples[key], units)
         if units.cluster is None:
             points = OperatingPoints(truth, scores, images, self.images)
             spread = spread._replace(bias=points.jackknife_bias())
         auprc = auprc_interval(
-            whole[key], spread, statistics.positives, few=statistics.few
+            values[key], spread, statistics.positives, few=statistics.few
         )
         auroc = area_interval(statistics, within)
         return _ClassAreas(auroc, auprc, influence, spread.bias, statistics.few)
 
     def _of_mean(self, key: Key, areas, units: Units, samples) -> Spread:
         if key[-1] == "auroc":
-            influence = np.mean([one.influence for one in areas], axis=0)
+            influence = np.mean(
+                [class_areas.influence for class_areas in areas], axis=0
+            )
             return Spread(root_of_squares(units.sums(influence[:, None])), 0.0)
-        bias = float(np.mean([one.bias for one in areas]))
+        bias = float(np.mean([class_areas.bias for class_areas in areas]))
         return Spread.of(0.0, samples[key], units)._replace(bias=bias)
 
     def remarks(self, units: Units) -> dict[Key, dict[str, str]]:

@@ -84,16 +84,16 @@ def estimate_split(
     description: str = "Intervals",
 ) -> dict[Key, Estimate]:
     """Estimate all registered metrics of a split, and those of extra measures."""
-    kinds = list(dict.fromkeys(metric.measure for metric in METRICS.values()))
-    measures = [*(kind(predictions) for kind in kinds), *extra]
+    measure_classes = list(dict.fromkeys(metric.measure for metric in METRICS.values()))
+    measures = [*(cls(predictions) for cls in measure_classes), *extra]
     units = units_of(predictions)
     if len(predictions.class_names) <= MANY:
         return estimate(measures, units, bootstrap, description=description)
     # The samples of every single class would fill gigabytes.
     few = [
-        kind(predictions, per_class=False) if kind is Decisions else kind(predictions)
-        for kind in kinds
-        if kind is not Ranking
+        cls(predictions, per_class=False) if cls is Decisions else cls(predictions)
+        for cls in measure_classes
+        if cls is not Ranking
     ]
     estimates = estimate(few, units, bootstrap, description=description)
     return value_only(measures, NO_INTERVAL) | estimates

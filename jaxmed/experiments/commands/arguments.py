@@ -57,9 +57,9 @@ def processes_of(arguments: Any) -> dict[str, Any] | None:
         InputError: the command's arguments contradict each other.
     """
     names = ("coordinator", "processes", "process")
-    given = {name: getattr(arguments, name) for name in names}
-    address, processes, process = given.values()
-    missing = [f"--{name}" for name, value in given.items() if value is None]
+    options = {name: getattr(arguments, name) for name in names}
+    address, processes, process = options.values()
+    missing = [f"--{name}" for name, value in options.items() if value is None]
     if len(missing) == len(names):
         return {} if arguments.distributed else None
     if arguments.distributed:

@@ -26,7 +26,7 @@ EXAMPLES = """\
   compare runs/quickstart
   compare runs/mine/frozen runs/mine/full --out frozen_full.html --out frozen_full.csv
   compare runs/mine/full/seed-0 runs/other/full/seed-0"""
-FORMATS = (".json", ".csv", ".html")
+OUT_SUFFIXES = (".json", ".csv", ".html")
 
 
 def add_arguments(parser: Any) -> None:
@@ -93,7 +93,7 @@ def execute(arguments: Any) -> None:
     if arguments.thresholds:
         chosen["thresholds"] = _numbers(arguments.thresholds)
     compared = read_compared(arguments.folders)
-    found = compare_runs(
+    result = compare_runs(
         compared,
         all_pairs=arguments.all_pairs,
         margin=arguments.margin,
@@ -102,9 +102,9 @@ def execute(arguments: Any) -> None:
         seed=arguments.seed,
         **chosen,
     )
-    show(found)
+    show(result)
     for path in arguments.out:
-        write(path, found)
+        write(path, result)
         print(f"Written: {path}")
 
 
@@ -123,47 +123,47 @@ def compare_runs(compared: "Compared", **options: Any) -> dict[str, Any]:
     """
     from jaxmed.evaluation import compare_arms
 
-    found = compare_arms(
+    result = compare_arms(
         {name: [run.scored for run in runs] for name, runs in compared.arms.items()},
         **options,
     )
     for name, runs in compared.arms.items():
         folders = [str(run.folder) for run in runs]
-        found["arms"][name] = {"runs": folders} | found["arms"][name]
-    return found | {"notes": list(compared.notes)}
+        result["arms"][name] = {"runs": folders} | result["arms"][name]
+    return result | {"notes": list(compared.notes)}
 
 
-def show(found: Mapping[str, Any]) -> None:
+def show(result: Mapping[str, Any]) -> None:
     """Print tables and sentences."""
     from jaxmed.experiments.printing.tables import print_table
     from jaxmed.report.tables import comparison as contrasts
     from jaxmed.report.tables.noninferiority import margin_sentences, margin_table
 
-    for one in found["comparisons"]:
-        print_table(contrasts.difference_table(found, one))
-        print_table(contrasts.class_difference_table(found, one))
-        print_table(contrasts.training_table(found, one))
-        print_table(contrasts.net_benefit_table(one))
-    print_table(margin_table(found))
-    print_table(contrasts.spread_table(found))
-    told = [*contrasts.comparison_sentences(found), *margin_sentences(found)]
-    about = [*contrasts.method_sentences(found), *found["notes"]]
-    print("\n".join([*told, "", *about]))
+    for pair in result["comparisons"]:
+        print_table(contrasts.difference_table(result, pair))
+        print_table(contrasts.class_difference_table(result, pair))
+        print_table(contrasts.training_table(result, pair))
+        print_table(contrasts.net_benefit_table(pair))
+    print_table(margin_table(result))
+    print_table(contrasts.spread_table(result))
+    sentences = [*contrasts.comparison_sentences(result), *margin_sentences(result)]
+    about = [*contrasts.method_sentences(result), *result["notes"]]
+    print("\n".join([*sentences, "", *about]))
 
 
-def write(path: Path, found: Mapping[str, Any]) -> None:
+def write(path: Path, result: Mapping[str, Any]) -> None:
     """Write the comparison as its file's name ends."""
     if path.suffix == ".json":
-        write_json(path, found)
+        write_json(path, result)
     elif path.suffix == ".csv":
         from jaxmed.report.tables.comparison import comparison_rows
 
-        rows = list(comparison_rows(found))
+        rows = list(comparison_rows(result))
         write_csv(path, list(rows[0]), rows)
     else:
         from jaxmed.report.pages.comparison import build_comparison_page
 
-        build_comparison_page(path, found)
+        build_comparison_page(path, result)
 
 
 def _numbers(text: str) -> list[float]:
@@ -176,10 +176,10 @@ def _numbers(text: str) -> list[float]:
 
 
 def _check_out(path: Path) -> None:
-    if path.suffix not in FORMATS:
+    if path.suffix not in OUT_SUFFIXES:
         raise InputError(
-            f"--out {path} must end in one of {', '.join(FORMATS)}, which says what is "
-            "written."
+            f"--out {path} must end in one of {', '.join(OUT_SUFFIXES)}, which says "
+            "what is written."
         )
     if path.is_dir():
         raise InputError(f"--out {path} is a folder; give a file in it.")

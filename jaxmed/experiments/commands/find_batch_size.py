@@ -54,29 +54,29 @@ def execute(arguments: Any) -> None:
         data = load_part(config.data)
         seed = config.train.seeds[0]
         prepared = prepare_arm(config, data, seed=seed, out=arguments.out)
-        phase, found = find_batch_sizes(
+        phase, measures = find_batch_sizes(
             prepared.model, data, prepared.strategy, prepared.training
         )
     print(f"\n{recipe.name}, arm {arm}, phase {phase.name!r}:")
-    print(f"{format_measures(found)}\n\n{ADVICE}")
+    print(f"{format_measures(measures)}\n\n{ADVICE}")
 
 
-def format_measures(found: "list[BatchMeasure]") -> str:
+def format_measures(measures: "list[BatchMeasure]") -> str:
     """Return a table with a line per size, and which one is the largest."""
     rows = [("images a batch", "memory", "images/s")]
-    for one in found:
-        speed = one.images_per_second
-        said = "does not fit" if speed is None else f"{speed:,.0f}"
-        rows.append((f"{one.batch_size:,}", f"{one.memory / 1e9:.2f} GB", said))
+    for measure in measures:
+        speed = measure.images_per_second
+        text = "does not fit" if speed is None else f"{speed:,.0f}"
+        rows.append((f"{measure.batch_size:,}", f"{measure.memory / 1e9:.2f} GB", text))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
         for row in rows
     ]
-    fitting = [one for one in found if one.images_per_second is not None]
+    fitting = [measure for measure in measures if measure.images_per_second is not None]
     if not fitting:
         return "\n".join([*lines, "None fits: set a smaller data.image_size."])
-    fastest = max(fitting, key=lambda one: one.images_per_second or 0)
+    fastest = max(fitting, key=lambda measure: measure.images_per_second or 0)
     return "\n".join(
         [
             *lines,

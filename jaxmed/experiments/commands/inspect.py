@@ -30,7 +30,7 @@ FIELDS = """\
 The fields of a recipe's [data] are flags, as for `run`, whose --help lists them:
   inspect folder:scans --data.image-size 320 --group-pattern 'patient(\\d+)'
 Of a recipe, the images of the first arm are taken."""
-SHOWN = 12
+PAIRS_SHOWN = 12
 LEAKS = 1
 
 
@@ -73,9 +73,9 @@ def execute(arguments: Any) -> int:
     scheme, _, rest = config.source.partition(":")
     files = scheme in ("folder", "dicom")
     root = Path(rest.partition("?")[0]).expanduser() if files else None
-    found = audit(data, group_pattern=arguments.group_pattern, root=root)
-    page = write_sheet(arguments.out, name or data.name, data, found)
-    table = found.table()
+    result = audit(data, group_pattern=arguments.group_pattern, root=root)
+    page = write_sheet(arguments.out, name or data.name, data, result)
+    table = result.table()
     lines = [
         *count_lines(table),
         *finding_sentences(table),
@@ -84,17 +84,17 @@ def execute(arguments: Any) -> int:
     ]
     print("\n".join(lines))
     print(f"Page: {page}")
-    return LEAKS if any(found.leaks.values()) else 0
+    return LEAKS if any(result.leaks.values()) else 0
 
 
-def write_sheet(out: Path, name: str, data: "Dataset", found: "Audit") -> Path:
+def write_sheet(out: Path, name: str, data: "Dataset", audit: "Audit") -> Path:
     """Write the JSON and the page.
 
     Args:
         out: the folder.
         name: what follows "inspect-".
         data: whose pictures are shown.
-        found: what was found in it.
+        audit: what was found in it.
 
     Returns:
         The path of the page.
@@ -102,7 +102,7 @@ def write_sheet(out: Path, name: str, data: "Dataset", found: "Audit") -> Path:
     from jaxmed.experiments.pipeline.sample_images import write_samples
     from jaxmed.report.pages.data_sheet import build_data_sheet
 
-    table = found.table()
+    table = audit.table()
     stem = "inspect-" + re.sub(r"[^A-Za-z0-9_.-]+", "-", name)
     write_text(out / f"{stem}.json", json.dumps(table, indent=1, ensure_ascii=False))
     page = out / f"{stem}.html"
@@ -112,7 +112,7 @@ def write_sheet(out: Path, name: str, data: "Dataset", found: "Audit") -> Path:
             page,
             table,
             samples=Path(folder) / SAMPLES,
-            means=found.means,
+            means=audit.means,
             pairs=_duplicate_pairs(data, table),
         )
     return page
@@ -145,8 +145,10 @@ def _duplicate_pairs(data: "Dataset", table: dict[str, Any]) -> "list[DuplicateP
     """Chooses duplicates to show: across splits first, then with different labels."""
     from jaxmed.report.pages.data_sheet import DuplicatePair
 
-    every = [*table["duplicates"]["exact"], *table["duplicates"]["near"]]
-    every.sort(key=lambda one: (not one["across_splits"], not one["labels_differ"]))
+    groups = [*table["duplicates"]["exact"], *table["duplicates"]["near"]]
+    groups.sort(
+        key=lambda group: (not group["across_splits"], not group["labels_differ"])
+    )
     splits = (data.train, data.val, data.test)
     images = {
         name: (split.images, index)
@@ -154,8 +156,8 @@ def _duplicate_pairs(data: "Dataset", table: dict[str, Any]) -> "list[DuplicateP
         for index, name in enumerate(split.ids)
     }
     pairs = []
-    for one in every[:SHOWN]:
-        first, second = (images[name] for name in one["ids"][:2])
+    for group in groups[:PAIRS_SHOWN]:
+        first, second = (images[name] for name in group["ids"][:2])
         pair = (first[0][first[1]], second[0][second[1]])
-        pairs.append(DuplicatePair(found=one, images=pair))
+        pairs.append(DuplicatePair(group=group, images=pair))
     return pairs

@@ -50,7 +50,7 @@ def _list_recipes() -> None:
             published = board.published.methods
         else:
             recipes = [load_recipe(path)]
-            published = [_spell(e) for e in recipes[0].expect]
+            published = [_format_expectation(e) for e in recipes[0].expect]
         configs = [config for recipe in recipes for config in recipe.arms.values()]
         sources = [f"{c.data.source} at {c.data.image_size} px" for c in configs]
         table.add_row(
@@ -65,7 +65,7 @@ def _list_recipes() -> None:
     Console(width=width, highlight=False).print(table)
 
 
-def _spell(entry: Expectation) -> str:
+def _format_expectation(entry: Expectation) -> str:
     several = isinstance(entry.value, tuple)
     values = entry.value if isinstance(entry.value, tuple) else (entry.value,)
     numbers = " ".join(f"{value:g}" for value in values)

@@ -59,17 +59,20 @@ def _csv_rows(file: TextIO, run: "Predictor", cams: bool) -> Write:
         ],
     )
 
-    def write(one: "Prediction", cam: str) -> None:
-        above = [one.above_threshold.get(name) for name in labels]
-        known = one.ood_score is not None
+    def write(prediction: "Prediction", cam: str) -> None:
+        above = [prediction.above_threshold.get(name) for name in labels]
+        known = prediction.ood_score is not None
         write_row(
             [
-                *(one.id, one.decision),
-                *(one.probs.get(name) for name in names),
+                *(prediction.id, prediction.decision),
+                *(prediction.probs.get(name) for name in names),
                 *("" if yes is None else int(yes) for yes in above),
-                *(one.ood_score, int(one.out_of_distribution) if known else ""),
+                *(
+                    prediction.ood_score,
+                    int(prediction.out_of_distribution) if known else "",
+                ),
                 *([cam] * cams),
-                one.error,
+                prediction.error,
             ]
         )
 
@@ -77,13 +80,20 @@ def _csv_rows(file: TextIO, run: "Predictor", cams: bool) -> Write:
 
 
 def _json_lines(file: TextIO) -> Write:
-    def write(one: "Prediction", cam: str) -> None:
-        if one.error is not None:
-            row: dict[str, Any] = {"id": one.id, "error": one.error}
+    def write(prediction: "Prediction", cam: str) -> None:
+        if prediction.error is not None:
+            row: dict[str, Any] = {"id": prediction.id, "error": prediction.error}
         else:
-            row = {"id": one.id, "decision": one.decision, "probs": one.probs}
-            row |= {"above_threshold": one.above_threshold, "ood_score": one.ood_score}
-            row["out_of_distribution"] = one.out_of_distribution
+            row = {
+                "id": prediction.id,
+                "decision": prediction.decision,
+                "probs": prediction.probs,
+            }
+            row |= {
+                "above_threshold": prediction.above_threshold,
+                "ood_score": prediction.ood_score,
+            }
+            row["out_of_distribution"] = prediction.out_of_distribution
             row |= {"cam": cam} if cam else {}
         file.write(json.dumps(row) + "\n")
 
@@ -112,7 +122,7 @@ calibration and thresholds. A row is written for each image, in the order given:
 Exit code 3 if some files cannot be used, 2 if none can."""
 UNUSABLE = 3
 # How many bad files the sentence at the end names.
-SHOWN = 10
+UNUSABLE_SHOWN = 10
 
 
 def add_arguments(parser: Any) -> None:
@@ -164,7 +174,7 @@ def execute(arguments: Any) -> int:
         raise InputError(
             f"--batch-size must be at least 1, got {arguments.batch_size}."
         )
-    from jaxmed.data.images.user_files import find_given
+    from jaxmed.data.images.user_files import find_user_files
     from jaxmed.inference.saved_model import load_model
     from jaxmed.runtime.progress import progress
 
@@ -172,20 +182,22 @@ def execute(arguments: Any) -> int:
     _check_places(out, cams)
     run = load_model(arguments.run)
     left_out: dict[str, str] = {}
-    given = find_given(arguments.images, left_out)
+    files = find_user_files(arguments.images, left_out)
     if left_out:
         name, reason = next(iter(left_out.items()))
-        _say(f"{len(left_out):,} left out, such as {name} ({reason}).")
+        _log(f"{len(left_out):,} left out, such as {name} ({reason}).")
     if run.detector is None:
-        _say(f"{arguments.run} has no {OUT_OF_DISTRIBUTION}: `ood_score` stays empty.")
-    found = run.stream(given, cams=cams is not None, batch_size=arguments.batch_size)
-    tally = Tally(total=len(given), window=run.preprocessing.window.describe())
+        _log(f"{arguments.run} has no {OUT_OF_DISTRIBUTION}: `ood_score` stays empty.")
+    predictions = run.stream(
+        files, cams=cams is not None, batch_size=arguments.batch_size
+    )
+    tally = Tally(total=len(files), window=run.preprocessing.window.describe())
     try:
         with (
             open_rows(out, run, cams is not None) as write,
-            progress("Predicting", len(given), unit="images") as advance,
+            progress("Predicting", len(files), unit="images") as advance,
         ):
-            for number, prediction in enumerate(found):
+            for number, prediction in enumerate(predictions):
                 cam = ""
                 if cams is not None and prediction.cam is not None:
                     cam = _draw(cams / f"{number:06d}.png", prediction)
@@ -197,8 +209,8 @@ def execute(arguments: Any) -> int:
     except BrokenPipeError:
         # As of `predict ... | head`; Python would complain once more when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    for sentence in tally.tell():
-        _say(sentence)
+    for sentence in tally.describe():
+        _log(sentence)
     return UNUSABLE if tally.unusable else 0
 
 
@@ -222,24 +234,26 @@ class Tally:
     unusable: int = 0
     first: list["Prediction"] = field(default_factory=list)
 
-    def count(self, one: "Prediction") -> None:
+    def count(self, prediction: "Prediction") -> None:
         """Add one."""
-        self.out_of_distribution += one.out_of_distribution
-        self.few_levels += one.few_levels
-        if one.error is None:
+        self.out_of_distribution += prediction.out_of_distribution
+        self.few_levels += prediction.few_levels
+        if prediction.error is None:
             return
         self.unusable += 1
-        if len(self.first) < SHOWN:
-            self.first.append(one)
+        if len(self.first) < UNUSABLE_SHOWN:
+            self.first.append(prediction)
 
     def name(self) -> str:
         """Name the unusable ones."""
-        shown = ", ".join(f"{one.id} ({one.error})" for one in self.first)
+        shown = ", ".join(
+            f"{prediction.id} ({prediction.error})" for prediction in self.first
+        )
         more = self.unusable - len(self.first)
         text = shown + (f", and {more:,} more" if more else "")
         return text.encode(errors="backslashreplace").decode()
 
-    def tell(self) -> Iterator[str]:
+    def describe(self) -> Iterator[str]:
         """Give the sentences for what is not as it should be."""
         if self.out_of_distribution:
             yield (
@@ -259,13 +273,13 @@ class Tally:
             )
 
 
-def _say(sentence: str) -> None:
+def _log(sentence: str) -> None:
     print(sentence, file=sys.stderr, flush=True)
 
 
-def _cams_folder(given: str, out: str) -> Path:
-    if given:
-        return Path(given)
+def _cams_folder(folder: str, out: str) -> Path:
+    if folder:
+        return Path(folder)
     return Path("cams") if out == STDOUT else Path(f"{out.rpartition('.')[0]}_cams")
 
 
@@ -279,13 +293,13 @@ def _check_places(out: str, cams: Path | None) -> None:
         check_writable(cams, "Give another folder to --cam.")
 
 
-def _draw(path: Path, one: "Prediction") -> str:
+def _draw(path: Path, prediction: "Prediction") -> str:
     from PIL import Image
 
     from jaxmed.explain.overlay import overlay
 
-    assert one.image is not None
-    assert one.cam is not None
+    assert prediction.image is not None
+    assert prediction.cam is not None
     with atomic_write(path) as part:
-        Image.fromarray(overlay(one.image, one.cam)).save(part)
+        Image.fromarray(overlay(prediction.image, prediction.cam)).save(part)
     return str(path)

@@ -19,7 +19,7 @@ from jaxmed.runs.layout import (
 from jaxmed.runtime.files import check_readable
 
 HELP = "rebuild figures and report.html from stored files, or export them for a paper"
-FORMATS = ("html", "pdf", "csv", "latex")
+REPORT_FORMATS = ("html", "pdf", "csv", "latex")
 
 
 def add_arguments(parser: Any) -> None:
@@ -121,8 +121,10 @@ def read_formats(text: str) -> list[str]:
     """
     names = split_list(text.lower())
     if not names:
-        raise InputError(f"--format names no format; there are {', '.join(FORMATS)}.")
+        raise InputError(
+            f"--format names no format; there are {', '.join(REPORT_FORMATS)}."
+        )
     for name in names:
-        if name not in FORMATS:
-            raise unknown("format", name, FORMATS)
+        if name not in REPORT_FORMATS:
+            raise unknown("format", name, REPORT_FORMATS)
     return names

@@ -86,7 +86,7 @@ def execute(arguments: Any) -> int:
         raise InputError(f"--sets: {path} is not a recipe of several sets.")
     else:
         recipes = [load_recipe(path, arguments.overrides, **chosen)]
-    needed = {one.path: one for recipe in recipes for one in needed_recipes(recipe)}
+    needed = {need.path: need for recipe in recipes for need in needed_recipes(recipe)}
     if joined is not None:
         distributed.initialize(**joined)
     # Only now: it brings JAX, which takes seconds.

@@ -191,7 +191,7 @@ def _show(done: Sequence[tuple[str, "Validation"]]) -> None:
     from jaxmed.report.tables.external_validation import runs_table
 
     print()
-    print_table(runs_table([(name, one.metrics) for name, one in done]))
-    notes = [note for _, one in done for note in one.metrics["validation"]["notes"]]
+    print_table(runs_table([(name, run.metrics) for name, run in done]))
+    notes = [note for _, run in done for note in run.metrics["validation"]["notes"]]
     for note in dict.fromkeys(notes):
         print(f"{note[0].upper()}{note[1:]}.")

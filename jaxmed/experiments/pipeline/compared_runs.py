@@ -57,23 +57,25 @@ def read_compared(folders: Sequence[Path]) -> Compared:
         InputError: fewer than two runs or arms; a folder that is not there, or is
             none of these; a run that is not finished, damaged, edited or given twice.
     """
-    found: dict[Path, list[ComparedRun]] = {}
+    by_arm: dict[Path, list[ComparedRun]] = {}
     unfinished: list[Path] = []
     for folder in folders:
         if not folder.is_dir():
             raise InputError(f"There is no folder {folder}.")
         for arm, runs in _find(folder, unfinished).items():
-            found.setdefault(arm, []).extend(runs)
-    runs = [run for arm in found.values() for run in arm]
+            by_arm.setdefault(arm, []).extend(runs)
+    runs = [run for arm in by_arm.values() for run in arm]
     _check_once(runs)
-    if len(found) < 2:
-        only = f", got one: {folders[0]}" if found else ""
+    if len(by_arm) < 2:
+        only = f", got one: {folders[0]}" if by_arm else ""
         raise InputError(
             f"A comparison needs at least two runs or arms{only}. To compare the seeds "
             "of an arm with each other, name their folders."
         )
-    names = _name([(arm, found[arm]) for arm in found])
-    arms = {name: tuple(runs) for name, runs in zip(names, found.values(), strict=True)}
+    names = _name([(arm, by_arm[arm]) for arm in by_arm])
+    arms = {
+        name: tuple(runs) for name, runs in zip(names, by_arm.values(), strict=True)
+    }
     notes = [*_notes(arms)]
     if unfinished:
         left_out = ", ".join(map(str, unfinished))
@@ -83,9 +85,9 @@ def read_compared(folders: Sequence[Path]) -> Compared:
 
 def _find(folder: Path, unfinished: list[Path]) -> dict[Path, list[ComparedRun]]:
     """Return the runs in a folder by that of their arm; a run's is its own."""
-    whole = folder.resolve()
-    if seed_of(whole) is not None or (folder / CONFIG).is_file():
-        return {whole: [_read(folder)]}
+    resolved = folder.resolve()
+    if seed_of(resolved) is not None or (folder / CONFIG).is_file():
+        return {resolved: [_read(folder)]}
     arms: dict[Path, list[Path]] = {}
     paths = runs_of_arm(folder) or runs_of_experiment(folder)
     if any(fold_of(path) is not None for path in paths):
@@ -120,7 +122,9 @@ def _in_order(arms: dict[Path, list[ComparedRun]]) -> dict[Path, list[ComparedRu
         run.record.environment.get("arms", []) for runs in arms.values() for run in runs
     ]
     rank = {name: i for i, name in enumerate(max(orders, key=len))}
-    return dict(sorted(arms.items(), key=lambda one: rank.get(one[0].name, len(rank))))
+    return dict(
+        sorted(arms.items(), key=lambda item: rank.get(item[0].name, len(rank)))
+    )
 
 
 def _read(folder: Path) -> ComparedRun:

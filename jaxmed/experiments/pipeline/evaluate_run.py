@@ -102,8 +102,8 @@ def reevaluate(folder: Path, recipe: Recipe | None = None) -> None:
     from jaxmed.evaluation.predictions_csv import read_predictions
 
     with locked(folder):
-        own = recipe or load_recipe(folder / CONFIG)
-        ((arm, seed),) = own.runs
+        run_recipe = recipe or load_recipe(folder / CONFIG)
+        ((arm, seed),) = run_recipe.runs
         environment = read_json(folder / ENVIRONMENT)
         metrics = folder / METRICS
         before = read_json(metrics) if metrics.is_file() else None
@@ -131,7 +131,7 @@ def reevaluate(folder: Path, recipe: Recipe | None = None) -> None:
             check_fingerprint(predictions.values(), before["fingerprint"], str(path))
         write_results(
             folder,
-            own.arms[arm],
+            run_recipe.arms[arm],
             predictions,
             environment | {"evaluated_by": describe_program()},
             texts=recipe and {CONFIG: format_toml(recipe.table(arm, seed))},

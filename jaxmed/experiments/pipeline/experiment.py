@@ -88,8 +88,8 @@ def train_recipe(recipe: Recipe, out: Path, datasets: Datasets) -> None:
     store = None
     for part, arm, seed in _each_run(recipe):
         cell = part.only(arm, seed)
-        work, said = distributed.run_on_process_zero(partial(_plan, cell, out))
-        print(said, end="", flush=True)
+        work, message = distributed.run_on_process_zero(partial(_plan, cell, out))
+        print(message, end="", flush=True)
         if work == "evaluation":
             folder = run_folder(out, part, arm, seed)
             distributed.run_on_process_zero(partial(reevaluate, folder, cell))
@@ -97,9 +97,9 @@ def train_recipe(recipe: Recipe, out: Path, datasets: Datasets) -> None:
             config = part.arms[arm].data
             with distributed.raise_on_all():
                 datasets.add(config)
-            data, whole = datasets[config], datasets[without_subset(config)]
+            data, full_data = datasets[config], datasets[without_subset(config)]
             store = store or _new_store(recipe)
-            train_run(part, arm, seed, data, whole=whole, out=out, store=store)
+            train_run(part, arm, seed, data, full_data=full_data, out=out, store=store)
 
 
 def _each_run(recipe: Recipe) -> Iterator[tuple[Recipe, str, int]]:
@@ -131,18 +131,18 @@ def _plan(recipe: Recipe, out: Path) -> tuple[Work, str]:
         return work, ""
     change = describe_change(folder, table)
     if work == "evaluation":
-        said = "only evaluated again"
+        action = "only evaluated again"
     elif is_extended(folder, table):
-        said = "now extended"
+        action = "now extended"
     else:
-        said = "not trained again"
-    return work, f"Trained already, {said}: {folder}; {change}\n"
+        action = "not trained again"
+    return work, f"Trained already, {action}: {folder}; {change}\n"
 
 
 def write_report(recipe: Recipe, out: Path, datasets: Datasets) -> str:
     """Write an experiment's figures and report, and return its path."""
     folder = experiment_folder(out, recipe.name)
-    shown = [one.base.data for one in recipe.folds if one.base.data in datasets]
+    shown = [fold.base.data for fold in recipe.folds if fold.base.data in datasets]
     if shown:
         write_samples(folder, datasets[shown[0]])
     return str(rebuild_report(folder))
@@ -272,11 +272,11 @@ def _check_head(
 ) -> None:
     """Check that an arm can go on with the head that an earlier one will have."""
     for name in ("head", "hidden_features", "single_logit"):
-        own, theirs = getattr(config.model, name), getattr(earlier.model, name)
-        if own != theirs:
+        ours, theirs = getattr(config.model, name), getattr(earlier.model, name)
+        if ours != theirs:
             raise InputError(
                 f"model.keep_head: {config.model.weights} will have model.{name} "
-                f"{theirs}, and here it is {own}; they must be the same."
+                f"{theirs}, and here it is {ours}; they must be the same."
             )
     check_classes(
         config.model.weights,

@@ -69,14 +69,14 @@ def write_cams(
     # Where the label that is most probable is not known, neither right nor wrong.
     rows = np.flatnonzero(known[np.arange(len(known)), probs.argmax(axis=1)])
     exclusive = predictions.task != "multilabel"
-    found = select_images(
+    selected = select_images(
         truth[rows], probs[rows], known[rows], explain.images, exclusive=exclusive
     )
-    chosen = rows[np.array(list(found), int)]
+    chosen = rows[np.array(list(selected), int)]
     entries = [
         _entry(predictions, int(index), f"{CAMS}/{number:03d}.png", kinds)
         for number, (index, kinds) in enumerate(
-            zip(chosen, found.values(), strict=True)
+            zip(chosen, selected.values(), strict=True)
         )
     ]
     if len(chosen):
@@ -87,8 +87,8 @@ def write_cams(
         from jaxmed.inference.preprocessing import as_seen
 
         images = split.images[chosen]
-        found = _explain(model, preprocessing(images), classes, explain)
-        _draw(folder, entries, as_seen(images, preprocessing), found, explain)
+        explanation = _explain(model, preprocessing(images), classes, explain)
+        _draw(folder, entries, as_seen(images, preprocessing), explanation, explain)
         if explain.faithfulness:
             measures = _measure(model, split, predictions, preprocessing, explain)
             write_json(folder / FAITHFULNESS, measures)
@@ -177,7 +177,7 @@ def _draw(
     folder: Path,
     entries: list[dict[str, Any]],
     images: np.ndarray,
-    found: "Explanation",
+    explanation: "Explanation",
     explain: ExplainConfig,
 ) -> None:
     """Write one picture for each map, and in the entries how the map was made.
@@ -189,8 +189,8 @@ def _draw(
     from jaxmed.explain.overlay import overlay
 
     made = {"method": explain.method, "layer": explain.layer or None}
-    degenerate, gaps = found.degenerate, found.completeness_gap
-    pairs = zip(entries, images, found.maps, strict=True)
+    degenerate, gaps = explanation.degenerate, explanation.completeness_gap
+    pairs = zip(entries, images, explanation.maps, strict=True)
     for i, (entry, image, cam) in enumerate(pairs):
         entry |= made | {"degenerate": bool(degenerate[i])}
         entry["note"] = "no evidence" if degenerate[i] else ""

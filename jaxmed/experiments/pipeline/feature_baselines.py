@@ -54,15 +54,15 @@ def fit_feature_classifier(
         candidates = {f"{strategy.neighbors} neighbors": {}}
     else:
         candidates = {f"C = {c:g}": {"C": c} for c in strategy.penalties}
-    found = []
+    trials = []
     for name, options in candidates.items():
         probs = _probabilities(strategy, features, data, options)
         predictions = {s: as_predictions(data, s, probs[s]) for s in ("val", "test")}
         score = _score(predictions["val"], select)
-        found.append((score, name, predictions))
+        trials.append((score, name, predictions))
     sign = 1 if SELECTORS[select] else -1
     # The earliest, and so the strongest penalty, of equals.
-    score, name, predictions = max(found, key=lambda each: sign * each[0])
+    score, name, predictions = max(trials, key=lambda each: sign * each[0])
     best = {"phase": f"{strategy.name}, {name}", "epoch": 0}
     return predictions, best | {"metric": select, "value": score}
 
@@ -130,6 +130,6 @@ def _fit(
     for split in ("val", "test"):
         # A class without a training image has no column there, and probability 0.
         probs[split] = np.zeros((len(features[split]), classes), np.float32)
-        found = classifier.predict_proba(features[split].astype(np.float64))
-        probs[split][:, classifier.classes_] = found
+        predicted = classifier.predict_proba(features[split].astype(np.float64))
+        probs[split][:, classifier.classes_] = predicted
     return probs

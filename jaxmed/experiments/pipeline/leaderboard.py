@@ -64,7 +64,7 @@ def run_board(board: Board, out: Path) -> Failures:
     failures: Failures = {}
     for name, recipe in board.recipes.items():
         of_set = _run_set(recipe, out)
-        failures |= {f"{name}{place}": error for place, error in of_set.items()}
+        failures |= {f"{name}{cell}": error for cell, error in of_set.items()}
     return failures
 
 
@@ -135,9 +135,9 @@ def _load(
 def describe_failures(failures: Mapping[str, InputError]) -> list[str]:
     """Return a line for each reason, with the cells that it stopped."""
     by_reason: dict[str, list[str]] = {}
-    for place, error in failures.items():
-        by_reason.setdefault(str(error), []).append(place)
-    return [f"{', '.join(places)}: {reason}" for reason, places in by_reason.items()]
+    for cell, error in failures.items():
+        by_reason.setdefault(str(error), []).append(cell)
+    return [f"{', '.join(cells)}: {reason}" for reason, cells in by_reason.items()]
 
 
 def rebuild_leaderboard(folder: Path) -> Path:

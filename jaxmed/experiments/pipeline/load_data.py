@@ -57,10 +57,10 @@ class Datasets(dict[DataConfig, "Dataset"]):
 
         if config in self:
             return
-        whole = without_subset(config)
-        if whole not in self:
-            self[whole] = self._load(whole)
-        data = self[whole]
+        full = without_subset(config)
+        if full not in self:
+            self[full] = self._load(full)
+        data = self[full]
         self[config] = draw_subset(data, config.train_images, config.subset_seed)
         if config.train_images:
             print(
@@ -69,17 +69,17 @@ class Datasets(dict[DataConfig, "Dataset"]):
                 flush=True,
             )
 
-    def _load(self, whole: DataConfig) -> "Dataset":
-        if not whole.cross_validation:
-            return load_images(whole)
-        for other in [one for one in self if one.cross_validation]:
-            if other.fold_number != whole.fold_number:
+    def _load(self, config: DataConfig) -> "Dataset":
+        if not config.cross_validation:
+            return load_images(config)
+        for other in [loaded for loaded in self if loaded.cross_validation]:
+            if other.fold_number != config.fold_number:
                 del self[other]
-        any_fold = replace(whole, fold=0, repeat=0)
+        any_fold = replace(config, fold=0, repeat=0)
         read = any_fold in self._sources
         if not read:
             self._sources[any_fold] = read_source(any_fold)
-        splitting = splitting_of(whole)
+        splitting = splitting_of(config)
         data = self._sources[any_fold].split(splitting)
         show_notes(data, splitting, of_source=not read)
         return data
@@ -258,8 +258,8 @@ def notes_on_split(data: "Dataset", splitting: "Splitting") -> list[str]:
             for name, split in groups.items()
             for group, identity in zip(split, parts[name].ids, strict=True)
         )
-        own = f", {alone:,} of them single images whose names show no group"
-        notes.append(f"{data.source}: {len(names):,} groups{own if alone else ''}")
+        singles = f", {alone:,} of them single images whose names show no group"
+        notes.append(f"{data.source}: {len(names):,} groups{singles if alone else ''}")
     if torn := torn_groups(groups):
         notes.append(
             f"{data.source}: {len(torn):,} groups have images in more than one split "

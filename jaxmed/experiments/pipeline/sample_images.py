@@ -79,11 +79,11 @@ def augmented_grid(
     side = TILE + GAP
     shape = (len(images) * side - GAP, (1 + VIEWS) * side - GAP + APART, 3)
     grid = np.full(shape, 255, np.uint8)
-    for row, (image, own) in enumerate(zip(plain, views, strict=True)):
-        for column, shown in enumerate((image, *own)):
+    for row, (image, image_views) in enumerate(zip(plain, views, strict=True)):
+        for column, shown in enumerate((image, *image_views)):
             top, left = row * side, column * side + (APART if column else 0)
-            whole = shown.round().clip(0, 255).astype(np.uint8)
-            grid[top : top + TILE, left : left + TILE] = tile(whole)
+            pixels = shown.round().clip(0, 255).astype(np.uint8)
+            grid[top : top + TILE, left : left + TILE] = tile(pixels)
     return grid
 
 
@@ -91,8 +91,8 @@ def _some_of_each_class(data: "Dataset") -> np.ndarray:
     """Return indices of training images: the first of each class, then the second."""
     chosen, classes = [], range(len(data.class_names))
     of_class = [members_of(data, number) for number in classes]
-    for place in range(AUGMENTED_ROWS):
-        chosen += [int(found[place]) for found in of_class if place < len(found)]
+    for rank in range(AUGMENTED_ROWS):
+        chosen += [int(members[rank]) for members in of_class if rank < len(members)]
     return np.asarray(list(dict.fromkeys(chosen))[:AUGMENTED_ROWS])
 
 

@@ -51,7 +51,7 @@ def train_run(
     seed: int,
     data: "Dataset",
     *,
-    whole: "Dataset",
+    full_data: "Dataset",
     out: Path,
     store: "ActivationStore",
 ) -> None:
@@ -64,7 +64,7 @@ def train_run(
         recipe: its folders were checked.
         arm, seed: which of its runs.
         data: what the arm's configuration names.
-        whole: the same with all training images, for split.csv and skipped.csv.
+        full_data: the same with all training images, for split.csv and skipped.csv.
         out: the folder of all experiments.
         store: activations of frozen layers, which runs share.
 
@@ -74,7 +74,7 @@ def train_run(
             on the run.
     """
     with _alone(run_folder(out, recipe, arm, seed)):
-        _train_run(recipe, arm, seed, data, whole=whole, out=out, store=store)
+        _train_run(recipe, arm, seed, data, full_data=full_data, out=out, store=store)
 
 
 @contextmanager
@@ -91,7 +91,7 @@ def _train_run(
     seed: int,
     data: "Dataset",
     *,
-    whole: "Dataset",
+    full_data: "Dataset",
     out: Path,
     store: "ActivationStore",
 ) -> None:
@@ -113,7 +113,7 @@ def _train_run(
             # Of a finished run that is extended, explained otherwise, or lost a file.
             (folder / METRICS).unlink(missing_ok=True)
             write_config(folder, recipe.table(arm, seed))
-            _write_inputs(folder, environment, prepared, data, whole)
+            _write_inputs(folder, environment, prepared, data, full_data)
 
         distributed.run_on_process_zero(begin)
         trained = _train(config, prepared, data, folder=folder, store=store)
@@ -225,15 +225,15 @@ def _write_inputs(
     environment: dict[str, Any],
     prepared: PreparedArm,
     data: "Dataset",
-    whole: "Dataset",
+    full_data: "Dataset",
 ) -> None:
     """Write what the run works on and with."""
     from jaxmed.data.splits.split_file import write_skipped, write_split
 
     if not (folder / SPLIT).is_file():
-        write_split(folder / SPLIT, whole)
-    if whole.skipped:
-        write_skipped(folder / SKIPPED, whole)
+        write_split(folder / SPLIT, full_data)
+    if full_data.skipped:
+        write_skipped(folder / SKIPPED, full_data)
     write_json(folder / ENVIRONMENT, environment | {"best": None, "seconds": None})
     write_augmented(
         folder,
@@ -286,22 +286,22 @@ def _check_unchanged(folder: Path, environment: dict[str, Any]) -> None:
     if not path.is_file():
         return
     before = json.loads(path.read_text(encoding="utf-8"))
-    for key, what in (("data", "images"), ("weights", "starting weights")):
+    for key, noun in (("data", "images"), ("weights", "starting weights")):
         old, new = before[key]["fingerprint"], environment[key]["fingerprint"]
         # Pixels that are resized elsewhere differ by a gray level, so results do too.
         if key == "data" and old.startswith(ON_DISK) != new.startswith(ON_DISK):
             raise InputError(
-                f"The run in {folder} began with images {_place(old)}, and now they "
-                f"are {_place(new)}. Set --data.memory to go on as it began, or give "
+                f"The run in {folder} began with images {_storage(old)}, and now they "
+                f"are {_storage(new)}. Set --data.memory to go on as it began, or give "
                 "another --out."
             )
         if old != new:
             raise InputError(
-                f"The {what} changed since the run in {folder} began (fingerprint "
+                f"The {noun} changed since the run in {folder} began (fingerprint "
                 f"{str(old)[:12]} then, {str(new)[:12]} now). Give another --out, or "
                 "delete that folder."
             )
 
 
-def _place(fingerprint: str) -> str:
+def _storage(fingerprint: str) -> str:
     return "in their files" if fingerprint.startswith(ON_DISK) else "in memory"

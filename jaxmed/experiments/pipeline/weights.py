@@ -46,8 +46,8 @@ def check_weights(weights: str) -> None:
         InputError: it is none of the forms.
     """
     if weights in (RUN, FILE, HUB):
-        what = "owner/name" if weights == HUB else "a path"
-        raise InputError(f"model.weights: {what} must follow {weights!r}.")
+        expected = "owner/name" if weights == HUB else "a path"
+        raise InputError(f"model.weights: {expected} must follow {weights!r}.")
     if weights not in NAMES and not weights.startswith((RUN, FILE, HUB)):
         forms = (f"{FILE}PATH", f"{HUB}owner/name", f"{RUN}FOLDER")
         raise unknown("weights", weights, (*NAMES, *forms))
@@ -58,16 +58,17 @@ def adapts_stem(weights: str) -> bool:
     return weights != "none" and not weights.startswith(RUN)
 
 
-def check_classes(weights: str, theirs: Sequence[str], own: Sequence[str]) -> None:
+def check_classes(weights: str, theirs: Sequence[str], ours: Sequence[str]) -> None:
     """Check that a head may be kept: that its logits mean the same classes.
 
     Raises:
         InputError: they do not.
     """
-    if tuple(theirs) != tuple(own):
+    if tuple(theirs) != tuple(ours):
         raise InputError(
             f"model.keep_head: the classes of {weights} are {', '.join(theirs)}, and "
-            f"here they are {', '.join(own)}. They must be the same, in the same order."
+            f"here they are {', '.join(ours)}. They must be the same, in the same "
+            "order."
         )
 
 
@@ -128,10 +129,12 @@ def find_run(weights: str, out: Path) -> Path:
         InputError: there is none, neither below `out` nor from the current folder.
     """
     name = weights.removeprefix(RUN)
-    places = [out / name, Path(name)]
-    folder = next((place for place in places if (place / CONFIG).is_file()), None)
+    candidates = [out / name, Path(name)]
+    folder = next(
+        (candidate for candidate in candidates if (candidate / CONFIG).is_file()), None
+    )
     if folder is None:
-        tried = " and ".join(str(place) for place in dict.fromkeys(places))
+        tried = " and ".join(str(candidate) for candidate in dict.fromkeys(candidates))
         raise InputError(
             f"weights {weights!r}: there is no run there; looked at {tried}."
         )
@@ -181,10 +184,10 @@ def _from_run(
     )
 
 
-def _mismatched(arrays: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
+def _mismatched(arrays: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
     """Return the names of arrays that only one has, or that differ in shape."""
-    return sorted(arrays.keys() ^ own.keys()) + [
+    return sorted(arrays.keys() ^ expected.keys()) + [
         path
-        for path, array in own.items()
+        for path, array in expected.items()
         if path in arrays and np.shape(array) != np.shape(arrays[path])
     ]

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any, get_type_hints
 
-from jaxmed.runtime.annotations import spell
+from jaxmed.runtime.annotations import describe_annotation
 from jaxmed.strategies import Optimizer, Phase, Schedule, Settings, options_of
 from jaxmed.strategies.presets import BUILT_IN
 from jaxmed.strategies.registry import find_strategy, installed_strategies
@@ -42,13 +42,13 @@ def describe_strategies() -> str:
             blocks += _fill(f"cannot be loaded: {type(error).__name__}: {error}")
     defaults = _defaults()
     blocks.append(SETTINGS)
-    for key, kind in get_type_hints(Settings).items():
-        blocks += _entry(key, kind, defaults.get(key), _meaning(key))
+    for key, hint in get_type_hints(Settings).items():
+        blocks += _entry(key, hint, defaults.get(key), _meaning(key))
     blocks.append(SCHEDULES)
-    meanings, kinds = read_section(Schedule, "Attributes"), get_type_hints(Schedule)
+    meanings, hints = read_section(Schedule, "Attributes"), get_type_hints(Schedule)
     for field in fields(Schedule):
         name = field.name
-        blocks += _entry(name, kinds[name], field.default, meanings[name])
+        blocks += _entry(name, hints[name], field.default, meanings[name])
     return "\n".join(blocks)
 
 
@@ -63,14 +63,14 @@ def describe_strategy(name: str) -> str:
         f"Options: {_options(name) or 'none'}",
         inspect.getdoc(find_strategy(name)) or "It has no docstring.",
     ]
-    if len(_own(name)) < len(options_of(name).parameters):
+    if len(_specific_options(name)) < len(options_of(name).parameters):
         parts.append("`list --strategies` tells about the settings it also takes.")
     return "\n\n".join(parts)
 
 
 def read_section(documented: Any, title: str) -> dict[str, str]:
     """Read a section of a docstring, such as "Attributes", by the names in it."""
-    found: dict[str, str] = {}
+    meanings: dict[str, str] = {}
     names: list[str] = []
     _, _, section = (inspect.getdoc(documented) or "").partition(f"\n{title}:\n")
     for line in section.splitlines():
@@ -79,27 +79,27 @@ def read_section(documented: Any, title: str) -> dict[str, str]:
         entry = re.fullmatch(r"    (\w+(?:, \w+)*): (.*)", line)
         if entry:
             names = entry[1].split(", ")
-            found |= dict.fromkeys(names, entry[2])
+            meanings |= dict.fromkeys(names, entry[2])
         else:
-            found |= {name: f"{found[name]} {line.strip()}" for name in names}
-    return found
+            meanings |= {name: f"{meanings[name]} {line.strip()}" for name in names}
+    return meanings
 
 
 def _meaning(key: str) -> str:
     """What a setting means; where `Settings` says "see `Phase`", what that says."""
-    said = read_section(Settings, "Attributes")[key]
-    other = re.fullmatch(r"see `(\w+)(?:\.(\w+))?`\.", said)
+    text = read_section(Settings, "Attributes")[key]
+    other = re.fullmatch(r"see `(\w+)(?:\.(\w+))?`\.", text)
     if not other:
-        return said
+        return text
     return read_section(CLASSES[other[1]], "Attributes")[other[2] or key]
 
 
 def _defaults() -> dict[str, Any]:
-    found = {f.name: f.default for cls in (Optimizer, Phase) for f in fields(cls)}
-    return found | {"optimizer": Optimizer.name, "schedule": Schedule.name}
+    defaults = {f.name: f.default for cls in (Optimizer, Phase) for f in fields(cls)}
+    return defaults | {"optimizer": Optimizer.name, "schedule": Schedule.name}
 
 
-def _own(name: str) -> list[inspect.Parameter]:
+def _specific_options(name: str) -> list[inspect.Parameter]:
     """The options that are no settings."""
     settings = get_type_hints(Settings)
     return [
@@ -110,22 +110,27 @@ def _own(name: str) -> list[inspect.Parameter]:
 
 
 def _options(name: str) -> str:
-    spelt = []
-    for parameter in _own(name):
+    options = []
+    for parameter in _specific_options(name):
         if parameter.kind is parameter.VAR_KEYWORD:
-            spelt.append("any others")
+            options.append("any others")
         elif parameter.default is parameter.empty:
-            kind = spell(parameter.annotation)
-            spelt.append(f"{parameter.name} ({kind + ', ' if kind else ''}required)")
+            type_text = describe_annotation(parameter.annotation)
+            options.append(
+                f"{parameter.name} ({type_text + ', ' if type_text else ''}required)"
+            )
         else:
-            spelt.append(f"{parameter.name} = {_value(parameter.default)}")
-    return ", ".join(spelt)
+            options.append(f"{parameter.name} = {_value(parameter.default)}")
+    return ", ".join(options)
 
 
-def _entry(name: str, kind: Any, default: Any, meaning: str) -> Iterable[str]:
-    words = [spell(kind), "" if default is None else f"default {_value(default)}"]
-    said = "; ".join(filter(None, words))
-    return [f"  {name}" + (f" ({said})" if said else ""), *_fill(meaning)]
+def _entry(name: str, hint: Any, default: Any, meaning: str) -> Iterable[str]:
+    words = [
+        describe_annotation(hint),
+        "" if default is None else f"default {_value(default)}",
+    ]
+    details = "; ".join(filter(None, words))
+    return [f"  {name}" + (f" ({details})" if details else ""), *_fill(meaning)]
 
 
 def _value(value: Any) -> str:

@@ -130,15 +130,15 @@ def measure_faithfulness(
     random = _random_maps(explanation.raw.shape[1:3], maps.shape, seed)
 
     # Each measure image by image, of the maps and of the random ones.
-    asked = {"multilabel": multilabel, "batch_size": batch_size}
+    arguments = {"multilabel": multilabel, "batch_size": batch_size}
     values, curves, shares = {}, {}, np.zeros(0)
     for suffix, order in (("", maps), ("_random", random)):
         for name, change in (("insertion", insertion), ("deletion", deletion)):
-            result = change(model, images, order, classes, steps=steps, **asked)
+            result = change(model, images, order, classes, steps=steps, **arguments)
             values[name + suffix], shares = result.areas, result.shares
             curves[name + suffix] = result.probs.mean(axis=0)
         removed = road(
-            model, images, order, classes, shares=ROAD_SHARES, seed=seed, **asked
+            model, images, order, classes, shares=ROAD_SHARES, seed=seed, **arguments
         )
         values[f"road{suffix}"] = removed.scores
     for name, higher in HIGHER_IS_BETTER.items():
@@ -161,8 +161,8 @@ def measure_faithfulness(
         images=len(kept),
         degenerate=len(explanation.maps) - len(kept),
         metrics={
-            name: mean_estimate(each, clusters[kept], bootstrap)
-            for name, each in values.items()
+            name: mean_estimate(per_image, clusters[kept], bootstrap)
+            for name, per_image in values.items()
         },
         shares=shares,
         curves=curves,

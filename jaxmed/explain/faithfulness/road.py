@@ -93,17 +93,17 @@ def road(
     def probs_of(images, classes):
         return np.asarray(class_probabilities(*parts, images, classes, multilabel))
 
-    def compute(images, ranks, classes, places):
-        whole, rows = probs_of(images, classes), np.asarray(images)
+    def compute(images, ranks, classes, indices):
+        intact, rows = probs_of(images, classes), np.asarray(images)
         changes = []
         for order in (ranks, pixels - 1 - ranks):
             for share in shares:
                 removed = order < round(share * pixels)
                 imputed = [
-                    impute(row, gone, noise=noise, seed=(seed, int(place)))
-                    for row, gone, place in zip(rows, removed, places, strict=True)
+                    impute(row, gone, noise=noise, seed=(seed, int(index)))
+                    for row, gone, index in zip(rows, removed, indices, strict=True)
                 ]
-                changes.append(probs_of(jnp.asarray(imputed), classes) - whole)
+                changes.append(probs_of(jnp.asarray(imputed), classes) - intact)
         return np.stack(changes, axis=1)
 
     arrays = (images, ranks, chosen, np.arange(len(ranks)))
@@ -154,12 +154,12 @@ def impute(
         unknowns.append(neighbors[neighbors >= 0])
         entries.append(np.full(len(equations[-1]), -weight))
     diagonal = np.arange(count)
-    places = (
+    coordinates = (
         np.concatenate([*equations, diagonal]),
         np.concatenate([*unknowns, diagonal]),
     )
     system = coo_array(
-        (np.concatenate([*entries, total]), places), shape=(count, count)
+        (np.concatenate([*entries, total]), coordinates), shape=(count, count)
     )
 
     # Symmetric and diagonally dominant: this ordering is several times faster.

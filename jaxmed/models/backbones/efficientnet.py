@@ -204,11 +204,11 @@ class EfficientNetFeatures(nnx.List):
         channels, done = stem, 0
         total = sum(row.depth for row in rows)
         for row in rows:
-            kind = FusedMBConv if row.fused else MBConv
+            block_class = FusedMBConv if row.fused else MBConv
             blocks = nnx.List()
             for i in range(row.depth):
                 blocks.append(
-                    kind(
+                    block_class(
                         channels,
                         row,
                         stride=row.stride if i == 0 else 1,

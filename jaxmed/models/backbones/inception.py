@@ -111,8 +111,8 @@ class Mixed(nnx.Module):
         return jnp.concatenate(fork, axis=-1)
 
 
-def _pooled(kind: str, x: jax.Array) -> jax.Array:
-    if kind == "max":
+def _pooled(mode: str, x: jax.Array) -> jax.Array:
+    if mode == "max":
         return max_pool(x, 3)
     # Flax takes explicit padding, though its annotation says "str" alone. As torch's,
     # the average counts the zeros around the map.

@@ -58,8 +58,8 @@ def interpolation_matrix(old: int, new: int, how: Interpolation) -> np.ndarray:
         step = old / (new + how.offset)
         centers = (np.arange(new) + 0.5) * step - 0.5
     width = max(step, 1.0) if how.antialias else 1.0
-    places = np.arange(math.floor(-2 * width), old + math.ceil(2 * width))
-    far = np.abs(places - centers[:, None]) / width
+    pixels = np.arange(math.floor(-2 * width), old + math.ceil(2 * width))
+    far = np.abs(pixels - centers[:, None]) / width
     a = -0.5 if how.antialias else -0.75
     near = ((a + 2) * far - (a + 3)) * far**2 + 1
     beyond = a * (((far - 5) * far + 8) * far - 4)
@@ -67,12 +67,12 @@ def interpolation_matrix(old: int, new: int, how: Interpolation) -> np.ndarray:
     matrix = np.zeros((new, old))
     if how.antialias:
         # What is outside is left out, and the rest has more weight.
-        matrix = weights[:, (places >= 0) & (places < old)]
+        matrix = weights[:, (pixels >= 0) & (pixels < old)]
         matrix /= matrix.sum(axis=1, keepdims=True)
     else:
         # What is outside is as the edge.
-        for place, column in zip(places.clip(0, old - 1), weights.T, strict=True):
-            matrix[:, place] += column
+        for pixel, column in zip(pixels.clip(0, old - 1), weights.T, strict=True):
+            matrix[:, pixel] += column
     return matrix.astype(np.float32)
 
 
@@ -347,8 +347,8 @@ class VisionTransformer(nnx.Module):
             return self.blocks[number](x)
         end = x.shape[1] - sum(block < number for block in self.kept)
         tokens = self.blocks[number](x[:, :end])
-        own = tokens[:, :1] if number in self.kept else tokens[:, :0]
-        return jnp.concatenate([tokens, x[:, end:], own], axis=1)
+        class_token = tokens[:, :1] if number in self.kept else tokens[:, :0]
+        return jnp.concatenate([tokens, x[:, end:], class_token], axis=1)
 
     def _embed(self, images: jax.Array) -> jax.Array:
         height, width = images.shape[1:3]

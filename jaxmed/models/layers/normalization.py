@@ -64,14 +64,14 @@ class BatchNorm(nnx.Module):
             OneValuePerChannel: in training mode, as torch's `ValueError`. Whether all
                 but one image are padding is not known here, and not an error.
         """
-        given = x.dtype
-        x = x.astype(jnp.promote_types(given, jnp.float32))
+        dtype = x.dtype
+        x = x.astype(jnp.promote_types(dtype, jnp.float32))
         if self.training:
             mean, var = self._update(x, mask)
         else:
             mean, var = self.mean[...], self.var[...]
         factor = self.scale[...] * lax.rsqrt(var + self.epsilon)
-        return (x * factor + (self.bias[...] - mean * factor)).astype(given)
+        return (x * factor + (self.bias[...] - mean * factor)).astype(dtype)
 
     def _update(self, x, mask):
         """Update the running statistics; return the batch's mean and variance.

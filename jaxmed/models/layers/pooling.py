@@ -50,11 +50,11 @@ def _backward(
     padded = jnp.pad(images, around, constant_values=-jnp.inf)
     winner = jnp.zeros(largest.shape, jnp.int32)
     # Backwards, so that the first of equals is what remains.
-    for place in reversed(range(size * size)):
-        i, j = divmod(place, size)
+    for offset in reversed(range(size * size)):
+        i, j = divmod(offset, size)
         ends = i + 2 * rows - 1, j + 2 * columns - 1
         here = padded[:, i : ends[0] : 2, j : ends[1] : 2]
-        winner = jnp.where(here == largest, place, winner)
+        winner = jnp.where(here == largest, offset, winner)
 
     def part(row: int, column: int) -> jax.Array:
         total = jnp.zeros((n, rows + 1, columns + 1, channels), slope.dtype)
@@ -67,12 +67,14 @@ def _backward(
         return total
 
     parts = [jnp.stack([part(row, 0), part(row, 1)], axis=3) for row in (0, 1)]
-    whole = jnp.stack(parts, axis=2).reshape(n, 2 * rows + 2, 2 * columns + 2, channels)
+    gradient = jnp.stack(parts, axis=2).reshape(
+        n, 2 * rows + 2, 2 * columns + 2, channels
+    )
     # Pixels right of or below the last window are in none.
-    missing = [max(0, n - m) for n, m in zip(padded.shape, whole.shape, strict=True)]
-    whole = jnp.pad(whole, [(0, more) for more in missing])
+    missing = [max(0, n - m) for n, m in zip(padded.shape, gradient.shape, strict=True)]
+    gradient = jnp.pad(gradient, [(0, more) for more in missing])
     height, width = images.shape[1:3]
-    return (whole[:, padding : padding + height, padding : padding + width],)
+    return (gradient[:, padding : padding + height, padding : padding + width],)
 
 
 max_pool.defvjp(_forward, _backward)

@@ -84,9 +84,9 @@ def run_figures(
     """
     name, figures, test = run.arm, {}, "on the test split"
 
-    def add(kind: str, figure: Figure | None, alt: str) -> None:
+    def add(key: str, figure: Figure | None, alt: str) -> None:
         if figure is not None:
-            figures[kind] = CatalogFigure(figure=figure, alt=alt)
+            figures[key] = CatalogFigure(figure=figure, alt=alt)
 
     if phases := read_phases(run):
         add("stages", draw_stages(phases, scale), describe_phases(name, phases))
@@ -148,15 +148,15 @@ def joint_figures(arms: Sequence[Arm]) -> Figures:
     """Draw the curves of all arms in one figure, of a binary task."""
     if arms[0].first.task != "binary":
         return {}
-    kinds: dict[str, Any] = {
+    curves: dict[str, Any] = {
         "roc": (draw_binary_roc, "ROC curves"),
         "precision_recall": (draw_binary_precision_recall, "Precision-recall curves"),
     }
     return {
-        kind: CatalogFigure(
-            figure=draw(arms), alt=f"{what} of all arms on the test split."
+        key: CatalogFigure(
+            figure=draw(arms), alt=f"{title} of all arms on the test split."
         )
-        for kind, (draw, what) in kinds.items()
+        for key, (draw, title) in curves.items()
     }
 
 

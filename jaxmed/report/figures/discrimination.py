@@ -216,32 +216,36 @@ def draw_band(axes: Axes, band: Band | None, paint: str) -> None:
         )
 
 
-def _draw_arm(axes: Axes, index: int, arm: Arm, kind: CurveType) -> bool:
+def _draw_arm(axes: Axes, index: int, arm: Arm, curve_type: CurveType) -> bool:
     """Draw the curves of an arm's seeds; return whether the lowest seed has one."""
-    style = {"color": color(index), "linestyle": dashes(index), **kind.style}
+    style = {"color": color(index), "linestyle": dashes(index), **curve_type.style}
     for run in arm.runs[1:]:
-        if curve := kind.points(run.predictions["test"], 1):
+        if curve := curve_type.points(run.predictions["test"], 1):
             axes.plot(*curve, **style, linewidth=0.7, alpha=0.5)
     test = arm.first.predictions["test"]
-    draw_band(axes, kind.band(test, [1]), color(index))
-    if (curve := kind.points(test, 1)) is None:
+    draw_band(axes, curve_type.band(test, [1]), color(index))
+    if (curve := curve_type.points(test, 1)) is None:
         return False
-    area = format_number(_value(arm.first.metrics["test"], kind.area))
-    axes.plot(*curve, **style, label=f"{label(arm.name)}, {kind.area.upper()} {area}")
+    area = format_number(_value(arm.first.metrics["test"], curve_type.area))
+    axes.plot(
+        *curve, **style, label=f"{label(arm.name)}, {curve_type.area.upper()} {area}"
+    )
     return True
 
 
-def _draw_classes(axes: Axes, run: RunRecord, kind: CurveType) -> list[Curve]:
+def _draw_classes(axes: Axes, run: RunRecord, curve_type: CurveType) -> list[Curve]:
     """Draw the curve of every class against the rest; return those that exist."""
     named, curves = len(run.class_names) <= NAMED_CLASSES, []
     for index, name in enumerate(run.class_names):
-        if (curve := kind.points(run.predictions["test"], index)) is None:
+        if (curve := curve_type.points(run.predictions["test"], index)) is None:
             continue
         curves.append(curve)
-        area = format_number(_value(run.metrics["per_class"]["test"][name], kind.area))
+        area = format_number(
+            _value(run.metrics["per_class"]["test"][name], curve_type.area)
+        )
         axes.plot(
             *curve,
-            **kind.style,
+            **curve_type.style,
             color=color(index) if named else GRAY,
             linestyle=dashes(index) if named else "-",
             linewidth=1.1 if named else 0.6,
@@ -250,14 +254,16 @@ def _draw_classes(axes: Axes, run: RunRecord, kind: CurveType) -> list[Curve]:
     return curves
 
 
-def _draw_macro(axes: Axes, curve: Curve, run: RunRecord, kind: CurveType) -> None:
-    macro = format_number(_value(run.metrics["test"], kind.area))
+def _draw_macro(
+    axes: Axes, curve: Curve, run: RunRecord, curve_type: CurveType
+) -> None:
+    macro = format_number(_value(run.metrics["test"], curve_type.area))
     axes.plot(*curve, color=INK, linewidth=2.4, label=f"macro {macro}")
 
 
-def _draw_chance(axes: Axes, prevalence: float, what: str = "") -> None:
+def _draw_chance(axes: Axes, prevalence: float, prefix: str = "") -> None:
     """Draw the prevalence: the precision of a model without skill."""
-    name = f"{what}prevalence {format_number(float(prevalence), 2)}"
+    name = f"{prefix}prevalence {format_number(float(prevalence), 2)}"
     axes.axhline(
         float(prevalence), color=GRAY, linewidth=0.9, linestyle=":", label=name
     )

@@ -37,11 +37,11 @@ def draw_faithfulness(run: RunRecord) -> Figure | None:
         return None
     title = METHODS[measures["method"]].title
     figure, rows = new_figure(4.9, 2, sharex=True)
-    for suffix, look, name in (("", MAPS, title), ("_random", RANDOM, "random maps")):
-        areas = [measures["metrics"][kind + suffix]["value"] for kind in TITLES]
+    for suffix, style, name in (("", MAPS, title), ("_random", RANDOM, "random maps")):
+        areas = [measures["metrics"][curve + suffix]["value"] for curve in TITLES]
         words = f"{name}, areas {' and '.join(map(format_number, areas))}"
-        for axes, kind in zip(rows, TITLES, strict=True):
-            axes.plot(measures["shares"], measures["curves"][kind + suffix], **look)
+        for axes, curve in zip(rows, TITLES, strict=True):
+            axes.plot(measures["shares"], measures["curves"][curve + suffix], **style)
         rows[0].lines[-1].set_label(words)
     for axes, heading in zip(rows, TITLES.values(), strict=True):
         axes.set(title=heading, ylabel="mean probability", xlim=(0, 1), ylim=(0, 1.02))

@@ -145,12 +145,12 @@ def _draw_line(axes: Axes, row: float, line: Line) -> None:
 
 
 def _write(axes: Axes, row: float, left: str, right: str) -> None:
-    place: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "va": "center"}
+    style: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "va": "center"}
     # White behind the words, so that no grid line crosses them.
-    place |= {"fontsize": 8.5, "bbox": {"fc": "white", "ec": "none", "pad": 1}}
-    axes.annotate(left, (0, row), ha="left", fontweight="bold", **place)
+    style |= {"fontsize": 8.5, "bbox": {"fc": "white", "ec": "none", "pad": 1}}
+    axes.annotate(left, (0, row), ha="left", fontweight="bold", **style)
     if right:
-        axes.annotate(right, (1, row), ha="right", **place)
+        axes.annotate(right, (1, row), ha="right", **style)
 
 
 def _finish(axes: Axes, title: str, rows: float, limits: tuple[float, float]) -> None:

@@ -72,25 +72,25 @@ def draw_reliability(run: RunRecord) -> Figure | None:
 
 def bin_counts(bins: Sequence[Mapping[str, Any]]) -> np.ndarray:
     """Count the probabilities in each bin of equal width, empty ones too: (15,)."""
-    places = equal_width_bins(np.array([one["predicted"] for one in bins]))
-    return np.bincount(places, [one["n"] for one in bins], minlength=BINS)
+    indices = equal_width_bins(np.array([entry["predicted"] for entry in bins]))
+    return np.bincount(indices, [entry["n"] for entry in bins], minlength=BINS)
 
 
-def _draw_bins(axes: Axes, bins, look: Mapping[str, Any], name: str) -> None:
-    predicted = [one["predicted"] for one in bins]
+def _draw_bins(axes: Axes, bins, style: Mapping[str, Any], name: str) -> None:
+    predicted = [entry["predicted"] for entry in bins]
     values, lows, highs = (
-        np.array([one["observed"][part] for one in bins])
+        np.array([entry["observed"][part] for entry in bins])
         for part in ("value", "ci_low", "ci_high")
     )
     # Of rounding, an end can be beyond the value by 1e-17.
     ends = np.maximum([values - lows, highs - values], 0)
     bars = {"elinewidth": 1, "capsize": 2, "markersize": 5, "linewidth": 1.1}
-    axes.errorbar(predicted, values, yerr=ends, **look, **bars, label=name)
+    axes.errorbar(predicted, values, yerr=ends, **style, **bars, label=name)
 
 
-def _draw_counts(axes: Axes, bins, look: Mapping[str, Any]) -> None:
+def _draw_counts(axes: Axes, bins, style: Mapping[str, Any]) -> None:
     edges = np.linspace(0, 1, BINS + 1)
-    line = {"color": look["color"], "linestyle": look["linestyle"], "linewidth": 1.3}
+    line = {"color": style["color"], "linestyle": style["linestyle"], "linewidth": 1.3}
     axes.stairs(bin_counts(bins), edges, **line)
 
 
@@ -123,12 +123,12 @@ def draw_decision_curves(arms: Sequence[Arm]) -> Figure:
         tops = np.fmax(model["value"], model["ci_high"])
         highest = max(highest, float(np.nanmax(tops)))
         height = 0.025 + 0.03 * index
-        place: dict[str, Any] = {"transform": axes.get_xaxis_transform()}
-        place["color"] = color(index)
+        style: dict[str, Any] = {"transform": axes.get_xaxis_transform()}
+        style["color"] = color(index)
         for where, width in ((better(curve), 1.0), (clearly_better(curve), 3.5)):
             foot = np.where(where, height, np.nan)
-            axes.plot(at, foot, linewidth=width, **place)
-            axes.plot(at, foot, ".", markersize=width, **place)
+            axes.plot(at, foot, linewidth=width, **style)
+            axes.plot(at, foot, ".", markersize=width, **style)
     axes.plot(at, everyone["value"], color=INK, linewidth=0.9, label="treat all")
     axes.axhline(0, color=GRAY, linestyle=":", label="treat none")
     axes.set(
@@ -157,8 +157,8 @@ def draw_risk_coverage(arms: Sequence[Arm]) -> Figure:
         axes.plot(at, risk["value"], **shown, label=name)
         ends = risk["ci_low"], risk["ci_high"]
         axes.fill_between(at, *ends, color=color(index), alpha=0.13, linewidth=0)
-    what = "labels" if arms[0].first.task == "multilabel" else "images"
-    axes.set(xlabel=f"coverage: {what} decided, most certain first", xlim=(0, 1.01))
+    noun = "labels" if arms[0].first.task == "multilabel" else "images"
+    axes.set(xlabel=f"coverage: {noun} decided, most certain first", xlim=(0, 1.01))
     axes.set(ylabel="risk: error rate")
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_formatter(PercentFormatter(1))
@@ -175,7 +175,7 @@ def better(curve: dict[str, Any]) -> np.ndarray:
 
 def clearly_better(curve: dict[str, Any]) -> np.ndarray:
     """Return where the 95 % intervals of both differences exclude zero: bool."""
-    lows = [_parts(curve[kind])["ci_low"] for kind in ("model", "over_all")]
+    lows = [_parts(curve[key])["ci_low"] for key in ("model", "over_all")]
     return better(curve) & (np.minimum(*lows) > 0)
 
 
@@ -196,9 +196,9 @@ def _name(arm: Arm, curve: dict[str, Any]) -> str:
 def _stretches(at: np.ndarray, where: np.ndarray) -> str:
     """Format the intervals where a condition holds: "0.10–0.35, 0.41–0.50"."""
     stretches = []
-    for holds, places in groupby(range(len(at)), key=list(where).__getitem__):
+    for holds, indices in groupby(range(len(at)), key=list(where).__getitem__):
         if holds:
-            first, *_, last = [*places] * 2
+            first, *_, last = [*indices] * 2
             stretches.append(f"{at[first]:.2f}–{at[last]:.2f}")
     if len(stretches) > STRETCHES:
         ends = stretches[0].partition("–")[0], stretches[-1].partition("–")[2]
@@ -209,6 +209,6 @@ def _stretches(at: np.ndarray, where: np.ndarray) -> str:
 def _parts(estimates: Sequence[dict[str, Any]]) -> Parts:
     """Convert estimates to arrays by part; nan without a value."""
     return {
-        part: np.array([one[part] for one in estimates], np.float64)
+        part: np.array([estimate[part] for estimate in estimates], np.float64)
         for part in ("value", "ci_low", "ci_high")
     }

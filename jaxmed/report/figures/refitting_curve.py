@@ -30,7 +30,7 @@ def draw_refitting(curve: Mapping[str, Any]) -> Figure:
     panels = [panel for panel in panels if panel]
     figure, axes = new_figure(2.3 * len(panels) + 0.6, len(panels), sharex=True)
     index = 0
-    for one, names in zip(axes, panels, strict=True):
+    for ax, names in zip(axes, panels, strict=True):
         for name in names:
             points = [p for p in curve["sizes"] if name in p["metrics"]]
             at = [p["k"] for p in points]
@@ -40,16 +40,16 @@ def draw_refitting(curve: Mapping[str, Any]) -> Figure:
             }
             paint = color(index)
             style: dict[str, Any] = {"color": paint, "marker": marker(index)}
-            one.plot(at, parts["mean"], **style, label=metric_title(name))
-            one.fill_between(
+            ax.plot(at, parts["mean"], **style, label=metric_title(name))
+            ax.fill_between(
                 at, parts["low"], parts["high"], color=paint, alpha=0.13, linewidth=0
             )
-            one.axhline(unchanged[name], color=paint, linestyle="--", linewidth=0.9)
+            ax.axhline(unchanged[name], color=paint, linestyle="--", linewidth=0.9)
             index += 1
-        one.set_xscale("log")
+        ax.set_xscale("log")
         sizes = [point["k"] for point in curve["sizes"]]
-        one.set_xticks(sizes, [f"{k:,}" for k in sizes])
-        one.minorticks_off()
+        ax.set_xticks(sizes, [f"{k:,}" for k in sizes])
+        ax.minorticks_off()
     axes[-1].set_xlabel("external images fitted on (dashed: the run as it is)")
     axes[-1].plot([], [], "--", color=GRAY, label="as it is")
     legend_below(figure, axes, columns=3)

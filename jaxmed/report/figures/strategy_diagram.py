@@ -138,7 +138,7 @@ MEANINGS = {
 BADGE = 10.0
 BAR = 2.6 * LINE
 
-Place = tuple[float, float, float, float]
+Box = tuple[float, float, float, float]
 """Left, top, width and height in points, downwards from the figure's top left."""
 
 
@@ -243,12 +243,12 @@ def _draw_phase(
 
 
 def _draw_stage(
-    axes: Axes, stage: StageRecord, place: Place, turned: bool, scale: LogNorm | None
+    axes: Axes, stage: StageRecord, box: Box, turned: bool, scale: LogNorm | None
 ) -> None:
     """Draw a box: gray if frozen, colored below a gray half if trained in part."""
-    left, top, width, height = place
+    left, top, width, height = box
     if stage.frozen:
-        _draw_frozen(axes, stage.rate, place, turned, size=LARGE)
+        _draw_frozen(axes, stage.rate, box, turned, size=LARGE)
     else:
         upper = height / 2 if stage.partial else 0.0
         if stage.partial:
@@ -260,8 +260,8 @@ def _draw_stage(
     axes.add_patch(Rectangle((left, top), width, height, **outline))
 
 
-def _draw_frozen(axes: Axes, words: str, place: Place, turned: bool, size) -> None:
-    left, top, width, height = place
+def _draw_frozen(axes: Axes, words: str, box: Box, turned: bool, size) -> None:
+    left, top, width, height = box
     gray = {"facecolor": PALE, "edgecolor": HATCH, "hatch": "/////", "linewidth": 0}
     axes.add_patch(Rectangle((left, top), width, height, **gray))
     halo = [withStroke(linewidth=2.5, foreground=PALE)]
@@ -272,12 +272,12 @@ def _draw_frozen(axes: Axes, words: str, place: Place, turned: bool, size) -> No
 def _draw_rates(
     axes: Axes,
     rates: Sequence[float],
-    place: Place,
+    box: Box,
     turned: bool,
     scale: LogNorm | None,
 ) -> None:
     """Color a box by its rate, or its two halves by the lowest and the highest."""
-    left, top, width, height = place
+    left, top, width, height = box
     parts = max(1, len(rates))
     wide, high = (width, height / parts) if turned else (width / parts, height)
     for index, rate in enumerate(rates or (math.nan,)):
@@ -306,10 +306,10 @@ def _draw_bar(figure: Figure, axes: Axes, scale: LogNorm, top: float) -> None:
     left = MARGIN + text_width("learning rate", SMALL) + 2 * PAD
     # The figures below the ends of the bar need room, too.
     width = PAGE - 4 * MARGIN - left
-    place = (left / PAGE, 1 - (top + 8) / height, width / PAGE, 8 / height)
+    box = (left / PAGE, 1 - (top + 8) / height, width / PAGE, 8 / height)
     mappable = ScalarMappable(scale, COLORS_OF_RATES)
     bar = figure.colorbar(
-        mappable, figure.add_axes(place), orientation="horizontal", label=""
+        mappable, figure.add_axes(box), orientation="horizontal", label=""
     )
     # Of many colors a bar is pixels by default, also in a PDF.
     if bar.solids is not None:

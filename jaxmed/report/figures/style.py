@@ -86,12 +86,12 @@ def new_figure(height: float, rows: int = 1, **options) -> tuple[Figure, list[Ax
 def legend_below(figure: Figure, axes: Sequence[Axes], columns: int = 1) -> None:
     """Put one legend of all the axes below them, where it hides nothing."""
     handles, names = [], []
-    for one in axes:
-        more = one.get_legend_handles_labels()
+    for ax in axes:
+        more = ax.get_legend_handles_labels()
         handles, names = handles + more[0], names + more[1]
     if handles:
-        place: dict[str, Any] = {"loc": "outside lower center", "borderaxespad": 0.8}
-        figure.legend(handles, names, ncols=columns, **place)
+        style: dict[str, Any] = {"loc": "outside lower center", "borderaxespad": 0.8}
+        figure.legend(handles, names, ncols=columns, **style)
 
 
 @styled

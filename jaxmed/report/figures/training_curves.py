@@ -151,8 +151,8 @@ def _mark_phases(axes: Sequence[Axes], history: Sequence[HistoryRow]) -> None:
     for phase, rows in groupby(history, key=lambda row: row.phase):
         end = start + len(list(rows))
         if start:
-            for one in axes:
-                one.axvline(start + 0.5, color=INK, linewidth=1, linestyle=(0, (4, 3)))
+            for ax in axes:
+                ax.axvline(start + 0.5, color=INK, linewidth=1, linestyle=(0, (4, 3)))
         share = (end - start) / len(history)
         axes[0].annotate(
             label(phase, max(4, round(36 * share))),
@@ -170,8 +170,8 @@ def _mark_chosen(axes: Sequence[Axes], run: RunRecord) -> None:
     if run.best_row is None:
         return
     band: dict[str, Any] = {"color": GRAY, "linewidth": 5, "alpha": 0.25, "zorder": 0}
-    for index, one in enumerate(axes):
-        one.axvline(run.best_row + 1, **band, label=None if index else "selected epoch")
+    for index, ax in enumerate(axes):
+        ax.axvline(run.best_row + 1, **band, label=None if index else "selected epoch")
 
 
 def _rate_columns(rows: Sequence[HistoryRow]) -> list[str]:
@@ -229,12 +229,12 @@ def draw_range_tests(panels: Sequence[Panel], title: str) -> Figure:
     FigureCanvasAgg(figure)
     grid = list(figure.subplots(rows, columns, squeeze=False).flat)
     ends = np.array([[panel.rates[0], panel.rates[-1]] for panel in panels])
-    kinds = {}
+    entries = {}
     for axes, panel in zip(grid, panels, strict=False):
         _draw_panel(axes, panel)
         axes.set_xlim(ends.min() / 1.3, ends.max() * 1.3)
         handles, names = axes.get_legend_handles_labels()
-        kinds |= dict(zip(names, handles, strict=True))
+        entries |= dict(zip(names, handles, strict=True))
     for axes in grid[len(panels) :]:
         axes.set_visible(False)
     # Those below which there is none.
@@ -242,8 +242,10 @@ def draw_range_tests(panels: Sequence[Panel], title: str) -> Figure:
         axes.set_xlabel("learning rate (of all groups: the highest)")
     figure.suptitle(label(title, 42 * columns), fontweight="bold", fontsize=10)
     figure.supylabel("loss of the batch", fontsize=9)
-    place: dict[str, Any] = {"loc": "outside lower center", "borderaxespad": 0.8}
-    figure.legend(kinds.values(), kinds.keys(), ncols=2 if columns == 1 else 5, **place)
+    style: dict[str, Any] = {"loc": "outside lower center", "borderaxespad": 0.8}
+    figure.legend(
+        entries.values(), entries.keys(), ncols=2 if columns == 1 else 5, **style
+    )
     return figure
 
 
@@ -267,9 +269,11 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_title(label(panel.title, 40), pad=16)
     rates = ((name, getattr(panel, name)) for name, *_ in MARKS)
-    said = ", ".join(f"{name} {format_rate(rate)}" for name, rate in rates if rate)
-    place: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points"}
-    axes.annotate(said or panel.note, (0, 1), (0, 4), color=GRAY, fontsize=8, **place)
+    summary = ", ".join(f"{name} {format_rate(rate)}" for name, rate in rates if rate)
+    style: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points"}
+    axes.annotate(
+        summary or panel.note, (0, 1), (0, 4), color=GRAY, fontsize=8, **style
+    )
 
 
 def _limits(panel: Panel) -> tuple[float, float]:

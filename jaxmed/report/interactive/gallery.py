@@ -85,7 +85,7 @@ def gallery_items(run: RunRecord, room: int) -> tuple[Item, ...]:
         if room < 0:
             break
         items.append(item)
-    rank = {kind: place for place, kind in enumerate(KINDS.values())}
+    rank = {kind: index for index, kind in enumerate(KINDS.values())}
     items.sort(key=lambda item: min((rank.get(k, 9) for k in item.kinds), default=9))
     return tuple(items)
 
@@ -111,9 +111,12 @@ def gallery_filters(
         "kinds": [k for k in KINDS.values() if any(k in item.kinds for item in items)],
         "classes": list(dict.fromkeys(c for item in items for c in item.classes)),
         "outcomes": [
-            (one, f"{one}, {OUTCOMES[one]}" if one in OUTCOMES else one)
-            for one in known
-            if one in outcomes
+            (
+                outcome,
+                f"{outcome}, {OUTCOMES[outcome]}" if outcome in OUTCOMES else outcome,
+            )
+            for outcome in known
+            if outcome in outcomes
         ],
         "count": len(items),
     }
@@ -130,9 +133,9 @@ def _item(run: RunRecord, cam: Cam, row: int | None) -> Item:
         classes = tuple(run.class_names[c] for c in np.flatnonzero(truth)) or ("none",)
         if run.task == "binary" and threshold is not None:
             name, probability = run.class_names[1], float(test.probs[row, 1])
-            said = probability >= threshold
-            right = bool(said == truth[1])
-            outcome = f"{'T' if right else 'F'}{'P' if said else 'N'}"
+            positive = probability >= threshold
+            right = bool(positive == truth[1])
+            outcome = f"{'T' if right else 'F'}{'P' if positive else 'N'}"
     return Item(
         shot=embed_cam(cam),
         cam=cam,
@@ -148,8 +151,8 @@ def _item(run: RunRecord, cam: Cam, row: int | None) -> Item:
 def _format_gap(cam: Cam) -> str:
     if cam.gap is None:
         return ""
-    much = " (large: increase the steps)" if cam.gap > COMPLETE else ""
-    return f"completeness gap {cam.gap:.1%}{much}"
+    remark = " (large: increase the steps)" if cam.gap > COMPLETE else ""
+    return f"completeness gap {cam.gap:.1%}{remark}"
 
 
 def describe_gallery(arms: Sequence[Arm]) -> str:

@@ -73,15 +73,15 @@ def class_scores(run: RunRecord) -> tuple[ClassScores, ...]:
     return tuple(classes)
 
 
-def decision_counts(one: ClassScores, threshold: float) -> dict[str, float | None]:
+def decision_counts(scores: ClassScores, threshold: float) -> dict[str, float | None]:
     """Count the decisions `score >= threshold` and compute their metrics.
 
     Returns:
         "tp", "fp", "fn", "tn", and the `METRICS`, None where the denominator is zero.
     """
-    tp = len(one.positives) - int(np.searchsorted(one.positives, threshold))
-    fp = len(one.negatives) - int(np.searchsorted(one.negatives, threshold))
-    fn, tn = len(one.positives) - tp, len(one.negatives) - fp
+    tp = len(scores.positives) - int(np.searchsorted(scores.positives, threshold))
+    fp = len(scores.negatives) - int(np.searchsorted(scores.negatives, threshold))
+    fn, tn = len(scores.positives) - tp, len(scores.negatives) - fp
     return {
         "tp": tp, "fp": fp, "fn": fn, "tn": tn,
         "sensitivity": _share(tp, tp + fn),
@@ -108,7 +108,7 @@ def explorer_context(arms: Sequence[Arm]) -> dict[str, Any] | None:
     ):
         run = arms[number].runs[rank]
         classes = class_scores(run)
-        embedded = {"seed": run.seed, "classes": [_embed(one) for one in classes]}
+        embedded = {"seed": run.seed, "classes": [_embed(scores) for scores in classes]}
         room -= len(json.dumps(embedded))
         if room < 0:
             missing.append(f"{arms[number].name}, seed {run.seed}")
@@ -134,13 +134,13 @@ def _share(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 
 
-def _embed(one: ClassScores) -> dict[str, Any]:
+def _embed(scores: ClassScores) -> dict[str, Any]:
     return {
-        "name": one.name,
-        "threshold": one.threshold,
-        "reason": one.reason,
-        "positives": _packed(one.positives),
-        "negatives": _packed(one.negatives),
+        "name": scores.name,
+        "threshold": scores.threshold,
+        "reason": scores.reason,
+        "positives": _packed(scores.positives),
+        "negatives": _packed(scores.negatives),
     }
 
 
@@ -149,8 +149,8 @@ def _packed(scores: np.ndarray) -> dict[str, str]:
     single = scores.astype("<f4")
     exact = (single == scores).all()
     data = (single if exact else scores.astype("<f8")).tobytes()
-    kind = "float32" if exact else "float64"
-    return {kind: base64.b64encode(data).decode("ascii")}
+    dtype = "float32" if exact else "float64"
+    return {dtype: base64.b64encode(data).decode("ascii")}
 
 
 def _json(content: Any) -> Markup:

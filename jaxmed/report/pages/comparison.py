@@ -32,16 +32,16 @@ def build_comparison_page(path: Path, result: ComparisonResult) -> None:
     """
     pairs = [
         {
-            "name": f"{one['a']} − {one['b']}",
-            "forests": _forests(result, one),
+            "name": f"{pair['a']} − {pair['b']}",
+            "forests": _forests(result, pair),
             "tables": [
-                difference_table(result, one),
-                training_table(result, one),
-                net_benefit_table(one),
+                difference_table(result, pair),
+                training_table(result, pair),
+                net_benefit_table(pair),
             ],
-            "classes": class_difference_table(result, one),
+            "classes": class_difference_table(result, pair),
         }
-        for one in result["comparisons"]
+        for pair in result["comparisons"]
     ]
     html = render_page(
         "comparison.html.j2",
@@ -77,17 +77,17 @@ def _facts(result: ComparisonResult) -> list[tuple[str, str]]:
     ]
 
 
-def _forests(result: ComparisonResult, one: ComparisonResult) -> list[EmbeddedImage]:
+def _forests(result: ComparisonResult, pair: ComparisonResult) -> list[EmbeddedImage]:
     """Draw the differences of a pair, metric by metric and class by class."""
-    index = list(result["arms"]).index(one["a"])
-    name = f"{one['a']} − {one['b']}"
+    index = list(result["arms"]).index(pair["a"])
+    name = f"{pair['a']} − {pair['b']}"
     lines = [
         make_line(index, metric_title(metric), difference)
-        for metric, difference in one["metrics"].items()
+        for metric, difference in pair["metrics"].items()
         if not lower_is_better(metric)
     ]
     shots = [_forest(lines, "difference on the test split", f"{name}, every metric")]
-    classes = one["per_class"]
+    classes = pair["per_class"]
     if 0 < len(classes) <= NAMED_CLASSES:
         lines = [
             make_line(index, of, metrics["auroc"]) for of, metrics in classes.items()
@@ -103,12 +103,12 @@ def _across(result: ComparisonResult) -> list[EmbeddedImage]:
     for metric in ("auroc", "accuracy"):
         lines = [
             make_line(
-                arms.index(one["a"]),
-                f"{one['a']} − {one['b']}",
-                one["metrics"][metric],
+                arms.index(pair["a"]),
+                f"{pair['a']} − {pair['b']}",
+                pair["metrics"][metric],
             )
-            for one in result["comparisons"]
-            if metric in one["metrics"]
+            for pair in result["comparisons"]
+            if metric in pair["metrics"]
         ]
         title = f"difference in test {metric_title(metric)}"
         if lines:
@@ -116,8 +116,8 @@ def _across(result: ComparisonResult) -> list[EmbeddedImage]:
     return shots
 
 
-def _forest(lines: list[Line], title: str, what: str) -> EmbeddedImage:
-    alt = f"{what}: differences with intervals; a table has the numbers."
+def _forest(lines: list[Line], title: str, subject: str) -> EmbeddedImage:
+    alt = f"{subject}: differences with intervals; a table has the numbers."
     return embed_figure(png(draw_forest(lines, title, zero=True)), alt)
 
 

@@ -74,7 +74,7 @@ def build_cross_validation(
         facts=_facts(result),
         forests=[_forest(result, metric) for metric in COMPARED],
         summary=summary_table(result),
-        differences=[difference_table(result, one) for one in result["comparisons"]],
+        differences=[difference_table(result, pair) for pair in result["comparisons"]],
         folds=[fold_table(result, metric) for metric in COMPARED],
         explained=explanations(result),
         unfinished=read.unfinished,
@@ -93,7 +93,7 @@ class _Finished(NamedTuple):
 
 def _read(folder: Path, order: Sequence[str]) -> _Finished:
     by_arm: dict[str, dict[int, dict[int, RunRecord]]] = {}
-    places: dict[tuple[str, int, int], str] = {}
+    paths: dict[tuple[str, int, int], str] = {}
     unfinished: list[str] = []
     for path in runs_of_experiment(folder):
         if not has_metrics(path) or fold_of(path) is None:
@@ -102,7 +102,7 @@ def _read(folder: Path, order: Sequence[str]) -> _Finished:
         run = read_run(path)
         assert run.fold is not None
         by_arm.setdefault(run.arm, {}).setdefault(run.seed, {})[run.fold] = run
-        places[run.arm, run.seed, run.fold] = str(path.relative_to(folder))
+        paths[run.arm, run.seed, run.fold] = str(path.relative_to(folder))
     each = [set(folds) for seeds in by_arm.values() for folds in seeds.values()]
     shared = set.intersection(*each) if each else set()
     if not shared:
@@ -110,7 +110,7 @@ def _read(folder: Path, order: Sequence[str]) -> _Finished:
             f"{folder} has no fold that every arm and seed has finished. Run the "
             "experiment to its end."
         )
-    unfinished += [place for key, place in places.items() if key[-1] not in shared]
+    unfinished += [path for key, path in paths.items() if key[-1] not in shared]
     rank = {name: i for i, name in enumerate(order)}
     names = sorted(by_arm, key=lambda name: (rank.get(name, len(rank)), name))
     arms = {
@@ -143,24 +143,24 @@ def _as_fold(run: RunRecord) -> FoldRun:
 
 def sentences(result: Mapping[str, Any]) -> list[str]:
     """Describe each arm, and each difference, by AUROC or else by accuracy."""
-    said = []
+    lines = []
     for name, arm in result["arms"].items():
         metric, of = _main(arm["metrics"])
-        said.append(
+        lines.append(
             f"{name}: {metric_title(metric)} {estimate(of).line} over "
             f"{len(of['folds'])} folds (SD {number(of.get('sd')).text}); out of fold "
             f"{estimate(of['out_of_fold']).line}."
         )
-    for one in result["comparisons"]:
-        metric, of = _main(one["metrics"])
+    for pair in result["comparisons"]:
+        metric, of = _main(pair["metrics"])
         apart = with_test_interval(of["out_of_fold"])
-        said.append(
-            f"{one['a']} − {one['b']}: {metric_title(metric)} "
+        lines.append(
+            f"{pair['a']} − {pair['b']}: {metric_title(metric)} "
             f"{number(of['value'], sign=True).text} {interval(of, sign=True)}, "
             f"p {_equals(of)} by the corrected t; out of fold "
             f"{interval(apart, sign=True)}, p {_equals(apart)}."
         )
-    return said
+    return lines
 
 
 def _main(metrics: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
@@ -191,18 +191,18 @@ def summary_table(result: Mapping[str, Any]) -> Table:
     )
 
 
-def difference_table(result: Mapping[str, Any], one: Mapping[str, Any]) -> Table:
+def difference_table(result: Mapping[str, Any], pair: Mapping[str, Any]) -> Table:
     """Tabulate the differences of a pair, by both methods."""
     p = "p (Holm)" if len(result["comparisons"]) > 1 else "p"
     rows = []
-    for metric, of in one["metrics"].items():
+    for metric, of in pair["metrics"].items():
         title = metric_title(metric) + " ↓" * lower_is_better(metric)
         apart = of["out_of_fold"]
         cells = estimate(of, sign=True), p_cell(of)
         pooled = estimate(with_test_interval(apart), sign=True), p_cell(apart)
         rows.append((word(title), *cells, *pooled, word(TESTS.get(apart["test"], "–"))))
     return Table(
-        caption=f"{one['a']} − {one['b']}",
+        caption=f"{pair['a']} − {pair['b']}",
         head=("metric", "over folds", f"{p}, corrected t", "pooled", p, "test"),
         rows=tuple(rows),
         note="↓ lower is better.",
@@ -215,11 +215,11 @@ def fold_table(result: Mapping[str, Any], metric: str) -> Table:
     first = next(iter(arms.values()))
     rows = [
         (
-            word(f"{one['repeat']}, {one['fold']}"),
-            number(one["n"], digits=0),
+            word(f"{entry['repeat']}, {entry['fold']}"),
+            number(entry["n"], digits=0),
             *(number(of[i]["value"], digits=4) for of in arms.values()),
         )
-        for i, one in enumerate(first)
+        for i, entry in enumerate(first)
     ]
     return Table(
         caption=f"{metric_title(metric)} by fold",
@@ -231,7 +231,7 @@ def fold_table(result: Mapping[str, Any], metric: str) -> Table:
 
 def explanations(result: Mapping[str, Any]) -> list[str]:
     """Explain the two kinds of numbers, and their limits."""
-    said = [
+    lines = [
         f"{_folds(result)}. Every image is predicted by models that were not trained "
         "on it; threshold, calibration and epoch of a fold were chosen on that fold's "
         "validation images.",
@@ -244,8 +244,8 @@ def explanations(result: Mapping[str, Any]) -> list[str]:
         "together also depends on how alike the scales of their scores are.",
     ]
     if "groups" not in result:
-        said.append(INDEPENDENT)
-    return said
+        lines.append(INDEPENDENT)
+    return lines
 
 
 def _folds(result: Mapping[str, Any]) -> str:
@@ -271,7 +271,7 @@ def _forest(result: Mapping[str, Any], metric: str) -> EmbeddedImage:
     lines = []
     for index, (name, arm) in enumerate(result["arms"].items()):
         of = arm["metrics"][metric]
-        values = (one["value"] for one in of["folds"])
+        values = (fold["value"] for fold in of["folds"])
         lines.append(
             Line(
                 name=name,

@@ -32,7 +32,7 @@ from jaxmed.report.text.audit import (
 )
 from jaxmed.runtime.files import write_text
 
-SHOWN = 40
+ROWS_SHOWN = 40
 """Rows of a list in the page; the JSON beside it has them all."""
 
 
@@ -41,11 +41,11 @@ class DuplicatePair:
     """Two images that are the same, to be shown side by side.
 
     Attributes:
-        found: one of the findings' exact or near duplicates.
+        group: one of the findings' exact or near duplicates.
         images: two of its images, uint8 (h, w, 1 or 3), in the order of its ids.
     """
 
-    found: Findings
+    group: Findings
     images: tuple[np.ndarray, np.ndarray]
 
 
@@ -86,7 +86,7 @@ def build_data_sheet(
             for name, mean in means.items()
         ],
         pairs=[_pair_images(pair) for pair in pairs],
-        duplicates=_duplicate_table(findings) if _all(findings) else None,
+        duplicates=_duplicate_table(findings) if _duplicates(findings) else None,
         patients=_patient_table(patients) if patients else None,
     )
     write_text(path, html)
@@ -104,17 +104,17 @@ def draw_counts(counts: Mapping[str, Mapping[str, int]]) -> Figure:
         counts: by split, by class.
     """
     names = list(next(iter(counts.values())))
-    every, names = len(names), names[:BARS]
+    total, names = len(names), names[:BARS]
     height = 0.8 / len(counts)
     figure, (axes,) = new_figure(1.1 + 0.22 * len(names) * len(counts))
     for index, (split, by_class) in enumerate(counts.items()):
-        places = np.arange(len(names)) + (index - (len(counts) - 1) / 2) * height
+        positions = np.arange(len(names)) + (index - (len(counts) - 1) / 2) * height
         images = [by_class[name] for name in names]
-        axes.barh(places, images, height, color=color(index), label=split)
+        axes.barh(positions, images, height, color=color(index), label=split)
     axes.set_yticks(np.arange(len(names)), [label(name) for name in names])
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
-    more = f" (of the first {BARS} of {every:,} classes)" if every > BARS else ""
+    more = f" (of the first {BARS} of {total:,} classes)" if total > BARS else ""
     axes.set_xlabel(f"images{more}")
     legend_below(figure, [axes], columns=len(counts))
     return figure
@@ -188,33 +188,36 @@ def _file_table(files: Findings) -> Table:
 
 
 def _frequent(counts: Mapping[str, int], shown: int = 3) -> str:
-    said = [f"{name} ({n:,})" for name, n in list(counts.items())[:shown]]
-    return ", ".join(said) + (", …" if len(counts) > shown else "")
+    entries = [f"{name} ({n:,})" for name, n in list(counts.items())[:shown]]
+    return ", ".join(entries) + (", …" if len(counts) > shown else "")
 
 
-def _all(findings: Findings) -> list[Findings]:
+def _duplicates(findings: Findings) -> list[Findings]:
     duplicates = findings["duplicates"]
-    every = [*duplicates["exact"], *duplicates["near"]]
+    groups = [*duplicates["exact"], *duplicates["near"]]
     return sorted(
-        every, key=lambda one: (not one["across_splits"], not one["labels_differ"])
+        groups,
+        key=lambda group: (not group["across_splits"], not group["labels_differ"]),
     )
 
 
 def _duplicate_table(findings: Findings) -> Table:
-    every = _all(findings)
+    groups = _duplicates(findings)
     rows = []
-    for one in every[:SHOWN]:
-        members = list(zip(one["ids"], one["labels"], strict=True))[:SHOWN]
+    for group in groups[:ROWS_SHOWN]:
+        members = list(zip(group["ids"], group["labels"], strict=True))[:ROWS_SHOWN]
         rows.append(
             (
-                word(one["kind"]),
-                word("yes" if one["across_splits"] else "no"),
-                word("yes" if one["labels_differ"] else "no"),
-                number(one["similarity"], digits=4),
-                word("; ".join(f"{name} ({said})" for name, said in members)),
+                word(group["kind"]),
+                word("yes" if group["across_splits"] else "no"),
+                word("yes" if group["labels_differ"] else "no"),
+                number(group["similarity"], digits=4),
+                word(
+                    "; ".join(f"{name} ({class_name})" for name, class_name in members)
+                ),
             )
         )
-    more = len(every) - SHOWN
+    more = len(groups) - ROWS_SHOWN
     return Table(
         caption="Duplicates",
         head=("kind", "across splits", "labels differ", "correlation", "images"),
@@ -229,9 +232,9 @@ def _patient_table(patients: Findings) -> Table | None:
         return None
     rows = [
         (word(name), *(_members(by_split.get(s, ())) for s in ("train", "val", "test")))
-        for name, by_split in list(across.items())[:SHOWN]
+        for name, by_split in list(across.items())[:ROWS_SHOWN]
     ]
-    more = len(across) - SHOWN
+    more = len(across) - ROWS_SHOWN
     return Table(
         caption="Patients or groups in more than one split",
         head=("group", "train", "val", "test"),
@@ -245,11 +248,13 @@ def _members(ids: Sequence[str]) -> Cell:
 
 
 def _pair_images(pair: DuplicatePair) -> dict[str, Any]:
-    findings, shots = pair.found, list[EmbeddedImage]()
-    for image, name, said in zip(
+    findings, shots = pair.group, list[EmbeddedImage]()
+    for image, name, class_name in zip(
         pair.images, findings["ids"], findings["labels"], strict=False
     ):
-        shots.append(embed_array(image, f"Image {name}, {said}.", f"{name}: {said}"))
+        shots.append(
+            embed_array(image, f"Image {name}, {class_name}.", f"{name}: {class_name}")
+        )
     tags = [
         ("across splits", findings["across_splits"]),
         ("labels differ", findings["labels_differ"]),
@@ -257,6 +262,6 @@ def _pair_images(pair: DuplicatePair) -> dict[str, Any]:
     near = findings["kind"] == "near"
     return {
         "name": f"near, correlation {findings['similarity']:.4f}" if near else "exact",
-        "tags": [tag for tag, there in tags if there],
+        "tags": [tag for tag, holds in tags if holds],
         "images": shots,
     }

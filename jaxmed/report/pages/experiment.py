@@ -148,8 +148,8 @@ def build_report(
         InputError: the folder holds no finished run, or a damaged one.
     """
     folder = Path(folder)
-    found, unfinished = read_experiment(folder, arms)
-    context = _context(folder, found, expected or ())
+    finished, unfinished = read_experiment(folder, arms)
+    context = _context(folder, finished, expected or ())
     html = render_page(
         "page.html.j2",
         title=title,
@@ -291,4 +291,4 @@ def _contents(context: dict[str, Any]) -> list[tuple[str, str]]:
         ("card", "Model card", True),
         ("protocol", "Setup", True),
     )
-    return [(anchor, name) for anchor, name, there in sections if there]
+    return [(anchor, name) for anchor, name, present in sections if present]

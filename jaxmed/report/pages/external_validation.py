@@ -71,13 +71,13 @@ DRAWN = (
 
 
 def build_validation_page(
-    folder: Path, own: Metrics, environment: dict[str, Any]
+    folder: Path, internal: Metrics, environment: dict[str, Any]
 ) -> Path:
     """Write report.html into the folder of an external validation.
 
     Args:
         folder: with metrics.json, predictions.csv and cams/.
-        own: metrics.json of the run.
+        internal: metrics.json of the run.
         environment: environment.json of the run.
 
     Returns:
@@ -95,18 +95,18 @@ def build_validation_page(
     html = render_page(
         "external_validation.html.j2",
         title=f"{described['run']['name']} on {described['name']}",
-        headline=validation_headline(metrics, own),
+        headline=validation_headline(metrics, internal),
         ood=ood_sentence(metrics),
         cannot_tell=CANNOT_TELL,
-        facts=_facts(run, own),
+        facts=_facts(run, internal),
         notes=described["notes"],
         caution=CAUTION,
         differences=[
             _shot(_differences(metrics), "Differences from the internal test")
         ],
-        comparison=comparison_table(metrics, own),
+        comparison=comparison_table(metrics, internal),
         patients=patient_table([arm]),
-        classes=classes_table(metrics, own),
+        classes=classes_table(metrics, internal),
         by_class=None if run.task == "binary" else class_table(arm),
         curves=_curves(run, arm),
         counts=confusion_table(arm),
@@ -123,21 +123,21 @@ def build_validation_page(
         else [],
         refitted=refitting_table(metrics),
         needed=images_table(metrics),
-        ensemble=ensemble_sentences(metrics, own),
+        ensemble=ensemble_sentences(metrics, internal),
     )
     path = folder / REPORT
     write_text(path, html)
     return path
 
 
-def _shot(figure: Figure | None, what: str) -> EmbeddedImage | None:
+def _shot(figure: Figure | None, subject: str) -> EmbeddedImage | None:
     if figure is None:
         return None
-    alt = f"{what}, on the external images."
+    alt = f"{subject}, on the external images."
     return CatalogFigure(figure=figure, alt=alt).picture.shot()
 
 
-def _facts(run: RunRecord, own: Metrics) -> list[tuple[str, str]]:
+def _facts(run: RunRecord, internal: Metrics) -> list[tuple[str, str]]:
     metrics, described = run.metrics, run.metrics["validation"]
     images = f"{metrics['test']['n']:,}"
     if "groups" in metrics["test"]:
@@ -147,7 +147,7 @@ def _facts(run: RunRecord, own: Metrics) -> list[tuple[str, str]]:
         ("Run", str(described["run"]["folder"] or described["run"]["name"])),
         ("Trained on", str(run.environment.get("data", {}).get("source", "?"))),
         ("Network input", describe_input(run)),
-        ("Internal test", f"{own['test']['n']:,} images"),
+        ("Internal test", f"{internal['test']['n']:,} images"),
     ]
     if ood := described.get("out_of_distribution"):
         facts.append(("Out of distribution", estimate(ood["share"]).line))

@@ -91,7 +91,7 @@ def _headline(board: Leaderboard, metric: str) -> str:
     means = dict(zip(names, board.means(metric), strict=True))
     title, first = board_title(metric), board.entries[0].name
     several = len(board.entries) > 1
-    what = (
+    subject = (
         f"Mean test {title} over {len(board.entries)} sets"
         if several
         else f"Test {title} on {first}"
@@ -99,12 +99,12 @@ def _headline(board: Leaderboard, metric: str) -> str:
 
     def ranked(names: Sequence[str]) -> str:
         known = [(value, name) for name in names if (value := means[name]) is not None]
-        known.sort(key=lambda one: -one[0])
+        known.sort(key=lambda pair: -pair[0])
         return ", ".join(f"{name} {format_number(value)}" for value, name in known)
 
     measured, published = ranked(board.arms), ranked(methods)
     beside = f"; published: {published}" if published else ""
-    return f"{what}: {measured or 'no arm has a number on every set'}{beside}."
+    return f"{subject}: {measured or 'no arm has a number on every set'}{beside}."
 
 
 def _facts(board: Leaderboard) -> list[tuple[str, str]]:

@@ -116,7 +116,7 @@ def _row(cells: Sequence[str]) -> str:
     return first + " & ".join(cells) + r" \\"
 
 
-FORMATS = ("pdf", "csv", "latex")
+PAPER_FORMATS = ("pdf", "csv", "latex")
 NAME = 80
 """Characters of a file's name, which arms and columns are part of."""
 
@@ -136,7 +136,7 @@ def write_paper(
 
     Args:
         folder: `OUT/<experiment>`, with at least one finished run in it.
-        formats: of `FORMATS`.
+        formats: of `PAPER_FORMATS`.
         expected, arms: see `build_report`.
 
     Returns:
@@ -146,29 +146,29 @@ def write_paper(
     Raises:
         InputError: the folder holds no finished run, or a damaged one.
     """
-    found, _ = read_experiment(folder, arms)
-    comparison, contents = Comparison(found), {}
+    finished, _ = read_experiment(folder, arms)
+    comparison, contents = Comparison(finished), {}
     if "pdf" in formats:
-        kinds = _figures(comparison, expected or ())
-        with progress("Drawing for print", len(found) + 1, unit="parts") as advance:
-            for part in kinds:
+        parts = _figures(comparison, expected or ())
+        with progress("Drawing for print", len(finished) + 1, unit="parts") as advance:
+            for part in parts:
                 for name, drawing in part.items():
-                    place = _place(folder / "figures", name, ".pdf", contents)
-                    contents[place] = pdf(drawing.figure)
+                    file = _unique_path(folder / "figures", name, ".pdf", contents)
+                    contents[file] = pdf(drawing.figure)
                 advance(1)
     written: list[Path] = []
     tables = {} if set(formats) <= {"pdf"} else paper_tables(comparison)
     for name, table in tables.items():
         if "csv" in formats:
-            place = _place(folder / "tables", name, ".csv", contents)
-            contents[place] = csv_table(table).encode()
+            file = _unique_path(folder / "tables", name, ".csv", contents)
+            contents[file] = csv_table(table).encode()
         if "latex" in formats:
-            place = _place(folder / "tables", name, ".tex", contents)
-            contents[place] = latex_table(table, f"tab:{place.stem}").encode()
-            written.append(place)
+            file = _unique_path(folder / "tables", name, ".tex", contents)
+            contents[file] = latex_table(table, f"tab:{file.stem}").encode()
+            written.append(file)
     if "latex" in formats:
-        place = _place(folder / "tables", "all", ".tex", contents)
-        contents[place] = latex_document([path.stem for path in written]).encode()
+        file = _unique_path(folder / "tables", "all", ".tex", contents)
+        contents[file] = latex_document([path.stem for path in written]).encode()
     for path, content in contents.items():
         with atomic_write(path) as temporary:
             temporary.write_bytes(content)
@@ -189,13 +189,13 @@ def paper_tables(comparison: Comparison) -> dict[str, Table]:
     if table := patient_table(arms):
         tables["patients"] = table
     for arm in arms:
-        own: dict[str, Table] = {}
-        own["per_class"] = class_table(arm)
+        arm_tables: dict[str, Table] = {}
+        arm_tables["per_class"] = class_table(arm)
         if not binary:
-            own["thresholds"] = class_threshold_table(arm)
+            arm_tables["thresholds"] = class_threshold_table(arm)
         if table := confusion_table(arm):
-            own["confusion"] = table
-        tables |= {f"{arm.name}-{name}": table for name, table in own.items()}
+            arm_tables["confusion"] = table
+        tables |= {f"{arm.name}-{name}": table for name, table in arm_tables.items()}
     for column in subgroup_columns(arms):
         tables[f"subgroups-{column}"] = subgroup_table(arms, column)
         if table := gaps_table(arms, column):
@@ -231,26 +231,28 @@ def _figures(
         **drawings.joint_figures(arms),
         **drawings.class_figures(comparison),
         **drawings.utility_figures(arms),
-        **{f"subgroups-{column}": one for column, one in by_column.items()},
+        **{f"subgroups-{column}": figure for column, figure in by_column.items()},
     }
     for arm in arms:
         yield {
-            f"{arm.name}-{kind}": drawing
-            for kind, drawing in _own(arm, limits, scale, expected).items()
+            f"{arm.name}-{name}": drawing
+            for name, drawing in _arm_figures(arm, limits, scale, expected).items()
         }
 
 
-def _own(arm: Arm, limits, scale, expected) -> Figures:
-    own = drawings.run_figures(arm.first, limits, scale, expected)
+def _arm_figures(arm: Arm, limits, scale, expected) -> Figures:
+    figures = drawings.run_figures(arm.first, limits, scale, expected)
     shared = JOINT if arm.first.task == "binary" else ()
-    return {kind: drawing for kind, drawing in own.items() if kind not in shared}
+    return {name: drawing for name, drawing in figures.items() if name not in shared}
 
 
-def _place(folder: Path, name: str, ending: str, taken: dict[Path, bytes]) -> Path:
+def _unique_path(
+    folder: Path, name: str, ending: str, taken: dict[Path, bytes]
+) -> Path:
     """Return a unique, safe path for any name, such as a column's."""
     stem = re.sub(r"[^A-Za-z0-9.-]+", "_", name)[:NAME].strip(".") or "_"
     names = {path.name.casefold() for path in taken if path.parent == folder}
-    place, number = f"{stem}{ending}", 2
-    while place.casefold() in names:
-        place, number = f"{stem}-{number}{ending}", number + 1
-    return folder / place
+    filename, number = f"{stem}{ending}", 2
+    while filename.casefold() in names:
+        filename, number = f"{stem}-{number}{ending}", number + 1
+    return folder / filename

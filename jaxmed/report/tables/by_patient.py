@@ -34,8 +34,8 @@ def patient_table(arms: Sequence[Arm]) -> Table | None:
             continue
         columns += [_numbers(metrics), _numbers(of)]
         sizes = metrics["test"]["n"], of["test"]["n"]
-        kinds = zip(sizes, ("images", "patients"), strict=True)
-        head += [f"{arm.shown_name}, {n:,} {kind}" for n, kind in kinds]
+        counts = zip(sizes, ("images", "patients"), strict=True)
+        head += [f"{arm.shown_name}, {n:,} {noun}" for n, noun in counts]
     names = list(dict.fromkeys(name for column in columns for name in column))
     rows = tuple(
         (word(metric_title(name)), *(estimate(of.get(name)) for of in columns))

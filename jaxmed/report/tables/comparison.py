@@ -36,19 +36,19 @@ INDEPENDENT = (
 def comparison_sentences(result: ComparisonResult) -> list[str]:
     """Describe each pair's difference in AUROC, or else in accuracy."""
     sentences = []
-    for one in result["comparisons"]:
-        main = "auroc" if _defined(one, "auroc") else "accuracy"
-        if not _defined(one, main):
+    for pair in result["comparisons"]:
+        main = "auroc" if _defined(pair, "auroc") else "accuracy"
+        if not _defined(pair, main):
             sentences.append(
-                f"{one['a']} and {one['b']}: neither AUROC nor accuracy is defined for "
-                "both; the table says why."
+                f"{pair['a']} and {pair['b']}: neither AUROC nor accuracy is defined "
+                "for both; the table says why."
             )
             continue
-        value = result["arms"][one["a"]]["metrics"][main]["value"]
-        difference = one["metrics"][main]
+        value = result["arms"][pair["a"]]["metrics"][main]["value"]
+        difference = pair["metrics"][main]
         sentences.append(
-            f"{one['a']} has a test {metric_title(main)} of {format_number(value)}, "
-            f"{format_difference(difference, one['b'])}; "
+            f"{pair['a']} has a test {metric_title(main)} of {format_number(value)}, "
+            f"{format_difference(difference, pair['b'])}; "
             f"{_significance(result, difference)}."
         )
     return sentences
@@ -118,14 +118,16 @@ def interval_sentences(*, several: bool, single: bool, patients: bool) -> list[s
 def _unresolved(result: ComparisonResult) -> list[str]:
     """Warn where the bootstrap has too few resamples for a significant result."""
     lowest = 2 / (result["intervals"]["resamples"] + 1)
-    taken = any(
-        one["test"] == "bootstrap" and one["p"] <= lowest and one["p_holm"] > 1 - LEVEL
+    unresolved = any(
+        difference["test"] == "bootstrap"
+        and difference["p"] <= lowest
+        and difference["p_holm"] > 1 - LEVEL
         for pair in result["comparisons"]
         for metrics in (pair["metrics"], *pair["per_class"].values())
-        for one in metrics.values()
-        if one["p"] is not None
+        for difference in metrics.values()
+        if difference["p"] is not None
     )
-    if not taken:
+    if not unresolved:
         return []
     return [
         f"A bootstrap p cannot be below {lowest:.2g} here, and adjusted for this many "
@@ -134,11 +136,11 @@ def _unresolved(result: ComparisonResult) -> list[str]:
     ]
 
 
-def difference_table(result: ComparisonResult, one: ComparisonResult) -> Table:
+def difference_table(result: ComparisonResult, pair: ComparisonResult) -> Table:
     """Tabulate a pair's metrics: both values, their difference, and its test."""
-    a, b = one["a"], one["b"]
+    a, b = pair["a"], pair["b"]
     rows = []
-    for metric, difference in one["metrics"].items():
+    for metric, difference in pair["metrics"].items():
         values = (number(result["arms"][n]["metrics"][metric]["value"]) for n in (a, b))
         name = _metric_cell(metric)
         rows.append((name, *values, *_tested(result, difference)))
@@ -151,31 +153,31 @@ def difference_table(result: ComparisonResult, one: ComparisonResult) -> Table:
 
 
 def class_difference_table(
-    result: ComparisonResult, one: ComparisonResult
+    result: ComparisonResult, pair: ComparisonResult
 ) -> Table | None:
     """Tabulate a pair's differences by class and metric; None in binary tasks."""
     rows = [
         (word(name), word(metric_title(metric)), *_tested(result, difference, True))
-        for name, metrics in one["per_class"].items()
+        for name, metrics in pair["per_class"].items()
         for metric, difference in metrics.items()
     ]
     if not rows:
         return None
     return Table(
-        caption=f"{one['a']} − {one['b']}: class by class, on images",
+        caption=f"{pair['a']} − {pair['b']}: class by class, on images",
         head=("class", "metric", "difference", "p", "p (Holm)", "test"),
         rows=tuple(rows),
         note="p (Holm) is adjusted for the number of classes and comparisons.",
     )
 
 
-def training_table(result: ComparisonResult, one: ComparisonResult) -> Table | None:
+def training_table(result: ComparisonResult, pair: ComparisonResult) -> Table | None:
     """Tabulate a pair's differences for retrained models; None without seeds."""
-    a, b = one["a"], one["b"]
+    a, b = pair["a"], pair["b"]
     if not any(_seeds(result, name) > 1 for name in (a, b)):
         return None
     rows = []
-    for metric, difference in one["metrics"].items():
+    for metric, difference in pair["metrics"].items():
         again = difference["another_training"]
         shown_again = {"value": difference["value"], **again}
         rows.append(
@@ -195,9 +197,9 @@ def training_table(result: ComparisonResult, one: ComparisonResult) -> Table | N
     )
 
 
-def net_benefit_table(one: ComparisonResult) -> Table | None:
+def net_benefit_table(pair: ComparisonResult) -> Table | None:
     """Tabulate a pair's differences in net benefit; None unless the task is binary."""
-    benefit = one["net_benefit"]
+    benefit = pair["net_benefit"]
     rows = [
         (word(f"{threshold:g}"), estimate(difference, sign=True))
         for threshold, difference in zip(
@@ -207,7 +209,7 @@ def net_benefit_table(one: ComparisonResult) -> Table | None:
     if not rows:
         return None
     return Table(
-        caption=f"{one['a']} − {one['b']}: net benefit",
+        caption=f"{pair['a']} − {pair['b']}: net benefit",
         head=("threshold", "difference"),
         rows=tuple(rows),
         note="Of calibrated probabilities, in true positives per image. 0.01 is one "
@@ -232,19 +234,19 @@ def spread_table(result: ComparisonResult) -> Table | None:
 
 def comparison_rows(result: ComparisonResult) -> Iterator[dict[str, Any]]:
     """Yield all comparisons, as rows of one long table."""
-    for one in result["comparisons"]:
-        of_classes = {"": one["metrics"]} | one["per_class"]
+    for pair in result["comparisons"]:
+        of_classes = {"": pair["metrics"]} | pair["per_class"]
         for name, metrics in of_classes.items():
             for metric, difference in metrics.items():
                 values = {
-                    side: result["arms"][one[side]]["metrics"][metric]["value"]
+                    side: result["arms"][pair[side]]["metrics"][metric]["value"]
                     for side in "ab"
                     if not name
                 }
-                row = {"a": one["a"], "b": one["b"], "class": name, "metric": metric}
+                row = {"a": pair["a"], "b": pair["b"], "class": name, "metric": metric}
                 row |= {f"value_{side}": values.get(side) for side in "ab"}
                 yield row | _row(difference, "images")
-                if min(_seeds(result, one[side]) for side in "ab") > 1:
+                if min(_seeds(result, pair[side]) for side in "ab") > 1:
                     again = difference["another_training"]
                     again = {"value": difference["value"], "test": "t", **again}
                     yield row | _row(again, "images and seeds")
@@ -271,9 +273,11 @@ def _significance(result: ComparisonResult, difference: Mapping[str, Any]) -> st
     return "; ".join(parts)
 
 
-def _format_test(result: ComparisonResult, what: str, tested: Mapping[str, Any]) -> str:
+def _format_test(
+    result: ComparisonResult, title: str, tested: Mapping[str, Any]
+) -> str:
     p, adjusted = tested["p"], tested["p_holm"]
-    text = f"{what}: p {_equals(p)}"
+    text = f"{title}: p {_equals(p)}"
     if not _adjusted(result) or p is None:
         return text
     text += (
@@ -330,8 +334,8 @@ def _seeds(result: ComparisonResult, name: str) -> int:
     return next(iter(result["arms"][name]["metrics"].values()))["seeds"]
 
 
-def _defined(one: ComparisonResult, metric: str) -> bool:
-    return one["metrics"].get(metric, {}).get("value") is not None
+def _defined(pair: ComparisonResult, metric: str) -> bool:
+    return pair["metrics"].get(metric, {}).get("value") is not None
 
 
 def _equals(p: float | None) -> str:

@@ -55,10 +55,10 @@ def _epoch(run: RunRecord) -> tuple[Cell, ...]:
     split, _, score = metric.partition("_")
     if not score:
         split, score = "none", metric
-    place = f"{best.get('phase')}, epoch {best.get('epoch')}"
+    epoch = f"{best.get('phase')}, epoch {best.get('epoch')}"
     value = best.get("value")
     reached = f" ({format_number(value)})" if isinstance(value, float) else ""
-    return word(place), word(f"best {metric_title(score)}{reached}"), word(split)
+    return word(epoch), word(f"best {metric_title(score)}{reached}"), word(split)
 
 
 def _threshold(run: RunRecord) -> tuple[Cell, ...]:
@@ -68,7 +68,8 @@ def _threshold(run: RunRecord) -> tuple[Cell, ...]:
     if isinstance(value, dict):
         cell = word(
             ", ".join(
-                f"{name} {format_number(one)}" for name, one in list(value.items())[:12]
+                f"{name} {format_number(threshold)}"
+                for name, threshold in list(value.items())[:12]
             )
             + (", …" if len(value) > 12 else "")
         )
@@ -175,15 +176,15 @@ def calibration_table(arms: Sequence[Arm]) -> Table:
     methods = {scaling.get("method", "temperature") for scaling in scalings}
     name = "temperature" if methods == {"temperature"} else "scaling"
     table = replace(table, rows=((word(name), *map(_scaling, scalings)), *table.rows))
-    said = [f"ECE: expected calibration error with {bins} bins."] if bins else []
+    notes = [f"ECE: expected calibration error with {bins} bins."] if bins else []
     if any("slope" in row for row in rows.values()):
-        said.append(
+        notes.append(
             "Perfect calibration has intercept 0, slope 1 and an O:E ratio (observed "
             "to expected positives) of 1."
         )
-    warned = (str(one["note"]) for one in scalings if one.get("note"))
-    said += [f"{text[0].upper()}{text[1:]}." for text in dict.fromkeys(warned)]
-    return annotated(table, *said)
+    warned = (str(scaling["note"]) for scaling in scalings if scaling.get("note"))
+    notes += [f"{text[0].upper()}{text[1:]}." for text in dict.fromkeys(warned)]
+    return annotated(table, *notes)
 
 
 def confusion_table(arm: Arm) -> Table | None:

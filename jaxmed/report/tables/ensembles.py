@@ -19,7 +19,7 @@ METRICS = ("auroc", "accuracy", "sensitivity", "specificity", "log_loss", "brier
 def ensemble_table(arms: Sequence[Arm]) -> Table | None:
     """Tabulate the gain of each arm's ensemble on the test split; None without one."""
     gains = {arm.name: ensemble_gain(arm.runs) for arm in arms if len(arm.runs) > 1}
-    known = {name: found["gain"] for name, found in gains.items() if "gain" in found}
+    known = {name: result["gain"] for name, result in gains.items() if "gain" in result}
     if not known:
         return None
     first = next(iter(known.values()))

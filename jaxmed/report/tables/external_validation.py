@@ -29,10 +29,10 @@ RUNS = ("auroc", "accuracy", "sensitivity", "specificity", "log_loss_calibrated"
 def pick(metrics: Metrics, part: str, name: str) -> Mapping[str, Any]:
     """Return an estimate of metrics.json, or an empty one."""
     if part == "calibration":
-        found = metrics["calibration"].get("test", {})
+        table = metrics["calibration"].get("test", {})
     else:
-        found = metrics.get(part) or {}
-    entry = found.get(name)
+        table = metrics.get(part) or {}
+    entry = table.get(name)
     return entry if isinstance(entry, Mapping) and "value" in entry else {}
 
 
@@ -47,12 +47,12 @@ def shown_metrics(metrics: Metrics) -> list[tuple[str, str]]:
     return [pair for pair in pairs if pick(metrics, *pair)]
 
 
-def comparison_table(metrics: Metrics, own: Metrics) -> Table:
+def comparison_table(metrics: Metrics, internal: Metrics) -> Table:
     """Tabulate each metric on the external set, on the run's test, and the difference.
 
     Args:
         metrics: of the validation.
-        own: of the run.
+        internal: of the run.
     """
     rows = []
     for part, name in shown_metrics(metrics):
@@ -61,12 +61,13 @@ def comparison_table(metrics: Metrics, own: Metrics) -> Table:
             (
                 word(metric_title(name)),
                 estimate(pick(metrics, part, name)),
-                estimate(pick(own, part, name) or None),
+                estimate(pick(internal, part, name) or None),
                 estimate(difference, sign=True),
             )
         )
     sizes = (
-        f"{metrics['test']['n']:,} external and {own['test']['n']:,} internal images"
+        f"{metrics['test']['n']:,} external and {internal['test']['n']:,} "
+        "internal images"
     )
     note = (
         "Decisions at the threshold chosen on val. Differences are unpaired, of "
@@ -81,14 +82,17 @@ def comparison_table(metrics: Metrics, own: Metrics) -> Table:
     )
 
 
-def classes_table(metrics: Metrics, own: Metrics) -> Table:
+def classes_table(metrics: Metrics, internal: Metrics) -> Table:
     """Tabulate images by class, external and internal."""
     rows = []
     for name, of_class in metrics["per_class"]["test"].items():
         cells = []
-        for one, entry in ((metrics, of_class), (own, own["per_class"]["test"][name])):
-            whole = entry.get("n", one["test"]["n"])
-            share = f"{entry['support'] / whole:.1%}" if whole else ""
+        for source, entry in (
+            (metrics, of_class),
+            (internal, internal["per_class"]["test"][name]),
+        ):
+            total = entry.get("n", source["test"]["n"])
+            share = f"{entry['support'] / total:.1%}" if total else ""
             cells.append(
                 Cell(text=f"{entry['support']:,}", exact=entry["support"], range=share)
             )
@@ -126,10 +130,10 @@ def refitting_table(metrics: Metrics) -> Table:
         "probabilities."
     )
     if failed:
-        said = ", ".join(
-            f"{one['not_refitted']:.0%} of k = {one['k']}" for one in failed
+        shares = ", ".join(
+            f"{failure['not_refitted']:.0%} of k = {failure['k']}" for failure in failed
         )
-        note += f" Draws of one class only, in which nothing was fitted: {said}."
+        note += f" Draws of one class only, in which nothing was fitted: {shares}."
     return Table(
         caption="Threshold and calibration fitted anew on k external images",
         head=("k", *map(metric_title, names)),
@@ -146,8 +150,8 @@ def images_table(metrics: Metrics) -> Table:
         title, _, label = name.partition(" of ")
         shown = metric_title(title) + (f" of {label}" if label else "")
         cells = (
-            count(one) if one is not None else Cell(text="–", note="over 10 million")
-            for one in of["images"]
+            count(size) if size is not None else Cell(text="–", note="over 10 million")
+            for size in of["images"]
         )
         rows.append((word(shown), number(of["value"]), *cells))
     return Table(
@@ -167,16 +171,16 @@ def runs_table(runs: Sequence[tuple[str, Metrics]]) -> Table:
     """
     first = runs[0][1]
     binary = first["task"] == "binary"
-    places = {"log_loss_calibrated": "calibration"}
+    part_of = {"log_loss_calibrated": "calibration"}
     at = "test_at_threshold" if binary else "test"
-    places |= {"auroc": "test", "accuracy": at}
-    places |= {"sensitivity": at, "specificity": at} if binary else {}
-    names = [name for name in RUNS if name in places]
+    part_of |= {"auroc": "test", "accuracy": at}
+    part_of |= {"sensitivity": at, "specificity": at} if binary else {}
+    names = [name for name in RUNS if name in part_of]
     rows = []
     for name, metrics in runs:
         cells: list[Cell] = []
         for metric in names:
-            cells.append(estimate(pick(metrics, places[metric], metric)))
+            cells.append(estimate(pick(metrics, part_of[metric], metric)))
         auroc = metrics["difference"].get("test", {}).get("auroc")
         cells.append(estimate(auroc, sign=True))
         ood = metrics["validation"].get("out_of_distribution")

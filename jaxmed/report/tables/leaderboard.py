@@ -256,11 +256,11 @@ def _rows(board: Leaderboard, entry: LeaderboardSet) -> Iterator[dict[str, Any]]
 
     def row(method: str, seed: object, results: Mapping[str, Any], source: str):
         numbers = {}
-        for metric, one in results.items():
-            numbers[metric] = one.get("value")
-            again = one.get("another_training") or {}
+        for metric, result in results.items():
+            numbers[metric] = result.get("value")
+            again = result.get("another_training") or {}
             for end in ("ci_low", "ci_high"):
-                numbers[f"{metric}_{end}"] = one.get(end)
+                numbers[f"{metric}_{end}"] = result.get(end)
                 numbers[f"{metric}_retrained_{end}"] = again.get(end)
         method_of = {"method": method, "seed": seed}
         return of_set | method_of | numbers | {"source": source}

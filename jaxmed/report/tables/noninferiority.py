@@ -25,12 +25,12 @@ def margin_table(result: Mapping[str, Any]) -> Table | None:
     if within is None:
         return None
     rows = []
-    for one in within["comparisons"]:
-        pair = f"{one['a']} vs {one['b']}"
-        rows.append((word(pair), word("these models"), *_cells(one)))
-        again = one["another_training"]
+    for test in within["comparisons"]:
+        names = f"{test['a']} vs {test['b']}"
+        rows.append((word(names), word("these models"), *_cells(test)))
+        again = test["another_training"]
         if again["value"] is not None:
-            rows.append((word(pair), word("retrained models"), *_cells(again)))
+            rows.append((word(names), word("retrained models"), *_cells(again)))
     title, margin = metric_title(within["metric"]), within["margin"]
     return Table(
         caption=f"Non-inferiority and equivalence, margin of {margin:g} in {title}",
@@ -46,34 +46,36 @@ def margin_sentences(result: Mapping[str, Any]) -> Iterator[str]:
     within = result.get("margin")
     if within is None:
         return
-    for one in within["comparisons"]:
-        if one["value"] is None:
-            yield f"{one['a']} and {one['b']}: no test of the margin, {one['reason']}."
+    for test in within["comparisons"]:
+        if test["value"] is None:
+            yield (
+                f"{test['a']} and {test['b']}: no test of the margin, {test['reason']}."
+            )
             continue
         yield (
-            f"{one['a']} is {_conclusion(one)} to {one['b']} within a margin of "
+            f"{test['a']} is {_conclusion(test)} to {test['b']} within a margin of "
             f"{within['margin']:g} in {metric_title(within['metric'])}: better by "
-            f"{estimate(one, sign=True).text} {interval(one, sign=True)}, "
-            f"p {_shown(one, 'noninferior')} for non-inferiority and "
-            f"{_shown(one, 'equivalent')} for equivalence."
+            f"{estimate(test, sign=True).text} {interval(test, sign=True)}, "
+            f"p {_shown(test, 'noninferior')} for non-inferiority and "
+            f"{_shown(test, 'equivalent')} for equivalence."
         )
 
 
-def _cells(one: Mapping[str, Any]) -> tuple[Cell, ...]:
-    if one["value"] is None:
-        return (estimate(one), *[Cell(text="–")] * 3)
+def _cells(test: Mapping[str, Any]) -> tuple[Cell, ...]:
+    if test["value"] is None:
+        return (estimate(test), *[Cell(text="–")] * 3)
     names = ("noninferior", "equivalent")
-    p_cells = [one[f"p_{name}_holm"] for name in names]
+    p_cells = [test[f"p_{name}_holm"] for name in names]
     numbers = [Cell(text=format_p(p), exact=p) for p in p_cells]
-    return (estimate(one, sign=True), *numbers, word(_conclusion(one)))
+    return (estimate(test, sign=True), *numbers, word(_conclusion(test)))
 
 
-def _conclusion(one: Mapping[str, Any]) -> str:
-    if one["equivalent"]:
+def _conclusion(test: Mapping[str, Any]) -> str:
+    if test["equivalent"]:
         return "equivalent"
-    return "non-inferior" if one["noninferior"] else "not shown to be non-inferior"
+    return "non-inferior" if test["noninferior"] else "not shown to be non-inferior"
 
 
-def _shown(one: Mapping[str, Any], name: str) -> str:
-    text = format_p(one[f"p_{name}_holm"])
+def _shown(test: Mapping[str, Any], name: str) -> str:
+    text = format_p(test[f"p_{name}_holm"])
     return text if text.startswith("<") else f"= {text}"

@@ -21,7 +21,7 @@ from jaxmed.runs.layout import SKIPPED
 from jaxmed.runs.record import Arm, RunRecord
 
 SPLITS = ("train", "val", "test")
-SHOWN = 40
+SKIPPED_SHOWN = 40
 """Rows of the list of skipped files; skipped.csv has them all."""
 
 
@@ -54,11 +54,13 @@ def skipped_table(run: RunRecord) -> Table | None:
         return None
     with path.open(encoding="utf-8", newline="") as file:
         skipped = [(row["name"], row["reason"]) for row in csv.DictReader(file)]
-    more = len(skipped) - SHOWN
+    more = len(skipped) - SKIPPED_SHOWN
     return Table(
         caption=f"Skipped: {len(skipped):,} files or rows of the source",
         head=("name", "reason"),
-        rows=tuple((word(name), word(reason)) for name, reason in skipped[:SHOWN]),
+        rows=tuple(
+            (word(name), word(reason)) for name, reason in skipped[:SKIPPED_SHOWN]
+        ),
         note=f"And {more:,} more, in skipped.csv of the run." if more > 0 else "",
     )
 
@@ -83,23 +85,23 @@ def _class_counts(run: RunRecord, split: str) -> dict[str, int]:
     return dict(zip(run.class_names, truth.sum(axis=0).tolist(), strict=True))
 
 
-def _share(images: int | None, whole: int | None) -> Cell:
-    if images is None or not whole:
+def _share(images: int | None, total: int | None) -> Cell:
+    if images is None or not total:
         return Cell(text="–", note="not recorded")
-    return Cell(text=f"{images:,}", exact=images, range=f"{images / whole:.1%}")
+    return Cell(text=f"{images:,}", exact=images, range=f"{images / total:.1%}")
 
 
 def _data_note(run: RunRecord) -> str:
     data = run.environment.get("data", {})
-    said = [patients_sentence(data)]
+    sentences = [patients_sentence(data)]
     if "skipped" in data and not data["skipped"]:
-        said.append("No file of the source was skipped.")
+        sentences.append("No file of the source was skipped.")
     if run.task == "multilabel":
-        said.append("An image may have several labels, or none.")
+        sentences.append("An image may have several labels, or none.")
         unknown = sum(int((~p.known).sum()) for p in run.predictions.values())
         if unknown:
-            said.append(f"{unknown:,} labels of val and test are not known.")
-    return " ".join(said)
+            sentences.append(f"{unknown:,} labels of val and test are not known.")
+    return " ".join(sentences)
 
 
 def cost_table(comparison: Comparison) -> Table:
@@ -126,8 +128,8 @@ def cost_table(comparison: Comparison) -> Table:
 
 def _costs(arm: Arm) -> tuple[Cell, ...]:
     environments = [run.environment for run in arm.runs]
-    trained = [n for one in environments if (n := _most_trained(one)) is not None]
-    seconds = [one["seconds"] for one in environments if one.get("seconds")]
+    trained = [n for env in environments if (n := _most_trained(env)) is not None]
+    seconds = [env["seconds"] for env in environments if env.get("seconds")]
     epochs = [len(run.history) for run in arm.runs if run.history]
     speeds = [
         sorted(row["images_per_second"] for row in run.history)[len(run.history) // 2]

@@ -59,20 +59,20 @@ def summary_table(comparison: Comparison) -> Table:
 
 def _which(comparison: Comparison) -> str:
     """Explain the two kinds of intervals, and the thresholds of decisions."""
-    said = [INTERVALS] if comparison.several_seeds else []
+    sentences = [INTERVALS] if comparison.several_seeds else []
     if comparison.has_thresholds:
-        said.append(
+        sentences.append(
             "Decisions are at each run's threshold, chosen on val, unless stated "
             "otherwise."
         )
-    return " ".join(said)
+    return " ".join(sentences)
 
 
 def _spread_row(comparison: Comparison, metric: str) -> tuple[Cell, ...]:
     """Return the row of standard deviations over seeds, arm by arm."""
     entry = (comparison.estimate(arm, "test", metric) for arm in comparison.arms)
     name = word(f"{metric_title(metric)}, SD over seeds")
-    return (name, *(number(one.get("std"), digits=4) for one in entry))
+    return (name, *(number(summary.get("std"), digits=4) for summary in entry))
 
 
 def differences_table(comparison: Comparison) -> Table:
@@ -155,7 +155,9 @@ def _ends(entry: Mapping[str, Any]) -> tuple[float, float] | None:
 def _seeds(arm: Arm, metric: str) -> tuple[float, ...]:
     """Compute the values of an arm's seeds, with the decision rule of their mean."""
     alone = (Comparison([Arm(name=arm.name, runs=(run,))]) for run in arm.runs)
-    values = (one.estimate(one.arms[0], "test", metric)["value"] for one in alone)
+    values = (
+        single.estimate(single.arms[0], "test", metric)["value"] for single in alone
+    )
     return tuple(value for value in values if value is not None)
 
 
@@ -221,7 +223,7 @@ def _at_chosen(
 def _series(value: float | Sequence[float]) -> Cell:
     if not isinstance(value, Sequence):
         return number(value)
-    return word(" ".join(f"{one:.3f}" for one in value))
+    return word(" ".join(f"{item:.3f}" for item in value))
 
 
 def _stored(comparison: Comparison, metric: str) -> tuple[str, str]:

@@ -47,7 +47,7 @@ def draw_subgroups(arms: Sequence[Arm], column: str) -> Figure | None:
     for name in names:
         groups[f"{column}: {name}"] = [values.get(name, {}) for values in by_arm]
     lines = {
-        title: [_line(i, arms[i], one) for i, one in enumerate(tables)]
+        title: [_line(i, arms[i], estimates) for i, estimates in enumerate(tables)]
         for title, tables in groups.items()
     }
     remarks = {title: _remark(tables) for title, tables in groups.items()}
@@ -70,9 +70,9 @@ def subgroup_table(arms: Sequence[Arm], column: str) -> Table:
             group = _values(arm, column).get(name)
             if group is None:
                 continue
-            whose = [word(arm.shown_name)] if several else []
+            arm_cell = [word(arm.shown_name)] if several else []
             numbers = [estimate(_metric(group, metric)) for metric in names]
-            rows.append((word(name), *whose, _images(group), *numbers))
+            rows.append((word(name), *arm_cell, _images(group), *numbers))
     reasons = (arm.first.metrics["subgroups"][column].get("reason") for arm in arms)
     return Table(
         caption=f"Test split by {column}",
@@ -119,9 +119,9 @@ def _values(arm: Arm, column: str) -> dict[str, Any]:
 
 def _images(group: dict[str, Any]) -> Cell:
     cell = count(group["n"])
-    said = f"of {group['groups']:,} patients" if "groups" in group else ""
-    said += f" ({group['small']})" if group["small"] else ""
-    return replace(cell, range=said.strip())
+    text = f"of {group['groups']:,} patients" if "groups" in group else ""
+    text += f" ({group['small']})" if group["small"] else ""
+    return replace(cell, range=text.strip())
 
 
 def _metric(group: dict[str, Any], name: str) -> Any:

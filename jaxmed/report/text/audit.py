@@ -11,15 +11,17 @@ them."""
 def leakage_sentence(findings: Findings) -> str:
     """Return a sentence on leakage between splits."""
     leaks = findings["leaks"]
-    kinds = (
+    counts = (
         (leaks["exact"], "exact duplicate", "exact duplicates"),
         (leaks["near"], "near duplicate", "near duplicates"),
         (leaks["patients"], "patient or group", "patients or groups"),
     )
-    said = [f"{n:,} {one if n == 1 else many}" for n, one, many in kinds if n]
-    if said:
+    parts = [
+        f"{n:,} {singular if n == 1 else plural}" for n, singular, plural in counts if n
+    ]
+    if parts:
         return (
-            f"Leakage: {_join(said)} in more than one split. Test results are "
+            f"Leakage: {_join(parts)} in more than one split. Test results are "
             "optimistic where a model has seen these images or patients in training."
         )
     if findings["patients"] is None:
@@ -89,12 +91,12 @@ def count_lines(findings: Findings) -> list[str]:
     lines = [f"Task: {findings['task']}, of {classes}{named}"]
     for split, images in findings["images"].items():
         classes = ", ".join(f"{k} {n:,}" for k, n in findings["counts"][split].items())
-        kind = "gray" if images["gray"] == 1 else f"{images['channels']} channels"
+        channels = "gray" if images["gray"] == 1 else f"{images['channels']} channels"
         if 0 < images["gray"] < 1:
-            kind += f", {images['gray']:.1%} of the images gray"
+            channels += f", {images['gray']:.1%} of the images gray"
         lines.append(
             f"{split}: {images['count']:,} images of {images['width']} x "
-            f"{images['height']} pixels, {kind}; {classes}; "
+            f"{images['height']} pixels, {channels}; {classes}; "
             f"{format_imbalance(findings['imbalance'][split])}"
         )
     return lines
@@ -107,14 +109,14 @@ def format_imbalance(ratio: float | None) -> str:
     return f"largest class {ratio:.3g} times the smallest"
 
 
-def _duplicates_sentence(kind: str, duplicates: list[Findings]) -> str:
+def _duplicates_sentence(title: str, duplicates: list[Findings]) -> str:
     if not duplicates:
-        return f"{kind}: none."
-    across = sum(one["across_splits"] for one in duplicates)
-    differ = sum(one["labels_differ"] for one in duplicates)
+        return f"{title}: none."
+    across = sum(group["across_splits"] for group in duplicates)
+    differ = sum(group["labels_differ"] for group in duplicates)
     return (
-        f"{kind}: {len(duplicates):,}, of them {across:,} across splits and {differ:,} "
-        "with different labels."
+        f"{title}: {len(duplicates):,}, of them {across:,} across splits and "
+        f"{differ:,} with different labels."
     )
 
 

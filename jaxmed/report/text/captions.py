@@ -84,8 +84,8 @@ def facts(arms: Sequence[Arm], when: str) -> list[tuple[str, str]]:
     revision = str(run.environment.get("git_revision") or "")
     revision = revision[:12] + ("-dirty" if revision.endswith("-dirty") else "")
     if version:
-        made = f"{version} ({revision})" if revision else str(version)
-        entries.insert(-1, ("jaxmed", made))
+        program = f"{version} ({revision})" if revision else str(version)
+        entries.insert(-1, ("jaxmed", program))
     return entries
 
 
@@ -238,7 +238,7 @@ def _grouped(texts: Mapping[str, str]) -> str:
     names = {
         text: [n for n, t in texts.items() if t == text] for text in texts.values()
     }
-    return "; ".join(f"{', '.join(who)}: {text}" for text, who in names.items())
+    return "; ".join(f"{', '.join(arms)}: {text}" for text, arms in names.items())
 
 
 def _each(arms: Sequence[Arm], describe) -> str:
@@ -285,10 +285,10 @@ def _devices(run: RunRecord) -> str:
     if isinstance(devices, str):
         return devices
     names = [_device(device) for device in devices or ()]
-    said = _counted(names) or "not recorded"
+    text = _counted(names) or "not recorded"
     # JAX falls back to the CPU without a word where it finds nothing else.
     cpu_only = bool(names) and all(name.lower() == "cpu" for name in names)
-    return f"{said} (no GPU or TPU in use)" if cpu_only else said
+    return f"{text} (no GPU or TPU in use)" if cpu_only else text
 
 
 def _device(device: Any) -> str:

@@ -111,8 +111,8 @@ def _software(run: RunRecord) -> str:
     if not environment.get("jaxmed"):
         return ""
     device = environment.get("device") or ", ".join(environment.get("devices") or ())
-    said = f"jaxmed {environment['jaxmed']}, jax {environment.get('jax')}"
-    return f"{said}; {device}" if device else said
+    text = f"jaxmed {environment['jaxmed']}, jax {environment.get('jax')}"
+    return f"{text}; {device}" if device else text
 
 
 def _training(run: RunRecord) -> str:

@@ -16,7 +16,7 @@ CANNOT_TELL = (
 ADVICE = "`validate RUN SOURCE` measures it on labeled images of another source."
 
 
-def validation_headline(metrics: Metrics, own: Metrics) -> str:
+def validation_headline(metrics: Metrics, internal: Metrics) -> str:
     """Write the result in a sentence: main metric, difference, decisions."""
     name = metrics["validation"]["name"]
     metric = "auroc" if pick(metrics, "test", "auroc") else "accuracy"
@@ -29,7 +29,7 @@ def validation_headline(metrics: Metrics, own: Metrics) -> str:
         return f"{text}."
     at = [
         f"{part} {estimate(pick(metrics, 'test_at_threshold', part)).line} (internal "
-        f"{estimate(pick(own, 'test_at_threshold', part)).text})"
+        f"{estimate(pick(internal, 'test_at_threshold', part)).text})"
         for part in ("sensitivity", "specificity")
     ]
     return f"{text}. At the threshold chosen on val: {' and '.join(at)}."
@@ -62,24 +62,26 @@ def ood_sentence(metrics: Metrics) -> str:
     )
 
 
-def ensemble_sentences(metrics: Metrics, own: Metrics) -> list[str]:
+def ensemble_sentences(metrics: Metrics, internal: Metrics) -> list[str]:
     """Say how much the members of an ensemble gain; nothing for a single run."""
-    inner, outer = own.get("ensemble"), metrics["validation"].get("ensemble")
+    inner, outer = internal.get("ensemble"), metrics["validation"].get("ensemble")
     if not inner or not outer:
         return []
-    said = [
+    sentences = [
         f"An ensemble of {len(inner['members'])} runs, whose probabilities are "
         "averaged. Maps are those of the first."
     ]
-    places = ("the external images", outer), ("the internal test", inner)
-    for where, found in places:
-        if "reason" in found:
-            said.append(f"On {where} its gain is not known: {found['reason']}.")
+    tests = ("the external images", outer), ("the internal test", inner)
+    for where, result in tests:
+        if "reason" in result:
+            sentences.append(f"On {where} its gain is not known: {result['reason']}.")
             continue
         parts = [
-            f"{metric_title(name)} {estimate(found['gain'][name], sign=True).line}"
+            f"{metric_title(name)} {estimate(result['gain'][name], sign=True).line}"
             for name in ("auroc", "accuracy", "log_loss", "brier")
-            if name in found["gain"]
+            if name in result["gain"]
         ]
-        said.append(f"On {where}, the ensemble less a single run: {'; '.join(parts)}.")
-    return said
+        sentences.append(
+            f"On {where}, the ensemble less a single run: {'; '.join(parts)}."
+        )
+    return sentences

@@ -90,7 +90,9 @@ def selection_note(arms: Sequence[Arm]) -> str:
     chosen.setdefault(scaling.get("chosen_on", "?"), []).append(scaled)
     method = run.metrics.get("intervals", {}).get("method", "method not recorded")
     parts = [f"Intervals are 95 % ({method})."]
-    parts += [f"Selected on {on}: {', '.join(what)}." for on, what in chosen.items()]
+    parts += [
+        f"Selected on {on}: {', '.join(choices)}." for on, choices in chosen.items()
+    ]
     if "test" not in chosen and "?" not in chosen:
         parts.append("Nothing was selected on the test split.")
     return " ".join(parts)

@@ -65,29 +65,29 @@ def card_text(run: RunRecord, name: str, description: str) -> str:
 def _model(arm: Arm) -> list[str]:
     environment = arm.first.environment
     parameters = environment.get("parameters") or {}
-    said = [f"Arm {arm.name}, trained with {_count(len(arm.runs), 'seed')}."]
+    sentences = [f"Arm {arm.name}, trained with {_count(len(arm.runs), 'seed')}."]
     if total := parameters.get("total"):
-        said.append(f"{total:,} parameters.")
+        sentences.append(f"{total:,} parameters.")
     weights = environment.get("weights")
     name = weights.get("name") if isinstance(weights, dict) else weights
     if name:
         start = "random weights" if name == "none" else str(name)
-        said.append(f"Training started from {start}")
+        sentences.append(f"Training started from {start}")
     if best := environment.get("best"):
-        said.append(
+        sentences.append(
             f"Weights of epoch {best['epoch']} of phase {best['phase']}, selected by "
             f"{best['metric']}{_which(arm)}."
         )
     if preprocessing := environment.get("preprocessing"):
-        said.append(f"Input: {describe_input(arm.first)}.")
+        sentences.append(f"Input: {describe_input(arm.first)}.")
         if window := preprocessing.get("window"):
-            said.append(
+            sentences.append(
                 "Gray values of more than 8 bits: black to white is "
                 f"{read_window(window).describe()}."
             )
     if version := environment.get("jaxmed"):
-        said.append(f"Made with jaxmed {version}, jax {environment.get('jax')}.")
-    return said
+        sentences.append(f"Made with jaxmed {version}, jax {environment.get('jax')}.")
+    return sentences
 
 
 def _use(arm: Arm) -> list[str]:
@@ -103,16 +103,18 @@ def _use(arm: Arm) -> list[str]:
 def _data(arm: Arm) -> list[str]:
     data = arm.first.environment.get("data", {})
     sizes = data.get("sizes") or {}
-    said = [f"Source: {data['source']}"] if data.get("source") else []
+    sentences = [f"Source: {data['source']}"] if data.get("source") else []
     if sizes:
         numbers = ", ".join(f"{size:,} {split}" for split, size in sizes.items())
-        said.append(f"Images: {numbers}.")
+        sentences.append(f"Images: {numbers}.")
     if data.get("fingerprint"):
-        said.append(f"Fingerprint: {data['fingerprint'][:16]}.")
-    said.append(patients_sentence(data))
+        sentences.append(f"Fingerprint: {data['fingerprint'][:16]}.")
+    sentences.append(patients_sentence(data))
     if data.get("skipped"):
-        said.append(f"{data['skipped']:,} files or rows of the source were left out.")
-    return said
+        sentences.append(
+            f"{data['skipped']:,} files or rows of the source were left out."
+        )
+    return sentences
 
 
 def _performance(comparison: Comparison, arm: Arm) -> list[str]:
@@ -123,42 +125,42 @@ def _performance(comparison: Comparison, arm: Arm) -> list[str]:
     numbers = _numbers(estimates)
     if not numbers:
         return ["No metric is defined on the test split; the tables say why."]
-    said = [f"On {test['n']:,} test images, with 95 % intervals: {numbers}."]
+    sentences = [f"On {test['n']:,} test images, with 95 % intervals: {numbers}."]
     if run.task == "binary":
         at = {name: comparison.estimate(arm, "test", name) for name in DECIDED}
         if decided := _numbers(at):
-            said.append(f"At the threshold chosen on val: {decided}.")
+            sentences.append(f"At the threshold chosen on val: {decided}.")
     elif run.task == "multilabel":
-        said.append("Decisions are at the thresholds chosen on val.")
+        sentences.append("Decisions are at the thresholds chosen on val.")
     patients = run.metrics.get("by_patient") or {}
     if "test" in patients:
         of, at = patients["test"], patients["test_at_threshold"]
         shown = {name: of.get(name, {}) for name in names}
         if run.task == "binary":
             shown |= {name: at[name] for name in DECIDED[1:3]}
-        said.append(
+        sentences.append(
             f"On {of['n']:,} patients{_which(arm)}, by {patients['aggregation']} over "
             f"their images: {_numbers(shown)}."
         )
     if len(arm.runs) > 1:
-        said.append(
+        sentences.append(
             "Means over seeds; [ ] is the interval for these models on other images, "
             "retrained [ ] that for retrained models on other images."
         )
     data = run.environment.get("data", {})
     test = run.predictions.get("test")
     if (data.get("groups") if test is None else test.groups) is None:
-        said.append(INDEPENDENT)
-    return said
+        sentences.append(INDEPENDENT)
+    return sentences
 
 
 def _numbers(estimates: Mapping[str, Mapping[str, Any]]) -> str:
     """Format the defined estimates: "AUROC 0.97 [0.96, 0.98]; accuracy ..."."""
-    said = []
-    for name, one in estimates.items():
-        if one.get("value") is not None:
-            said.append(f"{metric_title(name)} {estimate(one).line}")
-    return "; ".join(said)
+    parts = []
+    for name, result in estimates.items():
+        if result.get("value") is not None:
+            parts.append(f"{metric_title(name)} {estimate(result).line}")
+    return "; ".join(parts)
 
 
 def _which(arm: Arm) -> str:
@@ -171,12 +173,14 @@ def _calibration(arm: Arm) -> list[str]:
     before, after = (test.get(n, {}).get("value") for n in ("ece", "ece_calibrated"))
     if before is None:
         return []
-    said = f"Expected calibration error on test {format_number(before)}{_which(arm)}"
+    sentence = (
+        f"Expected calibration error on test {format_number(before)}{_which(arm)}"
+    )
     if after is not None:
         method = SCALINGS.get(scaling.get("method", ""), "temperature scaling")
-        said += f", and {format_number(after)} after {method}"
-        said += f" fitted on {scaling['chosen_on']}"
-    return [said + "."]
+        sentence += f", and {format_number(after)} after {method}"
+        sentence += f" fitted on {scaling['chosen_on']}"
+    return [sentence + "."]
 
 
 def _decisions(arm: Arm) -> list[str]:
@@ -198,35 +202,35 @@ def _decisions(arm: Arm) -> list[str]:
 
 def _limits(comparison: Comparison, arm: Arm) -> list[str]:
     run = arm.first
-    said = [CANNOT_TELL, _validated(run)]
+    sentences = [CANNOT_TELL, _validated(run)]
     support = {
         name: estimates.get("support", 0)
         for name, estimates in run.metrics["per_class"]["test"].items()
     }
     if few := [name for name, n in support.items() if n < FEW_IMAGES]:
         shown = ", ".join(few[:6]) + (", …" if len(few) > 6 else "")
-        said.append(
+        sentences.append(
             f"Fewer than {FEW_IMAGES} test images of {shown}: their metrics are "
             "uncertain."
         )
     if len(arm.runs) == 1:
-        said.append("One seed: the variation of results over seeds is unknown.")
+        sentences.append("One seed: the variation of results over seeds is unknown.")
     if len(comparison.arms) > 1:
-        said.append(f"It is one of {len(comparison.arms)} compared arms.")
+        sentences.append(f"It is one of {len(comparison.arms)} compared arms.")
     if not run.metrics.get("subgroups"):
-        said.append("Performance by sex, age, site or device was not tested.")
+        sentences.append("Performance by sex, age, site or device was not tested.")
     else:
         names = ", ".join(run.metrics["subgroups"])
-        said.append(
+        sentences.append(
             f"The section on subgroups compares the metrics by {names}; a gap that is "
             "not significant may still exist."
         )
-    said.append(
+    sentences.append(
         "Where `predict` finds an image out of distribution, do not rely on its "
         "prediction; that an image is not does not mean that the prediction is right."
     )
-    said.append("A saliency map explains the model, not the disease.")
-    return said
+    sentences.append("A saliency map explains the model, not the disease.")
+    return sentences
 
 
 def _validated(run: RunRecord) -> str:
@@ -241,5 +245,5 @@ def _validated(run: RunRecord) -> str:
     return f"Validated on images of other sources: {results}."
 
 
-def _count(n: int, what: str) -> str:
-    return f"{n} {what}" + ("s" if n != 1 else "")
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}" + ("s" if n != 1 else "")

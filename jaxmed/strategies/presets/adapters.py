@@ -97,18 +97,19 @@ class Lora:
         for pattern in patterns or ("*",):
             # "*" is for whole layers.
             of_parts = pattern.rpartition(".")[2] in ("q", "k", "v")
-            found = [
-                place
-                for name, place in known.items()
-                if fnmatchcase(name, f"*.{pattern}") and (place[1] == WHOLE or of_parts)
+            matches = [
+                candidate
+                for name, candidate in known.items()
+                if fnmatchcase(name, f"*.{pattern}")
+                and (candidate[1] == WHOLE or of_parts)
             ]
-            if not found:
+            if not matches:
                 ends = dict.fromkeys(name.rpartition(".")[2] for name in known)
                 raise InputError(
                     f"lora: no linear layer or 1×1 convolution of {model.architecture}"
                     f" matches {pattern!r}. Their names end in {', '.join(ends)}."
                 )
-            for layer, part in found:
+            for layer, part in matches:
                 names = chosen.setdefault(layer, [])
                 if part not in names:
                     names.append(part)

@@ -103,9 +103,9 @@ def partial(
         "layers": layers,
         "from_layer": from_layer,
     }
-    given = [name for name, is_given in ways.items() if is_given]
-    if len(given) > 1:
-        raise InputError(f"{' and '.join(given)} exclude each other; give one of them.")
+    used = [name for name, is_given in ways.items() if is_given]
+    if len(used) > 1:
+        raise InputError(f"{' and '.join(used)} exclude each other; give one of them.")
     rates: Rates
     if layers or from_layer:
         chosen = _last_layers(model, layers, from_layer)

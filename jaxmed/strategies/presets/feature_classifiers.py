@@ -33,12 +33,12 @@ class FeatureClassifier(Strategy):
 
     def describe(self, model: Classifier) -> str:
         """Returns what the classifier is, as text."""
-        what = (
+        method = (
             f"the {self.neighbors} nearest training images"
             if self.neighbors
             else f"C chosen on val from {', '.join(f'{p:g}' for p in self.penalties)}"
         )
-        return f"Strategy {self.name}: {what}, on features of the frozen backbone"
+        return f"Strategy {self.name}: {method}, on features of the frozen backbone"
 
 
 def k_nn(model: Classifier, *, neighbors: int = 11) -> FeatureClassifier:

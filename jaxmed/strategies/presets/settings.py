@@ -67,17 +67,17 @@ def make_phase(
     Raises:
         InputError: a setting has an unknown name or a value out of its range.
     """
-    given: dict[str, Any] = dict(settings)
-    for key in given:
+    options: dict[str, Any] = dict(settings)
+    for key in options:
         if key not in Settings.__annotations__:
             raise unknown("setting", key, Settings.__annotations__)
-    policy = given.pop("batch_norm", "trained")
+    policy = options.pop("batch_norm", "trained")
     if policy not in NORM_POLICIES:
         raise unknown("batch_norm", str(policy), NORM_POLICIES)
-    schedule = as_schedule(given.pop("schedule", "constant"))
-    common = {key: given.pop(key) for key in list(given) if key in _OPTIMIZER}
-    if "optimizer" in given:
-        common["name"] = given.pop("optimizer")
+    schedule = as_schedule(options.pop("schedule", "constant"))
+    common = {key: options.pop(key) for key in list(options) if key in _OPTIMIZER}
+    if "optimizer" in options:
+        common["name"] = options.pop("optimizer")
     groups = []
     for group, (patterns, rate) in rates.items():
         values: dict[str, Any] = {"learning_rate": rate}
@@ -86,7 +86,7 @@ def make_phase(
         optimizer = Optimizer(**common | values)
         groups.append(Group(name=group, patterns=patterns, optimizer=optimizer))
     phase = Phase(
-        name=name, epochs=epochs, groups=tuple(groups), schedule=schedule, **given
+        name=name, epochs=epochs, groups=tuple(groups), schedule=schedule, **options
     )
     return _with_policy(phase, model, policy)
 

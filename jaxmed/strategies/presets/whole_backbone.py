@@ -92,8 +92,8 @@ def two_phase(
     head = frozen(
         model, epochs=head_epochs, learning_rate=head_learning_rate, **settings
     )
-    every = full(model, epochs=epochs, learning_rate=learning_rate, **settings)
-    return Strategy(name="two_phase", phases=head.phases + every.phases)
+    unfrozen = full(model, epochs=epochs, learning_rate=learning_rate, **settings)
+    return Strategy(name="two_phase", phases=head.phases + unfrozen.phases)
 
 
 def linear_probe_then_finetune(

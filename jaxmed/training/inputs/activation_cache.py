@@ -184,7 +184,7 @@ def _compiled_views(
     mesh: Mesh,
 ) -> Callable[..., jax.Array]:
     """Compile the stages before the plan's start stage, of augmented images."""
-    whole, cut = replicated_sharding(mesh), batch_sharding(mesh)
+    replicated, sharded = replicated_sharding(mesh), batch_sharding(mesh)
 
     def frozen_stages(weights, images, indices, view, key):
         # A key of its own for each image and view, whatever batch they are in.
@@ -199,6 +199,6 @@ def _compiled_views(
 
     return jax.jit(
         frozen_stages,
-        in_shardings=(whole, cut, cut, whole, whole),
-        out_shardings=whole,
+        in_shardings=(replicated, sharded, sharded, replicated, replicated),
+        out_shardings=replicated,
     )

@@ -144,23 +144,23 @@ def find_learning_rates(
         measure = _prepare(model, plan, feed, order, rates, key, mesh)
         for name, shares in sweeps[number].items():
             title = phase.name if len(shares) == 1 else f"{phase.name}, {name}"
-            tests.append(_judge(phase, name, rates, measure(shares, title)))
+            tests.append(_suggest(phase, name, rates, measure(shares, title)))
     return tests
 
 
 def _sweeps(phase: Phase) -> dict[str, dict[str, float]]:
     """Returns the tests of a phase: by name, of each group its share of the rate."""
-    own = {group.name: group.optimizer.learning_rate for group in phase.groups}
-    highest = max(own.values(), default=0.0)
+    rates = {group.name: group.optimizer.learning_rate for group in phase.groups}
+    highest = max(rates.values(), default=0.0)
     if highest == 0:
         raise InputError(
             f"Phase {phase.name!r}: all learning rates are 0, so their ratios are not "
             "defined. Give a group a rate above 0."
         )
-    if len(own) == 1:
-        return {name: {name: 1.0} for name in own}
-    alone = {name: {other: float(other == name) for other in own} for name in own}
-    return {ALL: {name: rate / highest for name, rate in own.items()}} | alone
+    if len(rates) == 1:
+        return {name: {name: 1.0} for name in rates}
+    alone = {name: {other: float(other == name) for other in rates} for name in rates}
+    return {ALL: {name: rate / highest for name, rate in rates.items()}} | alone
 
 
 def _with_rates_of_one(phase: Phase) -> Phase:
@@ -230,7 +230,7 @@ def _diverged(losses: Sequence[float], steps: int) -> bool:
     return not math.isfinite(losses[-1]) or smoothed[-1] > DIVERGED * smoothed.min()
 
 
-def _judge(
+def _suggest(
     phase: Phase, name: str, rates: np.ndarray, measured: Sequence[float]
 ) -> RangeTest:
     """Makes the suggestions of a test."""
@@ -245,21 +245,21 @@ def _judge(
     smoothed = smooth(losses, steps)
     # The average has little to look back on in the first tenth, as fastai skips.
     seen = slice(steps // 10, count)
-    found: dict[str, Any] = {"steepest": None, "valley": None, "note": ""}
+    suggestions: dict[str, Any] = {"steepest": None, "valley": None, "note": ""}
     if count <= steps // 10 or not falls(losses[seen], smoothed[seen], steps):
-        found["note"] = NO_FALL
+        suggestions["note"] = NO_FALL
     else:
-        found["steepest"] = steepest(rates[seen], smoothed[seen])
-        found["valley"] = valley(rates[seen], smoothed[seen])
+        suggestions["steepest"] = steepest(rates[seen], smoothed[seen])
+        suggestions["valley"] = valley(rates[seen], smoothed[seen])
         if smoothed.argmin() == steps - 1:
-            found["note"] = "The loss still falls at the highest rate."
-    own = {group.name: group.optimizer.learning_rate for group in phase.groups}
+            suggestions["note"] = "The loss still falls at the highest rate."
+    group_rates = {group.name: group.optimizer.learning_rate for group in phase.groups}
     return RangeTest(
         phase=phase.name,
         group=name,
-        own=own.get(name, max(own.values())),
+        own=group_rates.get(name, max(group_rates.values())),
         rates=rates[:count],
         losses=losses,
         smoothed=smoothed,
-        **found,
+        **suggestions,
     )

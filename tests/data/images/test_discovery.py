@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxmed.data.images.user_files import find_given
+from jaxmed.data.images.user_files import find_user_files
 from jaxmed.data.sources.registry import load_dataset
 from jaxmed.errors import InputError
 
@@ -57,7 +57,7 @@ def load(root, **options):
 def predicted(folder):
     """What `predict` would read, and what it would leave out."""
     left_out = {}
-    found = find_given([str(folder)], left_out)
+    found = find_user_files([str(folder)], left_out)
     return [one.name for one in found], left_out
 
 

@@ -92,7 +92,7 @@ def test_sizes_are_torchvisions(size):
             (PAD, v2.Resize(None, max_size=size)),
             (CROP, v2.Resize(round(size * 256 / 224))),
         ):
-            rows, columns = resizing.whole(height, width, size)
+            rows, columns = resizing.resized_shape(height, width, size)
             if resizing is PAD and size * min(height, width) < max(height, width):
                 assert min(rows, columns) == 1  # torchvision refuses it
             else:

@@ -12,9 +12,9 @@ from jaxmed.data.images.resizing import Resizing
 from jaxmed.data.images.user_files import (
     AHEAD,
     Decoding,
-    Given,
+    UserFile,
     decode_ahead,
-    find_given,
+    find_user_files,
 )
 from jaxmed.data.sources.registry import load_dataset
 
@@ -40,7 +40,7 @@ def scans(tmp_path, monkeypatch):
 
 
 def names(*words):
-    return [one.name for one in find_given(words, {})]
+    return [one.name for one in find_user_files(words, {})]
 
 
 def test_files_and_folders_are_found_in_the_order_given(scans):
@@ -62,7 +62,7 @@ def test_patterns_are_carried_out_where_the_shell_has_not(scans):
 
 @pytest.mark.parametrize("word", ["scans/*.bmp", "scans/empty"])
 def test_what_names_no_image_is_said_in_its_place(scans, word):
-    before, found, after = find_given(["scans/b.png", word, "scans/a/2.PNG"], {})
+    before, found, after = find_user_files(["scans/b.png", word, "scans/a/2.PNG"], {})
     assert (before.name, after.name) == ("scans/b.png", "scans/a/2.PNG")
     assert found.name == word
     assert "no image file" in found.reason
@@ -120,7 +120,7 @@ def test_dicom_is_known_by_its_content_too(tmp_path):
 def test_batches_come_in_order_and_bad_files_do_not_stop_them(tmp_path):
     good = [str(save(tmp_path / f"{i}.png", (9, 9))) for i in range(5)]
     (tmp_path / "bad.png").write_bytes(b"no image")
-    given = find_given(
+    given = find_user_files(
         [*good[:3], str(tmp_path / "bad.png"), *good[3:], "gone.png"], {}
     )
     batches = [*decode_ahead(given, Decoding(image_size=8), 3)]
@@ -148,7 +148,7 @@ LIVE: set[int] = set()
 
 
 def test_memory_does_not_grow_with_the_number_of_files():
-    given = [Given(str(i)) for i in range(400)]
+    given = [UserFile(str(i)) for i in range(400)]
     most = 0
     for batch in decode_ahead(given, Watched(image_size=4), 10):
         most = max(most, len(LIVE))

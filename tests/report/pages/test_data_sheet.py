@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxmed.report.page import embed_array
-from jaxmed.report.pages.data_sheet import SHOWN, draw_counts
+from jaxmed.report.pages.data_sheet import ROWS_SHOWN, draw_counts
 from jaxmed.report.text.audit import finding_sentences, leakage_sentence
 
 
@@ -47,7 +47,7 @@ def test_twelve_duplicates_are_shown_and_all_listed(page: str, found: dict):
 
 
 def test_patients_beyond_a_page_are_in_the_json(page: str, found: dict):
-    assert f"And {60 - SHOWN} more, in the JSON" in page
+    assert f"And {60 - ROWS_SHOWN} more, in the JSON" in page
     assert len(found["patients"]["across"]) == 60
 
 

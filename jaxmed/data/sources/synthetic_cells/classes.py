@@ -16,21 +16,21 @@ from jaxmed.data.sources.synthetic_cells.slide import PURPLE, SIZE, Slide, soft,
 Draw = Callable[[Slide], None]
 
 
-def _white(kind: w.WhiteCell) -> Draw:
+def _white(cell_type: w.WhiteCell) -> Draw:
     def draw(slide: Slide) -> None:
         rng = slide.rng
-        radius = rng.uniform(*kind.radius) * rng.uniform(0.92, 1.08)
+        radius = rng.uniform(*cell_type.radius) * rng.uniform(0.92, 1.08)
         reach = max(SIZE / 2 - radius * 0.9, 4)
         center = tuple(SIZE / 2 + rng.uniform(-1, 1, 2) * min(reach, 17))
         slide.draw_surroundings(center, radius)
-        w.draw_white_cell(slide, kind, center, radius)
+        w.draw_white_cell(slide, cell_type, center, radius)
         if rng.uniform() < 0.5:
             # A red cell that lies over the edge.
             angle, size = rng.uniform(0, 2 * math.pi), rng.uniform(10.5, 14)
             away = radius + size * rng.uniform(0.5, 0.9)
             row, column = center
-            place = (row + away * math.sin(angle), column + away * math.cos(angle))
-            slide.draw_red_cell(place, size)
+            point = (row + away * math.sin(angle), column + away * math.cos(angle))
+            slide.draw_red_cell(point, size)
 
     return draw
 
@@ -42,8 +42,8 @@ def _draw_platelet_clump(slide: Slide) -> None:
     slide.draw_surroundings(center, radius)
     for _ in range(int(radius * rng.uniform(0.7, 1.1))):
         angle, away = rng.uniform(0, 2 * math.pi), radius * math.sqrt(rng.uniform())
-        place = (center[0] + away * math.sin(angle), center[1] + away * math.cos(angle))
-        slide.draw_platelet(place, rng.uniform(2.2, 4.4))
+        point = (center[0] + away * math.sin(angle), center[1] + away * math.cos(angle))
+        slide.draw_platelet(point, rng.uniform(2.2, 4.4))
 
 
 def _draw_parasites(slide: Slide) -> None:
@@ -54,13 +54,13 @@ def _draw_parasites(slide: Slide) -> None:
     slide.draw_red_cell(center, radius)
     for _ in range(rng.integers(1, 4)):
         angle, away = rng.uniform(0, 2 * math.pi), radius * rng.uniform(0.1, 0.55)
-        place = (center[0] + away * math.sin(angle), center[1] + away * math.cos(angle))
+        point = (center[0] + away * math.sin(angle), center[1] + away * math.cos(angle))
         size = rng.uniform(2.8, 4.2)
-        area = window(place, size + 5)
-        ring = soft(np.abs(slide.distance(area, place) - np.float32(size)) - 0.7, 1.2)
+        area = window(point, size + 5)
+        ring = soft(np.abs(slide.distance(area, point) - np.float32(size)) - 0.7, 1.2)
         slide.add(area, ring * np.float32(0.7), PURPLE)
         angle = rng.uniform(0, 2 * math.pi)
-        dot = (place[0] + size * math.sin(angle), place[1] + size * math.cos(angle))
+        dot = (point[0] + size * math.sin(angle), point[1] + size * math.cos(angle))
         slide.add(area, soft(slide.distance(area, dot) - np.float32(1.6)), PURPLE)
 
 

@@ -166,17 +166,17 @@ class Slide:
         size = rng.uniform(10.5, 14)
         for _ in range(rng.integers(4, 15)):
             radius = size * rng.uniform(0.9, 1.1)
-            place = rng.uniform(-8, SIZE + 8, 2)
-            offset = place - center
+            point = rng.uniform(-8, SIZE + 8, 2)
+            offset = point - center
             away = math.hypot(*offset) + 1e-6
             if away < free + radius and rng.uniform() < 0.88:
                 # Pushed aside: cells touch more often than they overlap.
-                place = center + offset / away * (free + radius * rng.uniform(0.7, 1.1))
-            self.draw_red_cell((place[0], place[1]), radius)
+                point = center + offset / away * (free + radius * rng.uniform(0.7, 1.1))
+            self.draw_red_cell((point[0], point[1]), radius)
         for _ in range(rng.integers(0, 4)):
-            place = rng.uniform(0, SIZE, 2)
-            if math.hypot(*(place - center)) > free + 3:
-                self.draw_platelet((place[0], place[1]), rng.uniform(2.0, 3.8))
+            point = rng.uniform(0, SIZE, 2)
+            if math.hypot(*(point - center)) > free + 3:
+                self.draw_platelet((point[0], point[1]), rng.uniform(2.0, 3.8))
 
     def photograph(self) -> np.ndarray:
         """Returns the picture: uint8 (SIZE, SIZE, 3).

@@ -93,45 +93,49 @@ class WhiteCell:
 
 
 def draw_white_cell(
-    slide: Slide, kind: WhiteCell, center: tuple[float, float], radius: float
+    slide: Slide, cell_type: WhiteCell, center: tuple[float, float], radius: float
 ) -> None:
     """Draws a white cell on top of what is there, which it mostly hides."""
     rng = slide.rng
-    area = window(center, radius * 1.3 + kind.hairs + 2)
+    area = window(center, radius * 1.3 + cell_type.hairs + 2)
     outline = slide.distance(area, center)
-    if kind.hairs:
-        outline = outline - _hairs(slide, area, center, kind.hairs)
+    if cell_type.hairs:
+        outline = outline - _hairs(slide, area, center, cell_type.hairs)
     cell = soft(outline - np.float32(radius), 1.6)
     slide.density[(slice(None), *area)] *= 1 - 0.9 * cell
-    circles = _nucleus(rng, kind, center, radius)
+    circles = _nucleus(rng, cell_type, center, radius)
     depth = _union(slide, area, circles)
     nucleus = soft(depth, 1.4)
     texture = 1 + 0.15 * noise(rng, 20)[area]
-    slide.add(area, cell * texture * np.float32(rng.uniform(0.8, 1.3)), kind.cytoplasm)
-    _draw_vacuoles(slide, area, cell * (1 - nucleus), center, radius, kind.vacuoles)
-    contrast, points = kind.clumps
+    slide.add(
+        area, cell * texture * np.float32(rng.uniform(0.8, 1.3)), cell_type.cytoplasm
+    )
+    _draw_vacuoles(
+        slide, area, cell * (1 - nucleus), center, radius, cell_type.vacuoles
+    )
+    contrast, points = cell_type.clumps
     chromatin = 1 + np.float32(contrast) * noise(rng, points)[area]
-    chromatin *= np.float32(rng.uniform(*kind.stain))
-    for _ in range(rng.integers(kind.nucleoli[0], kind.nucleoli[1] + 1)):
+    chromatin *= np.float32(rng.uniform(*cell_type.stain))
+    for _ in range(rng.integers(cell_type.nucleoli[0], cell_type.nucleoli[1] + 1)):
         row, column, size = circles[rng.integers(len(circles))]
         angle, away = rng.uniform(0, 2 * math.pi), rng.uniform(0, 0.6) * size
         spot = (row + away * math.sin(angle), column + away * math.cos(angle))
         hole = soft(slide.distance(area, spot) - np.float32(size * 0.2), 2.0)
         chromatin *= 1 - 0.5 * hole
     slide.add(area, nucleus * np.clip(chromatin, 0.25, 2), PURPLE)
-    if kind.granules is not None:
-        _draw_granules(slide, area, kind.granules, cell, nucleus, center, radius)
+    if cell_type.granules is not None:
+        _draw_granules(slide, area, cell_type.granules, cell, nucleus, center, radius)
 
 
 def _nucleus(
     rng: np.random.Generator,
-    kind: WhiteCell,
+    cell_type: WhiteCell,
     center: tuple[float, float],
     radius: float,
 ) -> Circles:
     """Draws a nucleus as circles (row, column, radius) whose union it is."""
     turn = rng.uniform(0, 2 * math.pi)
-    fill = rng.uniform(*kind.fill)
+    fill = rng.uniform(*cell_type.fill)
 
     def at(angle: float, away: float) -> tuple[float, float]:
         angle += turn
@@ -140,19 +144,21 @@ def _nucleus(
             center[1] + away * radius * math.cos(angle),
         )
 
-    if kind.nucleus == "round":
-        row, column = at(0, rng.uniform(*kind.off_center))
+    if cell_type.nucleus == "round":
+        row, column = at(0, rng.uniform(*cell_type.off_center))
         size = fill * radius
         steps = rng.uniform(-0.16, 0.16, (4, 2)) * size
         return [(row + a, column + b, size * 0.93) for a, b in steps]
-    if kind.nucleus == "arc":
-        span = math.radians(rng.uniform(*kind.span))
+    if cell_type.nucleus == "arc":
+        span = math.radians(rng.uniform(*cell_type.span))
         away = 0.86 - fill
         return [
             (*at(angle, away), fill * radius * rng.uniform(0.92, 1.08))
             for angle in np.linspace(-span / 2, span / 2, 9)
         ]
-    return _lobes(rng, int(rng.integers(kind.lobes[0], kind.lobes[1] + 1)), at, radius)
+    return _lobes(
+        rng, int(rng.integers(cell_type.lobes[0], cell_type.lobes[1] + 1)), at, radius
+    )
 
 
 def _lobes(rng: np.random.Generator, count: int, at, radius: float) -> Circles:

@@ -90,18 +90,18 @@ def find_columns(rows: Rows, options: Options, where: str) -> Columns:
 
     path = find("path", *options.get("path", ("path",)))
     flags = [name for name in rows.columns if name.startswith(PREFIX)]
-    said = [word for word in CHOICES if word in options]
+    choices = [word for word in CHOICES if word in options]
     if "label" in options:
         labels = tuple(find("label", name) for name in options["label"])
         # -1 and an empty cell mean something in columns of 0 and 1 alone.
-        several = len(labels) > 1 or bool(said)
+        several = len(labels) > 1 or bool(choices)
     elif flags and "label" in rows.columns:
         raise InputError(
             f"{where} has a column 'label' and columns {', '.join(flags)}; say which "
             f"to take, as in '{where}?label=label'."
         )
     else:
-        several = bool(flags or said)
+        several = bool(flags or choices)
         labels = tuple(flags) or (find("label", "label"),)
     for word in ("sep", "none"):
         if several and word in options:

@@ -23,7 +23,7 @@ from jaxmed.runtime.progress import progress
 
 # Cells that decide whether folders that all rows share are left out, and how many
 # files a sentence names.
-SAMPLE, SHOWN = 64, 3
+SAMPLE, PATHS_SHOWN = 64, 3
 # More cells than these take seconds: they show progress.
 MANY = 20_000
 
@@ -115,7 +115,8 @@ class Resolver:
         if not names:
             raise _NotFound(f"there is no file {cell}{self._hint(path)}")
         if len(names) > 1:
-            shown = ", ".join(names[:SHOWN]) + ", ..." * (len(names) > SHOWN)
+            shown = ", ".join(names[:PATHS_SHOWN])
+            shown += ", ..." if len(names) > PATHS_SHOWN else ""
             raise _NotFound(
                 f"{cell} could be {len(names)} files, {shown}; say which folders to "
                 "look in, as in root=A,B, or which ending, as in ext=.png"
@@ -185,12 +186,12 @@ class Resolver:
         return self._index(lambda name: os.path.splitext(name)[0])
 
     def _index(self, shorten: Callable[[str], str]) -> dict[str, list[str]]:
-        found: dict[str, list[str]] = {}
+        by_suffix: dict[str, list[str]] = {}
         for name in self._names:
             parts = _key(shorten(name)).split("/")
             for i in range(len(parts)):
-                found.setdefault("/".join(parts[i:]), []).append(name)
-        return found
+                by_suffix.setdefault("/".join(parts[i:]), []).append(name)
+        return by_suffix
 
     @cached_property
     def _names(self) -> list[str]:
@@ -236,8 +237,8 @@ def _is_absolute(parts: Sequence[str]) -> bool:
 
 
 def _ends(name: str, same: str) -> bool:
-    whole = "/" + normalize("NFC", name)
-    return whole.endswith(same) or os.path.splitext(whole)[0].endswith(same)
+    path = "/" + normalize("NFC", name)
+    return path.endswith(same) or os.path.splitext(path)[0].endswith(same)
 
 
 def _key(path: str) -> str:

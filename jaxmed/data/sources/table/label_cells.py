@@ -48,19 +48,19 @@ LIST, ONE = "list", "none"
 QUOTED = re.compile(r"""'([^']*)'|"([^"]*)\"""")
 
 
-def find_separator(cells: Sequence[str], said: str, where: str) -> str:
+def find_separator(cells: Sequence[str], requested: str, where: str) -> str:
     """Returns what separates the labels of a cell, `LIST`, or `ONE`.
 
     Args:
         cells: of the column that have a value.
-        said: what the user says; "" for what shows.
+        requested: what the user says; "" for what shows.
         where: the start of the sentence.
 
     Raises:
         InputError: cells look as if they held several labels, and may not.
     """
-    if said:
-        return said
+    if requested:
+        return requested
     present = set(cells)
     if present and all(_is_list(cell) for cell in present):
         return LIST
@@ -73,10 +73,12 @@ def find_separator(cells: Sequence[str], said: str, where: str) -> str:
     for separator in DOUBTFUL:
         several = [cell for cell in present if separator in cell]
         parts = [split_cell(cell, separator) for cell in several]
-        count = Counter(part for own in parts for part in own)
+        count = Counter(part for cell_parts in parts for part in cell_parts)
         count += Counter(present - set(several))
-        alone = {part for own in parts for part in own} & present
-        if alone and all(count[part] > 1 for own in parts for part in own):
+        alone = {part for cell_parts in parts for part in cell_parts} & present
+        if alone and all(
+            count[part] > 1 for cell_parts in parts for part in cell_parts
+        ):
             raise _ask(where, sorted(several)[0], separator)
     return ONE
 
@@ -86,7 +88,7 @@ def split_cell(cell: str, separator: str) -> list[str]:
     if separator == LIST:
         inner = cell.strip()
         inner = inner[1:-1] if _is_list(inner) else inner
-        quoted = [one or other for one, other in QUOTED.findall(inner)]
+        quoted = [single or double for single, double in QUOTED.findall(inner)]
         parts = quoted or inner.split(",")
     else:
         parts = cell.split(separator)
@@ -119,16 +121,16 @@ class Lists:
         words = nothing or NOTHING
         labels = {name.casefold() for name in classes}
         self._nothing = {word.casefold() for word in words} - labels
-        found = [
+        parts = [
             part
             for cell in cells
             for part in split_cell(cell, separator)
             if part.casefold() not in self._nothing
         ]
-        spelling = {} if classes else merge_spellings(found)
+        spelling = {} if classes else merge_spellings(parts)
         self.class_names = tuple(classes) or tuple(sorted(set(spelling.values())))
         self._index = {name: i for i, name in enumerate(self.class_names)}
-        self._index |= {name: self._index[own] for name, own in spelling.items()}
+        self._index |= {name: self._index[merged] for name, merged in spelling.items()}
 
     def check(self, cell: str) -> str:
         """Returns what is wrong with a cell, "" if nothing is."""
@@ -196,10 +198,12 @@ class LabelReader:
             return
         column = columns.labels[0]
         present = [cell for cell in self._cells[0] if not is_empty(cell)]
-        said = columns.separator
-        if not said and (set(present) <= {*naming.classes} or naming.task == "ordinal"):
-            said = ONE
-        separator = find_separator(present, said, f"{where}, column {column!r}")
+        requested = columns.separator
+        if not requested and (
+            set(present) <= {*naming.classes} or naming.task == "ordinal"
+        ):
+            requested = ONE
+        separator = find_separator(present, requested, f"{where}, column {column!r}")
         if separator != ONE:
             classes, nothing = naming.classes, columns.nothing
             self._lists = Lists(present, separator, classes, nothing)

@@ -114,10 +114,10 @@ def index_classes(
         return tuple(classes), np.array(_find_labels(cells, classes), np.int32)
     numbers, names = _numbers(cells), merge_spellings(cells)
     values = [int(numbers[cell]) if numbers else names[cell] for cell in cells]
-    found = sorted(set(values))
-    index = {value: label for label, value in enumerate(found)}
+    distinct = sorted(set(values))
+    index = {value: label for label, value in enumerate(distinct)}
     labels = np.array([index[value] for value in values], np.int32)
-    return tuple(map(str, found)), labels
+    return tuple(map(str, distinct)), labels
 
 
 def _find_labels(cells: Sequence[str], classes: Sequence[str]) -> list[int | None]:
@@ -130,9 +130,9 @@ def _find_labels(cells: Sequence[str], classes: Sequence[str]) -> list[int | Non
     values = {_number(name): label for name, label in names.items()}
     values.pop(None, None)
     # Classes without a number among them are names of grades.
-    places = values or {float(label): label for label in range(len(classes))}
+    by_number = values or {float(label): label for label in range(len(classes))}
     return [
-        names.get(cell, folded.get(_fold(cell), places.get(_number(cell))))
+        names.get(cell, folded.get(_fold(cell), by_number.get(_number(cell))))
         for cell in cells
     ]
 

@@ -25,17 +25,17 @@ class Rows:
         columns: by name the cells, as text without spaces around it, in Unicode's
             composed form; a cell without a value is "". Columns without a name are
             left out.
-        places: where each row is, such as "line 2" of a CSV.
+        locations: where each row is, such as "line 2" of a CSV.
     """
 
     columns: dict[str, list[str]]
-    places: list[str]
+    locations: list[str]
 
     def take(self, chosen: Sequence[int]) -> "Rows":
         """Returns some of the rows, in that order."""
         return Rows(
             columns={n: [c[i] for i in chosen] for n, c in self.columns.items()},
-            places=[self.places[i] for i in chosen],
+            locations=[self.locations[i] for i in chosen],
         )
 
     def join(self, other: "Rows", name: str) -> "Rows":
@@ -51,7 +51,10 @@ class Rows:
             )
         return Rows(
             columns={key: [*c, *other.columns[key]] for key, c in self.columns.items()},
-            places=[*self.places, *(f"{name}, {place}" for place in other.places)],
+            locations=[
+                *self.locations,
+                *(f"{name}, {location}" for location in other.locations),
+            ],
         )
 
 
@@ -67,11 +70,11 @@ def read_rows(path: Path) -> Rows:
             twice or rows of another length than the first, or has no rows.
     """
     if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise InputError(f"The table {path} {what}. Check the path after 'table:'.")
+        problem = "is a folder" if path.is_dir() else "does not exist"
+        raise InputError(f"The table {path} {problem}. Check the path after 'table:'.")
     parquet = path.suffix.lower() in PARQUET
     rows = _read_parquet(path) if parquet else _read_csv(path)
-    if not rows.places:
+    if not rows.locations:
         raise InputError(f"The table {path} has no rows; it needs one for each image.")
     return rows
 
@@ -82,18 +85,18 @@ def _read_csv(path: Path) -> Rows:
     if not text:
         raise InputError(f"The table {path} is empty; it needs a line of column names.")
     first = next(iter(lines), "")
-    said = SAYS_SEPARATOR.fullmatch(first)
-    separator = said[1] if said else max(SEPARATORS, key=first.count)
+    declaration = SAYS_SEPARATOR.fullmatch(first)
+    separator = declaration[1] if declaration else max(SEPARATORS, key=first.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     cells: list[list[str]] = []
-    places: list[str] = []
+    locations: list[str] = []
     try:
         for row in reader:
-            stripped = [_spell(cell) for cell in row]
+            stripped = [_cell_text(cell) for cell in row]
             # The line that says the separator is no row.
-            if any(stripped) and not (said and not cells and "sep=" in row[0]):
+            if any(stripped) and not (declaration and not cells and "sep=" in row[0]):
                 cells.append(stripped)
-                places.append(f"line {reader.line_num}")
+                locations.append(f"line {reader.line_num}")
     except csv.Error as error:
         raise InputError(
             f"{path}, line {reader.line_num}, is not CSV: {error}. Check its quotes."
@@ -103,14 +106,14 @@ def _read_csv(path: Path) -> Rows:
     names, *cells = cells
     _check_names(path, names)
     ragged = [
-        f"{place} ({len(row)} cells, and there are {len(names)} columns)"
-        for place, row in zip(places[1:], cells, strict=True)
+        f"{location} ({len(row)} cells, and there are {len(names)} columns)"
+        for location, row in zip(locations[1:], cells, strict=True)
         if len(row) != len(names)
     ]
     if ragged:
         raise cannot_use(str(path), ragged, len(cells), "rows", skippable=False)
     columns = {name: [row[i] for row in cells] for i, name in enumerate(names) if name}
-    return Rows(columns=columns, places=places[1:])
+    return Rows(columns=columns, locations=locations[1:])
 
 
 def _read_text(path: Path) -> str:
@@ -155,13 +158,15 @@ def _read_parquet(path: Path) -> Rows:
     except (pyarrow.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path} cannot be read as Parquet: {reason}.") from error
-    _check_names(path, [_spell(name) for name in table.column_names])
+    _check_names(path, [_cell_text(name) for name in table.column_names])
     columns = {
-        _spell(name): [_spell(cell) for cell in table.column(name).to_pylist()]
+        _cell_text(name): [_cell_text(cell) for cell in table.column(name).to_pylist()]
         for name in table.column_names
     }
-    return Rows(columns=columns, places=[f"row {i + 1}" for i in range(table.num_rows)])
+    return Rows(
+        columns=columns, locations=[f"row {i + 1}" for i in range(table.num_rows)]
+    )
 
 
-def _spell(cell: object) -> str:
+def _cell_text(cell: object) -> str:
     return "" if cell is None else normalize("NFC", str(cell).strip())

@@ -98,9 +98,9 @@ def load_table(rest: str, options: LoadOptions = LOAD_OPTIONS) -> SourceImages:
             if is_empty(patient):
                 bad.setdefault(i, f"no {columns.patient}")
     repeats = _find_repeats(ids, rows, columns, origin, bad)
-    if bad and not (options.reading.skips and len(bad) < len(rows.places)):
-        reasons = [f"{rows.places[i]} ({bad[i]})" for i in sorted(bad)]
-        raise cannot_use(where, reasons, len(rows.places), "rows")
+    if bad and not (options.reading.skips and len(bad) < len(rows.locations)):
+        reasons = [f"{rows.locations[i]} ({bad[i]})" for i in sorted(bad)]
+        raise cannot_use(where, reasons, len(rows.locations), "rows")
     check_given(where, {*origin}, splitting)
     # The rows that are left, their labels and splits.
     left = [i for i in range(len(ids)) if i not in bad and i not in repeats]
@@ -109,13 +109,16 @@ def load_table(rest: str, options: LoadOptions = LOAD_OPTIONS) -> SourceImages:
     if repeats:
         notes.append(f"{len(repeats):,} rows repeat an image with the same label")
     members: dict[str, list[int]] = {split: [] for split in (*SPLITS, "")}
-    for place, i in enumerate(left):
-        members[origin[i]].append(place)
-    members = {split: places for split, places in members.items() if places}
+    for position, i in enumerate(left):
+        members[origin[i]].append(position)
+    members = {split: positions for split, positions in members.items() if positions}
     _check_members(members, labels, where, pooled=not splitting.is_given)
     opened = open_images(
         resolver.top,
-        {split: [ids[left[i]] for i in places] for split, places in members.items()},
+        {
+            split: [ids[left[i]] for i in positions]
+            for split, positions in members.items()
+        },
         where=where,
         image_size=options.image_size,
         reading=options.reading,
@@ -123,12 +126,12 @@ def load_table(rest: str, options: LoadOptions = LOAD_OPTIONS) -> SourceImages:
     )
     splits = {}
     for split, kept in opened.rows.items():
-        places = [members[split][i] for i in kept]
-        part = rows.take([left[i] for i in places])
+        positions = [members[split][i] for i in kept]
+        part = rows.take([left[i] for i in positions])
         splits[split] = Split(
             images=opened.images[split],
-            labels=labels.labels[places],
-            ids=tuple(ids[left[i]] for i in places),
+            labels=labels.labels[positions],
+            ids=tuple(ids[left[i]] for i in positions),
             groups=tuple(part.columns[columns.patient]) if columns.patient else None,
             columns={
                 name: tuple(
@@ -143,7 +146,7 @@ def load_table(rest: str, options: LoadOptions = LOAD_OPTIONS) -> SourceImages:
         task=labels.task,
         class_names=labels.class_names,
         splits=splits,
-        skipped={rows.places[i]: bad[i] for i in sorted(bad)} | opened.skipped,
+        skipped={rows.locations[i]: bad[i] for i in sorted(bad)} | opened.skipped,
         notes=tuple(notes),
     )
 
@@ -160,12 +163,12 @@ def _add_splits(
         for split in ("val", "test")
         if split in query
     }
-    origin = ["train"] * len(rows.places) if files else []
+    origin = ["train"] * len(rows.locations) if files else []
     for split, file in files.items():
         if file.suffix.lower() != ".txt":
             other = read_rows(file)
             rows = rows.join(other, file.name)
-            origin += [split] * len(other.places)
+            origin += [split] * len(other.locations)
             continue
         cells = rows.columns[columns.path]
         names = {name for row in _read_lines(file) for name in [row.strip()] if name}
@@ -194,7 +197,7 @@ def _read_splits(
 ) -> list[str]:
     """Returns the split that the table says of each row, "" where that is none."""
     if columns.split is None:
-        return [""] * len(rows.places)
+        return [""] * len(rows.locations)
     cells = rows.columns[columns.split]
     roles = [find_role(cell) or "" for cell in cells]
     if splitting.uses_origin:
@@ -225,42 +228,42 @@ def _find_repeats(
     if columns.patient:
         kept[columns.patient] = rows.columns[columns.patient]
     repeats: set[int] = set()
-    for name, places in by_image.items():
-        if len(places) == 1:
+    for name, indices in by_image.items():
+        if len(indices) == 1:
             continue
-        first = places[0]
-        said = {
-            f"another {column}": [spell_label(cells[i]) for i in places]
+        first = indices[0]
+        compared = {
+            f"another {column}": [spell_label(cells[i]) for i in indices]
             for column, cells in kept.items()
         }
-        said["another split"] = [origin[i] for i in places]
-        differs = [what for what, values in said.items() if len(set(values)) > 1]
-        for i in places:
-            other = rows.places[first if i != first else places[1]]
+        compared["another split"] = [origin[i] for i in indices]
+        differs = [noun for noun, values in compared.items() if len(set(values)) > 1]
+        for i in indices:
+            other = rows.locations[first if i != first else indices[1]]
             if differs:
                 bad.setdefault(i, f"{name} has {differs[0]} in {other}")
         if not differs:
-            repeats |= set(places[1:])
+            repeats |= set(indices[1:])
     return repeats
 
 
 def _check_members(
-    members: Mapping[str, Sequence[int]], found: Labels, where: str, *, pooled: bool
+    members: Mapping[str, Sequence[int]], parsed: Labels, where: str, *, pooled: bool
 ) -> None:
     """Refuses a class that training would not see, before any image is decoded."""
-    whole = pooled or "" in members
-    there = "the table" if whole else "the split 'train'"
-    labels = found.labels if whole else found.labels[members["train"]]
-    if found.task == "multilabel":
-        for name, column in zip(found.class_names, labels.T, strict=True):
+    unsplit = pooled or "" in members
+    scope = "the table" if unsplit else "the split 'train'"
+    labels = parsed.labels if unsplit else parsed.labels[members["train"]]
+    if parsed.task == "multilabel":
+        for name, column in zip(parsed.class_names, labels.T, strict=True):
             if (column == MISSING).all():
                 raise InputError(
-                    f"{where}: no row of {there} has a value of {name!r}, so it cannot "
+                    f"{where}: no row of {scope} has a value of {name!r}, so it cannot "
                     f"be learned. Name the labels to take, as in '{where}?label=A,B'."
                 )
-    lacking = lacking_classes(labels, found.task, found.class_names)
-    if lacking and found.task != "multilabel":
+    lacking = lacking_classes(labels, parsed.task, parsed.class_names)
+    if lacking and parsed.task != "multilabel":
         raise InputError(
-            f"{where}: {there} has no {', '.join(lacking)}. Leave such classes out, or "
+            f"{where}: {scope} has no {', '.join(lacking)}. Leave such classes out, or "
             "name the columns to take, as in '?label=A,B'."
         )
