@@ -56,7 +56,11 @@ class RowStore:
             bool (n,): which rows were filled in.
         """
         filled = np.zeros(len(keys), bool)
-        for path in sorted((self.folder / group).glob("*.npz")):
+        paths: list[Path] = []
+        # A folder that this user may not enter is as good as none.
+        with suppress(OSError):
+            paths = sorted((self.folder / group).glob("*.npz"))
+        for path in paths:
             if filled.all():
                 break
             # Damaged, of another shape, or removed by another process meanwhile:

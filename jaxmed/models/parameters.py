@@ -56,9 +56,9 @@ def load(model: nnx.Module, arrays: Mapping[str, ArrayLike]) -> None:
     """Set the model's parameters and statistics in place.
 
     Args:
-        model: changed in place; an abstract one, of shapes alone, is only checked.
+        model: changed in place; an abstract one, of shapes alone, is filled.
         arrays: parameters and statistics by path: exactly the model's paths, each
-            with the model's shape.
+            with the model's shape. What is a shape alone is only checked.
 
     Raises:
         ValueError: a path is missing or unknown, or a shape differs.
@@ -72,7 +72,7 @@ def load(model: nnx.Module, arrays: Mapping[str, ArrayLike]) -> None:
     if wrong:
         raise ValueError(f"These arrays do not fit the model: {', '.join(wrong)}.")
     for path, leaf in leaves.items():
-        if not isinstance(leaf.get_value(), jax.ShapeDtypeStruct):
+        if not isinstance(arrays[path], jax.ShapeDtypeStruct):
             leaf.set_value(_on_device(arrays[path]))
 
 

@@ -13,7 +13,12 @@ from jaxmed_convert.mismatch import best_fit, fit
 
 # DINOv2's networks and timm's of them have tensors of the same names and shapes.
 TWINLESS = {"dinov2_vitg14_reg": "vit_large_patch16_224"}
-LAST = [TWINLESS.get(family[-1], family[-1]) for family in FAMILIES]
+# tf_efficientnet_* have the tensors of efficientnet_*, which is the one named.
+LAST = [
+    TWINLESS.get(family[-1], family[-1])
+    for family in FAMILIES
+    if not family[-1].startswith("tf_")
+]
 # Pairs that differ in few tensors, or only in their shapes.
 TWINS = [
     ("resnext101_32x8d", "resnext101_64x4d"),

@@ -12,11 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from jaxmed.errors import InputError
-from jaxmed_convert.checkpoints.keras_files import (
-    HDF5,
-    is_keras_archive,
-    read_keras,
-)
 from jaxmed_convert.checkpoints.unwrapping import unwrap
 from jaxmed_convert.old_names import renamed
 
@@ -88,6 +83,13 @@ def read_checkpoint(path: Path) -> Checkpoint:
     check_file(path)
     with path.open("rb") as file:
         start = file.read(64)
+    # Only now: it brings NumPy, which `--help` needs not.
+    from jaxmed_convert.checkpoints.keras_files import (
+        HDF5,
+        is_keras_archive,
+        read_keras,
+    )
+
     if start.startswith(HDF5) or is_keras_archive(path):
         return Checkpoint(tensors=read_keras(path), keras=True)
     if start[8:9] == b"{" or path.suffix.lower() == ".safetensors":

@@ -113,7 +113,7 @@ def test_biomedclips_image_tower(tmp_path):
     started = initialize(model, f"file:{tmp_path / 'open_clip_pytorch_model.bin'}")
     np.testing.assert_array_equal(pooled(model, IMAGES), pooled(expected, IMAGES))
     assert (model.mean, model.std) == CLIP
-    assert "open_clip" in started.normalization
+    assert "open_clip" in started.scale_reason
 
 
 @pytest.mark.parametrize("fine_tuned", [False, slow(True)])
@@ -137,7 +137,7 @@ def test_masked_autoencoders_with_the_average(fine_tuned, tmp_path):
     assert fresh == (not fine_tuned)
     if not fine_tuned:
         assert (model.mean, model.std) == IMAGENET
-        assert "masked autoencoder" in started.normalization
+        assert "masked autoencoder" in started.scale_reason
 
 
 def test_torchvisions_names_in_timms_network_and_its_old_names(tmp_path):

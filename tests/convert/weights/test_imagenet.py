@@ -71,6 +71,8 @@ def test_only_weights_without_accuracy_are_no_classifier():
 
 def test_every_architecture_but_our_own_is_in_the_table():
     others = set(ARCHITECTURES) - set(PUBLISHED) - set(vit.CONFIGURATIONS)
+    # The weights of timm's tf_efficientnet_* come as files.
+    others = {name for name in others if not name.startswith("tf_")}
     assert others == {"resnet10_narrow"}
     for name, settings in vit.CONFIGURATIONS.items():
         torchvisions = settings.get("interpolation") == vit.TORCHVISION

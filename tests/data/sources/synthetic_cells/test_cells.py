@@ -36,7 +36,7 @@ def test_target_task(cells):
     assert cells.class_names == tuple(TARGET)
     assert len(cells.class_names) >= 6
     assert cells.image_size == 96
-    for split, per_class in ((cells.train, 20), (cells.val, 40), (cells.test, 150)):
+    for split, per_class in ((cells.train, 20), (cells.val, 20), (cells.test, 100)):
         assert split.images.shape[1:] == (96, 96, 3)
         assert set(np.bincount(split.labels)) == {per_class}
 
