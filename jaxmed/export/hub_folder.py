@@ -192,7 +192,7 @@ def _card(trained: "TrainedModel", hub: "HubTensors") -> str:
 
 
 def _front_matter(trained: "TrainedModel", hub: "HubTensors") -> dict[str, Any]:
-    test = trained.metrics.get("test", {})
+    test = trained.metrics["test"]
     values = {name: (test.get(name) or {}).get("value") for name in METRICS}
     results = [
         {"type": METRICS[name], "value": value, "name": f"test {name}"}

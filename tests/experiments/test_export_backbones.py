@@ -119,7 +119,8 @@ def test_vision_transformers_for_another_image_size(
 ):
     """Of 5×5 patches, not 3×3; `export_model` compares what every file gives."""
     trained = trained_model(ModelConfig(backbone=backbone, pool=pool), 20)
-    export_model(trained, list(EXPORTERS), tmp_path)
+    # The card of a Hub folder needs test results, which this model has not.
+    export_model(trained, [name for name in EXPORTERS if name != "hub"], tmp_path)
     record = json.loads((tmp_path / "model.json").read_text())
     if backbone == "vit_b_16":
         # Of torchvision's own size, which the network of this test is not.

@@ -91,9 +91,12 @@ def test_an_abstract_model_has_shapes_and_is_checked_alike(model):
     shapes = {p: array.shape for p, array in (real.params | real.stats).items()}
     assert {p: leaf.shape for p, leaf in (parts.params | parts.stats).items()} == shapes
     arrays = dict(real.params | real.stats)
-    load(abstract, arrays)
-    leaf = split(abstract).params["head.out.bias"]
-    assert isinstance(leaf, jax.ShapeDtypeStruct)
+    # What is a shape alone is checked and stays one; what is an array fills the model.
+    load(abstract, arrays | {"head.out.bias": jax.ShapeDtypeStruct((3,), jnp.float32)})
+    filled = split(abstract).params
+    assert isinstance(filled["head.out.bias"], jax.ShapeDtypeStruct)
+    kernel = "backbone.conv1.kernel"
+    np.testing.assert_array_equal(filled[kernel], arrays[kernel])
     arrays["head.out.bias"] = jnp.zeros(4)
     with pytest.raises(ValueError, match=r"do not fit the model: head\.out\.bias"):
         load(abstract, arrays)
