@@ -76,6 +76,27 @@ def load(model: nnx.Module, arrays: Mapping[str, ArrayLike]) -> None:
             leaf.set_value(_on_device(arrays[path]))
 
 
+def update(model: nnx.Module, arrays: Mapping[str, ArrayLike]) -> None:
+    """Set some of a model's parameters and statistics in place; the others stay.
+
+    Args:
+        model: changed in place; an abstract one is only checked, and stays abstract.
+        arrays: by path, each with the model's shape.
+
+    Raises:
+        ValueError: a path is unknown, or a shape differs.
+    """
+    parts = split(model)
+    current: dict[str, Any] = parts.params | parts.stats
+    given: dict[str, Any] = {
+        path: jax.ShapeDtypeStruct(jnp.shape(array), current[path].dtype)
+        if isinstance(current.get(path), jax.ShapeDtypeStruct)
+        else array
+        for path, array in arrays.items()
+    }
+    load(model, current | given)
+
+
 def _on_device(array: ArrayLike) -> jax.Array:
     if isinstance(array, jax.Array):
         return array

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxmed.models.parameters import load, merge, split, stats_of
+from jaxmed.models.parameters import load, merge, split, stats_of, update
 from jaxmed.models.registry import create_model
 
 IMAGES = np.random.default_rng(0).standard_normal((2, 64, 64, 3), np.float32)
@@ -91,11 +91,15 @@ def test_an_abstract_model_has_shapes_and_is_checked_alike(model):
     shapes = {p: array.shape for p, array in (real.params | real.stats).items()}
     assert {p: leaf.shape for p, leaf in (parts.params | parts.stats).items()} == shapes
     arrays = dict(real.params | real.stats)
+    kernel, bias = "backbone.conv1.kernel", "head.out.bias"
+    update(abstract, {kernel: arrays[kernel]})
+    assert isinstance(split(abstract).params[kernel], jax.ShapeDtypeStruct)
+    with pytest.raises(ValueError, match=r"do not fit the model: head\.out\.bias"):
+        update(abstract, {bias: jnp.zeros(4)})
     # What is a shape alone is checked and stays one; what is an array fills the model.
-    load(abstract, arrays | {"head.out.bias": jax.ShapeDtypeStruct((3,), jnp.float32)})
+    load(abstract, arrays | {bias: jax.ShapeDtypeStruct((3,), jnp.float32)})
     filled = split(abstract).params
-    assert isinstance(filled["head.out.bias"], jax.ShapeDtypeStruct)
-    kernel = "backbone.conv1.kernel"
+    assert isinstance(filled[bias], jax.ShapeDtypeStruct)
     np.testing.assert_array_equal(filled[kernel], arrays[kernel])
     arrays["head.out.bias"] = jnp.zeros(4)
     with pytest.raises(ValueError, match=r"do not fit the model: head\.out\.bias"):

@@ -159,7 +159,7 @@ def initialize(
     for path in SWITCHES.get(model.architecture, ()):
         how = "on, as torchvision has it with" if arrays[path] else "off, as without"
         sentences.append(f"{path} is {how} torchvision's own weights.")
-    parameters.load(model, initial | arrays)
+    parameters.update(model, arrays)
     if prepared.scale is not None:
         model.mean, model.std = prepared.scale.for_channels(model.in_channels)
     return StartingWeights(

@@ -175,7 +175,7 @@ def _from_run(
                 "model.head, model.hidden_features and model.single_logit as there."
             )
         loaded, head = arrays, "so does its head"
-    parameters.load(model, initial | loaded)
+    parameters.update(model, loaded)
     model.mean, model.std = trained.model.mean, trained.model.std
     epoch = trained.best.get("epoch")
     return hash_arrays(loaded), (
