@@ -13,10 +13,8 @@ import numpy as np
 
 from jaxmed.data.dataset import SPLITS, Dataset, SourceImages, Split
 from jaxmed.data.images.gray_range import apply_window
-from jaxmed.data.images.open import Reading
 from jaxmed.data.labels import MISSING, Task, lacking_classes
-from jaxmed.data.sources.registry import find_loader
-from jaxmed.data.sources.source_options import LoadOptions, apply_naming, take_naming
+from jaxmed.data.sources.registry import load_source
 from jaxmed.data.splits.grouping import find_groups
 from jaxmed.data.splits.splitting import Splitting, gather, join_groups
 from jaxmed.errors import InputError, unknown
@@ -53,28 +51,24 @@ def load_external(
     Raises:
         InputError: the source is unknown or cannot be read, or has no such split.
     """
-    bare, naming = take_naming(source)
-    scheme, _, rest = bare.partition(":")
-    reading = Reading(
+    loaded = load_source(
+        source,
+        image_size=preprocessing.image_size,
         resizing=preprocessing.resizing,
-        memory=memory_budget,
+        # Whichever splits a source has, all its images can be split anew, and are here
+        # one.
+        splitting=Splitting(split="stratified"),
+        memory_budget=memory_budget,
         on_error=on_error,
         window=preprocessing.window.setting,
-    )
-    # Whichever splits a source has, all its images can be split anew, and are here one.
-    options = LoadOptions(
-        image_size=preprocessing.image_size,
-        reading=reading,
-        splitting=Splitting(split="stratified"),
-        naming=naming,
         cache=cache,
     )
-    images = apply_naming(find_loader(scheme)(rest, options), naming, source)
+    images = loaded.images
     for name in splits:
         if name not in SPLITS or name not in images.splits:
             raise unknown(f"split of {source}", name, [*filter(None, images.splits)])
     wanted = {k: v for k, v in images.splits.items() if not splits or k in splits}
-    wanted = apply_window(wanted, preprocessing.window, reading)
+    wanted = apply_window(wanted, preprocessing.window, loaded.reading)
     return _join(replace(images, splits=wanted), group_pattern)
 
 
