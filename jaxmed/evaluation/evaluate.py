@@ -108,15 +108,14 @@ def evaluate(
         ('youden', 'val')
     """
     _check(val, test)
-    rule = check_options(
-        val.task,
-        threshold=threshold,
-        target=target,
-        cost=cost,
-        prevalence=prevalence,
-        calibration=calibration,
-        by_patient=by_patient,
-    )
+    options: dict[str, Any] = {
+        "threshold": threshold,
+        "target": target,
+        "cost": cost,
+        "prevalence": prevalence,
+        "calibration": calibration,
+    }
+    rule = check_options(val.task, **options, by_patient=by_patient)
     bootstrap = Bootstrap(resamples=resamples, seed=seed)
     choice = ThresholdChoice(val, rule)
     thresholds = {key[-1]: value for key, value in choice.values().items()}
@@ -137,18 +136,8 @@ def evaluate(
         result[name] = part | tested.pop(name) if name in tested else part
     result |= {"test": tested.pop("test"), "threshold": chosen} | tested
     if by_patient != "off" and units_of(test).cluster is not None:
-        patients = _by_patient(
-            val,
-            test,
-            by_patient,
-            resamples=resamples,
-            seed=seed,
-            threshold=threshold,
-            target=target,
-            cost=cost,
-            prevalence=prevalence,
-            calibration=calibration,
-        )
+        options |= {"resamples": resamples, "seed": seed}
+        patients = _by_patient(val, test, by_patient, **options)
         result["by_patient"] = {"aggregation": by_patient} | patients
     return result | {"fingerprint": fingerprint_of([val, test])}
 
