@@ -32,7 +32,7 @@ class Scale(NamedTuple):
     def describe(self, reason: str) -> str:
         """Return the numbers, and the reason for them, in words.
 
-        Example:
+        Examples:
             >>> Scale((0.5,), (0.25,)).describe("as the recipe says")
             'mean 0.5 and std 0.25 (as the recipe says)'
         """

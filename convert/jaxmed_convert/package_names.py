@@ -67,7 +67,7 @@ def timm_model(architecture: str) -> TimmModel | None:
     Args:
         architecture: a name in the zoo.
 
-    Example:
+    Examples:
         >>> timm_model("efficientnet_lite0").name
         'tf_efficientnet_lite0'
     """

@@ -9,8 +9,8 @@ from jaxmed.errors import InputError
 from jaxmed.evaluation import arm_summary
 from jaxmed.evaluation.comparison.arms import (
     adjust,
+    enough_for,
     overall_keys,
-    resamples_for,
 )
 from jaxmed.evaluation.comparison.paired import Paired
 from jaxmed.evaluation.intervals.bootstrap import Bootstrap
@@ -150,9 +150,7 @@ class Comparison:
             return error
 
     def _pair(self, arms: Sequence[Arm]) -> Paired:
-        bootstrap = Bootstrap(**self._bootstrap)
-        resamples = max(bootstrap.resamples, resamples_for(len(self.arms) - 1))
-        bootstrap = Bootstrap(resamples=resamples, seed=bootstrap.seed)
+        bootstrap = enough_for(len(self.arms) - 1, Bootstrap(**self._bootstrap))
         scored = {arm.name: [run.scored for run in arm.runs] for arm in arms}
         return Paired(scored, [*self._keys.values()], bootstrap)
 

@@ -1,7 +1,7 @@
 """Comparison of several arms on the same images, in pairs, with tests."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from typing import Any
@@ -70,13 +70,9 @@ def compare_arms(
     if margin is not None:
         check_margin(margin, margin_metric, list(overall))
     benefits = net_benefit_keys(first, thresholds)
-    pairs = [(b, a) for a, b in combinations(arms, 2)]
-    if not all_pairs:
-        pairs = pairs[: len(arms) - 1]
+    pairs = pairs_of(arms, all_pairs=all_pairs)
     tests = len(pairs) * max(1, len(of_classes) * _by_bootstrap(arms))
-    bootstrap = Bootstrap(resamples=resamples, seed=seed)
-    needed = max(bootstrap.resamples, resamples_for(tests))
-    bootstrap = replace(bootstrap, resamples=needed)
+    bootstrap = enough_for(tests, Bootstrap(resamples=resamples, seed=seed))
     wanted = [
         *overall.values(),
         *(k for of in of_classes.values() for k in of.values()),
@@ -165,6 +161,19 @@ def class_keys(predictions: Predictions) -> dict[str, dict[str, Key]]:
         name: {metric: ("per_class", name, part) for metric, part in parts.items()}
         for name in names
     }
+
+
+def pairs_of(arms: Iterable[str], *, all_pairs: bool) -> list[tuple[str, str]]:
+    """Pair arms (a, b), whose difference is a - b: with the first, or every two."""
+    names = list(arms)
+    pairs = [(b, a) for a, b in combinations(names, 2)]
+    return pairs if all_pairs else pairs[: len(names) - 1]
+
+
+def enough_for(tests: int, bootstrap: Bootstrap) -> Bootstrap:
+    """Return the bootstrap, of more resamples where `resamples_for` needs them."""
+    needed = max(bootstrap.resamples, resamples_for(tests))
+    return replace(bootstrap, resamples=needed)
 
 
 def resamples_for(tests: int) -> int:

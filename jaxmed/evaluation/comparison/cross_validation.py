@@ -8,7 +8,7 @@ image predicted by a model that was not trained on it, say that, with a bootstra
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from scipy.stats import t as student
 
 from jaxmed.errors import InputError
 from jaxmed.evaluation.comparison.alignment import ScoredPredictions
-from jaxmed.evaluation.comparison.arms import overall_keys, resamples_for
+from jaxmed.evaluation.comparison.arms import enough_for, overall_keys, pairs_of
 from jaxmed.evaluation.comparison.paired import Paired
 from jaxmed.evaluation.intervals.bootstrap import Bootstrap, method_of
 from jaxmed.evaluation.intervals.estimate import LEVEL, Key, Undefined
@@ -67,7 +67,7 @@ def corrected_t(
         {"value", "ci_low", "ci_high", "se", "df", "p", "method"}, p two-sided for the
         value 0; but for the value None, and a "reason", of one fold or without spread.
 
-    Example:
+    Examples:
         >>> found = corrected_t([0.90, 0.92, 0.88, 0.91, 0.89], 1 / 4, (-1.0, 1.0))
         >>> {part: round(found[part], 4) for part in ("value", "se", "ci_low")}
         {'value': 0.9, 'se': 0.0106, 'ci_low': 0.8706}
@@ -160,31 +160,26 @@ def cross_validate(
     """
     _check_folds(arms)
     pooled = {name: _pooled(runs) for name, runs in arms.items()}
-    names = list(arms)
-    pairs = [(b, a) for i, a in enumerate(names) for b in names[i + 1 :]]
-    if not all_pairs:
-        pairs = pairs[: len(names) - 1]
-    first = pooled[names[0]][0].predictions
+    pairs = pairs_of(arms, all_pairs=all_pairs)
+    reference = next(iter(arms))
+    first = pooled[reference][0].predictions
     keys = overall_keys(first)
-    bootstrap = Bootstrap(resamples=resamples, seed=seed)
-    needed = max(resamples, resamples_for(len(pairs)))
-    bootstrap = replace(bootstrap, resamples=needed)
+    bootstrap = enough_for(len(pairs), Bootstrap(resamples=resamples, seed=seed))
     paired = Paired(pooled, [*keys.values()], bootstrap)
     tables = {name: _FoldTable(runs, keys) for name, runs in arms.items()}
-    shape = tables[names[0]]
     result: dict[str, Any] = {
         "task": first.task,
         "class_names": list(first.class_names),
-        "folds": len({run.fold for run in arms[names[0]]}),
-        "repeats": len({run.repeat for run in arms[names[0]]}),
+        "folds": len({run.fold for run in arms[reference]}),
+        "repeats": len({run.repeat for run in arms[reference]}),
         "n": len(first.ids),
-        "test_share": shape.test_share,
+        "test_share": tables[reference].test_share,
         "images": image_fingerprint(first),
         "intervals": {
             "method": f"{METHOD} over folds; out of fold: paired "
             f"{method_of(paired.units)}",
             "level": LEVEL,
-            "resamples": needed,
+            "resamples": bootstrap.resamples,
             "seed": seed,
         },
     }
