@@ -2,8 +2,8 @@
 
 import argparse
 import json
-from pathlib import Path
 
+from program_arguments import program_parser
 from safetensors.numpy import load_file
 from sklearn.metrics import roc_auc_score
 
@@ -59,16 +59,9 @@ def auroc(model, data, split: str) -> float:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("task", choices=("frozen", "partial", "full", "predict"))
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--weights", type=Path, required=True, help=".safetensors")
-    parser.add_argument("--size", type=int, default=112)
-    parser.add_argument("--images", type=int, default=0, help="0 for all")
-    parser.add_argument("--epochs", type=int, default=1)
-    parser.add_argument("--learning-rate", type=float, default=1e-4)
+    tasks = ("frozen", "partial", "full", "predict")
+    parser = program_parser(__doc__, tasks)
     parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--out", type=Path, required=True)
     return parser.parse_args()
 
 

@@ -7,6 +7,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from program_arguments import program_parser
+
 RECIPE = """
 [data]
 source = "npz:{data}"
@@ -55,18 +57,10 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("task", choices=("frozen", "partial", "full"))
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--weights", type=Path, required=True)
-    parser.add_argument("--size", type=int, default=112)
-    parser.add_argument("--images", type=int, default=0, help="0 for all")
-    parser.add_argument("--epochs", type=int, default=1)
-    parser.add_argument("--learning-rate", type=float, default=1e-4)
+    parser = program_parser(__doc__)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--maps", type=int, default=16)
     parser.add_argument("--keep-compiled", type=Path, help="a folder for it")
-    parser.add_argument("--out", type=Path, required=True)
     return parser.parse_args()
 
 

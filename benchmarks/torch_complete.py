@@ -11,8 +11,8 @@ import tempfile
 from pathlib import Path
 
 import matplotlib
-import numpy as np
 import torch
+from program_arguments import program_parser
 from sklearn.metrics import (
     ConfusionMatrixDisplay,
     PrecisionRecallDisplay,
@@ -23,7 +23,7 @@ from sklearn.metrics import (
 )
 from torch import nn
 from torch.utils.data import DataLoader
-from torch_program import MEAN, STD, Scans, freeze
+from torch_program import MEAN, STD, Scans, freeze, predict
 from torchvision import models, transforms
 
 matplotlib.use("Agg")
@@ -103,16 +103,6 @@ def fit(model, train, val, arguments) -> tuple[list[dict], dict]:
     return history, best
 
 
-@torch.no_grad()
-def predict(model: nn.Module, loader: DataLoader) -> tuple[np.ndarray, np.ndarray]:
-    model.eval()
-    probs, truth = [], []
-    for images, labels in loader:
-        probs.append(model(images).softmax(1)[:, 1])
-        truth.append(labels)
-    return torch.cat(truth).numpy(), torch.cat(probs).numpy()
-
-
 def draw(history, truth, probs, threshold, folder: Path) -> None:
     """Draws training curves, ROC and precision-recall curves, and counts."""
     for key in ("loss", "val_auroc"):
@@ -154,18 +144,10 @@ def draw_map(model: nn.Module, image: torch.Tensor, path: Path) -> None:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("task", choices=("frozen", "partial", "full"))
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--weights", type=Path, required=True)
-    parser.add_argument("--size", type=int, default=112)
-    parser.add_argument("--images", type=int, default=0, help="0 for all")
-    parser.add_argument("--epochs", type=int, default=1)
-    parser.add_argument("--learning-rate", type=float, default=1e-4)
+    parser = program_parser(__doc__)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--maps", type=int, default=16)
     parser.add_argument("--workers", type=int, default=0)
-    parser.add_argument("--out", type=Path, required=True)
     return parser.parse_args()
 
 

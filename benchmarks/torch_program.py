@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from program_arguments import program_parser
 from sklearn.metrics import roc_auc_score
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
@@ -111,27 +112,27 @@ def freeze(model: nn.Module, task: str) -> list[nn.Module]:
 
 
 @torch.no_grad()
-def auroc(model: nn.Module, loader: DataLoader, device: str) -> float:
+def predict(
+    model: nn.Module, loader: DataLoader, device: str = "cpu"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns labels, and probabilities of class 1."""
     model.eval()
     probs, truth = [], []
     for images, labels in loader:
         probs.append(model(images.to(device)).softmax(1)[:, 1].cpu())
         truth.append(labels)
-    return float(roc_auc_score(torch.cat(truth).numpy(), torch.cat(probs).numpy()))
+    return torch.cat(truth).numpy(), torch.cat(probs).numpy()
+
+
+def auroc(model: nn.Module, loader: DataLoader, device: str) -> float:
+    return float(roc_auc_score(*predict(model, loader, device)))
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("task", choices=("frozen", "partial", "full", "predict"))
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--weights", type=Path, required=True)
-    parser.add_argument("--size", type=int, default=112)
-    parser.add_argument("--images", type=int, default=0, help="0 for all")
-    parser.add_argument("--epochs", type=int, default=1)
-    parser.add_argument("--learning-rate", type=float, default=1e-4)
+    tasks = ("frozen", "partial", "full", "predict")
+    parser = program_parser(__doc__, tasks)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--workers", type=int, default=0)
-    parser.add_argument("--out", type=Path, required=True)
     return parser.parse_args()
 
 
