@@ -4,12 +4,13 @@ import jax
 import numpy as np
 import pytest
 import torch
+from fixtures.training_results import snapshot, without_timings
 from torch.optim import lr_scheduler
 
 from jaxmed.checkpoints.checkpoint import load_best_weights, open_checkpoints
 from jaxmed.data.batching import shuffled
 from jaxmed.data.transforms.preprocess import Preprocessing
-from jaxmed.models.parameters import load, split
+from jaxmed.models.parameters import load
 from jaxmed.strategies import Group, Optimizer, Phase, Schedule, Strategy
 from jaxmed.training.fit import fit
 from jaxmed.training.loss import Loss
@@ -34,20 +35,10 @@ def two(first, second):
     return Strategy(name="two", phases=(first, second))
 
 
-def snapshot(model):
-    parts = split(model)
-    return jax.device_get(parts.params | parts.stats)
-
-
 def assert_equal(weights, expected):
     assert weights.keys() == expected.keys()
     for path, array in expected.items():
         np.testing.assert_array_equal(weights[path], array, err_msg=path)
-
-
-def without_timings(history):
-    timings = ("seconds", "images_per_second")
-    return [{k: v for k, v in row.items() if k not in timings} for row in history]
 
 
 # Fitting is torch's loop.

@@ -5,16 +5,15 @@ import functools
 import os
 import signal
 
-import jax
 import numpy as np
 import optax
 import pytest
+from fixtures.training_results import snapshot, without_timings
 
 from jaxmed.checkpoints.checkpoint import Checkpoints
 from jaxmed.data import create_augmentation
 from jaxmed.data.transforms.mixup import Mixing
 from jaxmed.errors import InputError
-from jaxmed.models.parameters import split
 from jaxmed.runtime.interrupts import Interrupted, request_stop
 from jaxmed.runtime.locks import HOLDER, LOCK
 from jaxmed.strategies import Group, Optimizer, Phase, Schedule, Strategy
@@ -64,16 +63,6 @@ EVERYTHING = {
     # Of four an epoch: after the third.
     "checkpoint_steps": 3,
 }
-
-
-def snapshot(model):
-    parts = split(model)
-    return jax.device_get(parts.params | parts.stats)
-
-
-def without_timings(history):
-    timings = ("seconds", "images_per_second")
-    return [{k: v for k, v in row.items() if k not in timings} for row in history]
 
 
 def names(folder):

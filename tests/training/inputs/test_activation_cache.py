@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from fixtures.marks import slow_but
+from fixtures.training_results import snapshot, without_timings
 from flax import nnx
 
 from jaxmed.checkpoints.checkpoint import Checkpoints
@@ -21,7 +22,6 @@ from jaxmed.models.backbones.resnet import BasicBlock, ResNet
 from jaxmed.models.backbones.vgg import VGG
 from jaxmed.models.backbones.vit import VisionTransformer
 from jaxmed.models.classifier import Classifier, Head
-from jaxmed.models.parameters import split
 from jaxmed.runtime.sharding import data_mesh
 from jaxmed.strategies import Group, Optimizer, Phase, Strategy, create_strategy
 from jaxmed.training.config import CacheSettings, TrainingConfig
@@ -39,16 +39,6 @@ STRATEGIES = {
     "two_phase": ({"head_epochs": 2, "epochs": 1, "learning_rate": 1e-3}, 1),
     "gradual_unfreezing": ({"epochs_per_stage": 1}, 2),
 }
-
-
-def snapshot(model):
-    parts = split(model)
-    return jax.device_get(parts.params | parts.stats)
-
-
-def without_timings(history):
-    timings = ("seconds", "images_per_second")
-    return [{k: v for k, v in row.items() if k not in timings} for row in history]
 
 
 def trained(model, data, strategy, cache, **settings):
